@@ -1,0 +1,86 @@
+"""What the product asks of a log; `sqlite_log` and `kafka_log` are its two homes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from state.store import Positions
+
+
+class Message(NamedTuple):
+    """One record: a Confluent-framed Avro value (None: the key is gone)."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    ts_ms: int
+
+
+@dataclass(frozen=True)
+class RawBatch:
+    """Messages of several streams in the order they were read.
+
+    Message i came from `streams[stream[i]]` at `offset[i]`; its value is
+    `payload[bounds[i] : bounds[i + 1]]`. A message without a value has an empty
+    slice and its key in `tombstones`. `after` is the position of every stream
+    read, behind this batch (also of streams that had no message in it).
+    """
+
+    streams: tuple[str, ...]
+    stream: npt.NDArray[np.int32]
+    offset: npt.NDArray[np.int64]
+    payload: npt.NDArray[np.uint8]
+    bounds: npt.NDArray[np.int64]
+    after: Positions
+    tombstones: dict[int, bytes] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.offset)
+
+    def value(self, i: int) -> bytes:
+        return self.payload[self.bounds[i] : self.bounds[i + 1]].tobytes()
+
+
+class PositionLost(Exception):
+    """A position lies before what the log still holds."""
+
+    def __init__(self, stream: str, position: int, earliest: int) -> None:
+        super().__init__(
+            f"{stream} starts at offset {earliest}, but the lane wants {position}: retention removed "
+            f"{earliest - position} messages; raise the topic's retention and rebuild the lane from what is left"
+        )
+        self.stream, self.position, self.earliest = stream, position, earliest
+
+
+class LogUnavailable(Exception):
+    """The log cannot be reached or cannot take writes (disk full, broker away)."""
+
+
+class Log(Protocol):
+    """An append-only record of events in streams `topic:partition`."""
+
+    def append(self, messages: Sequence[Message]) -> None:
+        """Make the messages durable, in order; return only when they are. Raises LogUnavailable."""
+
+    def read(self, positions: Positions, max_messages: int, timeout_s: float) -> RawBatch | None:
+        """Return what lies at `positions` (a stream that is absent starts at its earliest message).
+
+        None when nothing arrived within `timeout_s`. Raises PositionLost, LogUnavailable.
+        """
+
+    def start(self) -> Positions:
+        """Earliest offset still held, by stream."""
+
+    def end(self) -> Positions:
+        """Offset of the next message to be appended, by stream."""
+
+    def offsets_at(self, ts_ms: int) -> Positions:
+        """First offset whose message time is at or after `ts_ms`, by stream; the end where there is none."""
+
+    def retain(self, from_ts_ms: int) -> int:
+        """Drop whole batches older than `from_ts_ms`; return how many messages went."""
+
+    def close(self) -> None: ...

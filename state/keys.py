@@ -1,0 +1,80 @@
+"""Every key that rests in Redis is built here.
+
+A lane's keys carry the hash tag `{generation:lane}`, so that a Redis Cluster
+keeps them in one slot and a commit of the lane is one legal transaction.
+Ids appear as 16 hex digits of their 64-bit hash (`schemas.ids`).
+
+    {g1:0}u:0123456789abcdef   user row           {g1:0}i:…  item row
+    {g1:0}v:<anchor>:<hash>    user vector        {g1:0}p:…  product (JSON)
+    {g1:0}s:<scope hash>       scope list         {g1:0}c:<country hash>  country list
+    {g1:0}f:<chunk>            item feed chunk    {g1:0}d:<segment>       dedupe segment
+    {g1:0}globals  {g1:0}positions  {g1:0}redo  {g1:0}anchor
+    headrace:generation        the live generation's name
+    headrace:anchor:published  newest anchor      headrace:anchor:live    the one served
+"""
+
+GENERATION = b"headrace:generation"
+ANCHOR_PUBLISHED = b"headrace:anchor:published"
+ANCHOR_LIVE = b"headrace:anchor:live"
+
+
+def prefix(generation: str, lane: int) -> bytes:
+    """Return the hash tag that starts every key of a lane.
+
+    >>> prefix("g1", 0)
+    b'{g1:0}'
+    """
+    return b"{%s:%d}" % (generation.encode(), lane)
+
+
+def user(lane_prefix: bytes, user_hash: int) -> bytes:
+    """
+    >>> user(b"{g1:0}", 255)
+    b'{g1:0}u:00000000000000ff'
+    """
+    return b"%su:%016x" % (lane_prefix, user_hash)
+
+
+def item(lane_prefix: bytes, item_hash: int) -> bytes:
+    return b"%si:%016x" % (lane_prefix, item_hash)
+
+
+def vector(lane_prefix: bytes, anchor: str, user_hash: int) -> bytes:
+    return b"%sv:%s:%016x" % (lane_prefix, anchor.encode(), user_hash)
+
+
+def product(lane_prefix: bytes, item_hash: int) -> bytes:
+    return b"%sp:%016x" % (lane_prefix, item_hash)
+
+
+def scope(lane_prefix: bytes, scope_hash: int) -> bytes:
+    return b"%ss:%016x" % (lane_prefix, scope_hash)
+
+
+def country(lane_prefix: bytes, country_hash: int) -> bytes:
+    return b"%sc:%016x" % (lane_prefix, country_hash)
+
+
+def feed(lane_prefix: bytes, chunk: int) -> bytes:
+    return b"%sf:%d" % (lane_prefix, chunk)
+
+
+def dedupe(lane_prefix: bytes, segment: int) -> bytes:
+    return b"%sd:%d" % (lane_prefix, segment)
+
+
+def lane_globals(lane_prefix: bytes) -> bytes:
+    return lane_prefix + b"globals"
+
+
+def positions(lane_prefix: bytes) -> bytes:
+    return lane_prefix + b"positions"
+
+
+def redo(lane_prefix: bytes) -> bytes:
+    return lane_prefix + b"redo"
+
+
+def anchor_ready(lane_prefix: bytes) -> bytes:
+    """Name of the anchor whose vectors every user of the lane has."""
+    return lane_prefix + b"anchor"

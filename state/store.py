@@ -1,0 +1,91 @@
+"""What the fold asks of a store, and the in-memory store that specifies it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+import orjson
+
+from state import keys
+
+Positions = dict[str, int]
+"""Next offset to read, by stream `topic:partition`."""
+
+Rows = Mapping[bytes, bytes | None]
+"""Absolute new values by key; None removes the key."""
+
+
+class Fenced(Exception):
+    """Another owner moved the lane's positions; this one must reload or stop."""
+
+
+class StoreUnavailable(Exception):
+    """The store cannot be reached or cannot take writes; retry later."""
+
+
+def encode_positions(positions: Positions) -> bytes:
+    """Return the canonical bytes of a position vector.
+
+    >>> encode_positions({"b:0": 2, "a:0": 1})
+    b'{"a:0":1,"b:0":2}'
+    """
+    return orjson.dumps(positions, option=orjson.OPT_SORT_KEYS)
+
+
+def decode_positions(value: bytes | None) -> Positions:
+    return {} if value is None else dict(orjson.loads(value))
+
+
+class Store(Protocol):
+    """Rows by key, and per lane the positions they belong to.
+
+    `commit` is the only way a fold changes rows: all rows and the positions, or
+    nothing and `Fenced` when the stored positions are not `expected`.
+    """
+
+    def positions(self, lane_prefix: bytes) -> Positions:
+        """Return the lane's committed positions, after finishing a commit that was cut short."""
+
+    def read(self, keys: Sequence[bytes]) -> list[bytes | None]: ...
+
+    def commit(self, lane_prefix: bytes, expected: Positions, new: Positions, rows: Rows) -> None: ...
+
+    def scan(self, key_prefix: bytes) -> Iterator[list[bytes]]:
+        """Yield the keys that start with `key_prefix`, in chunks, in no order."""
+
+    def write(self, rows: Rows) -> None:
+        """Set or remove control keys that belong to no commit (pointers, an anchor's vectors)."""
+
+    def close(self) -> None: ...
+
+
+class MemoryStore:
+    """The contract in one dictionary; tests compare other stores with it."""
+
+    def __init__(self) -> None:
+        self.rows: dict[bytes, bytes] = {}
+
+    def positions(self, lane_prefix: bytes) -> Positions:
+        return decode_positions(self.rows.get(keys.positions(lane_prefix)))
+
+    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return [self.rows.get(key) for key in keys]
+
+    def commit(self, lane_prefix: bytes, expected: Positions, new: Positions, rows: Rows) -> None:
+        found = self.positions(lane_prefix)
+        if found != expected:
+            raise Fenced(f"lane {lane_prefix.decode()} is at {found}, not at {expected}")
+        self.write({**rows, keys.positions(lane_prefix): encode_positions(new)})
+
+    def scan(self, key_prefix: bytes) -> Iterator[list[bytes]]:
+        found = [key for key in self.rows if key.startswith(key_prefix)]
+        yield from (found[i : i + 500] for i in range(0, len(found), 500))
+
+    def write(self, rows: Rows) -> None:
+        for key, value in rows.items():
+            if value is None:
+                self.rows.pop(key, None)
+            else:
+                self.rows[key] = value
+
+    def close(self) -> None:
+        """Nothing to release."""
