@@ -1,0 +1,173 @@
+"""Item rows: neighbours with direction, repeats, support and popularity.
+
+Encoded (little-endian; the length is a multiple of 8):
+
+      0 version u8 · 1 n u8 (neighbours) · 2 width u8 (bytes of a counter: 2 or 4) · 3 flags u8
+      4 price f32            8 first_ms i64         16 category u64      24 brand u64
+     32 total i64[3]        56 support u32          60 repeat u32[4]     76 kinds u32[3]
+     88 count i64           96 pop_epoch i32[2]    104 pop i64[2][2]
+    136 neighbour u64[n], ascending · adj, far, bwd: each u16[n] or u32[n] · zeros
+
+Counters of pairs are in hundredths (PAIR_UNIT): a pair at recency rank d adds
+`round(100 · exp(-d / 1.8))`. `total` sums what was ever added to the three kinds,
+evicted or not. `repeat` is (q0, n0, q1, n1). `pop` holds (newest, before) of the
+short and the long half-life (`state.decay`); `count` is the undecayed weight.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+VERSION = 1
+MAX_NEIGHBOURS = 50
+PAIR_UNIT = 100
+HEADER = 136
+MAX_BYTES = HEADER + MAX_NEIGHBOURS * (8 + 3 * 4)
+ADJ, FAR, BWD = 0, 1, 2
+FLAG_PRODUCT = 1
+"""Category, brand and price come from the catalogue, so events no longer set them."""
+
+
+class ItemRows(NamedTuple):
+    """Columns of N item rows; a slot of zeros is an item never seen."""
+
+    n: npt.NDArray[np.uint8]
+    flags: npt.NDArray[np.uint8]
+    price: npt.NDArray[np.float32]
+    first_ms: npt.NDArray[np.int64]
+    category: npt.NDArray[np.uint64]
+    brand: npt.NDArray[np.uint64]
+    total: npt.NDArray[np.int64]  # (N, 3)
+    support: npt.NDArray[np.int64]  # sessions the item occurred in
+    repeat: npt.NDArray[np.int64]  # (N, 4): q0, n0, q1, n1
+    kinds: npt.NDArray[np.int64]  # (N, 3): views and clicks, carts, purchases
+    count: npt.NDArray[np.int64]
+    pop_epoch: npt.NDArray[np.int32]  # (N, 2)
+    pop: npt.NDArray[np.int64]  # (N, 2, 2)
+    neighbour: npt.NDArray[np.uint64]  # (N, K)
+    weight: npt.NDArray[np.uint32]  # (N, 3, K)
+
+
+def empty_items(n_rows: int) -> ItemRows:
+    """Return `n_rows` rows of zeros."""
+    z = np.zeros
+    return ItemRows(
+        n=z(n_rows, np.uint8),
+        flags=z(n_rows, np.uint8),
+        price=z(n_rows, np.float32),
+        first_ms=z(n_rows, np.int64),
+        category=z(n_rows, np.uint64),
+        brand=z(n_rows, np.uint64),
+        total=z((n_rows, 3), np.int64),
+        support=z(n_rows, np.int64),
+        repeat=z((n_rows, 4), np.int64),
+        kinds=z((n_rows, 3), np.int64),
+        count=z(n_rows, np.int64),
+        pop_epoch=z((n_rows, 2), np.int32),
+        pop=z((n_rows, 2, 2), np.int64),
+        neighbour=z((n_rows, MAX_NEIGHBOURS), np.uint64),
+        weight=z((n_rows, 3, MAX_NEIGHBOURS), np.uint32),
+    )
+
+
+@numba.njit(cache=True)
+def _encode(
+    rows: ItemRows, slots: npt.NDArray[np.int64], out: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]
+) -> None:
+    u16, u32, u64 = out.view(np.uint16), out.view(np.uint32), out.view(np.uint64)
+    i32, i64, f32 = out.view(np.int32), out.view(np.int64), out.view(np.float32)
+    at = 0
+    for k in range(len(slots)):
+        s = slots[k]
+        n = np.int64(rows.n[s])
+        heaviest = np.uint32(0)
+        for t in range(3):
+            for j in range(n):
+                heaviest = max(heaviest, rows.weight[s, t, j])
+        width = 2 if heaviest < np.uint32(65536) else 4
+        length = (HEADER + n * (8 + 3 * width) + 7) // 8 * 8
+        out[at : at + length] = 0
+        out[at], out[at + 1], out[at + 2], out[at + 3] = VERSION, n, width, rows.flags[s]
+        f32[at // 4 + 1] = rows.price[s]
+        w8 = at // 8
+        i64[w8 + 1] = rows.first_ms[s]
+        u64[w8 + 2], u64[w8 + 3] = rows.category[s], rows.brand[s]
+        for t in range(3):
+            i64[w8 + 4 + t] = rows.total[s, t]
+            u32[at // 4 + 19 + t] = np.uint32(rows.kinds[s, t])
+        u32[at // 4 + 14] = np.uint32(rows.support[s])
+        for t in range(4):
+            u32[at // 4 + 15 + t] = np.uint32(rows.repeat[s, t])
+        i64[w8 + 11] = rows.count[s]
+        for t in range(2):
+            i32[at // 4 + 24 + t] = rows.pop_epoch[s, t]
+            i64[w8 + 13 + 2 * t] = rows.pop[s, t, 0]
+            i64[w8 + 14 + 2 * t] = rows.pop[s, t, 1]
+        for j in range(n):
+            u64[w8 + 17 + j] = rows.neighbour[s, j]
+        first = at + HEADER + 8 * n
+        for t in range(3):
+            for j in range(n):
+                if width == 2:
+                    u16[first // 2 + t * n + j] = np.uint16(rows.weight[s, t, j])
+                else:
+                    u32[first // 4 + t * n + j] = rows.weight[s, t, j]
+        at += length
+        ends[k] = at
+
+
+@numba.njit(cache=True)
+def _decode(
+    data: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], slots: npt.NDArray[np.int64], rows: ItemRows
+) -> None:
+    u16, u32, u64 = data.view(np.uint16), data.view(np.uint32), data.view(np.uint64)
+    i32, i64, f32 = data.view(np.int32), data.view(np.int64), data.view(np.float32)
+    for k in range(len(slots)):
+        at, s = starts[k], slots[k]
+        n, width = np.int64(data[at + 1]), np.int64(data[at + 2])
+        rows.n[s], rows.flags[s], rows.price[s] = n, data[at + 3], f32[at // 4 + 1]
+        w8 = at // 8
+        rows.first_ms[s], rows.category[s], rows.brand[s] = i64[w8 + 1], u64[w8 + 2], u64[w8 + 3]
+        for t in range(3):
+            rows.total[s, t] = i64[w8 + 4 + t]
+            rows.kinds[s, t] = u32[at // 4 + 19 + t]
+        rows.support[s] = u32[at // 4 + 14]
+        for t in range(4):
+            rows.repeat[s, t] = u32[at // 4 + 15 + t]
+        rows.count[s] = i64[w8 + 11]
+        for t in range(2):
+            rows.pop_epoch[s, t] = i32[at // 4 + 24 + t]
+            rows.pop[s, t, 0], rows.pop[s, t, 1] = i64[w8 + 13 + 2 * t], i64[w8 + 14 + 2 * t]
+        first = at + HEADER + 8 * n
+        for j in range(n):
+            rows.neighbour[s, j] = u64[w8 + 17 + j]
+            for t in range(3):
+                if width == 2:
+                    rows.weight[s, t, j] = u16[first // 2 + t * n + j]
+                else:
+                    rows.weight[s, t, j] = u32[first // 4 + t * n + j]
+
+
+def encode_items(rows: ItemRows, slots: npt.NDArray[np.int64]) -> list[bytes]:
+    """Return the encoded rows of `slots`, in that order."""
+    out = np.empty(len(slots) * MAX_BYTES, np.uint8)
+    ends = np.empty(len(slots), np.int64)
+    _encode(rows, slots, out, ends)
+    data, bounds = memoryview(out), [0, *ends.tolist()]
+    return [bytes(data[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+
+
+def decode_items(values: Sequence[bytes | None], slots: npt.NDArray[np.int64], rows: ItemRows) -> npt.NDArray[np.bool_]:
+    """Fill `slots` of `rows` from encoded values; return which were there (a None leaves its slot as it is)."""
+    there = np.array([value is not None for value in values], bool)
+    present = [value for value in values if value is not None]
+    for value in present:
+        if value[0] != VERSION:
+            raise ValueError(f"item row has version {value[0]}; this program reads version {VERSION}")
+    if present:
+        starts = np.cumsum([0, *map(len, present[:-1])])
+        _decode(np.frombuffer(b"".join(present), np.uint8), starts, slots[there], rows)
+    return there

@@ -1,0 +1,94 @@
+"""Rows a lane has one or a few of: its globals, scope lists, country lists and the item feed.
+
+Globals are one int64 vector behind an 8-byte version; the offsets below are its
+layout. A scope list is `version u32 · n u32 · item u64[n] · short f32[n] · long
+f32[n]`, ascending by item hash; the scores are `state.decay.forward_score` of the
+two half-lives. It holds the top N by the long and the top N by the short one.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+VERSION = 1
+N_CURRENT_CELLS, N_EARLIER_CELLS = 72, 144
+CURRENT = 0  # (hits, trials) per cell of the current item's repeat table
+EARLIER = CURRENT + 2 * N_CURRENT_CELLS  # the same for earlier items
+SESSIONS = EARLIER + 2 * N_EARLIER_CELLS
+EVENTS = SESSIONS + 1  # history events folded
+REPEAT = EVENTS + 1  # sums of the items' q0, n0, q1, n1
+COUNT = REPEAT + 4  # sum of the items' undecayed weight
+POP = COUNT + 1  # short (epoch, newest, before), long (epoch, newest, before)
+PRICES = POP + 6  # histogram of ln(price): 64 buckets of 0.25 from ln(0.01)
+N_PRICE_BUCKETS = 64
+FEED = PRICES + N_PRICE_BUCKETS  # entries in the item feed
+DEDUPE = FEED + 1  # event ids ever remembered
+MAX_TS = DEDUPE + 1  # newest event time folded
+LATE = MAX_TS + 1  # events counted in popularity only
+DUPLICATES = LATE + 1
+SIZE = 516
+
+FEED_CHUNK = 512
+
+ALL, CATEGORY, BRAND, COUNTRY = 0, 1, 2, 3
+
+
+class ScopeList(NamedTuple):
+    """Heaviest items of one scope, ascending by hash."""
+
+    item: npt.NDArray[np.uint64]
+    short: npt.NDArray[np.float32]
+    long: npt.NDArray[np.float32]
+
+
+def scope_hash(kind: int, id_hash: int) -> int:
+    """Return the hash that names a scope's row: its kind mixed into the id hash (0 for ALL).
+
+    >>> scope_hash(ALL, 0) != scope_hash(CATEGORY, 7) != scope_hash(BRAND, 7)
+    True
+    """
+    return (id_hash ^ (kind * 0x9E3779B97F4A7C15)) & 0xFFFFFFFFFFFFFFFF
+
+
+def encode_globals(values: npt.NDArray[np.int64]) -> bytes:
+    return np.concatenate((np.array([VERSION], np.int64), values)).tobytes()
+
+
+def decode_globals(value: bytes | None) -> npt.NDArray[np.int64]:
+    """Return the int64 vector, zeros for a lane that has none yet."""
+    if value is None:
+        return np.zeros(SIZE, np.int64)
+    vector = np.frombuffer(value, np.int64)
+    if vector[0] != VERSION or len(vector) != SIZE + 1:
+        raise ValueError(f"globals row has version {vector[0]}; this program reads version {VERSION}")
+    return vector[1:].copy()
+
+
+def encode_scope(scope: ScopeList) -> bytes:
+    head = np.array([VERSION, len(scope.item)], np.uint32).tobytes()
+    return head + scope.item.tobytes() + scope.short.tobytes() + scope.long.tobytes()
+
+
+def decode_scope(value: bytes | None) -> ScopeList:
+    """Return the list; empty for a scope without a row."""
+    if value is None:
+        return ScopeList(np.zeros(0, np.uint64), np.zeros(0, np.float32), np.zeros(0, np.float32))
+    version, n = np.frombuffer(value, np.uint32, 2).tolist()
+    if version != VERSION:
+        raise ValueError(f"scope list has version {version}; this program reads version {VERSION}")
+    return ScopeList(
+        np.frombuffer(value, np.uint64, n, 8).copy(),
+        np.frombuffer(value, np.float32, n, 8 + 8 * n).copy(),
+        np.frombuffer(value, np.float32, n, 8 + 12 * n).copy(),
+    )
+
+
+def encode_feed(item_ids: list[str]) -> bytes:
+    """Return a feed chunk: ids of items that are new or whose product changed, in order."""
+    return orjson.dumps(item_ids)
+
+
+def decode_feed(value: bytes | None) -> list[str]:
+    return [] if value is None else list(orjson.loads(value))
