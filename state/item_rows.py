@@ -29,6 +29,8 @@ MAX_BYTES = HEADER + MAX_NEIGHBOURS * (8 + 3 * 4)
 ADJ, FAR, BWD = 0, 1, 2
 FLAG_PRODUCT = 1
 """Category, brand and price come from the catalogue, so events no longer set them."""
+FLAG_LISTED = 2
+"""The item feed names the item."""
 
 
 class ItemRows(NamedTuple):

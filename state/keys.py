@@ -6,7 +6,7 @@ Ids appear as 16 hex digits of their 64-bit hash (`schemas.ids`).
 
     {g1:0}u:0123456789abcdef   user row           {g1:0}i:…  item row
     {g1:0}v:<anchor>:<hash>    user vector        {g1:0}p:…  product (JSON)
-    {g1:0}s:<scope hash>       scope list         {g1:0}c:<country hash>  country list
+    {g1:0}s:<scope hash>       scope list, or a country's list (`state.lane_rows.scope_hash`)
     {g1:0}f:<chunk>            item feed chunk    {g1:0}d:<segment>       dedupe segment
     {g1:0}globals  {g1:0}positions  {g1:0}redo  {g1:0}anchor
     headrace:generation        the live generation's name
@@ -49,10 +49,6 @@ def product(lane_prefix: bytes, item_hash: int) -> bytes:
 
 def scope(lane_prefix: bytes, scope_hash: int) -> bytes:
     return b"%ss:%016x" % (lane_prefix, scope_hash)
-
-
-def country(lane_prefix: bytes, country_hash: int) -> bytes:
-    return b"%sc:%016x" % (lane_prefix, country_hash)
 
 
 def feed(lane_prefix: bytes, chunk: int) -> bytes:

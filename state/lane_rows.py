@@ -1,9 +1,11 @@
 """Rows a lane has one or a few of: its globals, scope lists, country lists and the item feed.
 
 Globals are one int64 vector behind an 8-byte version; the offsets below are its
-layout. A scope list is `version u32 · n u32 · item u64[n] · short f32[n] · long
-f32[n]`, ascending by item hash; the scores are `state.decay.forward_score` of the
-two half-lives. It holds the top N by the long and the top N by the short one.
+layout. A scope list (of everything, a category, a brand) is `version u32 · n u32 ·
+item u64[n] · short f32[n] · long f32[n]`, ascending by item hash; the scores are
+`state.decay.forward_score` of the two half-lives. It holds the top N by the long and
+the top N by the short one. A country list counts for itself: `version u32 · n u32 · item u64[n] · pop i64[n][2][2] ·
+epoch i32[n][2]`, ascending by item hash, decayed as in item rows.
 """
 
 from typing import NamedTuple
@@ -11,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import orjson
+
+from state.decay import forward_score
 
 VERSION = 1
 N_CURRENT_CELLS, N_EARLIER_CELLS = 72, 144
@@ -31,6 +35,7 @@ DUPLICATES = LATE + 1
 SIZE = 516
 
 FEED_CHUNK = 512
+MAX_COUNTRY_ITEMS = 400
 
 ALL, CATEGORY, BRAND, COUNTRY = 0, 1, 2, 3
 
@@ -41,6 +46,15 @@ class ScopeList(NamedTuple):
     item: npt.NDArray[np.uint64]
     short: npt.NDArray[np.float32]
     long: npt.NDArray[np.float32]
+
+
+class CountryList(NamedTuple):
+    """Counters of a country's items; the first `n` of MAX_COUNTRY_ITEMS are in use, ascending by hash."""
+
+    n: int
+    item: npt.NDArray[np.uint64]
+    pop: npt.NDArray[np.int64]  # (MAX_COUNTRY_ITEMS, 2, 2)
+    epoch: npt.NDArray[np.int32]  # (MAX_COUNTRY_ITEMS, 2)
 
 
 def scope_hash(kind: int, id_hash: int) -> int:
@@ -83,6 +97,42 @@ def decode_scope(value: bytes | None) -> ScopeList:
         np.frombuffer(value, np.float32, n, 8 + 8 * n).copy(),
         np.frombuffer(value, np.float32, n, 8 + 12 * n).copy(),
     )
+
+
+def encode_country(country: CountryList) -> bytes:
+    n = country.n
+    head = np.array([VERSION, n], np.uint32).tobytes()
+    return head + country.item[:n].tobytes() + country.pop[:n].tobytes() + country.epoch[:n].tobytes()
+
+
+def decode_country(value: bytes | None) -> CountryList:
+    """Return the list with room for MAX_COUNTRY_ITEMS; empty for a country without a row."""
+    country = CountryList(
+        0,
+        np.zeros(MAX_COUNTRY_ITEMS, np.uint64),
+        np.zeros((MAX_COUNTRY_ITEMS, 2, 2), np.int64),
+        np.zeros((MAX_COUNTRY_ITEMS, 2), np.int32),
+    )
+    if value is None:
+        return country
+    version, n = np.frombuffer(value, np.uint32, 2).tolist()
+    if version != VERSION:
+        raise ValueError(f"country list has version {version}; this program reads version {VERSION}")
+    country.item[:n] = np.frombuffer(value, np.uint64, n, 8)
+    country.pop[:n] = np.frombuffer(value, np.int64, 4 * n, 8 + 8 * n).reshape(n, 2, 2)
+    country.epoch[:n] = np.frombuffer(value, np.int32, 2 * n, 8 + 40 * n).reshape(n, 2)
+    return country._replace(n=n)
+
+
+def country_scope(country: CountryList, half_lives_ms: tuple[int, int]) -> ScopeList:
+    """Return the country list as a scope list, its counters read as forward scores."""
+    scores = [
+        np.array(
+            [forward_score(country.epoch[i, h], *country.pop[i, h], half_life) for i in range(country.n)], np.float32
+        )
+        for h, half_life in enumerate(half_lives_ms)
+    ]
+    return ScopeList(country.item[: country.n].copy(), scores[0], scores[1])
 
 
 def encode_feed(item_ids: list[str]) -> bytes:

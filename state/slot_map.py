@@ -73,6 +73,10 @@ def _assign(
     slots: npt.NDArray[np.int64],
 ) -> int:
     capacity = len(id_of)
+    for i in range(len(ids)):  # first keep what is there, so that making room for one id never takes another's slot
+        slot = find(table, slot_at, ids[i])
+        if slot != ABSENT:
+            used_in[slot] = round_no
     for i in range(len(ids)):
         slot = find(table, slot_at, ids[i])
         if slot == ABSENT:

@@ -36,3 +36,12 @@ def test_slots_of_this_and_the_previous_round_are_kept():
     slots_of.begin_round()
     assert slots_of.assign(ids(3)).tolist() == [0]
     assert slots_of.find(ids(1, 2)).tolist() == [ABSENT, 1]
+
+
+def test_making_room_for_one_id_never_takes_the_slot_of_another_of_the_same_call():
+    slots_of = SlotMap(3)
+    slots_of.assign(ids(1, 2, 3))
+    for _ in range(3):
+        slots_of.begin_round()
+    before = slots_of.find(ids(1, 2))
+    assert slots_of.assign(ids(9, 1, 2))[1:].tolist() == before.tolist()

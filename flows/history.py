@@ -1,0 +1,310 @@
+"""The fold of one event into its user's history, and what the history teaches the item rows.
+
+Everything an item row learns from a user is a sum over the user's events, in time
+order, of a function of the event and of the session before it (`learn_at`). An
+event that arrives late is therefore folded by unlearning the events behind its
+place, inserting it, and learning them again: the rows are the same as if it had
+come in time.
+"""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from flows.cooccurrence import learn_pairs
+from flows.popularity import count_event
+from flows.profiles import profile_event
+from flows.repeats import learn_repeats
+from schemas.events import FIRST_NEGATIVE_KIND, Kind
+from state.item_rows import FLAG_PRODUCT, ItemRows
+from state.lane_rows import DUPLICATES, EVENTS, LATE, MAX_TS, N_PRICE_BUCKETS, PRICES, SESSIONS
+from state.session import MAX_DISTINCT, SESSION_EVENTS, distinct_latest_first
+from state.slot_map import ABSENT, find
+from state.user_rows import KIND_MASK, MAX_GAP_MS, MAX_HISTORY, STARS_SHIFT, UserRows
+
+Int64s = npt.NDArray[np.int64]
+Uint64s = npt.NDArray[np.uint64]
+NEEDED_SLOTS = 4
+"""Of a session's distinct items, only so many rows change when the next event comes."""
+
+PRICE_FLOOR_LN = float(np.log(0.01))
+PRICE_BUCKET_LN = 0.25
+SEARCH, RATING, PURCHASE, CART = int(Kind.SEARCH), int(Kind.RATING), int(Kind.PURCHASE), int(Kind.ADD_TO_CART)
+VIEW, CLICK = int(Kind.VIEW), int(Kind.CLICK)
+NEUTRAL_STARS = 2.5
+TOO_LATE = -1
+
+
+class FoldParams(NamedTuple):
+    """What the kernels need of the lane's settings."""
+
+    session_gap_ms: int
+    lateness_ms: int
+    window: int
+    capacity: int
+    half_lives_ms: Int64s  # short, long
+    affinity_half_life_ms: int
+    weights: npt.NDArray[np.float64]  # by kind; a rating's is per star above NEUTRAL_STARS
+
+
+class ItemIndex(NamedTuple):
+    """The parts of the items' SlotMap a kernel reads, and where it marks what it changed."""
+
+    table: Uint64s
+    slot_at: npt.NDArray[np.int32]
+    used_in: Int64s
+    changed_in: Int64s
+    round_no: int
+
+
+@numba.njit(cache=True)
+def _use(index: ItemIndex, slot: int) -> None:
+    index.used_in[slot] = index.round_no
+    index.changed_in[slot] = index.round_no
+
+
+@numba.njit(cache=True)
+def session_before(users: UserRows, slot: int, k: int, gap_ms: int, out: Uint64s) -> int:
+    """Write the items of the session before history event k, oldest first; return how many.
+
+    Looks back at most SESSION_EVENTS events, and only while no two neighbouring
+    events lie more than `gap_ms` apart; negative events are passed over.
+    """
+    at = k
+    while at > 0 and k - at < SESSION_EVENTS and users.gap_ms[slot, at] <= gap_ms:
+        at -= 1
+    n = 0
+    for j in range(at, k):
+        if users.kind[slot, j] & KIND_MASK < FIRST_NEGATIVE_KIND:
+            out[n] = users.item[slot, j]
+            n += 1
+    return n
+
+
+@numba.njit(cache=True)
+def learn_at(
+    users: UserRows, slot: int, k: int, items: ItemRows, index: ItemIndex, totals: Int64s, p: FoldParams, sign: int
+) -> None:
+    """Add (sign 1) or take back (sign -1) what history event k teaches. Every row it needs has a slot."""
+    if users.kind[slot, k] & KIND_MASK >= FIRST_NEGATIVE_KIND:
+        return
+    session = np.empty(SESSION_EVENTS, np.uint64)
+    distinct = np.empty(MAX_DISTINCT, np.uint64)
+    slots = np.empty(MAX_DISTINCT, np.int64)
+    item = users.item[slot, k]
+    item_slot = find(index.table, index.slot_at, item)
+    _use(index, item_slot)
+    n = session_before(users, slot, k, p.session_gap_ms, session)
+    totals[EVENTS] += sign
+    if n == 0:
+        totals[SESSIONS] += sign
+        items.support[item_slot] += sign
+        return
+    m = distinct_latest_first(session, n, distinct)
+    known = False
+    for r in range(m):
+        if r < NEEDED_SLOTS:
+            slots[r] = find(index.table, index.slot_at, distinct[r])
+            _use(index, slots[r])
+        known = known or distinct[r] == item
+    if not known:
+        items.support[item_slot] += sign
+    learn_pairs(items, item, item_slot, distinct, slots, m, p.window, p.capacity, sign)
+    learn_repeats(items, totals, item, session, n, distinct, slots, m, sign)
+
+
+@numba.njit(cache=True)
+def _rows_ready(users: UserRows, slot: int, at: int, index: ItemIndex) -> bool:
+    """Say whether every item row is cached that an event at history index `at` may change."""
+    n = np.int64(users.n[slot])
+    if at < n:
+        for j in range(n):
+            if find(index.table, index.slot_at, users.item[slot, j]) == ABSENT:
+                return False
+        return True
+    latest = np.empty(NEEDED_SLOTS, np.uint64)
+    m = 0
+    for j in range(n - 1, max(n - 1 - SESSION_EVENTS, -1), -1):
+        item = users.item[slot, j]
+        known = False
+        for r in range(m):
+            known = known or latest[r] == item
+        if known or users.kind[slot, j] & KIND_MASK >= FIRST_NEGATIVE_KIND:
+            continue
+        if find(index.table, index.slot_at, item) == ABSENT:
+            return False
+        latest[m] = item
+        m += 1
+        if m == NEEDED_SLOTS:
+            break
+    return True
+
+
+@numba.njit(cache=True)
+def _place(users: UserRows, slot: int, ts_ms: int, p: FoldParams) -> int:
+    """Return the history index an event of this time belongs at, TOO_LATE when it cannot be placed.
+
+    Events of the same time keep the order they came in. A late event can be placed
+    while the row still holds the sessions of all events behind its place.
+    """
+    n = np.int64(users.n[slot])
+    at, ts = n, users.last_ms[slot]
+    if n == 0 or ts_ms >= ts:
+        return n
+    if ts - ts_ms > p.lateness_ms:
+        return TOO_LATE
+    while at > 0 and ts > ts_ms:
+        at -= 1
+        ts -= np.int64(users.gap_ms[slot, at])
+    if users.seen[slot] < MAX_HISTORY or at > SESSION_EVENTS:
+        return at
+    for j in range(1, at):
+        if users.gap_ms[slot, j] > p.session_gap_ms:
+            return at
+    return TOO_LATE
+
+
+@numba.njit(cache=True)
+def _time_of(users: UserRows, slot: int, k: int) -> int:
+    ts = users.last_ms[slot]
+    for j in range(np.int64(users.n[slot]) - 1, k, -1):
+        ts -= np.int64(users.gap_ms[slot, j])
+    return ts
+
+
+@numba.njit(cache=True)
+def _insert(users: UserRows, slot: int, at: int, item: np.uint64, kind: int, ts_ms: int) -> int:
+    """Put an event at history index `at`, shifting out the oldest of a full history; return its index."""
+    n = np.int64(users.n[slot])
+    before = ts_ms - _time_of(users, slot, at - 1) if at > 0 else MAX_GAP_MS
+    if at < n:
+        users.gap_ms[slot, at] = np.uint32(min(_time_of(users, slot, at) - ts_ms, MAX_GAP_MS))
+    else:
+        users.last_ms[slot] = ts_ms
+    if n == MAX_HISTORY:
+        for j in range(at - 1):
+            users.item[slot, j] = users.item[slot, j + 1]
+            users.gap_ms[slot, j] = users.gap_ms[slot, j + 1]
+            users.kind[slot, j] = users.kind[slot, j + 1]
+        at -= 1
+    else:
+        for j in range(n, at, -1):
+            users.item[slot, j] = users.item[slot, j - 1]
+            users.gap_ms[slot, j] = users.gap_ms[slot, j - 1]
+            users.kind[slot, j] = users.kind[slot, j - 1]
+        users.n[slot] = n + 1
+    users.item[slot, at] = item
+    users.gap_ms[slot, at] = np.uint32(min(before, MAX_GAP_MS))
+    users.kind[slot, at] = kind
+    users.seen[slot] += 1
+    return at
+
+
+@numba.njit(cache=True)
+def _remember(
+    users: UserRows, slot: int, at: int, item: np.uint64, kind: int, ts_ms: int,
+    items: ItemRows, index: ItemIndex, totals: Int64s, p: FoldParams,
+) -> None:  # fmt: skip
+    n = np.int64(users.n[slot])
+    for k in range(n - 1, at - 1, -1):
+        learn_at(users, slot, k, items, index, totals, p, -1)
+    placed = _insert(users, slot, at, item, kind, ts_ms)
+    for k in range(placed, np.int64(users.n[slot])):
+        learn_at(users, slot, k, items, index, totals, p, 1)
+
+
+@numba.njit(cache=True)
+def event_weight(kind: int, value: float, weights: npt.NDArray[np.float64]) -> float:
+    """Return what an event weighs: its kind's weight, a rating by its stars, negative kinds negative."""
+    if kind == RATING:
+        return weights[kind] * (value - NEUTRAL_STARS)
+    return weights[kind]
+
+
+@numba.njit(cache=True)
+def _count(
+    users: UserRows, user: int, items: ItemRows, item_slot: int, kind: int, weight: float, ts_ms: int, price: float,
+    category: np.uint64, brand: np.uint64, totals: Int64s, p: FoldParams,
+) -> None:  # fmt: skip
+    """Everything that needs no order: popularity, profile, prices, counters."""
+    if users.first_ms[user] == 0 or ts_ms < users.first_ms[user]:
+        users.first_ms[user] = ts_ms
+    if item_slot != ABSENT:
+        if items.first_ms[item_slot] == 0 or ts_ms < items.first_ms[item_slot]:
+            items.first_ms[item_slot] = ts_ms
+        if items.flags[item_slot] & FLAG_PRODUCT == 0:
+            if items.category[item_slot] == 0:
+                items.category[item_slot] = category
+            if items.brand[item_slot] == 0:
+                items.brand[item_slot] = brand
+            if items.price[item_slot] == 0.0 and price > 0.0:
+                items.price[item_slot] = price
+        category, brand = items.category[item_slot], items.brand[item_slot]
+        count_event(items, item_slot, totals, ts_ms, weight, p.half_lives_ms)
+    column = -1
+    if kind == VIEW or kind == CLICK:
+        column = 0
+    elif kind == CART:
+        column = 1
+    elif kind == PURCHASE:
+        column = 2
+    if column >= 0 and item_slot != ABSENT:
+        items.kinds[item_slot, column] += 1
+    if kind == SEARCH:
+        column = 3
+    if column >= 0:
+        users.counts[user, column] += 1
+    profile_event(users, user, ts_ms, weight, price, category, brand, p.affinity_half_life_ms)
+    if price > 0.0:
+        bucket = int((np.log(price) - PRICE_FLOOR_LN) / PRICE_BUCKET_LN)
+        totals[PRICES + min(max(bucket, 0), N_PRICE_BUCKETS - 1)] += 1
+    totals[MAX_TS] = max(totals[MAX_TS], ts_ms)
+
+
+@numba.njit(cache=True, nogil=True)
+def fold_events(
+    events: np.ndarray,
+    fresh: npt.NDArray[np.bool_],
+    first: int,
+    user_slots: Int64s,
+    users: UserRows,
+    items: ItemRows,
+    index: ItemIndex,
+    touched: Int64s,
+    totals: Int64s,
+    p: FoldParams,
+) -> int:
+    """Fold `events[first:]` in order; return the index of the first event whose item rows are not all cached.
+
+    `events`: COLUMN_DTYPE; `fresh` False marks a duplicate, which is only counted.
+    `touched[slot]` becomes the round number for item slots whose popularity changed.
+    Returns `len(events)` when all are folded. An event is folded whole or not at all.
+    """
+    for i in range(first, len(events)):
+        event = events[i]
+        if not fresh[i]:
+            totals[DUPLICATES] += 1
+            continue
+        user, item, ts_ms, kind = user_slots[i], event.item, event.ts_ms, np.int64(event.kind)
+        item_slot = ABSENT
+        at = TOO_LATE
+        if item != 0:
+            item_slot = find(index.table, index.slot_at, item)
+            if item_slot == ABSENT:
+                return i
+            at = _place(users, user, ts_ms, p)
+            if at != TOO_LATE and not _rows_ready(users, user, at, index):
+                return i
+            _use(index, item_slot)
+            touched[item_slot] = index.round_no
+        weight = event_weight(kind, event.value, p.weights)
+        _count(users, user, items, item_slot, kind, weight, ts_ms, event.price, event.category, event.brand, totals, p)
+        if item != 0:
+            if at == TOO_LATE:
+                totals[LATE] += 1
+            else:
+                stars = np.int64(event.value) if kind == RATING else 0
+                _remember(users, user, at, item, kind | stars << STARS_SHIFT, ts_ms, items, index, totals, p)
+    return len(events)

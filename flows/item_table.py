@@ -1,0 +1,84 @@
+"""A lane's cached item rows: a bounded, write-through window on the store."""
+
+import numpy as np
+import numpy.typing as npt
+
+from flows.history import ItemIndex
+from schemas.events import Columns
+from state import keys
+from state.item_rows import FLAG_LISTED, decode_items, empty_items, encode_items
+from state.slot_map import ABSENT, SlotMap
+from state.store import Store
+
+Ids = npt.NDArray[np.uint64]
+Slots = npt.NDArray[np.int64]
+
+
+class ItemTable:
+    """Item rows by slot, with marks of the round that changed them or their popularity."""
+
+    def __init__(self, capacity: int, store: Store, lane_prefix: bytes) -> None:
+        self.rows = empty_items(capacity)
+        self.counted_in = np.zeros(capacity, np.int64)
+        self._changed_in = np.zeros(capacity, np.int64)
+        self._slots = SlotMap(capacity)
+        self._store, self._prefix = store, lane_prefix
+
+    def clear(self) -> None:
+        self._slots.clear()
+
+    def begin_round(self) -> None:
+        self._slots.begin_round()
+
+    def index(self) -> ItemIndex:
+        slots = self._slots
+        return ItemIndex(slots.table, slots.slot_at, slots.used_in, self._changed_in, slots.round_no)
+
+    def load(self, ids: Ids) -> None:
+        """Cache the rows of `ids`, which may repeat or be 0; an id without a row gets zeros."""
+        distinct = np.unique(ids)
+        distinct = distinct[distinct != 0]
+        missing = distinct[self._slots.find(distinct) == ABSENT]
+        self._slots.assign(distinct)
+        if len(missing):
+            new = self._slots.find(missing)
+            for column in self.rows:
+                column[new] = 0
+            values = self._store.read([keys.item(self._prefix, item) for item in missing.tolist()])
+            decode_items(values, new, self.rows)
+
+    def slot_of(self, item: int) -> int:
+        """Return the slot of a cached item and mark its row changed."""
+        slot = int(self._slots.find(np.array([item], np.uint64))[0])
+        self._changed_in[slot] = self._slots.round_no
+        return slot
+
+    def changed(self) -> Slots:
+        """Return the slots this round changed."""
+        return np.flatnonzero(self._changed_in[: len(self._slots)] == self._slots.round_no)
+
+    def counted(self) -> Slots:
+        """Return the slots whose popularity this round changed."""
+        return np.flatnonzero(self.counted_in[: len(self._slots)] == self._slots.round_no)
+
+    def ids_of(self, slots: Slots) -> Ids:
+        return self._slots.id_of[slots]
+
+    def new_ids(self, events: Columns, payload: npt.NDArray[np.uint8]) -> list[str]:
+        """Return the text ids of items counted for the first time, in the order they came, and mark them listed."""
+        counted = self.counted()
+        new = counted[self.rows.flags[counted] & FLAG_LISTED == 0]
+        if not len(new):
+            return []
+        self.rows.flags[new] |= FLAG_LISTED
+        items, first = np.unique(events["item"], return_index=True)
+        texts = []
+        for event in events[np.sort(first[np.searchsorted(items, self.ids_of(new))])]:
+            start = int(event["item_start"])
+            texts.append(payload[start : start + int(event["item_length"])].tobytes().decode())
+        return texts
+
+    def encode(self, slots: Slots, rows: dict[bytes, bytes | None]) -> None:
+        """Put the encoded rows of `slots` into `rows`."""
+        for item, value in zip(self.ids_of(slots).tolist(), encode_items(self.rows, slots), strict=True):
+            rows[keys.item(self._prefix, item)] = value

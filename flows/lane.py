@@ -1,0 +1,241 @@
+"""One shard of the fold: events in, absolute rows and positions out.
+
+`apply` is deterministic: the rows it returns are a function of the rows at the
+lane's positions and of the events behind them, however they were cut into
+batches. Its memory is a bounded write-through cache of rows; `open` drops it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from flows.dedupe import DedupeWindow
+from flows.foldin import vectors_for
+from flows.history import FoldParams, fold_events
+from flows.item_table import ItemTable
+from flows.log import RawBatch
+from flows.products import ProductFold
+from flows.scopes import ScopeFold
+from flows.user_table import UserTable
+from schemas.events import Columns, Decoded, Kind
+from schemas.ids import hash_id
+from state import keys
+from state.anchor import Anchor
+from state.lane_rows import DEDUPE, DUPLICATES, EVENTS, LATE, decode_globals, encode_globals
+from state.store import Positions, Store
+from state.vector_rows import encode_vector
+
+
+@dataclass(frozen=True)
+class LaneSettings:
+    """What a fold depends on; two lanes with equal settings make equal rows."""
+
+    n_lanes: int = 1
+    session_gap_ms: int = 30 * 60_000
+    lateness_ms: int = 10 * 60_000
+    pair_window: int = 3
+    neighbours: int = 50
+    short_half_life_ms: int = 86_400_000
+    long_half_life_ms: int = 7 * 86_400_000
+    affinity_half_life_ms: int = 7 * 86_400_000
+    scope_limit: int = 200
+    small_scope_limit: int = 50
+    dedupe_window: int = 1 << 20
+    max_cached_users: int = 1_000_000
+    max_cached_items: int = 300_000
+    weights: dict[Kind, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
+
+    def fold_params(self) -> FoldParams:
+        by_kind = np.zeros(32, np.float64)
+        for kind, weight in self.weights.items():
+            by_kind[kind] = weight
+        return FoldParams(
+            self.session_gap_ms,
+            self.lateness_ms,
+            self.pair_window,
+            self.neighbours,
+            np.array([self.short_half_life_ms, self.long_half_life_ms], np.int64),
+            self.affinity_half_life_ms,
+            by_kind,
+        )
+
+
+DEFAULT_WEIGHTS = {
+    Kind.VIEW: 1.0,
+    Kind.CLICK: 1.0,
+    Kind.ADD_TO_CART: 3.0,
+    Kind.WISHLIST: 2.0,
+    Kind.PURCHASE: 5.0,
+    Kind.RATING: 1.0,
+    Kind.SHARE: 2.0,
+    Kind.REMOVE_FROM_CART: -3.0,
+    Kind.RETURN: -5.0,
+    Kind.DISLIKE: -3.0,
+}
+
+
+@dataclass(frozen=True)
+class FoldStats:
+    """What became of a batch, in interaction rows (order lines count one each)."""
+
+    n_events: int = 0
+    n_duplicates: int = 0
+    n_late: int = 0
+    n_products: int = 0
+    n_erasures: int = 0
+    n_learned: int = 0
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Absolute rows that belong to `new` positions; commit them against `expected`."""
+
+    expected: Positions
+    new: Positions
+    rows: dict[bytes, bytes | None]
+    stats: FoldStats = FoldStats()
+
+
+class Lane:
+    """Folds the events of the users with `user hash mod n_lanes == lane`."""
+
+    def __init__(self, settings: LaneSettings, store: Store, generation: str, lane: int = 0) -> None:
+        self.settings, self.lane = settings, lane
+        self.prefix = keys.prefix(generation, lane)
+        self._store = store
+        self._params = settings.fold_params()
+        self._users = UserTable(settings.max_cached_users, store, self.prefix)
+        self._items = ItemTable(settings.max_cached_items, store, self.prefix)
+        self._scopes = ScopeFold(
+            store, self.prefix, self._params, settings.scope_limit, settings.small_scope_limit
+        )
+        self._products = ProductFold(store, self.prefix)
+        self._dedupe = DedupeWindow(settings.dedupe_window)
+        self._totals = decode_globals(None)
+        self._anchors: tuple[Anchor, ...] = ()
+        self.positions: Positions = {}
+
+    def open(self) -> Positions:
+        """Become the lane as it was committed: drop all memory, return the positions to read from."""
+        self.positions = self._store.positions(self.prefix)
+        self._totals = decode_globals(self._store.read([keys.lane_globals(self.prefix)])[0])
+        self._users.clear()
+        self._items.clear()
+        self._scopes.clear()
+        self._products.open(self._totals)
+        count = int(self._totals[DEDUPE])
+        segments = [keys.dedupe(self.prefix, segment) for segment in self._dedupe.segments_of(count)]
+        self._dedupe.restore(count, self._store.read(segments) if segments else [])
+        return dict(self.positions)
+
+    def use_anchors(self, *anchors: Anchor) -> None:
+        """Keep user vectors for these anchors (the live one, and the one being refolded)."""
+        self._anchors = anchors
+
+    def apply(self, decoded: Decoded, raw: RawBatch) -> Changes:
+        """Fold a batch and return the rows it changed.
+
+        Messages before the lane's positions were folded already and are passed over.
+        """
+        starts = np.array([self.positions.get(stream, 0) for stream in raw.streams], np.int64)
+        ahead = raw.offset >= starts[raw.stream]
+        self._users.begin_round()
+        self._items.begin_round()
+        before = self._totals.copy()
+        count_before = self._dedupe.count
+        rows: dict[bytes, bytes | None] = {}
+
+        products = [change for change in decoded.products if ahead[change.message] and self._owns(hash_id(change.item))]
+        self._products.fold(products, self._items, self._scopes, rows)
+        events = self._mine(decoded.interactions, ahead)
+        user_slots = self._fold(events, raw.payload)
+        erased = [e for e in decoded.erasures if ahead[e.message] and self._owns(hash_id(e.user))]
+
+        self._totals[DEDUPE] = self._dedupe.count
+        self._scopes.fold(self._items, rows)
+        self._products.write_feed(self._totals, rows)
+        self._items.encode(self._items.changed(), rows)
+        users = np.unique(user_slots)
+        self._users.encode(users, rows)
+        self._fold_in(users, rows)
+        for erasure in erased:
+            self._forget(hash_id(erasure.user), rows)
+        for segment, value in self._dedupe.segments_since(count_before).items():
+            rows[keys.dedupe(self.prefix, segment)] = value
+        new = {**self.positions, **{s: max(at, self.positions.get(s, 0)) for s, at in raw.after.items()}}
+        grown = self._totals - before
+        if rows or events.size:
+            rows[keys.lane_globals(self.prefix)] = encode_globals(self._totals)
+        stats = FoldStats(
+            len(events), int(grown[DUPLICATES]), int(grown[LATE]), len(products), len(erased), int(grown[EVENTS])
+        )
+        changes = Changes(dict(self.positions), new, rows, stats)
+        self.positions = new
+        return changes
+
+    def refold(self, anchor: Anchor, chunk: int = 2000) -> Iterator[Changes]:
+        """Yield commits that give every user a vector for `anchor`, then the mark that the lane is ready.
+
+        Call between batches, with every earlier commit done; include `anchor` in
+        `use_anchors` first, so that users who act meanwhile get theirs.
+        """
+        for found in self._store.scan(self.prefix + b"u:"):
+            for i in range(0, len(found), chunk):
+                self._users.begin_round()
+                hashes = np.array([int(key[-16:], 16) for key in found[i : i + chunk]], np.uint64)
+                slots = self._users.load(hashes)
+                yield Changes(self.positions, self.positions, self._vectors(slots, anchor))
+        ready: dict[bytes, bytes | None] = {keys.anchor_ready(self.prefix): anchor.version.encode()}
+        yield Changes(self.positions, self.positions, ready)
+
+    def _owns(self, id_hash: int) -> bool:
+        return id_hash % self.settings.n_lanes == self.lane
+
+    def _mine(self, columns: Columns, ahead: npt.NDArray[np.bool_]) -> Columns:
+        if not len(columns):
+            return columns
+        keep = ahead[columns["message"]]
+        if self.settings.n_lanes > 1:
+            keep &= columns["user"] % np.uint64(self.settings.n_lanes) == self.lane
+        return columns if keep.all() else columns[keep]
+
+    def _fold(self, events: Columns, payload: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+        """Fold the events; return the slot of each one's user."""
+        if not len(events):
+            return np.zeros(0, np.int64)
+        fresh = self._dedupe.accept(events["message"], events["event_id"])
+        user_slots = self._users.load_each(events["user"])
+        self._items.load(np.concatenate((events["item"], self._users.latest_items(np.unique(user_slots)))))
+        at = 0
+        while True:
+            at = fold_events(
+                events, fresh, at, user_slots, self._users.rows, self._items.rows, self._items.index(),
+                self._items.counted_in, self._totals, self._params,
+            )  # fmt: skip
+            if at == len(events):
+                break
+            self._items.load(np.append(self._users.all_items(user_slots[at]), events["item"][at]))
+        self._products.list_items(self._items.new_ids(events, payload))
+        self._scopes.count_countries(events[fresh])
+        return user_slots[fresh]
+
+    def _vectors(self, slots: npt.NDArray[np.int64], anchor: Anchor) -> dict[bytes, bytes | None]:
+        vectors = vectors_for(self._users.rows, slots, anchor)
+        ids = self._users.ids_of(slots)
+        return {
+            keys.vector(self.prefix, anchor.version, user): encode_vector(vector)
+            for user, vector in zip(ids, vectors, strict=True)
+        }
+
+    def _fold_in(self, slots: npt.NDArray[np.int64], rows: dict[bytes, bytes | None]) -> None:
+        for anchor in self._anchors:
+            if len(slots):
+                rows.update(self._vectors(slots, anchor))
+
+    def _forget(self, user: int, rows: dict[bytes, bytes | None]) -> None:
+        self._users.drop(user)
+        rows[keys.user(self.prefix, user)] = None
+        for anchor in self._anchors:
+            rows[keys.vector(self.prefix, anchor.version, user)] = None

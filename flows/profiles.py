@@ -1,0 +1,79 @@
+"""What a visitor likes and when: affinities, rhythm, prices, counts."""
+
+import math
+
+import numba
+import numpy as np
+
+from state.user_rows import N_AFFINITIES, UserRows
+
+AFFINITY_BITS = 8
+AFFINITY_EPOCH = 8  # half-lives: the integers of one epoch then fit 32 bits
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+PRICE_UNIT = 1000.0
+
+
+@numba.njit(cache=True)
+def _bump(counts: np.ndarray, at: int) -> None:
+    """Count one more, halving all when a byte is full: the shape stays, the size is bounded."""
+    if counts[at] == 255:
+        for j in range(len(counts)):
+            counts[j] >>= 1
+    counts[at] += np.uint8(1)
+
+
+@numba.njit(cache=True)
+def _add_affinity(rows: UserRows, slot: int, which: int, id_hash: np.uint64, amount: int) -> None:
+    key = np.uint32(id_hash & np.uint64(0xFFFFFFFF))
+    weights, ids = rows.affinity[slot, which], rows.affinity_id[slot, which]
+    lightest = 0
+    for j in range(N_AFFINITIES):
+        if ids[j] == key and weights[j] > 0:
+            weights[j] = np.uint32(min(np.int64(weights[j]) + amount, 0xFFFFFFFF))
+            return
+        if weights[j] < weights[lightest]:
+            lightest = j
+    ids[lightest] = key
+    weights[lightest] = np.uint32(min(amount, 0xFFFFFFFF))
+
+
+@numba.njit(cache=True)
+def profile_event(
+    rows: UserRows,
+    slot: int,
+    ts_ms: int,
+    weight: float,
+    price: float,
+    category: np.uint64,
+    brand: np.uint64,
+    half_life_ms: int,
+) -> None:
+    """Add one event to the affinities, hour and weekday counts and price sums of a user.
+
+    `price` NaN, `category` 0 and `brand` 0 mean absent. A weight <= 0 adds no affinity.
+    """
+    _bump(rows.hours[slot], ts_ms // HOUR_MS % 24)
+    _bump(rows.days[slot], (ts_ms // DAY_MS + 3) % 7)  # 1970-01-01 was a Thursday
+    if price > 0.0:
+        thousandths = np.int64(np.rint(math.log(price) * PRICE_UNIT))
+        rows.price_n[slot] += 1
+        rows.price_sum[slot] += thousandths
+        rows.price_square[slot] += thousandths * thousandths
+    if weight <= 0.0:
+        return
+    epoch = ts_ms // (AFFINITY_EPOCH * half_life_ms)
+    newer = epoch - rows.affinity_epoch[slot]
+    if newer > 0:
+        for which in range(2):
+            for j in range(N_AFFINITIES):
+                rows.affinity[slot, which, j] >>= np.uint32(min(newer * AFFINITY_EPOCH, 31))
+        rows.affinity_epoch[slot] = epoch
+    into_epoch = ts_ms - epoch * AFFINITY_EPOCH * half_life_ms
+    amount = np.int64(np.rint(weight * 2.0 ** (AFFINITY_BITS + into_epoch / half_life_ms)))
+    if newer < 0:
+        amount >>= min(-newer * AFFINITY_EPOCH, 31)
+    if category != 0 and amount > 0:
+        _add_affinity(rows, slot, 0, category, amount)
+    if brand != 0 and amount > 0:
+        _add_affinity(rows, slot, 1, brand, amount)

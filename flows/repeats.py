@@ -1,0 +1,44 @@
+"""Will the visitor come back to an item already seen? Trials and hits, global and per item."""
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from state.item_rows import ItemRows
+from state.lane_rows import CURRENT, EARLIER, REPEAT
+from state.session import MAX_DISTINCT, repeat_cells
+
+ITEM_RANKS = 4
+"""Per-item counters look at the current item and the next three; the global tables at all distinct items."""
+
+
+@numba.njit(cache=True)
+def learn_repeats(
+    rows: ItemRows,
+    totals: npt.NDArray[np.int64],
+    item: np.uint64,
+    session: npt.NDArray[np.uint64],
+    n_session: int,
+    distinct: npt.NDArray[np.uint64],
+    distinct_slots: npt.NDArray[np.int64],
+    n_distinct: int,
+    sign: int,
+) -> None:
+    """Count one trial for every distinct item of the session, and a hit for the one that came again.
+
+    `totals` is the lane's globals vector (`state.lane_rows`); `session` holds the
+    events before this one, oldest first, at least one.
+    """
+    cells = np.empty(MAX_DISTINCT, np.int64)
+    repeat_cells(session, n_session, distinct, n_distinct, cells)
+    for r in range(n_distinct):
+        hit = sign if distinct[r] == item else 0
+        table = CURRENT if r == 0 else EARLIER
+        totals[table + 2 * cells[r]] += hit
+        totals[table + 2 * cells[r] + 1] += sign
+        if r < ITEM_RANKS:
+            column = 0 if r == 0 else 2
+            rows.repeat[distinct_slots[r], column] += hit
+            rows.repeat[distinct_slots[r], column + 1] += sign
+            totals[REPEAT + column] += hit
+            totals[REPEAT + column + 1] += sign

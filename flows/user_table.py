@@ -1,0 +1,69 @@
+"""A lane's cached user rows: a bounded, write-through window on the store."""
+
+import numpy as np
+import numpy.typing as npt
+
+from state import keys
+from state.slot_map import ABSENT, SlotMap
+from state.store import Store
+from state.user_rows import decode_users, empty_users, encode_users
+
+Ids = npt.NDArray[np.uint64]
+Slots = npt.NDArray[np.int64]
+LATEST = 6
+"""History events whose items are fetched before a batch; the fold asks again for the few it lacks."""
+
+
+class UserTable:
+    """User rows by slot. A round is one batch (`state.slot_map`)."""
+
+    def __init__(self, capacity: int, store: Store, lane_prefix: bytes) -> None:
+        self.rows = empty_users(capacity)
+        self._slots = SlotMap(capacity)
+        self._store, self._prefix = store, lane_prefix
+
+    def clear(self) -> None:
+        self._slots.clear()
+
+    def begin_round(self) -> None:
+        self._slots.begin_round()
+
+    def load(self, ids: Ids) -> Slots:
+        """Return the slots of distinct ids, reading those not cached; an id without a row gets zeros."""
+        missing = ids[self._slots.find(ids) == ABSENT]
+        slots = self._slots.assign(ids)
+        if len(missing):
+            new = self._slots.find(missing)
+            for column in self.rows:
+                column[new] = 0
+            values = self._store.read([keys.user(self._prefix, user) for user in missing.tolist()])
+            decode_users(values, new, self.rows)
+        return slots
+
+    def load_each(self, ids: Ids) -> Slots:
+        """Return a slot for every element of `ids`, which may repeat."""
+        distinct, inverse = np.unique(ids, return_inverse=True)
+        return self.load(distinct)[inverse]
+
+    def ids_of(self, slots: Slots) -> list[int]:
+        return self._slots.id_of[slots].tolist()
+
+    def latest_items(self, slots: Slots) -> Ids:
+        """Return the items of the users' latest history events (0 where there are fewer)."""
+        at = self.rows.n[slots].astype(np.int64)[:, None] - 1 - np.arange(LATEST)
+        return np.where(at >= 0, self.rows.item[slots[:, None], np.maximum(at, 0)], 0).ravel()
+
+    def all_items(self, slot: int) -> Ids:
+        return self.rows.item[slot, : self.rows.n[slot]]
+
+    def encode(self, slots: Slots, rows: dict[bytes, bytes | None]) -> None:
+        """Put the encoded rows of `slots` into `rows`."""
+        for user, value in zip(self.ids_of(slots), encode_users(self.rows, slots), strict=True):
+            rows[keys.user(self._prefix, user)] = value
+
+    def drop(self, user: int) -> None:
+        """Make the user's cached row that of a visitor never seen."""
+        slot = self._slots.find(np.array([user], np.uint64))[0]
+        if slot != ABSENT:
+            for column in self.rows:
+                column[slot] = 0
