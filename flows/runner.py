@@ -1,0 +1,133 @@
+"""The loop every driver shares: a batch of messages in, lanes folded, rows committed.
+
+Commits run in one background thread, so that the next batch is decoded and folded
+while Redis takes the rows of the one before. Order is kept: a commit starts only
+when the one before it is done, and any trouble in one drops all that follows.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from flows.dead_letters import DeadLetters
+from flows.lane import Changes, FoldStats, Lane
+from flows.log import RawBatch
+from schemas.decode import Limits, decode
+from schemas.registry import SchemaRegistry
+from state.store import Positions, Store
+
+
+@dataclass
+class Report:
+    """What one batch was and how long its stages took, in seconds."""
+
+    n_messages: int
+    bad: dict[str, int]
+    stats: list[FoldStats]
+    positions: Positions
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class TooManyBadMessages(Exception):
+    """Nothing but bad messages for so long that the producer or the schema must be wrong."""
+
+
+def resume_positions(lanes: Sequence[Lane]) -> Positions:
+    """Return where to read on: per stream, the position of the lane that is furthest behind.
+
+    A stream that some lane has not read yet is left out, so it is read from its start.
+    """
+    streams = set.intersection(*(set(lane.positions) for lane in lanes))
+    return {stream: min(lane.positions[stream] for lane in lanes) for stream in streams}
+
+
+class Runner:
+    """Folds batches into its lanes and commits them in order."""
+
+    def __init__(
+        self,
+        lanes: Sequence[Lane],
+        store: Store,
+        registry: SchemaRegistry,
+        dead_letters: DeadLetters,
+        limits: Limits,
+        max_bad_in_a_row: int = 10_000,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self.lanes = lanes
+        self._store, self._registry, self._dead_letters, self._limits = store, registry, dead_letters, limits
+        self._max_bad, self._bad_in_a_row = max_bad_in_a_row, 0
+        self._now_ms = now_ms
+        self._pool = ThreadPoolExecutor(1, "commit")
+        self._commit: Future[float] | None = None
+
+    def open(self) -> Positions:
+        """Make every lane what was committed; return the positions to read from."""
+        self.abandon()
+        for lane in self.lanes:
+            lane.open()
+        return resume_positions(self.lanes)
+
+    def fold(self, raw: RawBatch) -> Report:
+        """Decode a batch, fold it into every lane and hand its rows to the commit thread.
+
+        Raises what the commit *before* this one met (Fenced, StoreUnavailable): call
+        `open` then and read again from the positions it returns.
+        """
+        started = time.perf_counter()
+        now_ms = self._now_ms()
+        decoded = decode(raw, self._registry, now_ms, self._limits)
+        if decoded.bad:
+            self._dead_letters.write(raw, decoded.bad, now_ms)
+        self._watch_for_a_flood(len(raw), len(decoded.bad))
+        decoded_at = time.perf_counter()
+        changes = [lane.apply(decoded, raw) for lane in self.lanes]
+        applied_at = time.perf_counter()
+        self.drain()
+        self._commit = self._pool.submit(self._commit_all, changes)
+        report = Report(len(raw), {}, [change.stats for change in changes], raw.after)
+        for bad in decoded.bad:
+            report.bad[bad.reason] = report.bad.get(bad.reason, 0) + 1
+        report.seconds = {
+            "decode": decoded_at - started,
+            "apply": applied_at - decoded_at,
+            "wait_for_commit": time.perf_counter() - applied_at,
+        }
+        return report
+
+    def drain(self) -> float:
+        """Wait for the commit under way; return how long it took, in seconds."""
+        commit, self._commit = self._commit, None
+        return 0.0 if commit is None else commit.result()
+
+    def commit_now(self, lane: Lane, changes: Changes) -> None:
+        """Commit changes that belong to no batch (a refold), after those under way."""
+        self.drain()
+        self._store.commit(lane.prefix, changes.expected, changes.new, changes.rows)
+
+    def abandon(self) -> None:
+        """Let the commit under way end, whatever comes of it."""
+        commit, self._commit = self._commit, None
+        if commit is not None:
+            commit.exception()
+
+    def close(self) -> None:
+        try:
+            self.drain()
+        finally:
+            self._pool.shutdown()
+
+    def _commit_all(self, changes: list[Changes]) -> float:
+        started = time.perf_counter()
+        for lane, change in zip(self.lanes, changes, strict=True):
+            self._store.commit(lane.prefix, change.expected, change.new, change.rows)
+        return time.perf_counter() - started
+
+    def _watch_for_a_flood(self, n_messages: int, n_bad: int) -> None:
+        self._bad_in_a_row = self._bad_in_a_row + n_bad if n_bad == n_messages else 0
+        if self._bad_in_a_row > self._max_bad:
+            raise TooManyBadMessages(
+                f"the last {self._bad_in_a_row} messages were all refused (see the dead-letters topic): "
+                "stopped, so that the log keeps them in place until the producer or the schema is put right"
+            )
