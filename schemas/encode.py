@@ -1,0 +1,182 @@
+"""Events to messages: JSON as producers may post it, and Avro in Confluent's wire format."""
+
+import io
+import math
+import struct
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import fastavro
+
+from schemas.decode import MAGIC, USER_EVENT_KINDS
+from schemas.kernel import MAX_ID_BYTES
+from schemas.registry import SchemaRegistry
+from schemas.validate import EARLIEST_MS, MAX_PRICE, MAX_QUANTITY
+
+TEXTS = ("event_id", "user", "session", "item", "category", "brand", "country", "order_id", "query", "title",
+         "image_url", "seller", "request_id", "source", "arm", "anchor", "generation")  # fmt: skip
+NUMBERS = {
+    "price": (0.0, MAX_PRICE),
+    "discount": (-MAX_PRICE, MAX_PRICE),
+    "quantity": (1e-9, MAX_QUANTITY),
+    "stars": (1.0, 5.0),
+    "margin": (-1e6, 1e6),
+    "propensity": (0.0, 1.0),
+}
+INTEGERS = {"stock": (-(2**31), 2**53), "position": (0, 100_000)}
+LINE_FIELDS = ("item", "quantity", "price", "discount", "category", "brand")
+FIELDS = {
+    "interaction": ("event_id", "user", "session", "item", "price", "category", "brand", "country", "context"),
+    "purchases": ("event_id", "user", "session", "order_id", "country", "context", "lines", *LINE_FIELDS),
+    "products": ("item", "title", "category", "brand", "price", "stock", "image_url", "seller", "margin", "attributes"),
+    "impressions": ("event_id", "request_id", "user", "session", "item", "position", "source", "arm", "propensity",
+                    "anchor", "generation"),
+    "erasures": ("event_id", "user"),
+}  # fmt: skip
+TOPIC_OF_TYPE = {
+    "view": "product-views",
+    "purchase": "purchases",
+    "rating": "ratings",
+    "product": "products",
+    "product_gone": "products",
+    "impression": "impressions",
+    "erasure": "erasures",
+    **{name: "user-events" for name in USER_EVENT_KINDS if name != "view"},
+}
+REQUIRED = {
+    "product-views": ("item",),
+    "ratings": ("item", "stars"),
+    "products": ("item",),
+    "impressions": ("request_id", "item", "position", "source"),
+    "erasures": ("user",),
+}
+
+
+class InvalidEvent(Exception):
+    """An event that cannot be taken: which field, and why."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field, self.message = field, message
+
+
+def encode(topic: str, record: Mapping[str, Any], registry: SchemaRegistry) -> bytes:
+    """Return the record as `0 · schema id, big-endian u32 · Avro body`."""
+    schema_id = registry.id_for(topic)
+    out = io.BytesIO()
+    out.write(struct.pack(">BI", MAGIC, schema_id))
+    fastavro.schemaless_writer(out, dict(registry.schema(schema_id).parsed), dict(record))
+    return out.getvalue()
+
+
+def message_key(topic: str, record: Mapping[str, Any]) -> bytes:
+    """Return what a message is partitioned by: the item of a product, else the user or session."""
+    name = record["item"] if topic == "products" else record.get("user") or record.get("session") or ""
+    return str(name).encode()
+
+
+def event_from_json(event: Mapping[str, Any], now_ms: int) -> tuple[str, dict[str, Any] | None, bytes]:
+    """Return (topic, record, key) of an event as JSON; the record of `product_gone` is None.
+
+    `type` says what it is: `view`, `purchase`, `rating`, `product`, `product_gone`,
+    `impression`, `erasure` or a kind of user event. `ts_ms` (or `ts`, ISO 8601)
+    defaults to `now_ms`. Raises InvalidEvent naming the field.
+    """
+    kind = event.get("type")
+    if not isinstance(kind, str) or kind not in TOPIC_OF_TYPE:
+        raise InvalidEvent("type", f"must be one of {', '.join(sorted(TOPIC_OF_TYPE))}; got {kind!r}")
+    topic = TOPIC_OF_TYPE[kind]
+    record: dict[str, Any] = {"ts_ms": _time(event, now_ms)}
+    allowed = FIELDS.get(topic, FIELDS["interaction"])
+    allowed += {"user-events": ("query",), "ratings": ("stars",)}.get(topic, ())
+    for name in event:
+        if name not in allowed and name not in ("type", "ts_ms", "ts"):
+            raise InvalidEvent(name, f"is not a field of a {kind}; its fields are {', '.join(allowed)}")
+    if topic == "purchases":
+        record["lines"] = _lines(event)
+        allowed = tuple(name for name in allowed if name not in ("lines", *LINE_FIELDS))
+    record |= _values(event, allowed)
+    if "event_id" in allowed:
+        _need(record, ("event_id",))
+    if topic == "user-events":
+        record["kind"] = kind
+        if kind != "search":
+            _need(record, ("item",))
+    _need(record, REQUIRED.get(topic, ()))
+    if topic not in ("products", "impressions") and not record.get("user") and not record.get("session"):
+        raise InvalidEvent("user", "is needed, or a session for an anonymous visitor")
+    return topic, None if kind == "product_gone" else record, message_key(topic, record)
+
+
+def _need(record: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    for name in names:
+        if record.get(name) is None:
+            raise InvalidEvent(name, "is needed")
+
+
+def _time(event: Mapping[str, Any], now_ms: int) -> int:
+    if "ts" in event and "ts_ms" not in event:
+        try:
+            moment = datetime.fromisoformat(event["ts"])
+        except (TypeError, ValueError):
+            raise InvalidEvent("ts", f"must be ISO 8601, e.g. 2026-11-01T12:00:00Z; got {event['ts']!r}") from None
+        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    ts_ms = event.get("ts_ms", now_ms)
+    if isinstance(ts_ms, bool) or not isinstance(ts_ms, int) or not EARLIEST_MS <= ts_ms < 2**53:
+        raise InvalidEvent("ts_ms", f"must be milliseconds since 1970, after 2000; got {ts_ms!r}")
+    return ts_ms
+
+
+def _lines(event: Mapping[str, Any]) -> list[dict[str, Any]]:
+    lines = event.get("lines", [{name: event[name] for name in LINE_FIELDS if name in event}])
+    if not isinstance(lines, list) or not lines:
+        raise InvalidEvent("lines", "must be a list with at least one line")
+    read = []
+    for index, line in enumerate(lines):
+        where = f"lines[{index}]." if "lines" in event else ""
+        if not isinstance(line, Mapping):
+            raise InvalidEvent(f"lines[{index}]", "must be an object")
+        try:
+            values = _values(line, LINE_FIELDS)
+            _need(values, ("item",))
+        except InvalidEvent as error:
+            raise InvalidEvent(where + error.field, error.message) from None
+        read.append({"quantity": 1.0, **values})
+    return read
+
+
+def _values(event: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: _value(name, event[name]) for name in names if event.get(name) is not None}
+
+
+def _value(name: str, value: Any) -> Any:
+    if name in TEXTS:
+        if not isinstance(value, str) or not value or len(value.encode(errors="replace")) > MAX_ID_BYTES * 8:
+            raise InvalidEvent(name, f"must be a text of 1 to {MAX_ID_BYTES} bytes; got {value!r:.60}")
+        long_names = ("title", "image_url", "query")
+        if name not in long_names and len(value.encode(errors="replace")) > MAX_ID_BYTES:
+            raise InvalidEvent(name, f"must be a text of 1 to {MAX_ID_BYTES} bytes; got {len(value.encode())} bytes")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InvalidEvent(name, "is not valid Unicode") from None
+        return value
+    if name in NUMBERS:
+        low, high = NUMBERS[name]
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not low <= value <= high
+            or math.isnan(value)
+        ):
+            raise InvalidEvent(name, f"must be a number within {low:g} and {high:g}; got {value!r:.60}")
+        return float(value)
+    if name in INTEGERS:
+        least, most = INTEGERS[name]
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise InvalidEvent(name, f"must be a whole number within {least} and {most}; got {value!r:.60}")
+        return value
+    if not isinstance(value, Mapping) or not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
+        raise InvalidEvent(name, "must be an object of texts")
+    return dict(value)
