@@ -244,7 +244,7 @@ def _count(
         category, brand = items.category[item_slot], items.brand[item_slot]
         count_event(items, item_slot, totals, ts_ms, weight, p.half_lives_ms)
     column = -1
-    if kind == VIEW or kind == CLICK:
+    if kind in (VIEW, CLICK):
         column = 0
     elif kind == CART:
         column = 1

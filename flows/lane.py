@@ -108,9 +108,7 @@ class Lane:
         self._params = settings.fold_params()
         self._users = UserTable(settings.max_cached_users, store, self.prefix)
         self._items = ItemTable(settings.max_cached_items, store, self.prefix)
-        self._scopes = ScopeFold(
-            store, self.prefix, self._params, settings.scope_limit, settings.small_scope_limit
-        )
+        self._scopes = ScopeFold(store, self.prefix, self._params, settings.scope_limit, settings.small_scope_limit)
         self._products = ProductFold(store, self.prefix)
         self._dedupe = DedupeWindow(settings.dedupe_window)
         self._totals = decode_globals(None)

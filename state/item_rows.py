@@ -14,6 +14,7 @@ evicted or not. `repeat` is (q0, n0, q1, n1). `pop` holds (newest, before) of th
 short and the long half-life (`state.decay`); `count` is the undecayed weight.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -159,7 +160,7 @@ def encode_items(rows: ItemRows, slots: npt.NDArray[np.int64]) -> list[bytes]:
     ends = np.empty(len(slots), np.int64)
     _encode(rows, slots, out, ends)
     data, bounds = memoryview(out), [0, *ends.tolist()]
-    return [bytes(data[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [bytes(data[a:b]) for a, b in itertools.pairwise(bounds)]
 
 
 def decode_items(values: Sequence[bytes | None], slots: npt.NDArray[np.int64], rows: ItemRows) -> npt.NDArray[np.bool_]:

@@ -16,6 +16,7 @@ epoch): [0] categories, [1] brands, by the low 32 bits of the id hash.
 `counts` are views and clicks, carts, purchases, searches.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -148,7 +149,7 @@ def encode_users(rows: UserRows, slots: npt.NDArray[np.int64]) -> list[bytes]:
     ends = np.empty(len(slots), np.int64)
     _encode(rows, slots, out, ends)
     data, bounds = memoryview(out), [0, *ends.tolist()]
-    return [bytes(data[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [bytes(data[a:b]) for a, b in itertools.pairwise(bounds)]
 
 
 def decode_users(values: Sequence[bytes | None], slots: npt.NDArray[np.int64], rows: UserRows) -> npt.NDArray[np.bool_]:

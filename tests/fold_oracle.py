@@ -4,6 +4,7 @@ Every counter of the rows is written down from its definition, over the whole se
 events. Histories must stay within MAX_HISTORY and rows within their neighbours.
 """
 
+import itertools
 import math
 from collections import defaultdict
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ def current_cell(items: list[str]) -> int:
 def earlier_cell(items: list[str], rank: int, item: str) -> int:
     runs = [run for run, _ in runs_of(items)]
     revisits = sum(run in runs[:i] for i, run in enumerate(runs))
-    followed = any(a == items[-1] and b == item for a, b in zip(runs, runs[1:], strict=False))
+    followed = any(a == items[-1] and b == item for a, b in itertools.pairwise(runs))
     return (((min(rank, 8) - 1) * 3 + min(runs.count(item), 3) - 1) * 3 + min(revisits, 2)) * 2 + int(followed)
 
 

@@ -11,7 +11,7 @@ def raw_batch(messages, first_offset=0):
     values = [value or b"" for _, value, *_ in messages]
     bounds = np.cumsum([0, *map(len, values)]).astype(np.int64)
     stream = np.array([topics.index(topic) for topic, *_ in messages], np.int32)
-    counts = {topic: 0 for topic in topics}
+    counts = dict.fromkeys(topics, 0)
     offsets = []
     for topic, *_ in messages:
         offsets.append(first_offset + counts[topic])

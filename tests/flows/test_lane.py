@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -26,7 +27,7 @@ def fold(events, cuts=(), settings=SETTINGS, store=None, crash=False):
     lane = Lane(settings, store, "g1")
     lane.open()
     bounds = sorted({0, *cuts, len(events)})
-    for first, last in zip(bounds, bounds[1:], strict=False):
+    for first, last in itertools.pairwise(bounds):
         if crash:
             lane = Lane(settings, store, "g1")
             lane.open()
@@ -55,7 +56,7 @@ def globals_of(store):
 def shopping(draw, max_size=60, shuffled=False):
     """Events of a few users on a few items; sessions break, items repeat, and with `shuffled` events come late."""
     n = draw(st.integers(1, max_size))
-    now = {user: EPOCH_MS for user in "uvw"}
+    now = dict.fromkeys("uvw", EPOCH_MS)
     events = []
     for _ in range(n):
         user = draw(st.sampled_from("uvw"))
@@ -174,7 +175,9 @@ def test_an_event_id_seen_before_is_dropped_and_counted():
     assert globals_of(store)[lane_rows.DUPLICATES] == 1
 
 
-@pytest.mark.parametrize(("late_ms", "placed"), [(10 * MINUTE - 1, True), (10 * MINUTE, True), (10 * MINUTE + 1, False)])
+@pytest.mark.parametrize(
+    ("late_ms", "placed"), [(10 * MINUTE - 1, True), (10 * MINUTE, True), (10 * MINUTE + 1, False)]
+)
 def test_an_event_later_than_the_bound_counts_in_popularity_only(late_ms, placed):
     now = EPOCH_MS + 20 * MINUTE
     events = [Event("u", "b", EPOCH_MS), Event("u", "c", now), Event("u", "a", now - late_ms)]

@@ -83,7 +83,7 @@ def test_columns_equal_the_records_that_were_encoded(events):
 
 
 class Evolved:
-    """A registry whose view schema is a later one: a field more in front, a nested one the kernel cannot read, or less."""
+    """A registry whose view schema is another version of ours."""
 
     def __init__(self, change):
         schema = dict(REGISTRY.schema(REGISTRY.id_for("product-views")).parsed)

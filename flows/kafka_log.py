@@ -1,0 +1,216 @@
+"""The log in Apache Kafka, through confluent-kafka.
+
+One consumer is assigned every partition at the positions it is given; it never
+reads positions from the broker and never jumps (`auto.offset.reset=error`).
+"""
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Message as KafkaMessage
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from flows.log import LogUnavailable, Message, PositionLost, RawBatch
+from schemas.events import DEAD_LETTERS, TOPICS
+from state.store import Positions
+
+TIMEOUT_S = 10.0
+REFRESH_S = 5.0
+LOST = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
+
+
+def _split(stream: str) -> tuple[str, int]:
+    topic, _, partition = stream.rpartition(":")
+    return topic, int(partition)
+
+
+class KafkaLog:
+    """Streams `topic:partition` of a Kafka cluster. New partitions are noticed within seconds."""
+
+    def __init__(
+        self, bootstrap: str, read_topics: Sequence[str] = TOPICS, config: Mapping[str, Any] | None = None
+    ) -> None:
+        self._topics = tuple(read_topics)
+        self._common = {"bootstrap.servers": bootstrap, "socket.keepalive.enable": True, **(config or {})}
+        self._admin = AdminClient(self._common)
+        self._producer: Producer | None = None
+        self._consumer: Consumer | None = None
+        self._at: Positions = {}
+        self._streams: tuple[str, ...] = ()
+        self._refreshed = 0.0
+
+    def create_topics(self, partitions: int = 1, replication: int = 1) -> None:
+        """Create the topics of the product that are missing."""
+        there = set(self._metadata().topics)
+        missing = [name for name in (*TOPICS, DEAD_LETTERS) if name not in there]
+        made = self._admin.create_topics([NewTopic(name, partitions, replication) for name in missing])
+        for future in made.values():
+            try:
+                future.result(TIMEOUT_S)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise LogUnavailable(f"topics cannot be created: {error}") from error
+
+    def append(self, messages: Sequence[Message]) -> None:
+        """Produce the messages and wait until all in-sync replicas have them. Raises LogUnavailable."""
+        if self._producer is None:
+            own = {"enable.idempotence": True, "linger.ms": 1, "delivery.timeout.ms": int(TIMEOUT_S * 1000)}
+            self._producer = Producer({**self._common, **own})
+        failed: list[KafkaError] = []
+
+        def delivered(error: KafkaError | None, _: KafkaMessage) -> None:
+            if error is not None:
+                failed.append(error)
+
+        for message in messages:
+            while True:
+                try:
+                    self._producer.produce(
+                        message.topic, message.value, message.key, timestamp=message.ts_ms, on_delivery=delivered
+                    )
+                    break
+                except BufferError:
+                    self._producer.poll(0.1)
+        left = self._producer.flush(TIMEOUT_S + 1)
+        if left or failed:
+            why = failed[0].str() if failed else "no answer in time"
+            raise LogUnavailable(f"Kafka did not confirm {left + len(failed)} of {len(messages)} messages: {why}")
+
+    def read(self, positions: Positions, max_messages: int, timeout_s: float) -> RawBatch | None:
+        """Return what lies at `positions`, in the order the broker gave it."""
+        self._follow(positions)
+        assert self._consumer is not None
+        try:
+            # librdkafka waits for all `num_messages`, so the first one is waited for alone.
+            found = self._consumer.consume(1, timeout_s)
+            found += self._consumer.consume(max_messages - 1, 0) if found and max_messages > 1 else []
+        except KafkaException as error:
+            raise LogUnavailable(f"Kafka cannot be read: {error}") from error
+        messages = [message for message in found if message.error() is None]
+        for message in found:
+            if message.error() is not None:
+                self._raise_for(message, positions)
+        if not messages:
+            return None
+        return self._batch(messages, positions)
+
+    def start(self) -> Positions:
+        return {stream: bounds[0] for stream, bounds in self._bounds().items()}
+
+    def end(self) -> Positions:
+        return {stream: bounds[1] for stream, bounds in self._bounds().items()}
+
+    def offsets_at(self, ts_ms: int) -> Positions:
+        """Return, by stream, the first offset whose message time is at or after `ts_ms`; the end where none is."""
+        end = self.end()
+        asked = [TopicPartition(*_split(stream), ts_ms) for stream in end]
+        try:
+            found = self._reading().offsets_for_times(asked, TIMEOUT_S)
+        except KafkaException as error:
+            raise LogUnavailable(f"Kafka cannot say its offsets: {error}") from error
+        at = {f"{part.topic}:{part.partition}": part.offset for part in found}
+        return {stream: at[stream] if at[stream] >= 0 else last for stream, last in end.items()}
+
+    def retain(self, from_ts_ms: int) -> int:
+        """Delete the records before the first one at or after `from_ts_ms`, by partition; return how many went."""
+        start, upto = self.start(), self.offsets_at(from_ts_ms)
+        parts = [TopicPartition(*_split(stream), offset) for stream, offset in upto.items() if offset > start[stream]]
+        for future in (self._admin.delete_records(parts) if parts else {}).values():
+            try:
+                future.result(TIMEOUT_S)
+            except KafkaException as error:
+                raise LogUnavailable(f"records cannot be deleted: {error}") from error
+        return sum(upto[stream] - start[stream] for stream in start)
+
+    def commit_positions(self, positions: Positions) -> None:
+        """Tell the broker how far the fold is, for lag tools outside; nothing here reads it back."""
+        parts = [TopicPartition(*_split(stream), offset) for stream, offset in positions.items()]
+        if parts:
+            self._reading().commit(offsets=parts, asynchronous=True)
+
+    def close(self) -> None:
+        if self._consumer is not None:
+            self._consumer.close()
+        if self._producer is not None:
+            self._producer.flush(TIMEOUT_S)
+
+    def _metadata(self) -> Any:
+        try:
+            return self._admin.list_topics(timeout=TIMEOUT_S)
+        except KafkaException as error:
+            raise LogUnavailable(f"Kafka at {self._common['bootstrap.servers']} does not answer: {error}") from error
+
+    def _list_streams(self) -> tuple[str, ...]:
+        topics = self._metadata().topics
+        missing = [name for name in self._topics if name not in topics]
+        if missing:
+            raise LogUnavailable(f"topic {missing[0]!r} does not exist; `headrace topics` creates all of them")
+        return tuple(f"{name}:{part}" for name in self._topics for part in sorted(topics[name].partitions))
+
+    def _reading(self) -> Consumer:
+        if self._consumer is None:
+            own = {
+                "group.id": "headrace",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "error",
+                "isolation.level": "read_committed",
+                "fetch.wait.max.ms": 20,
+                "queued.min.messages": 20_000,
+            }
+            self._consumer = Consumer({**self._common, "client.id": f"headrace-{uuid.uuid4().hex[:8]}", **own})
+        return self._consumer
+
+    def _follow(self, positions: Positions) -> None:
+        """Make the consumer stand at `positions`, on every partition there is."""
+        due = time.monotonic() - self._refreshed > REFRESH_S
+        streams = self._list_streams() if due else self._streams
+        if due:
+            self._refreshed = time.monotonic()
+        if streams == self._streams and all(self._at.get(s) == p for s, p in positions.items() if s in streams):
+            return
+        self._streams = streams
+        earliest = self.start()
+        self._at = {stream: positions.get(stream, earliest[stream]) for stream in streams}
+        for stream, position in self._at.items():
+            if position < earliest[stream]:
+                self._at = {}
+                raise PositionLost(stream, position, earliest[stream])
+        self._reading().assign([TopicPartition(*_split(stream), at) for stream, at in self._at.items()])
+
+    def _bounds(self) -> dict[str, tuple[int, int]]:
+        consumer = self._reading()
+        try:
+            return {
+                stream: consumer.get_watermark_offsets(TopicPartition(*_split(stream)), TIMEOUT_S, cached=False)
+                for stream in self._list_streams()
+            }
+        except KafkaException as error:
+            raise LogUnavailable(f"Kafka cannot say its offsets: {error}") from error
+
+    def _raise_for(self, message: KafkaMessage, positions: Positions) -> None:
+        error = message.error()
+        assert error is not None
+        if error.code() in LOST:
+            self._at = {}
+            for stream, earliest in self.start().items():
+                if positions.get(stream, earliest) < earliest:
+                    raise PositionLost(stream, positions[stream], earliest)
+        if error.code() != KafkaError._PARTITION_EOF and error.fatal():
+            raise LogUnavailable(f"Kafka reports: {error.str()}")
+
+    def _batch(self, messages: list[KafkaMessage], positions: Positions) -> RawBatch:
+        index = {stream: i for i, stream in enumerate(self._streams)}
+        stream = np.array([index[f"{m.topic()}:{m.partition()}"] for m in messages], np.int32)
+        values = [m.value() for m in messages]
+        lengths = np.array([0 if value is None else len(value) for value in values], np.int64)
+        offset = np.array([m.offset() for m in messages], np.int64)
+        tombstones = {i: messages[i].key() or b"" for i, value in enumerate(values) if value is None}
+        for i in np.unique(stream).tolist():
+            self._at[self._streams[i]] = int(offset[stream == i][-1]) + 1
+        bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
+        payload = np.frombuffer(b"".join(value for value in values if value is not None), np.uint8)
+        return RawBatch(self._streams, stream, offset, payload, bounds, dict(self._at), tombstones)

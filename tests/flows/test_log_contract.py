@@ -1,0 +1,202 @@
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.dead_letters import DeadLetters, read_dead_letters
+from flows.log import LogUnavailable, Message, PositionLost
+from flows.open_log import open_log
+from flows.sqlite_log import SqliteLog
+from schemas.events import DEAD_LETTERS, TOPICS, BadMessage
+
+T0 = 1_700_000_000_000
+
+
+@pytest.fixture
+def broker(tmp_path):
+    from flows.local_kafka import KafkaMissing, LocalKafka
+
+    try:
+        kafka = LocalKafka(tmp_path / "kafka")
+    except KafkaMissing as missing:
+        pytest.skip(str(missing))
+    with kafka:
+        yield kafka
+
+
+@pytest.fixture(params=["sqlite", pytest.param("kafka", marks=pytest.mark.kafka)])
+def url(request, tmp_path):
+    if request.param == "sqlite":
+        return f"sqlite:{tmp_path / 'log.sqlite'}"
+    kafka = request.getfixturevalue("broker")
+    log = open_log(f"kafka:{kafka.bootstrap}")
+    log.create_topics()
+    log.close()
+    return f"kafka:{kafka.bootstrap}"
+
+
+@pytest.fixture
+def log(url):
+    log = open_log(url)
+    yield log
+    log.close()
+
+
+def message(n, topic="product-views", value=b"v"):
+    return Message(topic, f"k{n}".encode(), None if value is None else value + str(n).encode(), T0 + n)
+
+
+def read_all(log, positions, max_messages=1000, wait_s=0.5):
+    found, deadline = [], time.monotonic() + 10
+    while time.monotonic() < deadline:
+        batch = log.read(positions, max_messages, wait_s)
+        if batch is None:
+            break
+        assert len(batch) <= max_messages
+        for i in range(len(batch)):
+            stream = batch.streams[batch.stream[i]]
+            value = None if i in batch.tombstones else batch.value(i)
+            found.append((stream, int(batch.offset[i]), value, batch.tombstones.get(i)))
+        positions = batch.after
+    return found, positions
+
+
+def test_messages_come_back_in_order_with_their_offsets(log):
+    log.append([message(0), message(1, "products", None), message(2)])
+    log.append([message(3), message(4, value=b"")])
+    found, after = read_all(log, {})
+    views = [entry for entry in found if entry[0] == "product-views:0"]
+    assert views == [("product-views:0", i, b"v%d" % n if n != 4 else b"4", None) for i, n in enumerate([0, 2, 3, 4])]
+    assert ("products:0", 0, None, b"k1") in found
+    assert after["product-views:0"] == 4
+    assert after["products:0"] == 1
+    assert set(after) == {f"{topic}:0" for topic in TOPICS}
+
+
+def test_reading_resumes_at_any_position(log):
+    log.append([message(n, TOPICS[n % 2]) for n in range(20)])
+    whole, _ = read_all(log, {})
+    for cut in (0, 1, 7, 10):
+        positions = {"product-views:0": cut, "user-events:0": 10 - cut}
+        found, _ = read_all(log, positions, max_messages=3)
+        wanted = [entry for entry in whole if entry[1] >= positions.get(entry[0], 0)]
+        assert sorted(found) == sorted(wanted)
+
+
+def test_nothing_to_read_is_told_after_the_timeout(log):
+    assert log.read(log.end(), 10, 0.05) is None
+
+
+def test_start_end_and_offsets_at_a_time(log):
+    log.append([message(n) for n in range(10)])
+    assert log.start()["product-views:0"] == 0
+    assert log.end()["product-views:0"] == 10
+    assert log.offsets_at(T0 + 4)["product-views:0"] == 4
+    assert log.offsets_at(T0 + 400)["product-views:0"] == 10
+    assert log.offsets_at(0)["ratings:0"] == 0
+
+
+def test_a_position_that_retention_removed_is_reported_not_jumped(log):
+    for n in range(4):
+        log.append([message(n)])
+    assert log.retain(T0 + 2) == 2
+    assert log.start()["product-views:0"] == 2
+    with pytest.raises(PositionLost, match="product-views:0 starts at offset 2, but the lane wants 1"):
+        log.read({"product-views:0": 1}, 10, 1)
+    found, _ = read_all(log, {"product-views:0": 2})
+    assert [offset for _, offset, *_ in found] == [2, 3]
+
+
+def test_a_reader_sees_what_another_process_appends(log, url):
+    log.append([message(0)])
+    positions = read_all(log, {})[1]
+    program = f"""
+from flows.log import Message
+from flows.open_log import open_log
+log = open_log({url!r})
+log.append([Message("ratings", b"k", b"hello", {T0})])
+"""
+    with subprocess.Popen([sys.executable, "-c", program]) as process:
+        batch = log.read(positions, 10, 20)
+        assert process.wait(20) == 0
+    assert batch.value(0) == b"hello"
+
+
+def test_refused_messages_are_listed_once_with_their_reason(log, url):
+    log.append([message(0), message(1)])
+    batch = log.read({}, 10, 5)
+    letters = DeadLetters(log)
+    for _ in range(2):
+        letters.write(batch, [BadMessage(0, "malformed", "why")], T0)
+    dead = open_log(url, [DEAD_LETTERS])
+    (letter,) = read_dead_letters(dead)
+    dead.close()
+    assert (letter.reason, letter.stream, letter.offset, letter.payload) == ("malformed", "product-views:0", 0, b"v0")
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=5), max_size=6), st.data())
+def test_sqlite_returns_exactly_what_lies_at_or_past_any_positions(tmp_path_factory, appends, data):
+    log = SqliteLog(tmp_path_factory.mktemp("log") / "log.sqlite")
+    numbers = itertools.count()
+    for topics in appends:
+        log.append([message(next(numbers), TOPICS[topic]) for topic in topics])
+    whole, end = read_all(log, {}, wait_s=0) if appends else ([], log.end())
+    positions = {stream: data.draw(st.integers(0, end[stream])) for stream in log.start()}
+    found, after = read_all(log, positions, data.draw(st.integers(1, 5)), wait_s=0)
+    assert found == [entry for entry in whole if entry[1] >= positions[entry[0]]]
+    assert after == (end if found else positions)
+    log.close()
+
+
+def test_an_acknowledged_append_survives_kill_minus_nine(tmp_path):
+    path = tmp_path / "log.sqlite"
+    program = f"""
+import sys
+from flows.log import Message
+from flows.sqlite_log import SqliteLog
+log = SqliteLog({str(path)!r})
+n = log.end()["product-views:0"]
+while True:
+    log.append([Message("product-views", b"k", str(n + i).encode(), {T0}) for i in range(3)])
+    n += 3
+    print(n, flush=True)
+"""
+    acknowledged = 0
+    for round_no in range(3):
+        process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        for _ in range(5 + 20 * round_no):
+            acknowledged = int(process.stdout.readline())
+        os.kill(process.pid, signal.SIGKILL)
+        acknowledged = max([acknowledged, *(int(line) for line in process.stdout.read().split("\n")[:-1] if line)])
+        process.wait()
+        log = SqliteLog(path)
+        found, _ = read_all(log, {}, wait_s=0)
+        log.close()
+        assert len(found) >= acknowledged
+        assert len(found) % 3 == 0
+        assert [value for _, _, value, _ in found] == [str(n).encode() for n in range(len(found))]
+
+
+def test_a_full_disk_refuses_the_append_whole(tmp_path):
+    log = SqliteLog(tmp_path / "log.sqlite")
+    log.append([message(0)])
+    pages = log._writer.execute("PRAGMA page_count").fetchone()[0]
+    log._writer.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(LogUnavailable, match="took nothing of the append"):
+        log.append([message(n, value=b"x" * 5000) for n in range(1, 9)])
+    log._writer.execute("PRAGMA max_page_count = 100000")
+    log.append([message(1)])
+    assert [value for _, _, value, _ in read_all(log, {})[0]] == [b"v0", b"v1"]
+    log.close()
+
+
+def test_an_address_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="neither sqlite:PATH nor kafka"):
+        open_log("ftp:there")

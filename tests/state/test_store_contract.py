@@ -1,0 +1,250 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from state import keys
+from state.embedded_redis import EmbeddedRedis, RedisMissing
+from state.redis_store import RedisStore, decode_redo, encode_redo
+from state.store import Fenced, MemoryStore, StoreUnavailable
+
+LANE = keys.prefix("g1", 0)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    try:
+        redis = EmbeddedRedis(tmp_path_factory.mktemp("redis"))
+    except RedisMissing as missing:
+        pytest.skip(str(missing))
+    with redis:
+        yield redis
+
+
+@pytest.fixture
+def empty_server(server):
+    import redis
+
+    redis.Redis(port=server.port).flushall()
+    return server
+
+
+@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.redis)])
+def store(request):
+    if request.param == "memory":
+        yield MemoryStore()
+    else:
+        store = RedisStore(request.getfixturevalue("empty_server").url)
+        yield store
+        store.close()
+
+
+def many(n, value=b"x" * 300):
+    return {LANE + b"u:%d" % i: value for i in range(n)}
+
+
+def test_a_commit_sets_rows_and_positions_together(store):
+    assert store.positions(LANE) == {}
+    store.commit(LANE, {}, {"a:0": 5}, {b"{g1:0}x": b"1", b"{g1:0}y": b"2"})
+    store.commit(LANE, {"a:0": 5}, {"a:0": 7}, {b"{g1:0}x": b"3", b"{g1:0}y": None})
+    assert store.positions(LANE) == {"a:0": 7}
+    assert store.read([b"{g1:0}x", b"{g1:0}y", b"{g1:0}z"]) == [b"3", None, None]
+
+
+@pytest.mark.parametrize("n_rows", [0, 1, 500, 501, 2000])
+def test_a_commit_of_any_size_is_read_back_whole(store, n_rows):
+    store.commit(LANE, {}, {"a:0": 1}, many(n_rows))
+    assert store.read(list(many(n_rows))) == list(many(n_rows).values())
+    assert sorted(key for chunk in store.scan(LANE + b"u:") for key in chunk) == sorted(many(n_rows))
+    store.commit(LANE, {"a:0": 1}, {"a:0": 2}, dict.fromkeys(many(n_rows)))
+    assert list(store.scan(LANE + b"u:")) == []
+    assert store.read([keys.redo(LANE)]) == [None]
+
+
+@pytest.mark.parametrize("n_rows", [1, 2000])
+def test_a_commit_from_another_position_is_fenced_and_changes_nothing(store, n_rows):
+    store.commit(LANE, {}, {"a:0": 1}, {b"{g1:0}u:0": b"first"})
+    with pytest.raises(Fenced):
+        store.commit(LANE, {"a:0": 2}, {"a:0": 3}, many(n_rows))
+    assert store.read([b"{g1:0}u:0", b"{g1:0}u:1"]) == [b"first", None]
+    assert store.positions(LANE) == {"a:0": 1}
+
+
+def test_lanes_do_not_see_each_other(store):
+    other = keys.prefix("g1", 1)
+    store.commit(LANE, {}, {"a:0": 1}, {})
+    store.commit(other, {}, {"a:0": 9}, {})
+    store.commit(LANE, {"a:0": 1}, {"a:0": 2}, {})
+    assert (store.positions(LANE), store.positions(other)) == ({"a:0": 2}, {"a:0": 9})
+
+
+def test_scan_takes_special_characters_literally(store):
+    store.write({b"a*b[c]?\\d:1": b"x", b"aXb[c]?\\d:1": b"x"})
+    assert [key for chunk in store.scan(b"a*b[c]?\\d:") for key in chunk] == [b"a*b[c]?\\d:1"]
+
+
+@pytest.mark.redis
+def test_the_second_owner_of_a_lane_fences_the_first(empty_server):
+    a, b = RedisStore(empty_server.url), RedisStore(empty_server.url)
+    a.commit(LANE, {}, {"a:0": 1}, {b"{g1:0}x": b"a1"})
+    b.commit(LANE, {"a:0": 1}, {"a:0": 2}, {b"{g1:0}x": b"b2"})
+    for rows in ({b"{g1:0}x": b"stale"}, many(2000)):
+        with pytest.raises(Fenced):
+            a.commit(LANE, {"a:0": 1}, {"a:0": 2}, rows)
+    assert b.read([b"{g1:0}x", b"{g1:0}u:1"]) == [b"b2", None]
+    a.commit(LANE, {"a:0": 2}, {"a:0": 3}, {b"{g1:0}x": b"a3"})
+    with pytest.raises(Fenced):
+        b.commit(LANE, {"a:0": 2}, {"a:0": 3}, {})
+
+
+@pytest.mark.redis
+def test_a_redo_record_left_behind_is_applied_and_a_stale_one_is_dropped(empty_server):
+    store = RedisStore(empty_server.url)
+    store.commit(LANE, {}, {"a:0": 1}, {})
+    store.write({keys.redo(LANE): encode_redo({"a:0": 1}, {"a:0": 2}, {b"{g1:0}x": b"2", b"{g1:0}y": None})})
+    assert RedisStore(empty_server.url).positions(LANE) == {"a:0": 2}
+    assert store.read([b"{g1:0}x"]) == [b"2"]
+    store.write({keys.redo(LANE): encode_redo({"a:0": 1}, {"a:0": 2}, {b"{g1:0}x": b"stale"})})
+    assert RedisStore(empty_server.url).positions(LANE) == {"a:0": 2}
+    assert store.read([b"{g1:0}x", keys.redo(LANE)]) == [b"2", None]
+
+
+def test_redo_records_keep_their_bytes():
+    record = encode_redo({"a:0": 1}, {"a:0": 2}, {b"k": b"v", b"gone": None})
+    assert record.hex() == (
+        "01000000" "60caefa6" "04000000"
+        "08000000" "09000000" + b'expected{"a:0":1}'.hex() + "03000000" "09000000" + b'new{"a:0":2}'.hex()
+        + "01000000" "01000000" "6b76" "04000000" "ffffffff" + b"gone".hex()
+    )  # fmt: skip
+    assert decode_redo(record) == ({"a:0": 1}, {"a:0": 2}, {b"k": b"v", b"gone": None})
+    with pytest.raises(ValueError, match="damaged"):
+        decode_redo(record[:-1] + b"x")
+
+
+commits = st.lists(
+    st.tuples(st.booleans(), st.dictionaries(st.sampled_from("abcd"), st.none() | st.binary(max_size=3))), max_size=8
+)
+
+
+@pytest.mark.redis
+@settings(max_examples=25)
+@given(commits)
+def test_redis_answers_like_the_memory_store(server, sequence):
+    import redis
+
+    redis.Redis(port=server.port).flushall()
+    memory, real = MemoryStore(), RedisStore(server.url)
+    at = {}
+    for step, (right, changes) in enumerate(sequence):
+        rows = {LANE + name.encode(): value for name, value in changes.items()}
+        outcomes = []
+        for store in (memory, real):
+            try:
+                store.commit(LANE, at if right else {"a:0": 99}, {"a:0": step}, rows)
+                outcomes.append("done")
+            except Fenced:
+                outcomes.append("fenced")
+        assert outcomes[0] == outcomes[1]
+        at = memory.positions(LANE)
+    names = [LANE + name.encode() for name in "abcd"]
+    assert real.read(names) == memory.read(names)
+    assert real.positions(LANE) == at
+    real.close()
+
+
+WRITER = """
+import sys
+from state.redis_store import RedisStore
+from state.store import Fenced
+store = RedisStore(sys.argv[1])
+lane = b"{g1:0}"
+at = store.positions(lane).get("a:0", 0)
+print(at, flush=True)
+try:
+    while True:
+        n = 3000 if at % 2 else 40
+        rows = {lane + b"u:%d" % i: b"%d" % (at + 1) for i in range(n)}
+        store.commit(lane, {"a:0": at} if at else {}, {"a:0": at + 1}, rows)
+        at += 1
+except Fenced:
+    print("fenced", flush=True)
+"""
+
+
+def writer(url):
+    return subprocess.Popen([sys.executable, "-c", WRITER, url], stdout=subprocess.PIPE, text=True)
+
+
+def assert_rows_belong_to_positions(store):
+    """Every row was last written by the newest commit at or before the positions that writes it."""
+    at = store.positions(LANE)["a:0"]
+    newest = {n: max((c for c in (at, at - 1) if c > 0 and (3000 if (c - 1) % 2 else 40) >= n), default=0) for n in (40, 3000)}
+    values = store.read([LANE + b"u:%d" % i for i in range(3000)])
+    assert set(values[:40]) == {b"%d" % newest[40]}
+    assert set(values[40:]) == ({b"%d" % newest[3000]} if newest[3000] else {None})
+
+
+@pytest.mark.redis
+def test_a_writer_killed_at_any_moment_leaves_rows_and_positions_of_one_commit(empty_server):
+    store = RedisStore(empty_server.url)
+    for round_no in range(6):
+        with writer(empty_server.url) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(0.15 + 0.037 * round_no)
+            os.kill(process.pid, signal.SIGKILL)
+        assert_rows_belong_to_positions(store)
+
+
+@pytest.mark.redis
+def test_a_paused_owner_that_wakes_after_a_takeover_writes_nothing(empty_server):
+    store = RedisStore(empty_server.url)
+    for round_no in range(4):
+        with writer(empty_server.url) as zombie:
+            assert zombie.stdout is not None
+            zombie.stdout.readline()
+            time.sleep(0.15 + 0.023 * round_no)
+            os.kill(zombie.pid, signal.SIGSTOP)
+            at = store.positions(LANE)["a:0"]
+            rows = {LANE + b"u:%d" % i: b"%d" % (at + 1) for i in range(3000 if at % 2 else 40)}
+            store.commit(LANE, {"a:0": at}, {"a:0": at + 1}, rows)
+            os.kill(zombie.pid, signal.SIGCONT)
+            assert zombie.stdout.readline() == "fenced\n"
+        assert store.positions(LANE) == {"a:0": at + 1}
+        assert_rows_belong_to_positions(store)
+
+
+@pytest.mark.redis
+def test_a_redis_that_restarts_keeps_its_rows_and_the_store_recovers(tmp_path):
+    with EmbeddedRedis(tmp_path, options={"appendfsync": "always"}) as server:
+        store = RedisStore(server.url, timeout_s=2)
+        store.commit(LANE, {}, {"a:0": 1}, many(700))
+        server.kill()
+        with pytest.raises(StoreUnavailable, match=r"Redis at redis://127\.0\.0\.1"):
+            store.commit(LANE, {"a:0": 1}, {"a:0": 2}, {})
+        server.start()
+        assert store.positions(LANE) == {"a:0": 1}
+        store.commit(LANE, {"a:0": 1}, {"a:0": 2}, {})
+        assert store.read(list(many(700))) == list(many(700).values())
+
+
+@pytest.mark.redis
+def test_a_full_redis_refuses_the_commit_whole(tmp_path):
+    with EmbeddedRedis(tmp_path, options={"maxmemory": "3mb"}) as server:
+        store = RedisStore(server.url)
+        store.commit(LANE, {}, {"a:0": 1}, {b"{g1:0}x": b"1"})
+        for n_rows in (400, 3000):
+            with pytest.raises(StoreUnavailable, match="maxmemory"):
+                store.commit(LANE, {"a:0": 1}, {"a:0": 2}, {b"{g1:0}x": b"2", **many(n_rows, b"y" * 20_000)})
+        assert store.positions(LANE) == {"a:0": 1}
+        assert store.read([b"{g1:0}x"]) == [b"1"]
+
+
+def test_a_port_that_is_taken_is_reported(tmp_path):
+    with EmbeddedRedis(tmp_path / "a") as server, pytest.raises(RedisMissing, match="ended with"):
+        EmbeddedRedis(tmp_path / "b", port=server.port).start()
