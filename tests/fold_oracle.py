@@ -40,8 +40,8 @@ def batch_of(events: list[Event], first_offset: int = 0, stream: str = "user-eve
     bounds = np.cumsum([0, *map(len, texts)]).astype(np.int64)
     for i, event in enumerate(events):
         columns[i] = (
-            i, 0, event.kind, hash_id(event.event_id or f"{first_offset + i}"), hash_id(event.user), hash_id(event.item),
-            event.ts_ms, event.value, event.price, hash_id(event.category), hash_id(event.brand),
+            i, 0, event.kind, hash_id(event.event_id or f"{first_offset + i}"), hash_id(event.user),
+            hash_id(event.item), event.ts_ms, event.value, event.price, hash_id(event.category), hash_id(event.brand),
             hash_id(event.country), bounds[i], len(texts[i]),
         )  # fmt: skip
     raw = RawBatch(
