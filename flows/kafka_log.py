@@ -101,7 +101,7 @@ class KafkaLog:
                 self._raise_for(message, positions)
         if not messages:
             return None
-        return self._batch(messages, positions)
+        return self._batch(messages)
 
     def start(self) -> Positions:
         return {stream: bounds[0] for stream, bounds in self._bounds().items()}
@@ -207,15 +207,16 @@ class KafkaLog:
         if error.code() != KafkaError._PARTITION_EOF and error.fatal():
             raise LogUnavailable(f"Kafka reports: {error.str()}")
 
-    def _batch(self, messages: list[KafkaMessage], positions: Positions) -> RawBatch:
+    def _batch(self, messages: list[KafkaMessage]) -> RawBatch:
         index = {stream: i for i, stream in enumerate(self._streams)}
         stream = np.array([index[f"{m.topic()}:{m.partition()}"] for m in messages], np.int32)
         values = [m.value() for m in messages]
         lengths = np.array([0 if value is None else len(value) for value in values], np.int64)
         offset = np.array([m.offset() for m in messages], np.int64)
         tombstones = {i: messages[i].key() or b"" for i, value in enumerate(values) if value is None}
+        before = dict(self._at)
         for i in np.unique(stream).tolist():
             self._at[self._streams[i]] = int(offset[stream == i][-1]) + 1
         bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
         payload = np.frombuffer(b"".join(value for value in values if value is not None), np.uint8)
-        return RawBatch(self._streams, stream, offset, payload, bounds, dict(self._at), tombstones)
+        return RawBatch(self._streams, stream, offset, payload, bounds, before, dict(self._at), tombstones)

@@ -25,8 +25,8 @@ class RawBatch:
 
     Message i came from `streams[stream[i]]` at `offset[i]`; its value is
     `payload[bounds[i] : bounds[i + 1]]`. A message without a value has an empty
-    slice and its key in `tombstones`. `after` is the position of every stream
-    read, behind this batch (also of streams that had no message in it).
+    slice and its key in `tombstones`. `before` and `after` are the positions of every
+    stream around this batch (also of streams that had no message in it).
     """
 
     streams: tuple[str, ...]
@@ -34,6 +34,7 @@ class RawBatch:
     offset: npt.NDArray[np.int64]
     payload: npt.NDArray[np.uint8]
     bounds: npt.NDArray[np.int64]
+    before: Positions
     after: Positions
     tombstones: dict[int, bytes] = field(default_factory=dict)
 

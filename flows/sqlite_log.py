@@ -268,9 +268,10 @@ class SqliteLog:
         lengths = np.concatenate([np.maximum(row.lengths[chosen], 0) for row, chosen in parts])
         stream = np.concatenate([self._stream_of[row.topic[chosen]] for row, chosen in parts])
         offset = np.concatenate([row.offset[chosen] for row, chosen in parts])
-        after = {name: positions.get(name, earliest) for name, earliest in self.start().items()}
+        before = {name: positions.get(name, earliest) for name, earliest in self.start().items()}
+        after = dict(before)
         for index in np.unique(stream).tolist():
             after[self._streams[index]] = int(offset[stream == index][-1]) + 1
         bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)))
         payload = np.frombuffer(b"".join(payloads), np.uint8)
-        return RawBatch(self._streams, stream, offset, payload, bounds, after, tombstones)
+        return RawBatch(self._streams, stream, offset, payload, bounds, before, after, tombstones)

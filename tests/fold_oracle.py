@@ -50,6 +50,7 @@ def batch_of(events: list[Event], first_offset: int = 0, stream: str = "user-eve
         np.arange(first_offset, first_offset + len(events), dtype=np.int64),
         np.frombuffer(b"".join(texts), np.uint8),
         bounds,
+        {stream: first_offset},
         {stream: first_offset + len(events)},
     )
     return Decoded(columns), raw

@@ -22,6 +22,7 @@ def raw_batch(messages, first_offset=0):
         np.array(offsets, np.int64),
         np.frombuffer(b"".join(values), np.uint8),
         bounds,
+        {f"{topic}:0": first_offset for topic in counts},
         {f"{topic}:0": first_offset + n for topic, n in counts.items()},
         {i: message[2] for i, message in enumerate(messages) if message[1] is None},
     )

@@ -1,0 +1,52 @@
+"""What all commands share: exit codes, one JSON object on stdout, logs and progress on stderr."""
+
+import logging
+import sys
+from typing import Any
+
+import orjson
+import structlog
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from state.settings import Settings
+
+OK, FAILED, WRONG_USAGE, UNAVAILABLE = 0, 1, 2, 3
+
+err = Console(stderr=True)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """Print the one JSON object a command with --json prints."""
+    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode() + "\n")
+    sys.stdout.flush()
+
+
+def set_up_logging(settings: Settings) -> None:
+    """Send logs to stderr: JSON lines, or text where a person looks on."""
+    text = settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty())
+    renderer: Any = structlog.dev.ConsoleRenderer() if text else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level.upper()]),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+    )
+
+
+def progress_bar(unit: str) -> Progress:
+    """Return a progress bar on stderr that shows the rate in `unit` a second."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:>9,.0f} " + unit + "/s"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=err,
+    )

@@ -1,0 +1,165 @@
+"""The `headrace` command: one typer application, its heavy parts imported only when they run.
+
+Exit codes: 0 done · 1 failed · 2 wrong usage or settings · 3 something it needs is out of reach.
+"""
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from serving.cli.console import FAILED, UNAVAILABLE, WRONG_USAGE, err, print_json, set_up_logging
+from state.settings import BadSettings, Settings, load_settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Live recommendations on the event stream.")
+bench = typer.Typer(no_args_is_help=True, help="Measure on this machine; prints machine, data, repeats and stages.")
+app.add_typer(bench, name="bench")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+EXTRAS = {
+    "bytewax": "stream",
+    "confluent_kafka": "stream",
+    "polars": "stream",
+    "faiss": "serve",
+    "fastapi": "serve",
+    "grpc": "serve",
+    "uvicorn": "serve",
+    "implicit": "batch",
+    "scipy": "batch",
+}
+
+
+def _settings() -> Settings:
+    settings = load_settings()
+    set_up_logging(settings)
+    return settings
+
+
+def _part(module: str) -> Any:
+    """Import a command's module; a missing package is named with the extra that brings it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        err.print(f"{error.name} is not installed: `pip install headrace[{extra}]` brings it")
+        raise typer.Exit(UNAVAILABLE) from None
+
+
+@app.command()
+def settings(json: Json = False) -> None:
+    """Print every setting: meaning, value, and where the value comes from."""
+    _part("serving.cli.settings_cmd").run(load_settings(), json)
+
+
+@app.command()
+def flow(
+    driver: Annotated[str, typer.Option(help="loop or bytewax")] = "loop",
+) -> None:
+    """Fold the log's events into rows, until SIGTERM or Ctrl-C."""
+    if driver not in ("loop", "bytewax"):
+        err.print(f"--driver must be loop or bytewax; got {driver!r}")
+        raise typer.Exit(WRONG_USAGE)
+    raise typer.Exit(_part("flows.process").run_flow(_settings(), driver))
+
+
+@app.command()
+def serve() -> None:
+    """Answer requests over HTTP and gRPC, until SIGTERM or Ctrl-C."""
+    raise typer.Exit(_part("serving.process").run_server(_settings()))
+
+
+@app.command()
+def up() -> None:
+    """Start everything in one go: Redis, the embedded log, the flow and the server. Ctrl-C stops all of it."""
+    raise typer.Exit(_part("serving.cli.up").run(_settings()))
+
+
+@app.command()
+def anchor(json: Json = False) -> None:
+    """Train the ALS anchor on the log's interactions and publish it."""
+    raise typer.Exit(_part("batch.anchor_cmd").run_anchor(_settings(), json))
+
+
+@app.command()
+def topics() -> None:
+    """Create the Kafka topics that are missing."""
+    raise typer.Exit(_part("serving.cli.topics").run(_settings()))
+
+
+@app.command()
+def load(
+    file: Annotated[Path, typer.Argument(help="A .csv or .parquet file.")],
+    map: Annotated[str, typer.Option(help="Our fields from its columns: user=visitorid,item=itemid,ts=timestamp,…")],
+    kind: Annotated[str, typer.Option(help="Type of every event, where no column tells (kind=COLUMN).")] = "view",
+    kinds: Annotated[str, typer.Option(help="Types by the column's values: transaction=purchase,addtocart=…")] = "",
+    dry_run: Annotated[
+        bool, typer.Option(help="Show the first ten events and what cannot be read; load nothing.")
+    ] = False,
+    limit: Annotated[int, typer.Option(help="Load only so many rows; 0: all.")] = 0,
+    json: Json = False,
+) -> None:
+    """Turn a table into events on the log, in time order. Loading a file twice adds nothing to the rows."""
+    run = _part("serving.cli.load").run
+    raise typer.Exit(run(_settings(), file, map, kind, kinds, dry_run, limit, json))
+
+
+@app.command()
+def demo(
+    end: Annotated[bool, typer.Option("--exit", help="Stop the server at the end.")] = False,
+) -> None:
+    """A year of real grocery shopping becomes live recommendations."""
+    raise typer.Exit(_part("serving.cli.demo").run(_settings(), end))
+
+
+@bench.command("ingest")
+def bench_ingest(
+    log: Annotated[str, typer.Option(help="sqlite or kafka")] = "sqlite",
+    events: Annotated[int, typer.Option(help="Events measured.")] = 1_000_000,
+    users: Annotated[int, typer.Option(help="Users with a full history before the clock starts.")] = 1_000_000,
+    items: Annotated[int, typer.Option(help="Items.")] = 200_000,
+    json: Json = False,
+) -> None:
+    """From log bytes to committed Redis rows: events a second and microseconds by stage."""
+    raise typer.Exit(_part("serving.cli.bench_ingest").run(log, events, users, items, json))
+
+
+@bench.command("freshness")
+def bench_freshness(
+    rate: Annotated[int, typer.Option(help="Events a second.")] = 200,
+    rps: Annotated[int, typer.Option(help="Requests a second meanwhile.")] = 100,
+    seconds: Annotated[int, typer.Option(help="How long.")] = 15,
+    json: Json = False,
+) -> None:
+    """From the append of an event to the first answer that reflects it."""
+    raise typer.Exit(_part("serving.cli.bench_freshness").run(rate, rps, seconds, json))
+
+
+@app.command()
+def version(json: Json = False) -> None:
+    """Print the version."""
+    from importlib.metadata import version as installed
+
+    number = installed("headrace")
+    if json:
+        print_json({"version": number})
+    else:
+        sys.stdout.write(number + "\n")
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except BadSettings as error:
+        err.print(f"settings: {error}", markup=False, highlight=False)
+        sys.exit(WRONG_USAGE)
+    except BrokenPipeError:
+        sys.exit(FAILED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""Every setting of the product: one frozen object, read once at the start of a program.
+
+Values come from `HEADRACE_…` environment variables, then from a TOML file
+(`HEADRACE_CONFIG`, else `headrace.toml` in the working folder), then from the
+defaults below.
+"""
+
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "HEADRACE_"
+CONFIG = "HEADRACE_CONFIG"
+DEFAULT_FILE = "headrace.toml"
+OTHER_VARIABLES = {CONFIG, "HEADRACE_TEST_CACHE"}
+
+
+class BadSettings(Exception):
+    """A setting that cannot be; the message names it."""
+
+
+def _file() -> Path:
+    return Path(os.environ.get(CONFIG, DEFAULT_FILE))
+
+
+def _file_values() -> dict[str, Any]:
+    path = _file()
+    if not path.exists():
+        if CONFIG in os.environ:
+            raise BadSettings(f"{CONFIG} names {path}, which does not exist")
+        return {}
+    try:
+        return tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise BadSettings(f"{path} is not TOML: {error}") from None
+
+
+class Settings(BaseSettings):
+    """All settings. Times are in the unit of the name: `_s` seconds, `_ms` milliseconds."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    data_dir: Path = Field(Path("data"), description="Folder of the embedded log, Redis data and anchors")
+    log_url: str = Field("", description="kafka:HOST:PORT or sqlite:PATH; empty: the embedded log in data_dir")
+    kafka_config: dict[str, str] = Field({}, description="Further settings of Kafka's client (librdkafka names)")
+    kafka_partitions: int = Field(4, ge=1, description="Partitions of topics that `headrace topics` creates")
+    kafka_replication: int = Field(1, ge=1, description="Replicas of topics that `headrace topics` creates")
+    redis_url: str = Field("", description="redis://…; empty: `headrace up` starts one of its own in data_dir")
+    schema_registry_url: str = Field("", description="A Confluent-compatible registry; empty: ids of the schema folder")
+    connect_timeout_s: float = Field(30, gt=0, description="How long a start waits for Redis and the log")
+
+    generation: str = Field("g1", pattern=r"^[a-z0-9-]+$", description="Generation of rows the flow writes")
+    n_lanes: int = Field(1, ge=1, le=1024, description="Shards of the fold; changing it needs a new generation")
+    batch_max_events: int = Field(5000, ge=1, description="Most messages in one batch of the flow")
+    max_message_bytes: int = Field(1 << 20, ge=100, description="A larger message is refused")
+    max_future_s: float = Field(3600, ge=0, description="An event further ahead of the clock is refused")
+    max_bad_in_a_row: int = Field(10_000, ge=1, description="So many refused messages in a row stop the flow")
+    session_gap_s: float = Field(1800, gt=0, description="A longer pause begins a new session")
+    lateness_s: float = Field(600, ge=0, description="A later event counts in popularity only")
+    pair_window: int = Field(3, ge=1, le=8, description="Items of the session a new one is paired with")
+    neighbours: int = Field(50, ge=1, le=50, description="Neighbours kept for an item")
+    short_half_life_s: float = Field(86_400, gt=0, description="Short half-life of popularity (trend)")
+    long_half_life_s: float = Field(7 * 86_400, gt=0, description="Long half-life of popularity")
+    affinity_half_life_s: float = Field(7 * 86_400, gt=0, description="Half-life of user affinities")
+    scope_limit: int = Field(200, ge=1, le=1000, description="Items in the list of everything")
+    small_scope_limit: int = Field(50, ge=1, le=1000, description="Items in the list of a category or brand")
+    dedupe_window: int = Field(1 << 20, ge=2048, multiple_of=2048, description="Event ids remembered by a lane")
+    max_cached_users: int = Field(1_000_000, ge=100, description="User rows a lane keeps in memory (about 1 KiB each)")
+    max_cached_items: int = Field(300_000, ge=100, description="Item rows a lane keeps in memory (about 1.2 KiB each)")
+    weight_view: float = Field(1, description="Weight of a view or click")
+    weight_cart: float = Field(3, description="Weight of adding to the cart")
+    weight_wishlist: float = Field(2, description="Weight of a wish list entry or share")
+    weight_purchase: float = Field(5, description="Weight of a purchase")
+    weight_star: float = Field(1, description="Weight of each star above 2.5 in a rating")
+
+    factors: int = Field(64, ge=4, le=512, description="Dimensions of the anchor")
+    als_iterations: int = Field(15, ge=1, description="ALS iterations")
+    als_regularization: float = Field(0.05, gt=0, description="ALS regularization")
+    als_alpha: float = Field(2.0, gt=0, description="Confidence gained per unit of event weight")
+    als_threads: int = Field(0, ge=0, description="Threads of the training; 0: all cores")
+
+    http_host: str = Field("127.0.0.1", description="Address the HTTP server listens on")
+    http_port: int = Field(8080, ge=0, le=65535, description="Port of the HTTP server")
+    grpc_port: int = Field(8081, ge=0, le=65535, description="Port of the gRPC server")
+    flow_metrics_port: int = Field(8082, ge=0, le=65535, description="Port of the flow's metrics; 0: none")
+    default_count: int = Field(20, ge=1, le=200, description="Items in an answer when the request does not say")
+    exclude_purchased: bool = Field(False, description="Leave out what the user bought, unless the request says")
+    exclude_out_of_stock: bool = Field(True, description="Leave out items with stock 0, unless the request says")
+    item_ttl_ms: int = Field(500, ge=0, description="How long a server reuses an item row")
+    server_cached_items: int = Field(200_000, ge=1000, description="Item rows a server keeps in memory")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged")
+    log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _TomlValues(settings_cls)
+
+    @property
+    def log_address(self) -> str:
+        """Address of the log, the embedded one by default."""
+        return self.log_url or f"sqlite:{self.data_dir / 'log.sqlite'}"
+
+    @property
+    def anchors_dir(self) -> Path:
+        return self.data_dir / "anchors"
+
+    @property
+    def redis_address(self) -> str:
+        """Address of Redis; raises BadSettings where there is none."""
+        if not self.redis_url:
+            raise BadSettings(f"{PREFIX}REDIS_URL is not set; set it, or let `headrace up` start a Redis")
+        return self.redis_url
+
+
+class _TomlValues(PydanticBaseSettingsSource):
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return _file_values()
+
+
+def _closest(name: str, names: list[str]) -> str:
+    found = difflib.get_close_matches(name, names, 1)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def load_settings() -> Settings:
+    """Return the settings; raises BadSettings naming the setting that cannot be."""
+    known = list(Settings.model_fields)
+    variables = [PREFIX + name.upper() for name in known]
+    for name in os.environ:
+        if name.startswith(PREFIX) and name not in OTHER_VARIABLES and name not in variables:
+            raise BadSettings(f"{name} is no setting{_closest(name, variables)}")
+    for name in _file_values():
+        if name not in known:
+            raise BadSettings(f"{name} in {_file()} is no setting{_closest(name, known)}")
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        where = PREFIX + name.upper() if origin(name) == "environment" else f"{name} in {_file()}"
+        raise BadSettings(f"{where}: {first['msg']}; got {first['input']!r}") from None
+    except Exception as error:  # pydantic-settings wraps what it cannot parse at all
+        raise BadSettings(str(error)) from None
+
+
+def origin(name: str) -> str:
+    """Return where a setting's value comes from: environment, file or default."""
+    if PREFIX + name.upper() in os.environ:
+        return "environment"
+    return "file" if name in _file_values() else "default"

@@ -1,0 +1,131 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from flows.log import Message
+from flows.process import lane_settings
+from flows.sqlite_log import SqliteLog
+from schemas.encode import encode
+from schemas.registry import FolderRegistry
+from state import keys
+from state.embedded_redis import EmbeddedRedis
+from state.redis_store import RedisStore
+from state.settings import Settings
+
+pytestmark = [pytest.mark.redis, pytest.mark.e2e]
+REGISTRY = FolderRegistry()
+T0 = 1_700_000_000_000
+N = 3000
+
+
+def view(n, event_id=None):
+    record = {"event_id": event_id or f"e{n}", "ts_ms": T0 + n * 1000, "user": f"u{n % 40}", "item": f"i{n * n % 90}"}
+    return Message("product-views", b"k", encode("product-views", record, REGISTRY), T0 + n)
+
+
+def start(driver, log_path, redis_url, generation):
+    command = {
+        "loop": [sys.executable, "-m", "serving.cli.main", "flow"],
+        "bytewax": [sys.executable, "-m", "bytewax.run", "flows.on_bytewax"],
+        "flow --driver bytewax": [sys.executable, "-m", "serving.cli.main", "flow", "--driver", "bytewax"],
+    }[driver]
+    environment = os.environ | {
+        "HEADRACE_LOG_URL": f"sqlite:{log_path}", "HEADRACE_REDIS_URL": redis_url, "HEADRACE_GENERATION": generation,
+        "HEADRACE_FLOW_METRICS_PORT": "0", "HEADRACE_MAX_CACHED_USERS": "5000", "HEADRACE_MAX_CACHED_ITEMS": "5000",
+        "HEADRACE_BATCH_MAX_EVENTS": "100", "HEADRACE_DEDUPE_WINDOW": "8192",
+    }  # fmt: skip
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def rows_of(store, generation):
+    prefix = keys.prefix(generation, 0)
+    found = [key for chunk in store.scan(prefix) for key in chunk]
+    return {key[len(prefix) :]: value for key, value in zip(found, store.read(found), strict=True)}
+
+
+def wait_for(store, generation, offset, process=None):
+    deadline = time.monotonic() + 60
+    while store.positions(keys.prefix(generation, 0)).get("product-views:0", 0) < offset:
+        assert time.monotonic() < deadline, "the flow did not get there in time"
+        assert process is None or process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+
+
+def stop(process):
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 0, errors
+    return errors
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A log, a Redis, and the rows of an undisturbed plain loop, as generation `plain`."""
+    folder = tmp_path_factory.mktemp("flow")
+    log = SqliteLog(folder / "log.sqlite")
+    for n in range(0, N, 50):
+        log.append([*[view(n + k) for k in range(50)], view(n, "e1"), Message("ratings", b"k", b"broken", T0)])
+    with EmbeddedRedis(folder / "redis") as redis:
+        store = RedisStore(redis.url)
+        process = start("loop", folder / "log.sqlite", redis.url, "plain")
+        wait_for(store, "plain", N + N // 50, process)
+        stop(process)
+        yield folder / "log.sqlite", redis, store, rows_of(store, "plain")
+
+
+@pytest.mark.bytewax
+@pytest.mark.parametrize("driver", ["bytewax", "flow --driver bytewax"])
+def test_bytewax_makes_the_same_rows_and_stops_cleanly(undisturbed, driver):
+    path, redis, store, expected = undisturbed
+    generation = "wax-" + driver[:4]
+    process = start(driver, path, redis.url, generation)
+    wait_for(store, generation, N + N // 50, process)
+    stop(process)
+    assert rows_of(store, generation) == expected
+
+
+@pytest.mark.parametrize("driver", ["loop", pytest.param("bytewax", marks=pytest.mark.bytewax)])
+def test_a_flow_killed_again_and_again_makes_the_rows_of_one_undisturbed(undisturbed, driver):
+    path, redis, store, expected = undisturbed
+    generation = "killed-" + driver
+    for target in (300, 1100, 1900):
+        process = start(driver, path, redis.url, generation)
+        wait_for(store, generation, target, process)
+        process.kill()
+        process.communicate()
+    process = start(driver, path, redis.url, generation)
+    wait_for(store, generation, N + N // 50, process)
+    stop(process)
+    assert rows_of(store, generation) == expected
+
+
+def test_two_flows_on_one_lane_fence_each_other_and_make_the_same_rows(undisturbed):
+    path, redis, store, expected = undisturbed
+    first, second = (start("loop", path, redis.url, "both") for _ in range(2))
+    wait_for(store, "both", N + N // 50)
+    for process in (first, second):
+        stop(process)
+    assert rows_of(store, "both") == expected
+
+
+def test_a_flow_without_redis_says_so_in_one_line_and_ends_with_three(tmp_path):
+    environment = os.environ | {
+        "HEADRACE_LOG_URL": f"sqlite:{tmp_path / 'l'}", "HEADRACE_REDIS_URL": "redis://127.0.0.1:9",
+        "HEADRACE_CONNECT_TIMEOUT_S": "0.5", "HEADRACE_LOG_FORMAT": "json",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "serving.cli.main", "flow"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 3
+    last = json.loads(done.stderr.strip().splitlines()[-1])
+    assert last["level"] == "error"
+    assert "127.0.0.1:9" in last["error"]
+
+
+def test_lane_settings_follow_the_settings():
+    settings = lane_settings(Settings(session_gap_s=60, pair_window=5))
+    assert (settings.session_gap_ms, settings.pair_window) == (60_000, 5)
