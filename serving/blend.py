@@ -1,0 +1,246 @@
+"""The calibrated mixture: the probability that each candidate comes next (docs/model.md)."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from serving.candidates import (
+    BY_POPULARITY,
+    BY_REPEAT,
+    BY_SECOND,
+    MAX_FOUND,
+    SEED_DECAY,
+    Found,
+    find_candidates,
+    mass_of,
+    new_found,
+)
+from serving.mixture import DEFAULT, DEFAULT_CONFIG, MixtureParams, ScoreConfig
+from serving.repeat_odds import ln_item_factor, ln_repeat_tables
+from state.decay import value_at
+from state.item_rows import ItemRows
+from state.lane_rows import COUNT, N_CURRENT_CELLS, N_EARLIER_CELLS, POP, SIZE
+from state.session import MAX_DISTINCT, SESSION_EVENTS, distinct_latest_first, repeat_cells
+from state.slot_map import ABSENT, SlotMap, find
+
+ALLOW, DEMOTE, EXCLUDE = 0, 1, 2
+REPEAT_MODES = {"allow": ALLOW, "demote": DEMOTE, "exclude": EXCLUDE}
+FLOOR = 1e-5
+NO_EMBEDDING = np.zeros((0, 0), np.float32)
+
+Floats = npt.NDArray[np.float64]
+Int64s = npt.NDArray[np.int64]
+Uint64s = npt.NDArray[np.uint64]
+
+
+class Scored(NamedTuple):
+    """Per request, best first: ids, probabilities, and why (the seed's rank, the kind of its contribution)."""
+
+    n: Int64s  # (B,)
+    item: Uint64s  # (B, M)
+    probability: Floats  # (B, M)
+    seed: Int64s  # (B, M)
+    why: Int64s  # (B, M)
+
+
+@numba.njit(cache=True)
+def _nearness(embedding: npt.NDArray[np.float32], slot: int, towards: Floats) -> float:
+    dot = 0.0
+    for k in range(len(towards)):
+        dot += embedding[slot, k] * towards[k]
+    return dot
+
+
+@numba.njit(cache=True)
+def _session_direction(
+    embedding: npt.NDArray[np.float32], slots: Int64s, m: int, all_of_it: Floats, last: Floats
+) -> None:
+    """Write the unit vectors of the whole session (recent items count more) and of its last item."""
+    all_of_it[:] = 0.0
+    last[:] = 0.0
+    for r in range(m):
+        if slots[r] == ABSENT:
+            continue
+        for k in range(len(last)):
+            all_of_it[k] += math.exp(-r / SEED_DECAY) * embedding[slots[r], k]
+            if r == 0:
+                last[k] = embedding[slots[r], k]
+    length = math.sqrt(np.sum(all_of_it * all_of_it))
+    if length > 0.0:
+        all_of_it /= length
+
+
+@numba.njit(cache=True)
+def _score_one(
+    session: Uint64s, n_session: int, rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32],
+    embedding: npt.NDArray[np.float32], totals: Int64s, sums: Floats, ln_current: Floats, ln_earlier: Floats,
+    p: MixtureParams, c: ScoreConfig, repeat_mode: int, now_ms: int, found: Found, request: int,
+    chosen: Int64s, probability: Floats, items: Uint64s, seeds: Int64s, why: Int64s,
+) -> int:  # fmt: skip
+    distinct, cells = np.empty(MAX_DISTINCT, np.uint64), np.empty(MAX_DISTINCT, np.int64)
+    slots = np.empty(MAX_DISTINCT, np.int64)
+    m = distinct_latest_first(session, n_session, distinct)
+    if m > 0:
+        repeat_cells(session, n_session, distinct, m, cells)
+    for r in range(m):
+        slots[r] = find(table, slot_at, distinct[r])
+    n, _ = find_candidates(rows, table, slot_at, distinct, m, totals, p, c.n_candidates, found, request, chosen)
+    d = embedding.shape[1]
+    towards, last = np.zeros(d), np.zeros(d)
+    if d > 0:
+        _session_direction(embedding, slots, m, towards, last)
+    ln_mass = math.log(mass_of(rows, slots[0]) + 1.0) if m > 0 and slots[0] != ABSENT else 0.0
+    novel, odds = np.zeros(n), np.zeros(n)
+    total_novel = total_odds = 0.0
+    for i in range(n):
+        at = chosen[i]
+        in_session = at < m
+        slot = find(table, slot_at, found.item[at])
+        support, p1, p7, count = 1.0, 0.0, 0.0, 0.0
+        es = el = 0.0
+        if slot != ABSENT:
+            support = max(rows.support[slot], 1.0)
+            p1 = value_at(
+                rows.pop_epoch[slot, 0], rows.pop[slot, 0, 0], rows.pop[slot, 0, 1], c.short_half_life_ms, now_ms
+            )
+            p7 = value_at(
+                rows.pop_epoch[slot, 1], rows.pop[slot, 1, 0], rows.pop[slot, 1, 1], c.long_half_life_ms, now_ms
+            )
+            p1, p7, count = max(p1, 0.0), max(p7, 0.0), max(np.float64(rows.count[slot]), 0.0)
+            if d > 0:
+                es, el = _nearness(embedding, slot, towards), _nearness(embedding, slot, last)
+        share7 = (p7 + 0.5) / sums[1]
+        trend = math.log((p1 + 5.0 * share7) / (sums[0] + 5.0) / share7)
+        popularity = p.popularity[0] * p1 / sums[0] + p.popularity[1] * count / sums[2]
+        second = p.second[0] * found.second[at, 0] + p.second[1] * found.second[at, 1]
+        ln_support, ln_base = math.log(support), math.log(found.base[at] + 1e-4)
+        hits = found.hits[at]
+        t = p.theta
+        factor = (
+            t[0] * ln_support + t[1] * trend + t[2] * hits + t[3] * es + t[4] * el + t[5] * es * es + t[6] * el * el
+            + t[7] * ln_support * ln_mass / 10.0 + t[8] * es * ln_mass / 5.0 + t[9] * ln_base
+        )  # fmt: skip
+        if in_session:
+            factor += p.session_bias[0 if at == 0 else 1]
+        weight = (FLOOR + found.direct[at] + second + popularity) ** p.power * math.exp(factor)
+        if in_session and repeat_mode == EXCLUDE:
+            weight = 0.0
+        novel[i] = weight
+        total_novel += weight
+        why[i] = found.best_kind[at]
+        if second > found.best[at] and second > popularity:
+            why[i] = BY_SECOND
+        elif popularity > found.best[at]:
+            why[i] = BY_POPULARITY
+        seeds[i] = found.best_seed[at]
+        items[i] = found.item[at]
+        if in_session and repeat_mode == ALLOW:
+            z = 0 if at == 0 else 1
+            a = p.repeat[z]
+            ln_item = ln_item_factor(rows.repeat[slot], totals, at == 0) if slot != ABSENT else 0.0
+            ln_table = ln_current[cells[0]] if at == 0 else ln_earlier[cells[at]]
+            odds[i] = math.exp(
+                a[0] + a[1] * ln_item + a[2] * ln_table + a[3] * ln_support + a[4] * ln_mass + a[5] * trend
+                + a[6] * math.log(1.0 + n_session) + a[7] * math.log(1.0 + m) + a[8] * es + a[9] * hits
+                + a[10] * ln_base
+            )  # fmt: skip
+            total_odds += odds[i]
+    for i in range(n):
+        share = novel[i] / total_novel if total_novel > 0.0 else 0.0
+        if odds[i] > share:
+            why[i] = BY_REPEAT
+            seeds[i] = chosen[i]
+        probability[i] = (share + odds[i]) / (1.0 + total_odds)
+    return n
+
+
+@numba.njit(cache=True, nogil=True)
+def _score(
+    sessions: Uint64s, lengths: Int64s, modes: Int64s, rows: ItemRows, table: Uint64s,
+    slot_at: npt.NDArray[np.int32], embedding: npt.NDArray[np.float32], totals: Int64s, p: MixtureParams,
+    c: ScoreConfig, now_ms: int, found: Found, first_request: int, out: Scored,
+) -> None:  # fmt: skip
+    ln_current, ln_earlier = np.empty(N_CURRENT_CELLS), np.empty(N_EARLIER_CELLS)
+    ln_repeat_tables(totals, ln_current, ln_earlier)
+    sums = np.empty(3)
+    sums[0] = value_at(totals[POP], totals[POP + 1], totals[POP + 2], c.short_half_life_ms, now_ms)
+    sums[1] = value_at(totals[POP + 3], totals[POP + 4], totals[POP + 5], c.long_half_life_ms, now_ms)
+    sums[2] = totals[COUNT]
+    for k in range(3):
+        sums[k] = max(sums[k], 1e-9)
+    width = out.item.shape[1]
+    chosen, probability = np.empty(MAX_FOUND, np.int64), np.empty(MAX_FOUND)
+    items = np.empty(MAX_FOUND, np.uint64)
+    seeds, why = np.empty(MAX_FOUND, np.int64), np.empty(MAX_FOUND, np.int64)
+    for b in range(len(lengths)):
+        n = _score_one(
+            sessions[b], lengths[b], rows, table, slot_at, embedding, totals, sums, ln_current, ln_earlier, p, c,
+            modes[b], now_ms, found, first_request + b, chosen, probability, items, seeds, why,
+        )  # fmt: skip
+        by_id = np.argsort(items[:n])
+        order = by_id[np.argsort(-probability[:n][by_id], kind="mergesort")]
+        k = 0
+        for i in order:
+            if k == width or probability[i] <= 0.0:
+                break
+            out.item[b, k], out.probability[b, k] = items[i], probability[i]
+            out.seed[b, k], out.why[b, k] = seeds[i], why[i]
+            k += 1
+        out.n[b] = k
+
+
+class Scorer:
+    """Scores batches of sessions against a table of item rows. Not for several threads at once."""
+
+    def __init__(self, params: MixtureParams = DEFAULT, config: ScoreConfig = DEFAULT_CONFIG) -> None:
+        self.params, self.config = params, config
+        self._found = new_found()
+        self._request = 1
+
+    def score(
+        self,
+        sessions: Sequence[Uint64s],
+        rows: ItemRows,
+        slots: SlotMap,
+        totals: Int64s,
+        now_ms: int,
+        modes: Sequence[int] | None = None,
+        embedding: npt.NDArray[np.float32] = NO_EMBEDDING,
+    ) -> Scored:
+        """Return the candidates of each session, likeliest first; equal ones by id hash.
+
+        `sessions`: item hashes, oldest first; the last SESSION_EVENTS count. Every item
+        should have its row in the table; one without counts as unseen.
+        """
+        b, width = len(sessions), self.config.n_candidates + MAX_DISTINCT
+        padded, lengths = np.zeros((b, SESSION_EVENTS), np.uint64), np.zeros(b, np.int64)
+        for i, session in enumerate(sessions):
+            recent = session[-SESSION_EVENTS:]
+            padded[i, : len(recent)] = recent
+            lengths[i] = len(recent)
+        out = Scored(
+            np.zeros(b, np.int64),
+            np.zeros((b, width), np.uint64),
+            np.zeros((b, width)),
+            np.zeros((b, width), np.int64),
+            np.zeros((b, width), np.int64),
+        )
+        mode_of = np.zeros(b, np.int64) if modes is None else np.array(modes, np.int64)
+        _score(
+            padded, lengths, mode_of, rows, slots.table, slots.slot_at, embedding, totals, self.params, self.config,
+            now_ms, self._found, self._request, out,
+        )  # fmt: skip
+        self._request += b
+        return out
+
+    def warm_up(self) -> None:
+        """Compile the kernels, so that the first request does not wait for it."""
+        from state.item_rows import empty_items
+
+        slots = SlotMap(16)
+        slots.assign(np.array([1, 2], np.uint64))
+        self.score([np.array([1, 2], np.uint64)], empty_items(16), slots, np.zeros(SIZE, np.int64), 1)

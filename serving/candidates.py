@@ -1,0 +1,177 @@
+"""Which items could come next: neighbours of the session's items, their neighbours, and the session itself."""
+
+import math
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from serving.mixture import MixtureParams
+from state.item_rows import ADJ, BWD, FAR, PAIR_UNIT, ItemRows
+from state.lane_rows import SESSIONS
+from state.slot_map import ABSENT, find
+
+KAPPA = 2.0
+BWD_MASS = 0.8
+SEED_DECAY = 2.5
+SECOND_SEEDS = 3
+SECOND_SHARE = 0.02
+SECOND_BASE = 0.3
+MAX_FOUND = 8192
+TABLE = 4 * MAX_FOUND
+BY_SECOND, BY_POPULARITY, BY_REPEAT = 3, 4, 5
+"""Why an item is in the list: ADJ, FAR, BWD from a seed, or one of these."""
+
+Floats = npt.NDArray[np.float64]
+Int64s = npt.NDArray[np.int64]
+Uint64s = npt.NDArray[np.uint64]
+
+
+class Found(NamedTuple):
+    """Scratch: candidates of one request. `stamp` marks table entries of the current request."""
+
+    table: npt.NDArray[np.int32]
+    stamp: Int64s
+    item: Uint64s
+    direct: Floats  # Σ weight · component over the pair components
+    base: Floats
+    second: Floats  # (MAX_FOUND, 2)
+    hits: Int64s
+    best: Floats  # largest weighted contribution, and where it came from
+    best_seed: Int64s
+    best_kind: Int64s
+
+
+def new_found() -> Found:
+    return Found(
+        np.zeros(TABLE, np.int32),
+        np.zeros(TABLE, np.int64),
+        np.zeros(MAX_FOUND, np.uint64),
+        np.zeros(MAX_FOUND),
+        np.zeros(MAX_FOUND),
+        np.zeros((MAX_FOUND, 2)),
+        np.zeros(MAX_FOUND, np.int64),
+        np.zeros(MAX_FOUND),
+        np.zeros(MAX_FOUND, np.int64),
+        np.zeros(MAX_FOUND, np.int64),
+    )
+
+
+@numba.njit(cache=True)
+def mass_of(rows: ItemRows, slot: int) -> float:
+    """Return R = adj + far + 0.8 · bwd over everything the row ever counted, in pairs."""
+    return (rows.total[slot, ADJ] + rows.total[slot, FAR] + BWD_MASS * rows.total[slot, BWD]) / PAIR_UNIT
+
+
+@numba.njit(cache=True)
+def _bucket(rank: int) -> int:
+    if rank < 3:
+        return rank
+    if rank < 5:
+        return 3
+    return 4 if rank < 10 else 5
+
+
+@numba.njit(cache=True)
+def place(found: Found, n: int, item: np.uint64, request: int) -> tuple[int, int]:
+    """Return (index of the candidate, candidates so far); the index is -1 when there is no room."""
+    mask = np.uint64(TABLE - 1)
+    at = item & mask
+    while found.stamp[at] == request:
+        if found.item[found.table[at]] == item:
+            return np.int64(found.table[at]), n
+        at = (at + np.uint64(1)) & mask
+    if n == MAX_FOUND:
+        return -1, n
+    found.stamp[at], found.table[at] = request, n
+    found.item[n] = item
+    found.direct[n] = found.base[n] = found.best[n] = 0.0
+    found.second[n, 0] = found.second[n, 1] = 0.0
+    found.hits[n] = found.best_seed[n] = 0
+    found.best_kind[n] = BY_POPULARITY
+    return n, n + 1
+
+
+@numba.njit(cache=True)
+def _first_order(rows: ItemRows, slot: int, rank: int, p: MixtureParams, found: Found, n: int, request: int) -> int:
+    scale = 1.0 / PAIR_UNIT / (mass_of(rows, slot) + KAPPA)
+    bucket, fade = _bucket(rank), math.exp(-rank / SEED_DECAY)
+    for j in range(np.int64(rows.n[slot])):
+        at, n = place(found, n, rows.neighbour[slot, j], request)
+        if at < 0:
+            continue
+        found.hits[at] += 1
+        for t in range(3):
+            share = rows.weight[slot, t, j] * scale
+            gain = p.pairs[bucket, t] * share
+            found.direct[at] += gain
+            found.base[at] += fade * share * (BWD_MASS if t == BWD else 1.0)
+            if gain > found.best[at]:
+                found.best[at], found.best_seed[at], found.best_kind[at] = gain, rank, t
+    return n
+
+
+@numba.njit(cache=True)
+def _second_order(
+    rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32], slot: int, item: np.uint64, rank: int,
+    found: Found, n: int, request: int,
+) -> int:  # fmt: skip
+    scale = 1.0 / PAIR_UNIT / (mass_of(rows, slot) + KAPPA)
+    fade, which = math.exp(-rank / SEED_DECAY), min(rank, 1)
+    for k in range(np.int64(rows.n[slot])):
+        through = (rows.weight[slot, ADJ, k] + rows.weight[slot, FAR, k] + BWD_MASS * rows.weight[slot, BWD, k]) * scale
+        if through < SECOND_SHARE:
+            continue
+        middle = find(table, slot_at, rows.neighbour[slot, k])
+        if middle == ABSENT:
+            continue
+        step = fade * through / PAIR_UNIT / (mass_of(rows, middle) + KAPPA)
+        for j in range(np.int64(rows.n[middle])):
+            if rows.neighbour[middle, j] == item:
+                continue
+            at, n = place(found, n, rows.neighbour[middle, j], request)
+            if at >= 0:
+                found.second[at, which] += step * (
+                    rows.weight[middle, ADJ, j] + rows.weight[middle, FAR, j] + BWD_MASS * rows.weight[middle, BWD, j]
+                )
+    return n
+
+
+@numba.njit(cache=True)
+def find_candidates(
+    rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32], distinct: Uint64s, m: int, totals: Int64s,
+    p: MixtureParams, n_candidates: int, found: Found, request: int, chosen: Int64s,
+) -> tuple[int, int]:  # fmt: skip
+    """Fill `found`; write the indexes of the chosen candidates into `chosen`; return (how many, items found).
+
+    Chosen are the session's own `m` distinct items, which stand first in `found`, and
+    the `n_candidates` others with the largest base score.
+    """
+    n = 0
+    for r in range(m):
+        _, n = place(found, n, distinct[r], request)
+    for r in range(m):
+        slot = find(table, slot_at, distinct[r])
+        if slot != ABSENT:
+            n = _first_order(rows, slot, r, p, found, n, request)
+    for r in range(min(m, SECOND_SEEDS)):
+        slot = find(table, slot_at, distinct[r])
+        if slot != ABSENT:
+            n = _second_order(rows, table, slot_at, slot, distinct[r], r, found, n, request)
+    sessions = max(totals[SESSIONS], 1)
+    for i in range(n):
+        slot = find(table, slot_at, found.item[i])
+        support = max(rows.support[slot], 1) if slot != ABSENT else 1
+        found.base[i] += SECOND_BASE * (found.second[i, 0] + found.second[i, 1])
+        found.base[i] *= 1.0 + 0.5 * math.log(max(sessions / support, 1.0))
+    for i in range(m):
+        chosen[i] = i
+    if n - m <= n_candidates:
+        for i in range(m, n):
+            chosen[i] = i
+        return n, n
+    order = np.argsort(-found.base[m:n], kind="mergesort")
+    for i in range(n_candidates):
+        chosen[m + i] = m + order[i]
+    return m + n_candidates, n

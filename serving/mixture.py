@@ -1,0 +1,62 @@
+"""The 57 numbers of the scoring formula (docs/model.md), and their default for all shops."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+N_BUCKETS = 6
+LN_SUPPORT, TREND, HITS, NEAR_SESSION, NEAR_LAST, NEAR_SESSION_2, NEAR_LAST_2, SUPPORT_X_MASS, NEAR_X_MASS, LN_BASE = (
+    range(10)
+)
+
+
+class MixtureParams(NamedTuple):
+    """Weights of the components, of the log factors, and of the repeat odds."""
+
+    pairs: Floats  # (6, 3): rank bucket x (adj, far, bwd)
+    second: Floats  # (2,): second order from seed 0, from seeds 1 and 2
+    popularity: Floats  # (2,): one day, all time
+    theta: Floats  # (10,): log factors, in the order of the names above
+    session_bias: Floats  # (2,): current item, earlier items
+    power: float
+    repeat: Floats  # (2, 11): constant, item factor, ln table, ln support, ln mass, trend, ln(1 + events),
+    #                          ln(1 + distinct), nearness to the session, hits, ln base
+
+
+DEFAULT = MixtureParams(
+    pairs=np.array(
+        [
+            [1.013, 0.395, 0.138],
+            [0.359, 0.435, 0.072],
+            [0.173, 0.198, 0.075],
+            [0.086, 0.144, 0.052],
+            [0.049, 0.051, 0.036],
+            [0.041, 0.054, 0.030],
+        ]
+    ),
+    second=np.array([0.619, 0.369]),
+    popularity=np.array([0.191, 0.266]),
+    theta=np.array([-0.079, 0.164, -0.038, 1.162, 1.406, -0.480, 0.841, 0.116, -0.061, -0.198]),
+    session_bias=np.array([-1.632, -2.071]),
+    power=1.064,
+    repeat=np.array(
+        [
+            [1.120, 0.837, 1.349, -0.012, -0.101, -0.139, 0.578, -0.459, 0.332, -0.038, -0.025],
+            [0.991, 0.583, 0.884, -0.052, -0.052, -0.260, 0.229, -0.656, 0.809, -0.070, 0.038],
+        ]
+    ),
+)
+
+
+class ScoreConfig(NamedTuple):
+    """What scoring needs besides the parameters."""
+
+    short_half_life_ms: int
+    long_half_life_ms: int
+    n_candidates: int
+
+
+DEFAULT_CONFIG = ScoreConfig(86_400_000, 7 * 86_400_000, 120)
