@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka import Message as KafkaMessage
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from flows.log import LogUnavailable, Message, PositionLost, RawBatch
 from schemas.events import DEAD_LETTERS, TOPICS

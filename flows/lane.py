@@ -27,6 +27,19 @@ from state.lane_rows import DEDUPE, DUPLICATES, EVENTS, LATE, decode_globals, en
 from state.store import Positions, Store
 from state.vector_rows import encode_vector
 
+DEFAULT_WEIGHTS: dict[Kind, float] = {
+    Kind.VIEW: 1.0,
+    Kind.CLICK: 1.0,
+    Kind.ADD_TO_CART: 3.0,
+    Kind.WISHLIST: 2.0,
+    Kind.PURCHASE: 5.0,
+    Kind.RATING: 1.0,
+    Kind.SHARE: 2.0,
+    Kind.REMOVE_FROM_CART: -3.0,
+    Kind.RETURN: -5.0,
+    Kind.DISLIKE: -3.0,
+}
+
 
 @dataclass(frozen=True)
 class LaneSettings:
@@ -60,20 +73,6 @@ class LaneSettings:
             self.affinity_half_life_ms,
             by_kind,
         )
-
-
-DEFAULT_WEIGHTS = {
-    Kind.VIEW: 1.0,
-    Kind.CLICK: 1.0,
-    Kind.ADD_TO_CART: 3.0,
-    Kind.WISHLIST: 2.0,
-    Kind.PURCHASE: 5.0,
-    Kind.RATING: 1.0,
-    Kind.SHARE: 2.0,
-    Kind.REMOVE_FROM_CART: -3.0,
-    Kind.RETURN: -5.0,
-    Kind.DISLIKE: -3.0,
-}
 
 
 @dataclass(frozen=True)

@@ -91,7 +91,7 @@ def dataflow(flow: Flow) -> Dataflow:
 
 def run_bytewax(flow: Flow) -> None:
     """Run the dataflow in this process until the flow is told to stop."""
-    run_main(dataflow(flow))
+    run_main(dataflow(flow))  # type: ignore[no-untyped-call]
 
 
 def __getattr__(name: str) -> Any:

@@ -156,7 +156,8 @@ class SqliteLog:
 
     def _insert(self, messages: Sequence[Message], ends: dict[int, int]) -> None:
         topics = [self._topic_ids[message.topic] for message in messages]
-        offsets, spans = [], {}
+        offsets: list[int] = []
+        spans: dict[int, int] = {}
         for topic in topics:
             offsets.append(ends[topic])
             spans.setdefault(topic, ends[topic])

@@ -46,7 +46,7 @@ class UserTable:
         return self.load(distinct)[inverse]
 
     def ids_of(self, slots: Slots) -> list[int]:
-        return self._slots.id_of[slots].tolist()
+        return [int(user) for user in self._slots.id_of[slots]]
 
     def latest_items(self, slots: Slots) -> Ids:
         """Return the items of the users' latest history events (0 where there are fewer)."""

@@ -42,6 +42,12 @@ class SchemaRegistry(Protocol):
     def schema(self, schema_id: int) -> Schema: ...
 
 
+def _parsed(schema: dict[str, Any]) -> Mapping[str, Any]:
+    parsed = parse_schema(schema)
+    assert isinstance(parsed, Mapping)  # a record's schema stays a mapping
+    return parsed
+
+
 def current_schema(topic: str) -> dict[str, Any]:
     """Return a topic's newest schema, as in the file."""
     text = files("schemas").joinpath("avro", f"{topic}.avsc").read_text()
@@ -67,7 +73,7 @@ class FolderRegistry:
         for index, topic in enumerate(TOPICS):
             for version, schema in schema_versions(topic).items():
                 schema_id = 100 * (index + 1) + version
-                self._schemas[schema_id] = Schema(topic, parse_schema(schema))
+                self._schemas[schema_id] = Schema(topic, _parsed(schema))
                 self._newest[topic] = schema_id
 
     def id_for(self, topic: str) -> int:
@@ -101,7 +107,7 @@ class ConfluentRegistry:
             except UnknownSchema:
                 raise UnknownSchema(f"schema id {schema_id} is unknown to the registry {self._url}") from None
             schema = json.loads(text)
-            self._schemas[schema_id] = Schema(self._topic_of(schema), parse_schema(schema))
+            self._schemas[schema_id] = Schema(self._topic_of(schema), _parsed(schema))
         return self._schemas[schema_id]
 
     def _topic_of(self, schema: dict[str, Any]) -> str:

@@ -128,7 +128,11 @@ def country_scope(country: CountryList, half_lives_ms: tuple[int, int]) -> Scope
     """Return the country list as a scope list, its counters read as forward scores."""
     scores = [
         np.array(
-            [forward_score(country.epoch[i, h], *country.pop[i, h], half_life) for i in range(country.n)], np.float32
+            [
+                forward_score(country.epoch[i, h], country.pop[i, h, 0], country.pop[i, h, 1], half_life)
+                for i in range(country.n)
+            ],
+            np.float32,
         )
         for h, half_life in enumerate(half_lives_ms)
     ]

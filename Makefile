@@ -1,0 +1,33 @@
+# All set-up of a bare Debian 12 machine with Python 3.11: `make install` leaves a complete .venv.
+SHELL := /bin/bash
+PYTHON ?= python3
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+EXTRAS := --extra stream --extra serve --extra batch --extra embedded --group dev
+
+.PHONY: install packages demo test check clean
+
+install:
+	@if ! command -v $(UV) >/dev/null 2>&1; then \
+	  $(PYTHON) -m venv .uv 2>/dev/null || { deploy/debian-packages python3-venv && $(PYTHON) -m venv --clear .uv; }; \
+	  .uv/bin/pip install -q uv; \
+	fi
+	$(UV) sync -q --frozen --python $(PYTHON) $(EXTRAS)
+
+packages:
+	@command -v redis-server >/dev/null || deploy/debian-packages redis-server
+	@command -v mvn >/dev/null || deploy/debian-packages maven
+
+demo: install
+	.venv/bin/headrace demo $(if $(EXIT),--exit)
+
+test: install packages
+	.venv/bin/pytest
+
+check: install
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+clean:
+	rm -rf .venv .uv data .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,69 @@
+"""What a server knows of the shop's items: ids, names and facts, followed through the lanes' item feeds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from schemas.ids import hash_id
+from state import keys
+from state.lane_rows import FEED, FEED_CHUNK, decode_feed, decode_globals
+from state.store import Store
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item; an item known from events only has its id as its title."""
+
+    item: str
+    title: str
+    category: str = ""
+    brand: str = ""
+    price: float | None = None
+    stock: int | None = None
+    gone: bool = False
+
+
+class Catalogue:
+    """All items by id hash. `refresh` reads only what the feeds gained since the last time."""
+
+    def __init__(self, lane_prefixes: Sequence[bytes]) -> None:
+        self._prefixes = lane_prefixes
+        self._read = dict.fromkeys(lane_prefixes, 0)
+        self._items: dict[int, Item] = {}
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def get(self, item_hash: int) -> Item | None:
+        return self._items.get(item_hash)
+
+    def refresh(self, store: Store) -> None:
+        """Take over new items and changed products of every lane."""
+        totals = store.read([keys.lane_globals(prefix) for prefix in self._prefixes])
+        for prefix, value in zip(self._prefixes, totals, strict=True):
+            count, read = int(decode_globals(value)[FEED]), self._read[prefix]
+            if count > read:
+                chunks = range(read // FEED_CHUNK, (count - 1) // FEED_CHUNK + 1)
+                found = store.read([keys.feed(prefix, chunk) for chunk in chunks])
+                ids = [item for value in found for item in decode_feed(value)]
+                self._take(store, ids[read - chunks[0] * FEED_CHUNK :])
+                self._read[prefix] = count
+
+    def _take(self, store: Store, ids: list[str]) -> None:
+        ids = list(dict.fromkeys(ids))
+        wanted = []
+        for item in ids:  # a product rests in the lane that owns its hash
+            prefix = self._prefixes[hash_id(item) % len(self._prefixes)]
+            wanted.append(keys.product(prefix, hash_id(item)))
+        for item, value in zip(ids, store.read(wanted), strict=True):
+            product = orjson.loads(value) if value else {}
+            self._items[hash_id(item)] = Item(
+                item,
+                product.get("title") or item,
+                product.get("category") or "",
+                product.get("brand") or "",
+                product.get("price"),
+                product.get("stock"),
+                product.get("gone", False),
+            )

@@ -1,0 +1,50 @@
+"""What is asked and what is answered, the same over HTTP and gRPC."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from serving.reasons import Reason
+
+Id = Annotated[str, Field(min_length=1, max_length=256)]
+MAX_COUNT = 200
+
+
+class RecommendRequest(BaseModel):
+    """A request for recommendations; nothing is required."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user: Id | None = Field(None, description="User id; unknown ones are answered too")
+    session: Id | None = Field(None, description="Session id of an anonymous visitor whose events were sent with it")
+    items: list[Id] = Field([], max_length=100, description="Items in context, oldest first: page, basket, session")
+    count: int | None = Field(None, ge=1, le=MAX_COUNT, description="How many items")
+    exclude: list[Id] = Field([], max_length=1000, description="Items not to show")
+    exclude_purchased: bool | None = Field(None, description="Leave out what the user bought")
+    exclude_out_of_stock: bool | None = Field(None, description="Leave out items with stock 0")
+    repeat: Literal["allow", "demote", "exclude"] = Field("allow", description="Items the session has seen already")
+    lang: Literal["en", "de"] = Field("en", description="Language of the reasons")
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One item of an answer."""
+
+    item: str
+    title: str
+    score: float
+    source: str
+    reason: Reason
+
+
+@dataclass
+class Answer:
+    """An answer; `fallback` says how far down the ladder it came from (docs/api.md)."""
+
+    items: list[Recommendation]
+    request_id: str
+    generation: str
+    anchor: str | None
+    fallback: str
+    milliseconds: float = 0.0
