@@ -10,7 +10,7 @@ import numpy.typing as npt
 from schemas.events import FIRST_NEGATIVE_KIND, Kind
 from schemas.ids import hash_id
 from serving.blend import REPEAT_MODES, Scored, Scorer
-from serving.candidates import ADJ, BY_POPULARITY, BY_REPEAT
+from serving.candidates import BY_POPULARITY, BY_REPEAT
 from serving.catalogue import Catalogue, Item
 from serving.item_cache import ItemCache
 from serving.mixture import DEFAULT, ScoreConfig
@@ -18,7 +18,7 @@ from serving.reasons import Reason, reason
 from serving.requests import Answer, Recommendation, RecommendRequest
 from serving.retrieval import VectorIndex
 from state import keys, lane_rows
-from state.item_rows import PAIR_UNIT
+from state.item_rows import ADJ, PAIR_UNIT
 from state.session import SESSION_EVENTS
 from state.settings import Settings
 from state.slot_map import ABSENT
@@ -81,6 +81,7 @@ class Recommender:
         """Return items that occur together with `item`, strongest first; by factors where none is known."""
         item_hash = hash_id(item)
         now_ms = time.time_ns() // 1_000_000
+        self._items.slots.begin_round()
         self._items.ensure(self._store, np.array([item_hash], np.uint64), now_ms, self._settings.item_ttl_ms)
         slot = int(self._items.slots.find(np.array([item_hash], np.uint64))[0])
         n = int(self._items.rows.n[slot])
@@ -269,7 +270,7 @@ class _Chosen:
 def sum_totals(values: Sequence[bytes | None]) -> npt.NDArray[np.int64]:
     """Return the globals of all lanes as one vector: counts add up, popularity at the newest epoch."""
     parts = [lane_rows.decode_globals(value) for value in values]
-    total = np.sum(parts, axis=0)
+    total: npt.NDArray[np.int64] = np.sum(parts, axis=0)
     for at in (lane_rows.POP, lane_rows.POP + 3):
         newest = max(int(part[at]) for part in parts)
         total[at] = newest
