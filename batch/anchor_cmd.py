@@ -1,0 +1,116 @@
+"""`headrace anchor`: train on the log, write a version, publish it."""
+
+import os
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version as installed
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from batch.als import evaluate, fit, whiten
+from batch.interactions import Interactions, read_interactions
+from flows.log import Log, LogUnavailable
+from flows.open_log import open_log
+from flows.process import lane_settings, open_store
+from schemas.registry import open_registry
+from serving.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
+from serving.retrieval import build_index
+from state import keys
+from state.anchor import Anchor, anchor_versions, save_anchor
+from state.settings import Settings
+from state.store import StoreUnavailable
+
+LEAST_ITEMS = 2
+
+
+class TooLittleData(Exception):
+    """There is nothing to train on."""
+
+
+def train_anchor(settings: Settings, log: Log, now_ms: int) -> dict[str, Any]:
+    """Train, write a new anchor folder and return its summary. Raises TooLittleData."""
+    weights = lane_settings(settings).fold_params().weights
+    started = time.perf_counter()
+    data = _read(settings, log, weights, now_ms)
+    if len(data.item_hash) < LEAST_ITEMS or not len(data.user_hash):
+        raise TooLittleData(f"the log holds {len(data.weight)} interactions with items; there is nothing to train on")
+    read_at = time.perf_counter()
+    factors = min(settings.factors, len(data.item_hash))
+    how = (factors, settings.als_regularization, settings.als_alpha, settings.als_iterations, settings.als_threads)
+    with err.status("measuring on the newest tenth of the events"):
+        metrics = evaluate(data, *how)
+    measured_at = time.perf_counter()
+    with err.status("training on all events"):
+        whitened, gram = whiten(fit(data.matrix(), *how), settings.als_regularization)
+    version = "a" + datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y%m%d-%H%M%S")
+    there = anchor_versions(settings.anchors_dir)
+    if version in there:
+        version += f"-{len(there)}"
+    anchor = Anchor(version, data.item_ids, data.item_hash, whitened, gram, settings.als_alpha, weights)
+    manifest: dict[str, Any] = {
+        "created_ms": now_ms,
+        "parent": there[-1] if there else None,
+        "code": installed("headrace"),
+        "settings": {"factors": factors, "regularization": how[1], "iterations": how[3]},
+        "data": {
+            "positions": data.positions,
+            "events": len(data.weight),
+            "users": len(data.user_hash),
+            "items": len(data.item_hash),
+            "first_ms": int(data.ts_ms.min()),
+            "last_ms": int(data.ts_ms.max()),
+        },
+    }
+    save_anchor(settings.anchors_dir, anchor, build_index(whitened), metrics, manifest)
+    seconds = {
+        "read": read_at - started, "measure": measured_at - read_at, "train": time.perf_counter() - measured_at
+    }  # fmt: skip
+    return {"version": version, **manifest["data"], "metrics": metrics, "seconds": seconds}
+
+
+def _read(settings: Settings, log: Log, weights: np.ndarray[Any, Any], now_ms: int) -> Interactions:
+    start, end = log.start(), log.end()
+    total = sum(end[stream] - start.get(stream, 0) for stream in end)
+    began = time.perf_counter()
+    with progress_bar("messages") as bar:
+        task = bar.add_task("reading the log", total=total, rate=0.0)
+        done = 0
+
+        def advance(n: int) -> None:
+            nonlocal done
+            done += n
+            bar.update(task, completed=done, rate=done / (time.perf_counter() - began))
+
+        registry = open_registry(settings.schema_registry_url)
+        return read_interactions(log, registry, weights, now_ms, advance)
+
+
+def run_anchor(settings: Settings, json: bool) -> int:
+    """Train and publish; print a summary; return the exit code."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    try:
+        store = open_store(settings)
+        log = open_log(settings.log_address, config=settings.kafka_config)
+        summary = train_anchor(settings, log, time.time_ns() // 1_000_000)
+        log.close()
+        store.write({keys.ANCHOR_PUBLISHED: summary["version"].encode()})
+        store.close()
+    except TooLittleData as error:
+        err.print(str(error), markup=False)
+        return FAILED
+    except (StoreUnavailable, LogUnavailable) as error:
+        err.print(str(error), markup=False)
+        return UNAVAILABLE
+    if json:
+        print_json(summary)
+    else:
+        table = Table("anchor", summary["version"], title="published; lanes refold, then servers follow")
+        for name in ("events", "users", "items"):
+            table.add_row(name, f"{summary[name]:,}")
+        for name, value in {**summary["metrics"], **summary["seconds"]}.items():
+            table.add_row(name, "–" if value is None else f"{value:,.4g}")
+        Console().print(table)
+    return OK

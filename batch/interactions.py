@@ -1,0 +1,74 @@
+"""The log's interactions as a sparse matrix of users and items."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_matrix
+
+from flows.history import event_weight
+from flows.log import Log
+from schemas.decode import Limits, decode
+from schemas.registry import SchemaRegistry
+from state.store import Positions
+
+CHUNK = 50_000
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Weighted events in log order; `user` and `item` index `user_hash` and `item_hash` (ascending)."""
+
+    user: npt.NDArray[np.int64]
+    item: npt.NDArray[np.int64]
+    weight: npt.NDArray[np.float32]
+    ts_ms: npt.NDArray[np.int64]
+    user_hash: npt.NDArray[np.uint64]
+    item_hash: npt.NDArray[np.uint64]
+    item_ids: list[str]
+    positions: Positions
+
+    def matrix(self, chosen: npt.NDArray[np.bool_] | None = None) -> csr_matrix:
+        """Return summed weights, shape (n_users, n_items)."""
+        rows = slice(None) if chosen is None else chosen
+        shape = (len(self.user_hash), len(self.item_hash))
+        return csr_matrix((self.weight[rows], (self.user[rows], self.item[rows])), shape)
+
+
+def read_interactions(
+    log: Log, registry: SchemaRegistry, weights: npt.NDArray[np.float64], now_ms: int, progress: Callable[[int], None]
+) -> Interactions:
+    """Read the whole log; every event id counts once, and only events of positive weight."""
+    parts, texts = [], {}
+    positions, end = log.start(), log.end()
+    while any(positions.get(stream, 0) < offset for stream, offset in end.items()):
+        raw = log.read(positions, CHUNK, 1.0)
+        if raw is None:
+            break
+        rows = decode(raw, registry, now_ms, Limits()).interactions
+        rows = rows[rows["item"] != 0]
+        parts.append(rows[["event_id", "line", "user", "item", "ts_ms", "kind", "value"]].copy())
+        ids, first = np.unique(rows["item"], return_index=True)
+        for item, row in zip(ids.tolist(), rows[first], strict=True):
+            if item not in texts:
+                start = int(row["item_start"])
+                texts[item] = raw.payload[start : start + int(row["item_length"])].tobytes().decode()
+        positions = raw.after
+        progress(len(raw))
+    events = np.concatenate(parts) if parts else np.zeros(0, [("event_id", "u8"), ("line", "i4"), ("user", "u8"),
+        ("item", "u8"), ("ts_ms", "i8"), ("kind", "u1"), ("value", "f4")])  # fmt: skip
+    keys = events["event_id"] + events["line"].astype(np.uint64)
+    _, first = np.unique(keys, return_index=True)
+    events = events[np.sort(first)]
+    weight = np.array(
+        [event_weight(int(k), float(v), weights) for k, v in zip(events["kind"], events["value"], strict=True)]
+        if (events["kind"] == 6).any() else weights[events["kind"]], np.float32
+    )  # fmt: skip
+    keep = weight > 0
+    events, weight = events[keep], weight[keep]
+    user_hash, user = np.unique(events["user"], return_inverse=True)
+    item_hash, item = np.unique(events["item"], return_inverse=True)
+    return Interactions(
+        user, item, weight, events["ts_ms"], user_hash, item_hash, [texts[i] for i in item_hash.tolist()], positions
+    )

@@ -1,0 +1,148 @@
+"""`headrace up`: Redis, flow and server under one supervisor, their data in one folder."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+from types import FrameType
+
+import orjson
+
+from serving.cli.console import FAILED, OK, UNAVAILABLE, err
+from state.embedded_redis import EmbeddedRedis, RedisMissing
+from state.ports import free_port
+from state.settings import Settings
+
+RUN_FILE = "run.json"
+STOP_S = 15.0
+LONGEST_PAUSE_S = 10.0
+CALM_S = 30.0
+
+
+class Child:
+    """A process that is started again when it dies."""
+
+    def __init__(self, name: str, environment: dict[str, str]) -> None:
+        self.name, self._environment = name, environment
+        self._process: subprocess.Popen[str] | None = None
+        self._started = 0.0
+        self._pause_s = 0.5
+        self._due = 0.0
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._process else 0
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "serving.cli.main", self.name]
+        self._process = subprocess.Popen(
+            command, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        self._started = time.monotonic()
+        threading.Thread(target=self._relay, args=(self._process,), daemon=True).start()
+
+    def watch(self) -> None:
+        """Start the process again when it is gone, after a pause that grows while it keeps dying."""
+        if self._process is not None and self._process.poll() is not None:
+            if time.monotonic() - self._started > CALM_S:
+                self._pause_s = 0.5
+            code = self._process.returncode
+            err.print(f"{self.name} ended with {code}; starting it again in {self._pause_s:.1f} s")
+            self._process, self._due = None, time.monotonic() + self._pause_s
+            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        if self._process is None and time.monotonic() >= self._due:
+            self.start()
+
+    def stop(self) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _relay(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            err.print(f"{self.name:>5} | {line.rstrip()}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _ready(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
+
+
+def run(settings: Settings) -> int:
+    """Start everything and keep it running until SIGINT or SIGTERM; return the exit code."""
+    folder = settings.data_dir.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    stopping = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    with (folder / "up.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            err.print(f"another `headrace up` already runs on {folder}")
+            return FAILED
+        try:
+            return _run(settings, folder, stopping)
+        except RedisMissing as error:
+            err.print(str(error), markup=False)
+            return UNAVAILABLE
+        finally:
+            (folder / RUN_FILE).unlink(missing_ok=True)
+
+
+def _run(settings: Settings, folder: Path, stopping: threading.Event) -> int:
+    redis = None if settings.redis_url else EmbeddedRedis(folder / "redis")
+    if redis is not None:
+        redis.start()
+    url = redis.url if redis is not None else settings.redis_url
+    http, grpc = settings.http_port or free_port(), settings.grpc_port or free_port()
+    environment = {
+        **os.environ,
+        "HEADRACE_DATA_DIR": str(folder),
+        "HEADRACE_REDIS_URL": url,
+        "HEADRACE_HTTP_PORT": str(http),
+        "HEADRACE_GRPC_PORT": str(grpc),
+    }
+    children = [Child("flow", environment), Child("serve", environment)]
+    try:
+        for child in children:
+            child.start()
+        said = False
+        while not stopping.wait(0.1):
+            for child in children:
+                child.watch()
+            if redis is not None and redis.process is not None and redis.process.poll() is not None:
+                err.print("redis ended; starting it again")
+                redis.start()
+            if not said and _ready(http):
+                said = True
+                pids = {child.name: child.pid for child in children}
+                body = {"redis_url": url, "http": f"http://127.0.0.1:{http}", "grpc": f"127.0.0.1:{grpc}", "pids": pids}
+                (folder / RUN_FILE).write_bytes(orjson.dumps(body))
+                err.print(f"ready: http://127.0.0.1:{http}  gRPC 127.0.0.1:{grpc}  data in {folder}", markup=False)
+    finally:
+        for child in reversed(children):
+            child.stop()
+        if redis is not None:
+            redis.stop()
+    err.print("everything has stopped")
+    return OK
