@@ -30,7 +30,7 @@ class _Batches(StatefulSourcePartition[RawBatch | None, None]):
     def __init__(self, flow: Flow) -> None:
         self._flow = flow
         self._next = datetime.now(UTC)
-        flow.open()
+        flow.begin()
 
     def next_batch(self) -> Iterable[RawBatch | None]:
         if self._flow.stopping.is_set():

@@ -124,6 +124,13 @@ class Flow:
         self._follower.open()
         return self.positions
 
+    def begin(self) -> Positions:
+        """Open for the first time; another owner may be at work on the lanes."""
+        try:
+            return self.open()
+        except (Fenced, StoreUnavailable) as error:
+            return self.recover(error)
+
     def handle(self, raw: RawBatch | None) -> None:
         """Fold a batch (None: there was nothing to read) and do one piece of anchor work.
 
@@ -187,7 +194,7 @@ def stop_on_signals(stopping: threading.Event) -> None:
 
 def run_loop(flow: Flow) -> None:
     """Fold until the flow is told to stop: the plain driver."""
-    flow.open()
+    flow.begin()
     log.info("flow is running", generation=flow.settings.generation, lanes=flow.settings.n_lanes, driver="loop")
     while not flow.stopping.is_set():
         try:

@@ -22,6 +22,7 @@ from serving.cli.load import append_all
 from state import keys
 from state.redis_store import RedisStore
 from state.settings import PREFIX, Settings, load_settings
+from state.store import decode_positions
 
 HOUSEHOLDS = ("900", "1228", "2375")
 WAIT_S = 120.0
@@ -144,7 +145,7 @@ def _wait_for_the_flow(settings: Settings, log: Log, store: RedisStore) -> None:
         task = bar.add_task("flow: events become rows", total=total, rate=0.0)
         done = 0
         while done < total:
-            at = store.positions(prefix)
+            at = decode_positions(store.read([keys.positions(prefix)])[0])  # a look, not a takeover
             done = sum(min(at.get(stream, 0), offset) for stream, offset in end.items())
             first = done if first is None else first
             bar.update(task, completed=done, rate=(done - first) / (time.perf_counter() - began))

@@ -16,6 +16,7 @@ from state import keys
 from state.embedded_redis import EmbeddedRedis
 from state.redis_store import RedisStore
 from state.settings import Settings
+from state.store import decode_positions
 
 pytestmark = [pytest.mark.redis, pytest.mark.e2e]
 REGISTRY = FolderRegistry()
@@ -48,9 +49,14 @@ def rows_of(store, generation):
     return {key[len(prefix) :]: value for key, value in zip(found, store.read(found), strict=True)}
 
 
+def position(store, generation):
+    """Look at the positions without taking the lane over."""
+    return decode_positions(store.read([keys.positions(keys.prefix(generation, 0))])[0]).get("product-views:0", 0)
+
+
 def wait_for(store, generation, offset, process=None):
     deadline = time.monotonic() + 60
-    while store.positions(keys.prefix(generation, 0)).get("product-views:0", 0) < offset:
+    while position(store, generation) < offset:
         assert time.monotonic() < deadline, "the flow did not get there in time"
         assert process is None or process.poll() is None, process.stderr.read()
         time.sleep(0.02)

@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+from serving_rows import NOW, fold_into, product, shop_events
+
+from schemas.events import ProductChange
+from serving.requests import RecommendRequest
+from serving.service import Recommender
+from state import keys
+from state.settings import Settings
+from state.store import MemoryStore, StoreUnavailable
+
+
+class Switchable(MemoryStore):
+    """A store that can be out of reach."""
+
+    away = False
+
+    def read(self, keys):
+        if self.away:
+            raise StoreUnavailable("away")
+        return super().read(keys)
+
+
+def recommender_of(events, products=(), **settings):
+    store = Switchable()
+    fold_into(store, events, products)
+    recommender = Recommender(store, Settings(server_cached_items=1000, **settings), "g1")
+    recommender.refresh()
+    return recommender, store
+
+
+def ask(recommender, **request):
+    (answer,) = recommender.recommend([RecommendRequest(**request)], NOW)
+    return answer
+
+
+def items(answer):
+    return [one.item for one in answer.items]
+
+
+def test_a_visitor_in_a_session_gets_what_came_next_for_others_and_why():
+    recommender, _ = recommender_of(shop_events(), [product("tea", "Green tea"), product("cup", "Cup")])
+    answer = ask(recommender, user="ann", count=3, repeat="exclude")
+    assert items(answer)[0] == "cup"
+    assert "tea" not in items(answer)
+    assert answer.items[0].reason.code == "because_viewed"
+    assert answer.items[0].reason.text == "because you looked at Green tea"
+    assert answer.fallback == "personalised"
+    german = ask(recommender, user="ann", count=1, repeat="exclude", lang="de")
+    assert german.items[0].reason.text == "weil Sie Green tea angesehen haben"
+
+
+def test_an_unknown_user_an_anonymous_one_and_an_empty_shop_are_answered():
+    recommender, _ = recommender_of(shop_events())
+    unknown = ask(recommender, user="nobody", count=2)
+    assert unknown.fallback == "popular"
+    assert set(items(unknown)) <= {"tea", "cup", "old"}
+    assert len(unknown.items) == 2
+    anonymous = ask(recommender, items=["tea"], count=1, repeat="exclude")
+    assert (items(anonymous), anonymous.fallback) == (["cup"], "session")
+    empty = Recommender(MemoryStore(), Settings(server_cached_items=1000), "g1")
+    empty.refresh()
+    answer = ask(empty, user="nobody", items=["tea"])
+    assert (answer.items, answer.fallback) == ([], "nothing_known")
+
+
+def test_what_is_gone_excluded_bought_or_out_of_stock_is_not_shown():
+    products = [product("cup", "Cup", stock=0), product("other1", "O", stock=3), ProductChange(0, "other2", NOW, None)]
+    recommender, _ = recommender_of(shop_events(), products)
+    shown = items(ask(recommender, user="ann", count=50, exclude=["other3"]))
+    assert not {"cup", "other2", "other3"} & set(shown)
+    assert "other1" in shown
+    assert "cup" in items(ask(recommender, user="ann", count=50, exclude_out_of_stock=False))
+    assert "tea" in items(ask(recommender, user="bob", count=50))
+    assert "tea" not in items(ask(recommender, user="bob", count=50, exclude_purchased=True))
+
+
+def test_requests_answered_together_get_what_each_gets_alone():
+    recommender, _ = recommender_of(shop_events())
+    requests = [RecommendRequest(user=user, count=9) for user in ("ann", "bob", "v3", "nobody")]
+    together = recommender.recommend(requests, NOW)
+    alone = [recommender.recommend([request], NOW)[0] for request in requests]
+    assert [one.items for one in together] == [one.items for one in alone]
+
+
+def test_reading_leaves_no_trace_in_the_store():
+    recommender, store = recommender_of(shop_events())
+    before = dict(store.rows)
+    ask(recommender, user="nobody", items=["tea", "unknown"])
+    recommender.similar_items("unknown", 5)
+    recommender.popular("all", "", 5)
+    assert store.rows == before
+
+
+def test_a_store_out_of_reach_costs_no_answer_and_is_tried_again_later():
+    recommender, store = recommender_of(shop_events())
+    store.away = True
+    answer = ask(recommender, user="ann", count=2)
+    assert answer.fallback == "last_known_popular"
+    assert len(answer.items) == 2
+    store.away = False
+    assert ask(recommender, user="ann").fallback == "last_known_popular"
+    (later,) = recommender.recommend([RecommendRequest(user="ann")], NOW + 1001)
+    assert later.fallback == "personalised"
+
+
+def test_similar_items_are_those_that_occur_together():
+    recommender, _ = recommender_of(shop_events())
+    answer = recommender.similar_items("tea", 3)
+    assert answer.items[0].item == "cup"
+    assert answer.items[0].reason.text == "bought together with tea"
+
+
+@pytest.mark.parametrize(("scope", "name", "found"), [("all", "", True), ("category", "none", False)])
+def test_popular_lists_a_scope(scope, name, found):
+    recommender, _ = recommender_of(shop_events())
+    answer = recommender.popular(scope, name, 1)
+    assert answer.fallback == ("popular" if found else "nothing_known")
+    assert len(answer.items) == int(found)
+
+
+def test_two_lanes_answer_like_one():
+    from dataclasses import replace
+
+    from fold_oracle import batch_of
+    from serving_rows import SETTINGS
+
+    from flows.lane import Lane
+
+    one, _ = recommender_of(shop_events())
+    store = MemoryStore()
+    for n in range(2):
+        lane = Lane(replace(SETTINGS, n_lanes=2), store, "g1", n)
+        lane.open()
+        changes = lane.apply(*batch_of(shop_events()))
+        store.commit(keys.prefix("g1", n), changes.expected, changes.new, changes.rows)
+    two = Recommender(store, Settings(server_cached_items=1000, n_lanes=2), "g1")
+    two.refresh()
+    for user in ("ann", "bob", "nobody"):
+        a, b = ask(one, user=user, count=5), ask(two, user=user, count=5)
+        assert items(a) == items(b)
+        assert np.allclose([i.score for i in a.items], [i.score for i in b.items])
