@@ -127,17 +127,6 @@ def bench_ingest(
     raise typer.Exit(_part("serving.cli.bench_ingest").run(log, events, users, items, json))
 
 
-@bench.command("freshness")
-def bench_freshness(
-    rate: Annotated[int, typer.Option(help="Events a second.")] = 200,
-    rps: Annotated[int, typer.Option(help="Requests a second meanwhile.")] = 100,
-    seconds: Annotated[int, typer.Option(help="How long.")] = 15,
-    json: Json = False,
-) -> None:
-    """From the append of an event to the first answer that reflects it."""
-    raise typer.Exit(_part("serving.cli.bench_freshness").run(rate, rps, seconds, json))
-
-
 @app.command()
 def version(json: Json = False) -> None:
     """Print the version."""
@@ -155,7 +144,7 @@ def main() -> None:
     try:
         app()
     except BadSettings as error:
-        err.print(f"settings: {error}", markup=False, highlight=False)
+        err.print(f"settings: {error}", markup=False, highlight=False, soft_wrap=True)
         sys.exit(WRONG_USAGE)
     except BrokenPipeError:
         sys.exit(FAILED)

@@ -1,0 +1,170 @@
+"""`headrace bench ingest`: from log bytes to committed Redis rows, exactly-once commit on."""
+
+import os
+import platform
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import redis
+from rich.console import Console
+from rich.table import Table
+
+from flows.dead_letters import DeadLetters
+from flows.lane import Lane, LaneSettings
+from flows.log import Log, Message
+from flows.open_log import open_log
+from flows.runner import Runner
+from schemas.decode import Limits
+from schemas.encode import encode
+from schemas.events import Kind
+from schemas.ids import hash_id
+from schemas.registry import FolderRegistry
+from serving.cli.console import OK, UNAVAILABLE, err, print_json
+from state import keys
+from state.anchor import Anchor
+from state.embedded_redis import EmbeddedRedis, RedisMissing
+from state.item_rows import FLAG_LISTED, MAX_NEIGHBOURS, PAIR_UNIT, empty_items, encode_items
+from state.redis_store import RedisStore
+from state.user_rows import MAX_HISTORY, empty_users, encode_users
+
+CHUNK, BATCH, D = 20_000, 5_000, 64
+START_MS = 1_760_000_000_000
+USER_SKEW, ITEM_SKEW = 0.8, 1.05
+
+
+def _zipf(rng: np.random.Generator, n: int, skew: float, size: int) -> np.ndarray[Any, Any]:
+    share = 1.0 / np.arange(1, n + 1) ** skew
+    return np.searchsorted(np.cumsum(share) / share.sum(), rng.random(size))
+
+
+def _fill(store: RedisStore, prefix: bytes, user_hash: Any, item_hash: Any, rng: np.random.Generator) -> None:
+    """Write full histories for all users and full rows for all items, as if a past had been folded."""
+    for first in range(0, len(user_hash), CHUNK):
+        ids = user_hash[first : first + CHUNK]
+        users = empty_users(len(ids))
+        users.n[:], users.seen[:] = MAX_HISTORY, MAX_HISTORY
+        users.item[:] = item_hash[_zipf(rng, len(item_hash), ITEM_SKEW, len(ids) * MAX_HISTORY)].reshape(len(ids), -1)
+        users.gap_ms[:], users.kind[:] = 600_000, Kind.VIEW
+        users.last_ms[:], users.first_ms[:] = START_MS - 600_000, START_MS - 40_000_000
+        values = encode_users(users, np.arange(len(ids)))
+        store.write({keys.user(prefix, user): value for user, value in zip(ids.tolist(), values, strict=True)})
+    for first in range(0, len(item_hash), CHUNK):
+        ids = item_hash[first : first + CHUNK]
+        items = empty_items(len(ids))
+        items.n[:], items.flags[:], items.first_ms[:] = MAX_NEIGHBOURS, FLAG_LISTED, START_MS - 40_000_000
+        items.support[:], items.count[:], items.total[:] = 100, 100, 100 * PAIR_UNIT
+        items.neighbour[:] = np.sort(rng.choice(item_hash, (len(ids), MAX_NEIGHBOURS)), axis=1)
+        items.weight[:] = rng.integers(1, 5 * PAIR_UNIT, items.weight.shape)
+        values = encode_items(items, np.arange(len(ids)))
+        store.write({keys.item(prefix, item): value for item, value in zip(ids.tolist(), values, strict=True)})
+
+
+def _append(log: Log, n_events: int, n_users: int, n_items: int, rng: np.random.Generator) -> None:
+    registry = FolderRegistry()
+    users, items = _zipf(rng, n_users, USER_SKEW, n_events), _zipf(rng, n_items, ITEM_SKEW, n_events)
+    for first in range(0, n_events, BATCH):
+        messages = []
+        for n in range(first, min(first + BATCH, n_events)):
+            item = int(items[n])
+            record = {
+                "event_id": f"{n:032x}", "ts_ms": START_MS + n, "user": f"user-{users[n]}", "session": f"s{users[n]}",
+                "item": f"item-{item}", "price": 9.5, "category": f"department-{item % 20}/shelf-{item % 200}",
+                "brand": f"brand-{item % 500}", "country": "DE", "context": {"page": "home", "device": "phone"},
+            }  # fmt: skip
+            messages.append(Message("product-views", b"", encode("product-views", record, registry), START_MS + n))
+        log.append(messages)
+
+
+def _anchor(item_hash: Any, rng: np.random.Generator) -> Anchor:
+    whitened = rng.normal(0, 0.1, (len(item_hash), D)).astype(np.float32)
+    order = np.argsort(item_hash)
+    weights = LaneSettings().fold_params().weights
+    return Anchor("bench", [], item_hash[order], whitened, np.eye(D, dtype=np.float32), 2.0, weights)
+
+
+def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int) -> dict[str, Any]:
+    """Fill Redis and the log, fold the events once, and return the figures."""
+    rng = np.random.default_rng(7)
+    user_hash = np.array([hash_id(f"user-{n}") for n in range(n_users)], np.uint64)
+    item_hash = np.array([hash_id(f"item-{n}") for n in range(n_items)], np.uint64)
+    store = RedisStore(url)
+    lane = Lane(LaneSettings(max_cached_users=n_users + CHUNK, max_cached_items=n_items + CHUNK), store, "bench")
+    with err.status("writing full histories"):
+        _fill(store, lane.prefix, user_hash, item_hash, rng)
+    with err.status("writing the events"):
+        _append(log, n_events, n_users, n_items, rng)
+    lane.use_anchors(_anchor(item_hash, rng))
+    runner = Runner([lane], store, FolderRegistry(), DeadLetters(log), Limits())
+    positions = runner.open()
+    warm = log.read(positions, BATCH, 1.0)
+    assert warm is not None
+    runner.fold(warm)
+    runner.drain()
+    client = redis.Redis.from_url(url)
+    cpu_before, positions, done = client.info("cpu"), warm.after, 0
+    stages: dict[str, float] = defaultdict(float)
+    started = at = time.perf_counter()
+    while done < n_events - len(warm):
+        raw = log.read(positions, BATCH, 1.0)
+        assert raw is not None
+        stages["read"] += time.perf_counter() - at
+        report = runner.fold(raw)
+        positions, done = raw.after, done + len(raw)
+        for stage, seconds in report.seconds.items():
+            stages[stage] += seconds
+        at = time.perf_counter()
+    runner.drain()
+    seconds = time.perf_counter() - started
+    cpu = client.info("cpu")
+    users = [keys.user(lane.prefix, int(user)) for user in user_hash[:500]]
+    items = [keys.item(lane.prefix, int(item)) for item in item_hash[:500]]
+    per_row = [float(np.mean([client.memory_usage(key) or 0 for key in names])) for names in (users, items)]
+    runner.close()
+    used = sum(float(cpu[name]) - float(cpu_before[name]) for name in ("used_cpu_user", "used_cpu_sys"))
+    return {
+        "events": done,
+        "seconds": round(seconds, 3),
+        "events_per_s": round(done / seconds),
+        "us_per_event": {stage: round(total / done * 1e6, 3) for stage, total in stages.items()},
+        "redis_cpu_s": round(used, 2),
+        "bytes_per_user_row": round(per_row[0]),
+        "bytes_per_item_row": round(per_row[1]),
+        "data": f"Zipf {n_users:,} users ({USER_SKEW}) x {n_items:,} items ({ITEM_SKEW}), d={D}, full histories",
+        "repeats": 1,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+    }
+
+
+def run(log_kind: str, n_events: int, n_users: int, n_items: int, json: bool) -> int:
+    """Run the benchmark against servers of its own; return the exit code."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        try:
+            with EmbeddedRedis(folder / "redis") as server:
+                if log_kind == "kafka":
+                    from flows.local_kafka import LocalKafka
+
+                    with LocalKafka(folder / "kafka") as broker:
+                        log = open_log(f"kafka:{broker.bootstrap}")
+                        log.create_topics()  # type: ignore[attr-defined]
+                        figures = measure(server.url, log, n_events, n_users, n_items)
+                        log.close()
+                else:
+                    log = open_log(f"sqlite:{folder / 'log.sqlite'}")
+                    figures = measure(server.url, log, n_events, n_users, n_items)
+                    log.close()
+        except RedisMissing as error:
+            err.print(str(error), markup=False)
+            return UNAVAILABLE
+    if json:
+        print_json({"log": log_kind, **figures})
+    else:
+        table = Table("figure", "value", title=f"ingest, {log_kind} log")
+        for key, value in figures.items():
+            table.add_row(key, str(value))
+        Console().print(table)
+    return OK

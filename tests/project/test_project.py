@@ -1,0 +1,93 @@
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from serving.cli.main import app, bench
+
+ROOT = Path(__file__).parents[2]
+
+
+def headrace(*arguments, **environment):
+    command = [sys.executable, "-m", "serving.cli.main", *arguments]
+    return subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT
+    )
+
+
+def test_the_readme_opens_with_two_commands_the_makefile_has():
+    commands = re.findall(r"^    make (\w+) ", (ROOT / "README.md").read_text(), re.M)
+    assert commands[:2] == ["demo", "test"]
+    for target in commands:
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)
+
+
+def test_the_readme_names_exactly_the_commands_there_are():
+    named = set(re.findall(r"^\| `headrace ([a-z ]+)` \|", (ROOT / "README.md").read_text(), re.M))
+    there = {c.name or c.callback.__name__ for c in app.registered_commands}
+    assert named == there | {f"bench {c.name}" for c in bench.registered_commands}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("HEADRACE_HTTP_PORT", "many", "HEADRACE_HTTP_PORT"),
+        ("HEADRACE_PAIR_WINDOW", "0", "HEADRACE_PAIR_WINDOW"),
+        ("HEADRACE_PAIR_WINDOWS", "3", "did you mean HEADRACE_PAIR_WINDOW?"),
+        ("HEADRACE_CONFIG", "/nowhere.toml", "HEADRACE_CONFIG"),
+    ],
+)
+def test_a_wrong_setting_stops_the_program_and_is_named(name, value, said):
+    done = headrace("settings", **{name: value})
+    assert done.returncode == 2
+    assert said in done.stderr.replace("\n", " ")
+    assert "Traceback" not in done.stderr
+
+
+def test_settings_print_value_origin_and_meaning_as_one_json_object(tmp_path):
+    import json
+
+    (tmp_path / "c.toml").write_text("pair_window = 5\n")
+    done = headrace("settings", "--json", HEADRACE_CONFIG=str(tmp_path / "c.toml"), HEADRACE_N_LANES="2")
+    values = json.loads(done.stdout)
+    assert (values["pair_window"]["value"], values["pair_window"]["from"]) == (5, "file")
+    assert (values["n_lanes"]["value"], values["n_lanes"]["from"]) == (2, "environment")
+    assert all(value["meaning"] for value in values.values())
+
+
+def test_a_table_is_loaded_once_however_often_it_is_given(tmp_path):
+    import json
+
+    table = tmp_path / "e.csv"
+    table.write_text("visitor,itemid,time,what\n1,a,1700000000,view\n2,b,1700000100,transaction\n3,,1700000200,view\n")
+    options = ["--map", "user=visitor,item=itemid,ts=time,kind=what", "--kinds", "transaction=purchase", "--json"]
+    dry = json.loads(headrace("load", str(table), *options, "--dry-run").stdout)
+    assert [event["type"] for event in dry["first"]] == ["view", "purchase"]
+    assert list(dry["refused"]) == ["item: is needed"]
+    done = headrace("load", str(table), *options, HEADRACE_DATA_DIR=str(tmp_path))
+    assert json.loads(done.stdout)["loaded"] == 2
+    assert headrace("load", str(table), "--map", "user=nobody,ts=time").returncode == 2
+
+
+def test_a_metric_is_documented_or_this_fails():
+    docs = (ROOT / "docs" / "operations.md").read_text()
+    for file in ("flows/metrics.py", "serving/http_api.py"):
+        for name in re.findall(r'"(headrace_\w+)"', (ROOT / file).read_text()):
+            assert name in docs, name
+
+
+def test_generated_grpc_code_is_what_the_proto_says(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "grpc_tools.protoc",
+        "-I.",
+        f"--python_out={tmp_path}",
+        "serving/proto/headrace.proto",
+    ]
+    subprocess.run(command, check=True, cwd=ROOT)
+    made = (tmp_path / "serving" / "proto" / "headrace_pb2.py").read_text()
+    assert made == (ROOT / "serving" / "proto" / "headrace_pb2.py").read_text()

@@ -1,0 +1,152 @@
+import asyncio
+import threading
+import time
+
+import grpc
+import httpx
+import pytest
+import uvicorn
+from google.protobuf.json_format import MessageToDict
+from serving_rows import fold_into, product, shop_events
+
+from flows.sqlite_log import SqliteLog
+from schemas.registry import FolderRegistry
+from serving.gather import Gather
+from serving.grpc_api import make_server
+from serving.http_api import make_app
+from serving.proto import headrace_pb2, headrace_pb2_grpc
+from serving.service import Recommender
+from state.ports import free_port
+from state.settings import Settings
+from state.store import MemoryStore
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A real HTTP and a real gRPC server over one recommender; gives (client, stub, log)."""
+    store = MemoryStore()
+    fold_into(store, shop_events(), [product("tea", "Green tea")])
+    recommender = Recommender(store, Settings(server_cached_items=1000), "g1")
+    recommender.refresh()
+    recommender.warm_up()
+    log = SqliteLog(tmp_path_factory.mktemp("log") / "log.sqlite")
+    http_port, grpc_port = free_port(), free_port()
+    gather = Gather(recommender)
+    app = make_app(recommender, gather, log, FolderRegistry(), lambda: True)
+    running = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", http_port, log_level="error"))
+
+    async def serve():
+        rpc, _ = make_server(recommender, gather, f"127.0.0.1:{grpc_port}")
+        await rpc.start()
+        await running.serve()
+        await rpc.stop(1)
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    while not running.started:
+        time.sleep(0.01)
+    channel = grpc.insecure_channel(f"127.0.0.1:{grpc_port}")
+    with httpx.Client(base_url=f"http://127.0.0.1:{http_port}") as client:
+        yield client, headrace_pb2_grpc.HeadraceStub(channel), log
+    channel.close()
+    running.should_exit = True
+    thread.join(20)
+    log.close()
+
+
+def test_rest_and_grpc_give_the_same_answer(server):
+    client, stub, _ = server
+    rest = client.post("/v1/recommend", json={"user": "ann", "count": 4, "repeat": "exclude"}).json()
+    rpc = stub.Recommend(headrace_pb2.RecommendRequest(user="ann", count=4, repeat="exclude"))
+    rpc = MessageToDict(rpc, preserving_proto_field_name=True)
+    assert next(i["item"] for i in rest["items"]) == "cup"
+    for one, other in zip(rest["items"], rpc["items"], strict=True):
+        assert one["item"] == other["item"]
+        assert one["reason"]["text"] == other["reason"]["text"]
+        assert one["score"] == pytest.approx(other["score"], rel=1e-3)
+    similar = client.get("/v1/items/tea/similar").json()
+    assert [i.item for i in stub.SimilarItems(headrace_pb2.SimilarItemsRequest(item="tea")).items] == [
+        i["item"] for i in similar["items"]
+    ]
+    popular = client.get("/v1/popular", params={"count": 3}).json()
+    assert [i.item for i in stub.Popular(headrace_pb2.PopularRequest(count=3)).items] == [
+        i["item"] for i in popular["items"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [({"count": 0}, "count"), ({"count": 201}, "count"), ({"user": ""}, "user"), ({"repeat": "often"}, "repeat"),
+     ({"colour": "red"}, "colour"), ({"items": [1]}, "items.0")],
+)  # fmt: skip
+def test_a_bad_request_names_the_field(server, body, field):
+    answer = server[0].post("/v1/recommend", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["error"]["field"] == field
+
+
+def test_grpc_refuses_with_the_field_too(server):
+    _, stub, _ = server
+    for call, request, field in (
+        (stub.Recommend, headrace_pb2.RecommendRequest(count=201), "count"),
+        (stub.SimilarItems, headrace_pb2.SimilarItemsRequest(), "item"),
+        (stub.Popular, headrace_pb2.PopularRequest(scope="moon"), "scope"),
+        (stub.Popular, headrace_pb2.PopularRequest(scope="brand"), "name"),
+    ):
+        with pytest.raises(grpc.RpcError) as refusal:
+            call(request)
+        assert refusal.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert refusal.value.details().startswith(field)
+
+
+def test_events_are_durable_when_they_are_accepted(server):
+    client, _, log = server
+    before = log.end()
+    answer = client.post(
+        "/v1/events", json=[{"type": "view", "user": "u", "item": "tea"}, {"type": "product_gone", "item": "x"}]
+    )
+    assert answer.status_code == 202
+    assert answer.json()["accepted"] == 2
+    assert log.end()["product-views:0"] == before["product-views:0"] + 1
+    assert log.end()["products:0"] == before["products:0"] + 1
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        ({"type": "stare", "user": "u"}, 422, "[0].type"),
+        ({"type": "view", "user": "u"}, 422, "[0].item"),
+        ({"type": "view", "item": "i"}, 422, "[0].user"),
+        ({"type": "view", "user": "u", "item": "i", "price": -1}, 422, "[0].price"),
+        (
+            [{"type": "view", "user": "u", "item": "i"}, {"type": "rating", "user": "u", "item": "i", "stars": 6}],
+            422,
+            "[1].stars",
+        ),
+        ([], 422, "body"),
+        ("text", 422, "[0]"),
+    ],
+)  # fmt: skip
+def test_a_bad_event_is_named_and_nothing_is_taken(server, body, status, field):
+    client, _, log = server
+    before = log.end()
+    answer = client.post("/v1/events", json=body)
+    assert (answer.status_code, answer.json()["error"]["field"]) == (status, field)
+    assert log.end() == before
+
+
+def test_broken_bodies_paths_and_sizes_get_4xx(server):
+    client = server[0]
+    assert client.post("/v1/events", content=b"{").status_code == 400
+    assert client.post("/v1/recommend", content=b"{").status_code == 422
+    assert client.get("/v1/nothing").status_code == 404
+    assert client.post("/v1/events", content=b"x" * (1 << 20 | 1)).status_code == 413
+    assert client.get("/v1/popular", params={"scope": "brand"}).json()["error"]["field"] == "name"
+
+
+def test_health_readiness_metrics_and_the_description_are_there(server):
+    client = server[0]
+    assert client.get("/healthz").json() == {"status": "alive"}
+    assert client.get("/readyz").status_code == 200
+    assert "headrace_answers_total" in client.get("/metrics").text
+    assert "/v1/recommend" in client.get("/openapi.json").json()["paths"]
