@@ -131,6 +131,13 @@ class Lane:
         """Keep user vectors for these anchors (the live one, and the one being refolded)."""
         self._anchors = anchors
 
+    def preload(self, users: npt.NDArray[np.uint64], items: npt.NDArray[np.uint64]) -> None:
+        """Cache rows ahead of their events, as a flow has them that ran for a while."""
+        self._users.begin_round()
+        self._items.begin_round()
+        self._users.load(users)
+        self._items.load(items)
+
     def apply(self, decoded: Decoded, raw: RawBatch) -> Changes:
         """Fold a batch and return the rows it changed.
 

@@ -9,7 +9,7 @@ from flows.item_table import ItemTable
 from flows.popularity import merge_scope, scores_of
 from schemas.events import Columns
 from state import keys
-from state.decay import add, epoch_of, forward_score, forward_weight
+from state.decay import EPOCH_HALF_LIVES, add, epoch_of, forward_weight
 from state.lane_rows import (
     ALL,
     BRAND,
@@ -43,11 +43,14 @@ def _count_country(
         at = np.searchsorted(items[:n], item)
         if at == n or items[at] != item:
             if n == MAX_COUNTRY_ITEMS:
-                lightest, least = 0, np.float32(np.inf)
+                lightest, least = 0, np.inf
+                newest = epochs[:n, 1].max()
                 for j in range(n):
-                    score = forward_score(epochs[j, 1], pop[j, 1, 0], pop[j, 1, 1], p.half_lives_ms[1])
-                    if score < least:
-                        lightest, least = j, score
+                    weight = pop[j, 1, 0] + pop[j, 1, 1] * 2.0**-EPOCH_HALF_LIVES
+                    if epochs[j, 1] != newest:
+                        weight *= 2.0 ** (EPOCH_HALF_LIVES * (epochs[j, 1] - newest))
+                    if weight < least:
+                        lightest, least = j, weight
                 items[lightest : n - 1] = items[lightest + 1 : n].copy()
                 pop[lightest : n - 1] = pop[lightest + 1 : n].copy()
                 epochs[lightest : n - 1] = epochs[lightest + 1 : n].copy()
