@@ -1,0 +1,75 @@
+"""Bytes are promises: when one of these fails, the code is what changes."""
+
+from pathlib import Path
+
+import numpy as np
+
+from state import keys, lane_rows
+from state.item_rows import decode_items, empty_items, encode_items
+from state.user_rows import decode_users, empty_users, encode_users
+from state.vector_rows import encode_vector
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def golden(name):
+    return bytes.fromhex((GOLDEN / f"{name}.hex").read_text())
+
+
+def numbered(rows, n):
+    """Fill every column of slot 0 with small numbers that differ from place to place."""
+    for c, column in enumerate(rows):
+        column[0] = (np.arange(column[0].size) % 100 + c).reshape(column[0].shape)
+    rows.n[0] = n
+    return rows
+
+
+def item_rows():
+    rows = numbered(empty_items(1), 3)
+    rows.neighbour[0, 3:] = 0
+    rows.weight[0, :, 3:] = 0
+    return rows
+
+
+def user_rows():
+    rows = numbered(empty_users(1), 4)
+    for column in (rows.item, rows.gap_ms, rows.kind):
+        column[0, 4:] = 0
+    return rows
+
+
+def test_item_rows_keep_their_bytes_narrow_and_wide():
+    rows = item_rows()
+    assert encode_items(rows, np.array([0])) == [golden("item_narrow")]
+    rows.weight[0, 1, 2] = 65_536
+    assert encode_items(rows, np.array([0])) == [golden("item_wide")]
+    read = empty_items(1)
+    decode_items([golden("item_wide")], np.array([0]), read)
+    assert all(np.array_equal(one, other) for one, other in zip(read, rows, strict=True))
+
+
+def test_user_rows_keep_their_bytes():
+    assert encode_users(user_rows(), np.array([0])) == [golden("user")]
+    read = empty_users(1)
+    decode_users([golden("user")], np.array([0]), read)
+    assert all(np.array_equal(one, other) for one, other in zip(read, user_rows(), strict=True))
+
+
+def test_lane_rows_and_vectors_keep_their_bytes():
+    scope = lane_rows.ScopeList(np.array([1, 2], np.uint64), np.array([1, 2], np.float32), np.array([3, 4], np.float32))
+    assert lane_rows.encode_scope(scope) == golden("scope")
+    assert lane_rows.encode_globals(np.arange(lane_rows.SIZE)) == golden("globals")
+    country = lane_rows.decode_country(None)
+    country.item[0], country.pop[0], country.epoch[0] = 7, [[1, 2], [3, 4]], [5, 6]
+    assert lane_rows.encode_country(country._replace(n=1)) == golden("country")
+    assert encode_vector(np.array([1, -2], np.float32)) == golden("vector")
+
+
+def test_keys_keep_their_bytes():
+    prefix = keys.prefix("g7", 3)
+    made = [
+        keys.user(prefix, 1), keys.item(prefix, 2), keys.vector(prefix, "a1", 3), keys.product(prefix, 4),
+        keys.scope(prefix, 5), keys.feed(prefix, 6), keys.dedupe(prefix, 7), keys.lane_globals(prefix),
+        keys.positions(prefix), keys.redo(prefix), keys.anchor_ready(prefix),
+    ]  # fmt: skip
+    assert b"\n".join(made) == (GOLDEN / "keys.txt").read_bytes().rstrip(b"\n")
