@@ -210,9 +210,14 @@ def test_a_paused_owner_that_wakes_after_a_takeover_writes_nothing(empty_server)
             zombie.stdout.readline()
             time.sleep(0.15 + 0.023 * round_no)
             os.kill(zombie.pid, signal.SIGSTOP)
-            at = store.positions(LANE)["a:0"]
-            rows = {LANE + b"u:%d" % i: b"%d" % (at + 1) for i in range(3000 if at % 2 else 40)}
-            store.commit(LANE, {"a:0": at}, {"a:0": at + 1}, rows)
+            try:
+                time.sleep(0.05)  # what the zombie sent before it was stopped is executed first
+                at = store.positions(LANE)["a:0"]
+                rows = {LANE + b"u:%d" % i: b"%d" % (at + 1) for i in range(3000 if at % 2 else 40)}
+                store.commit(LANE, {"a:0": at}, {"a:0": at + 1}, rows)
+            except Exception:
+                zombie.kill()  # a stopped process would be waited for without end
+                raise
             os.kill(zombie.pid, signal.SIGCONT)
             assert zombie.stdout.readline() == "fenced\n"
         assert store.positions(LANE) == {"a:0": at + 1}
