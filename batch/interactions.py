@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-from flows.history import event_weight
+from flows.history import event_weights
 from flows.log import Log
 from schemas.decode import Limits, decode
 from schemas.registry import SchemaRegistry
@@ -61,10 +61,7 @@ def read_interactions(
     keys = events["event_id"] + events["line"].astype(np.uint64)
     _, first = np.unique(keys, return_index=True)
     events = events[np.sort(first)]
-    weight = np.array(
-        [event_weight(int(k), float(v), weights) for k, v in zip(events["kind"], events["value"], strict=True)]
-        if (events["kind"] == 6).any() else weights[events["kind"]], np.float32
-    )  # fmt: skip
+    weight = event_weights(np.ascontiguousarray(events["kind"]), np.ascontiguousarray(events["value"]), weights)
     keep = weight > 0
     events, weight = events[keep], weight[keep]
     user_hash, user = np.unique(events["user"], return_inverse=True)

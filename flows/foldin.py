@@ -11,7 +11,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from schemas.events import FIRST_NEGATIVE_KIND, Kind
+from flows.history import NEUTRAL_STARS, RATING
+from schemas.events import FIRST_NEGATIVE_KIND
 from state.anchor import Anchor
 from state.slot_map import ABSENT, find
 from state.user_rows import KIND_MASK, STARS_SHIFT, UserRows
@@ -19,8 +20,6 @@ from state.user_rows import KIND_MASK, STARS_SHIFT, UserRows
 FOLD_ITEMS = 32
 """The latest distinct items of the history that make the vector."""
 SMALLEST_EXTRA = np.float32(1e-6)  # a confidence of 1 would make D singular
-RATING = int(Kind.RATING)
-NEUTRAL_STARS = 2.5
 
 Floats = npt.NDArray[np.float32]
 

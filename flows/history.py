@@ -224,6 +224,17 @@ def event_weight(kind: int, value: float, weights: npt.NDArray[np.float64]) -> f
 
 
 @numba.njit(cache=True)
+def event_weights(
+    kinds: npt.NDArray[np.uint8], values: npt.NDArray[np.float32], weights: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float32]:
+    """Return `event_weight` of every event."""
+    out = np.empty(len(kinds), np.float32)
+    for i in range(len(kinds)):
+        out[i] = event_weight(np.int64(kinds[i]), values[i], weights)
+    return out
+
+
+@numba.njit(cache=True)
 def _count(
     users: UserRows, user: int, items: ItemRows, item_slot: int, kind: int, weight: float, ts_ms: int, price: float,
     category: np.uint64, brand: np.uint64, totals: Int64s, p: FoldParams,

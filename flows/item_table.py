@@ -1,51 +1,39 @@
-"""A lane's cached item rows: a bounded, write-through window on the store."""
+"""A lane's cached item rows: what the fold asks of them, and which a batch changed."""
 
 import numpy as np
 import numpy.typing as npt
 
 from flows.history import ItemIndex
+from flows.row_table import Ids, RowTable, Slots
 from schemas.events import Columns
 from state import keys
 from state.item_rows import FLAG_LISTED, decode_items, empty_items, encode_items
-from state.slot_map import ABSENT, SlotMap
 from state.store import Store
 
-Ids = npt.NDArray[np.uint64]
-Slots = npt.NDArray[np.int64]
 
-
-class ItemTable:
+class ItemTable(RowTable):
     """Item rows by slot, with marks of the round that changed them or their popularity."""
 
     def __init__(self, capacity: int, store: Store, lane_prefix: bytes) -> None:
         self.rows = empty_items(capacity)
         self.counted_in = np.zeros(capacity, np.int64)
         self._changed_in = np.zeros(capacity, np.int64)
-        self._slots = SlotMap(capacity)
-        self._store, self._prefix = store, lane_prefix
-
-    def clear(self) -> None:
-        self._slots.clear()
-
-    def begin_round(self) -> None:
-        self._slots.begin_round()
+        self._prefix = lane_prefix
+        super().__init__(
+            self.rows,
+            store,
+            lambda item: keys.item(lane_prefix, item),
+            lambda values, slots: decode_items(values, slots, self.rows),
+        )
 
     def index(self) -> ItemIndex:
         slots = self._slots
         return ItemIndex(slots.table, slots.slot_at, slots.used_in, self._changed_in, slots.round_no)
 
     def load(self, ids: Ids) -> None:
-        """Cache the rows of `ids`, which may repeat or be 0; an id without a row gets zeros."""
+        """Cache the rows of `ids`, which may repeat or be 0."""
         distinct = np.unique(ids)
-        distinct = distinct[distinct != 0]
-        missing = distinct[self._slots.find(distinct) == ABSENT]
-        self._slots.assign(distinct)
-        if len(missing):
-            new = self._slots.find(missing)
-            for column in self.rows:
-                column[new] = 0
-            values = self._store.read([keys.item(self._prefix, item) for item in missing.tolist()])
-            decode_items(values, new, self.rows)
+        self._cache(distinct[distinct != 0])
 
     def slot_of(self, item: int) -> int:
         """Return the slot of a cached item and mark its row changed."""

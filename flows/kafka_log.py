@@ -132,12 +132,6 @@ class KafkaLog:
                 raise LogUnavailable(f"records cannot be deleted: {error}") from error
         return sum(upto[stream] - start[stream] for stream in start)
 
-    def commit_positions(self, positions: Positions) -> None:
-        """Tell the broker how far the fold is, for lag tools outside; nothing here reads it back."""
-        parts = [TopicPartition(*_split(stream), offset) for stream, offset in positions.items()]
-        if parts:
-            self._reading().commit(offsets=parts, asynchronous=True)
-
     def close(self) -> None:
         if self._consumer is not None:
             self._consumer.close()

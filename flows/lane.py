@@ -23,7 +23,7 @@ from schemas.events import Columns, Decoded, Kind
 from schemas.ids import hash_id
 from state import keys
 from state.anchor import Anchor
-from state.lane_rows import DEDUPE, DUPLICATES, EVENTS, LATE, decode_globals, encode_globals
+from state.lane_rows import DEDUPE, DUPLICATES, LATE, decode_globals, encode_globals
 from state.store import Positions, Store
 from state.vector_rows import encode_vector
 
@@ -83,8 +83,6 @@ class FoldStats:
     n_duplicates: int = 0
     n_late: int = 0
     n_products: int = 0
-    n_erasures: int = 0
-    n_learned: int = 0
 
 
 @dataclass(frozen=True)
@@ -172,9 +170,7 @@ class Lane:
         grown = self._totals - before
         if rows or events.size:
             rows[keys.lane_globals(self.prefix)] = encode_globals(self._totals)
-        stats = FoldStats(
-            len(events), int(grown[DUPLICATES]), int(grown[LATE]), len(products), len(erased), int(grown[EVENTS])
-        )
+        stats = FoldStats(len(events), int(grown[DUPLICATES]), int(grown[LATE]), len(products))
         changes = Changes(dict(self.positions), new, rows, stats)
         self.positions = new
         return changes

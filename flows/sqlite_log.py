@@ -269,7 +269,9 @@ class SqliteLog:
         lengths = np.concatenate([np.maximum(row.lengths[chosen], 0) for row, chosen in parts])
         stream = np.concatenate([self._stream_of[row.topic[chosen]] for row, chosen in parts])
         offset = np.concatenate([row.offset[chosen] for row, chosen in parts])
-        before = {name: positions.get(name, earliest) for name, earliest in self.start().items()}
+        known = all(name in positions for name in self._streams)  # the rule once the first batch is read
+        start = {} if known else self.start()
+        before = {name: positions[name] if name in positions else start[name] for name in self._streams}
         after = dict(before)
         for index in np.unique(stream).tolist():
             after[self._streams[index]] = int(offset[stream == index][-1]) + 1

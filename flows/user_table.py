@@ -1,44 +1,33 @@
-"""A lane's cached user rows: a bounded, write-through window on the store."""
+"""A lane's cached user rows: what the fold asks of them."""
 
 import numpy as np
-import numpy.typing as npt
 
+from flows.row_table import Ids, RowTable, Slots
 from state import keys
-from state.slot_map import ABSENT, SlotMap
+from state.slot_map import ABSENT
 from state.store import Store
 from state.user_rows import decode_users, empty_users, encode_users
 
-Ids = npt.NDArray[np.uint64]
-Slots = npt.NDArray[np.int64]
 LATEST = 6
 """History events whose items are fetched before a batch; the fold asks again for the few it lacks."""
 
 
-class UserTable:
-    """User rows by slot. A round is one batch (`state.slot_map`)."""
+class UserTable(RowTable):
+    """User rows by slot."""
 
     def __init__(self, capacity: int, store: Store, lane_prefix: bytes) -> None:
         self.rows = empty_users(capacity)
-        self._slots = SlotMap(capacity)
-        self._store, self._prefix = store, lane_prefix
-
-    def clear(self) -> None:
-        self._slots.clear()
-
-    def begin_round(self) -> None:
-        self._slots.begin_round()
+        self._prefix = lane_prefix
+        super().__init__(
+            self.rows,
+            store,
+            lambda user: keys.user(lane_prefix, user),
+            lambda values, slots: decode_users(values, slots, self.rows),
+        )
 
     def load(self, ids: Ids) -> Slots:
-        """Return the slots of distinct ids, reading those not cached; an id without a row gets zeros."""
-        missing = ids[self._slots.find(ids) == ABSENT]
-        slots = self._slots.assign(ids)
-        if len(missing):
-            new = self._slots.find(missing)
-            for column in self.rows:
-                column[new] = 0
-            values = self._store.read([keys.user(self._prefix, user) for user in missing.tolist()])
-            decode_users(values, new, self.rows)
-        return slots
+        """Return the slots of distinct ids, their rows cached."""
+        return self._cache(ids)
 
     def load_each(self, ids: Ids) -> Slots:
         """Return a slot for every element of `ids`, which may repeat."""

@@ -7,11 +7,6 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-N_BUCKETS = 6
-LN_SUPPORT, TREND, HITS, NEAR_SESSION, NEAR_LAST, NEAR_SESSION_2, NEAR_LAST_2, SUPPORT_X_MASS, NEAR_X_MASS, LN_BASE = (
-    range(10)
-)
-
 
 class MixtureParams(NamedTuple):
     """Weights of the components, of the log factors, and of the repeat odds."""
@@ -19,7 +14,8 @@ class MixtureParams(NamedTuple):
     pairs: Floats  # (6, 3): rank bucket x (adj, far, bwd)
     second: Floats  # (2,): second order from seed 0, from seeds 1 and 2
     popularity: Floats  # (2,): one day, all time
-    theta: Floats  # (10,): log factors, in the order of the names above
+    theta: Floats  # (10,): ln support, trend, hits, nearness to session and last item, their squares,
+    #                   ln support · ln mass / 10, nearness · ln mass / 5, ln base
     session_bias: Floats  # (2,): current item, earlier items
     power: float
     repeat: Floats  # (2, 11): constant, item factor, ln table, ln support, ln mass, trend, ln(1 + events),

@@ -53,7 +53,7 @@ class Store(Protocol):
         """Yield the keys that start with `key_prefix`, in chunks, in no order."""
 
     def write(self, rows: Rows) -> None:
-        """Set or remove control keys that belong to no commit (pointers, an anchor's vectors)."""
+        """Set or remove keys that belong to no lane's commit (pointers)."""
 
     def close(self) -> None: ...
 

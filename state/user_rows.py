@@ -16,13 +16,14 @@ epoch): [0] categories, [1] brands, by the low 32 bits of the id hash.
 `counts` are views and clicks, carts, purchases, searches.
 """
 
-import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numba
 import numpy as np
 import numpy.typing as npt
+
+from state.row_codec import decode_rows, encode_rows
 
 VERSION = 1
 MAX_HISTORY = 50
@@ -145,21 +146,9 @@ def _decode(
 
 def encode_users(rows: UserRows, slots: npt.NDArray[np.int64]) -> list[bytes]:
     """Return the encoded rows of `slots`, in that order."""
-    out = np.empty(len(slots) * MAX_BYTES, np.uint8)
-    ends = np.empty(len(slots), np.int64)
-    _encode(rows, slots, out, ends)
-    data, bounds = memoryview(out), [0, *ends.tolist()]
-    return [bytes(data[a:b]) for a, b in itertools.pairwise(bounds)]
+    return encode_rows(_encode, rows, slots, MAX_BYTES)
 
 
 def decode_users(values: Sequence[bytes | None], slots: npt.NDArray[np.int64], rows: UserRows) -> npt.NDArray[np.bool_]:
     """Fill `slots` of `rows` from encoded values; return which were there (a None leaves its slot as it is)."""
-    there = np.array([value is not None for value in values], bool)
-    present = [value for value in values if value is not None]
-    for value in present:
-        if value[0] != VERSION:
-            raise ValueError(f"user row has version {value[0]}; this program reads version {VERSION}")
-    if present:
-        starts = np.cumsum([0, *map(len, present[:-1])])
-        _decode(np.frombuffer(b"".join(present), np.uint8), starts, slots[there], rows)
-    return there
+    return decode_rows(_decode, rows, slots, values, VERSION, "user")

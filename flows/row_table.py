@@ -1,0 +1,44 @@
+"""A bounded, write-through window of a lane on the store's rows of one kind."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from state.slot_map import ABSENT, SlotMap
+from state.store import Store
+
+Ids = npt.NDArray[np.uint64]
+Slots = npt.NDArray[np.int64]
+
+
+class RowTable:
+    """Which ids are cached in which slots, and how a row gets there. A round is one batch (`state.slot_map`)."""
+
+    def __init__(
+        self,
+        columns: Sequence[npt.NDArray[Any]],
+        store: Store,
+        key_of: Callable[[int], bytes],
+        decode: Callable[[list[bytes | None], Slots], object],
+    ) -> None:
+        self._columns, self._store, self._key_of, self._decode = columns, store, key_of, decode
+        self._slots = SlotMap(len(columns[0]))
+
+    def clear(self) -> None:
+        self._slots.clear()
+
+    def begin_round(self) -> None:
+        self._slots.begin_round()
+
+    def _cache(self, ids: Ids) -> Slots:
+        """Return the slots of distinct ids, reading those not cached; an id without a row gets zeros."""
+        missing = ids[self._slots.find(ids) == ABSENT]
+        slots = self._slots.assign(ids)
+        if len(missing):
+            new = self._slots.find(missing)
+            for column in self._columns:
+                column[new] = 0
+            self._decode(self._store.read([self._key_of(row) for row in missing.tolist()]), new)
+        return slots

@@ -1,0 +1,37 @@
+"""What the encoders and decoders of row tables share: many rows through one kernel call."""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Slots = npt.NDArray[np.int64]
+
+
+def encode_rows(kernel: Callable[..., None], rows: Any, slots: Slots, max_bytes: int) -> list[bytes]:
+    """Return the encoded rows of `slots`, in that order; `kernel(rows, slots, out, ends)` writes them."""
+    out = np.empty(len(slots) * max_bytes, np.uint8)
+    ends = np.empty(len(slots), np.int64)
+    kernel(rows, slots, out, ends)
+    data, bounds = out.data, [0, *ends.tolist()]
+    return [bytes(data[a:b]) for a, b in pairwise(bounds)]
+
+
+def decode_rows(
+    kernel: Callable[..., None], rows: Any, slots: Slots, values: Sequence[bytes | None], version: int, name: str
+) -> npt.NDArray[np.bool_]:
+    """Fill `slots` of `rows` by `kernel(data, starts, slots, rows)`; return which values were there.
+
+    A None leaves its slot as it is. Raises ValueError for a row of another version.
+    """
+    there = np.array([value is not None for value in values], bool)
+    present = [value for value in values if value is not None]
+    for value in present:
+        if value[0] != version:
+            raise ValueError(f"{name} row has version {value[0]}; this program reads version {version}")
+    if present:
+        starts = np.cumsum([0, *map(len, present[:-1])])
+        kernel(np.frombuffer(b"".join(present), np.uint8), starts, slots[there], rows)
+    return there
