@@ -14,61 +14,94 @@ import numpy.typing as npt
 from flows.history import NEUTRAL_STARS, RATING
 from schemas.events import FIRST_NEGATIVE_KIND
 from state.anchor import Anchor
+from state.prefetch import prefetch_row
 from state.slot_map import ABSENT, find
 from state.user_rows import KIND_MASK, STARS_SHIFT, UserRows
 
 FOLD_ITEMS = 32
 """The latest distinct items of the history that make the vector."""
+LANES = 64
+"""Users whose systems are solved side by side: the innermost loops run over users, in vector registers."""
 SMALLEST_EXTRA = np.float32(1e-6)  # a confidence of 1 would make D singular
 
 Floats = npt.NDArray[np.float32]
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True)
-def fold_in_one(rows: Floats, confidence: Floats, h: int, gram: Floats, solved: Floats, out: Floats) -> None:
-    """Write the whitened vector of a user with `h` items into `out`.
+def _set_up(
+    whitened: Floats, row_of: npt.NDArray[np.int64], confidence: Floats, h: int, lane: int,
+    gram: Floats, right: Floats, out: Floats,
+) -> None:  # fmt: skip
+    """Write a user's t = Wᵤᵀ c into `out`, and D⁻¹ + WᵤWᵤᵀ and Wᵤ t into a lane of `gram` and `right`.
 
-    `rows` (>= h, d): the items' whitened factors; `confidence` (>= h): c >= 1.
-    `gram` (>= h, >= h) and `solved` (>= h) are scratch.
+    The user's items are rows `row_of[:h]` of `whitened`; `confidence`: c >= 1.
+    `gram` (FOLD_ITEMS, FOLD_ITEMS, LANES) gets its upper triangle; from row h on it is the identity.
     """
     d = len(out)
     for k in range(d):
         out[k] = 0
     for i in range(h):
+        row, x = row_of[i], confidence[i]  # named, so that the compiler knows the loop does not change them
         for k in range(d):
-            out[k] += confidence[i] * rows[i, k]
+            out[k] += x * whitened[row, k]
     for i in range(h):
-        for j in range(i + 1):
-            dot = np.float32(0)
+        row = row_of[i]
+        j = 0
+        while j + 4 <= i + 1:  # four sums at a time share the loads of row i
+            row_a, row_b, row_c, row_e = row_of[j], row_of[j + 1], row_of[j + 2], row_of[j + 3]
+            a = b = c = e = np.float32(0)
             for k in range(d):
-                dot += rows[i, k] * rows[j, k]
-            gram[i, j] = dot
-        gram[i, i] += np.float32(1) / max(confidence[i] - np.float32(1), SMALLEST_EXTRA)
-        dot = np.float32(0)
+                x = whitened[row, k]
+                a += x * whitened[row_a, k]
+                b += x * whitened[row_b, k]
+                c += x * whitened[row_c, k]
+                e += x * whitened[row_e, k]
+            gram[j, i, lane], gram[j + 1, i, lane], gram[j + 2, i, lane], gram[j + 3, i, lane] = a, b, c, e
+            j += 4
+        while j <= i:
+            row_a = row_of[j]
+            a = np.float32(0)
+            for k in range(d):
+                a += whitened[row, k] * whitened[row_a, k]
+            gram[j, i, lane] = a
+            j += 1
+        gram[i, i, lane] += np.float32(1) / max(confidence[i] - np.float32(1), SMALLEST_EXTRA)
+        a = np.float32(0)
         for k in range(d):
-            dot += rows[i, k] * out[k]
-        solved[i] = dot
-    for j in range(h):  # Cholesky, lower triangle in place
-        for k in range(j):
-            gram[j, j] -= gram[j, k] * gram[j, k]
-        gram[j, j] = np.sqrt(gram[j, j])
-        inverse = np.float32(1) / gram[j, j]
+            a += whitened[row, k] * out[k]
+        right[i, lane] = a
+    for i in range(h, FOLD_ITEMS):
+        for j in range(i):
+            gram[j, i, lane] = 0
+        gram[i, i, lane] = 1
+        right[i, lane] = 0
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _solve(gram: Floats, right: Floats, h: int) -> None:
+    """Solve LANES systems of size h at once by Cholesky, in place: `right` becomes the solutions."""
+    for j in range(h):
+        for lane in range(LANES):
+            gram[j, j, lane] = np.float32(1) / np.sqrt(gram[j, j, lane])  # the inverse of the pivot
         for i in range(j + 1, h):
-            dot = gram[i, j]
-            for k in range(j):
-                dot -= gram[i, k] * gram[j, k]
-            gram[i, j] = dot * inverse
+            for lane in range(LANES):
+                gram[j, i, lane] *= gram[j, j, lane]
+        for i in range(j + 1, h):
+            for k in range(i, h):
+                for lane in range(LANES):
+                    gram[i, k, lane] -= gram[j, i, lane] * gram[j, k, lane]
     for i in range(h):
-        for k in range(i):
-            solved[i] -= gram[i, k] * solved[k]
-        solved[i] /= gram[i, i]
+        for lane in range(LANES):
+            right[i, lane] *= gram[i, i, lane]
+        for k in range(i + 1, h):
+            for lane in range(LANES):
+                right[k, lane] -= gram[i, k, lane] * right[i, lane]
     for i in range(h - 1, -1, -1):
         for k in range(i + 1, h):
-            solved[i] -= gram[k, i] * solved[k]
-        solved[i] /= gram[i, i]
-    for i in range(h):
-        for k in range(d):
-            out[k] -= solved[i] * rows[i, k]
+            for lane in range(LANES):
+                right[i, lane] -= gram[i, k, lane] * right[k, lane]
+        for lane in range(LANES):
+            right[i, lane] *= gram[i, i, lane]
 
 
 @numba.njit(cache=True)
@@ -112,16 +145,34 @@ def _vectors(
     users: UserRows, slots: npt.NDArray[np.int64], whitened: Floats, table: npt.NDArray[np.uint64],
     slot_at: npt.NDArray[np.int32], alpha: float, weights: npt.NDArray[np.float64],
 ) -> Floats:  # fmt: skip
-    d = whitened.shape[1]
-    out = np.empty((len(slots), d), np.float32)
-    items, row_of = np.empty(FOLD_ITEMS, np.uint64), np.empty(FOLD_ITEMS, np.int64)
-    confidence, solved = np.empty(FOLD_ITEMS, np.float32), np.empty(FOLD_ITEMS, np.float32)
-    rows, gram = np.empty((FOLD_ITEMS, d), np.float32), np.empty((FOLD_ITEMS, FOLD_ITEMS), np.float32)
-    for i in range(len(slots)):
-        h = _history_confidence(users, slots[i], table, slot_at, alpha, weights, items, row_of, confidence)
-        for j in range(h):
-            rows[j] = whitened[row_of[j]]
-        fold_in_one(rows, confidence, h, gram, solved, out[i])
+    n, d = len(slots), whitened.shape[1]
+    out, spare = np.empty((n, d), np.float32), np.empty(d, np.float32)
+    items, row_of = np.empty(FOLD_ITEMS, np.uint64), np.empty((LANES, FOLD_ITEMS), np.int64)
+    confidence = np.empty((LANES, FOLD_ITEMS), np.float32)
+    gram = np.empty((FOLD_ITEMS, FOLD_ITEMS, LANES), np.float32)
+    right = np.empty((FOLD_ITEMS, LANES), np.float32)
+    used = np.zeros(LANES, np.int64)
+    for first in range(0, n, LANES):
+        size = min(LANES, n - first)
+        used[:] = 0
+        for lane in range(LANES + 1):
+            if lane < size:
+                slot = slots[first + lane]
+                used[lane] = _history_confidence(
+                    users, slot, table, slot_at, alpha, weights, items, row_of[lane], confidence[lane]
+                )
+                for i in range(used[lane]):
+                    prefetch_row(whitened, row_of[lane, i])
+            if lane > 0:  # one behind, so that the factors are on their way
+                at = lane - 1
+                vector = out[first + at] if at < size else spare
+                _set_up(whitened, row_of[at], confidence[at], used[at], at, gram, right, vector)
+        _solve(gram, right, used.max())
+        for lane in range(size):
+            for i in range(used[lane]):
+                row, x = row_of[lane, i], right[i, lane]
+                for k in range(d):
+                    out[first + lane, k] -= x * whitened[row, k]
     return out
 
 

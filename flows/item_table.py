@@ -7,7 +7,8 @@ from flows.history import ItemIndex
 from flows.row_table import Ids, RowTable, Slots
 from schemas.events import Columns
 from state import keys
-from state.item_rows import FLAG_LISTED, decode_items, empty_items, encode_items
+from state.item_rows import FLAG_LISTED, decode_items, empty_items, pack_items
+from state.row_block import RowBlock
 from state.store import Store
 
 
@@ -66,7 +67,6 @@ class ItemTable(RowTable):
             texts.append(payload[start : start + int(event["item_length"])].tobytes().decode())
         return texts
 
-    def encode(self, slots: Slots, rows: dict[bytes, bytes | None]) -> None:
-        """Put the encoded rows of `slots` into `rows`."""
-        for item, value in zip(self.ids_of(slots).tolist(), encode_items(self.rows, slots), strict=True):
-            rows[keys.item(self._prefix, item)] = value
+    def block(self, slots: Slots) -> RowBlock:
+        """Return the encoded rows of `slots`."""
+        return RowBlock(keys.item_prefix(self._prefix), self.ids_of(slots), *pack_items(self.rows, slots))

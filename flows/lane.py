@@ -24,8 +24,9 @@ from schemas.ids import hash_id
 from state import keys
 from state.anchor import Anchor
 from state.lane_rows import DEDUPE, DUPLICATES, LATE, decode_globals, encode_globals
+from state.row_block import RowBlock, RowSet
 from state.store import Positions, Store
-from state.vector_rows import encode_vector
+from state.vector_rows import pack_vectors
 
 DEFAULT_WEIGHTS: dict[Kind, float] = {
     Kind.VIEW: 1.0,
@@ -91,7 +92,7 @@ class Changes:
 
     expected: Positions
     new: Positions
-    rows: dict[bytes, bytes | None]
+    rows: RowSet
     stats: FoldStats = FoldStats()
 
 
@@ -147,29 +148,29 @@ class Lane:
         self._items.begin_round()
         before = self._totals.copy()
         count_before = self._dedupe.count
-        rows: dict[bytes, bytes | None] = {}
+        rows = RowSet()
 
         products = [change for change in decoded.products if ahead[change.message] and self._owns(hash_id(change.item))]
-        self._products.fold(products, self._items, self._scopes, rows)
+        self._products.fold(products, self._items, self._scopes, rows.single)
         events = self._mine(decoded.interactions, ahead)
         user_slots = self._fold(events, raw.payload)
-        erased = [e for e in decoded.erasures if ahead[e.message] and self._owns(hash_id(e.user))]
+        erased = {hash_id(e.user) for e in decoded.erasures if ahead[e.message] and self._owns(hash_id(e.user))}
 
         self._totals[DEDUPE] = self._dedupe.count
-        self._scopes.fold(self._items, rows)
-        self._products.write_feed(self._totals, rows)
-        self._items.encode(self._items.changed(), rows)
-        users = np.unique(user_slots)
-        self._users.encode(users, rows)
-        self._fold_in(users, rows)
-        for erasure in erased:
-            self._forget(hash_id(erasure.user), rows)
+        self._scopes.fold(self._items, rows.single)
+        self._products.write_feed(self._totals, rows.single)
+        rows.blocks.append(self._items.block(self._items.changed()))
+        users = self._without(np.unique(user_slots), erased)
+        rows.blocks.append(self._users.block(users))
+        rows.blocks += [self._vectors(users, anchor) for anchor in self._anchors]
+        for user in erased:
+            self._forget(user, rows)
         for segment, value in self._dedupe.segments_since(count_before).items():
-            rows[keys.dedupe(self.prefix, segment)] = value
+            rows.single[keys.dedupe(self.prefix, segment)] = value
         new = {**self.positions, **{s: max(at, self.positions.get(s, 0)) for s, at in raw.after.items()}}
         grown = self._totals - before
         if rows or events.size:
-            rows[keys.lane_globals(self.prefix)] = encode_globals(self._totals)
+            rows.single[keys.lane_globals(self.prefix)] = encode_globals(self._totals)
         stats = FoldStats(len(events), int(grown[DUPLICATES]), int(grown[LATE]), len(products))
         changes = Changes(dict(self.positions), new, rows, stats)
         self.positions = new
@@ -186,8 +187,10 @@ class Lane:
                 self._users.begin_round()
                 hashes = np.array([int(key[-16:], 16) for key in found[i : i + chunk]], np.uint64)
                 slots = self._users.load(hashes)
-                yield Changes(self.positions, self.positions, self._vectors(slots, anchor))
-        ready: dict[bytes, bytes | None] = {keys.anchor_ready(self.prefix): anchor.version.encode()}
+                rows = RowSet()
+                rows.blocks.append(self._vectors(slots, anchor))
+                yield Changes(self.positions, self.positions, rows)
+        ready = RowSet({keys.anchor_ready(self.prefix): anchor.version.encode()})
         yield Changes(self.positions, self.positions, ready)
 
     def _owns(self, id_hash: int) -> bool:
@@ -221,21 +224,18 @@ class Lane:
         self._scopes.count_countries(events[fresh])
         return user_slots[fresh]
 
-    def _vectors(self, slots: npt.NDArray[np.int64], anchor: Anchor) -> dict[bytes, bytes | None]:
-        vectors = vectors_for(self._users.rows, slots, anchor)
-        ids = self._users.ids_of(slots)
-        return {
-            keys.vector(self.prefix, anchor.version, user): encode_vector(vector)
-            for user, vector in zip(ids, vectors, strict=True)
-        }
+    def _vectors(self, slots: npt.NDArray[np.int64], anchor: Anchor) -> RowBlock:
+        prefix = keys.vector_prefix(self.prefix, anchor.version)
+        return RowBlock(prefix, self._users.ids_of(slots), *pack_vectors(vectors_for(self._users.rows, slots, anchor)))
 
-    def _fold_in(self, slots: npt.NDArray[np.int64], rows: dict[bytes, bytes | None]) -> None:
-        for anchor in self._anchors:
-            if len(slots):
-                rows.update(self._vectors(slots, anchor))
+    def _without(self, slots: npt.NDArray[np.int64], erased: set[int]) -> npt.NDArray[np.int64]:
+        """Return the slots whose users are not in `erased`."""
+        if not erased:
+            return slots
+        return slots[~np.isin(self._users.ids_of(slots), np.array(sorted(erased), np.uint64))]
 
-    def _forget(self, user: int, rows: dict[bytes, bytes | None]) -> None:
+    def _forget(self, user: int, rows: RowSet) -> None:
         self._users.drop(user)
-        rows[keys.user(self.prefix, user)] = None
+        rows.single[keys.user(self.prefix, user)] = None
         for anchor in self._anchors:
-            rows[keys.vector(self.prefix, anchor.version, user)] = None
+            rows.single[keys.vector(self.prefix, anchor.version, user)] = None

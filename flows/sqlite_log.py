@@ -9,7 +9,7 @@ topic; `spans` finds the row that holds an offset.
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -204,16 +204,18 @@ class SqliteLog:
                 first = span[0]
         return first or 0
 
-    def _rows_from(self, seq: int) -> list[_Row]:
+    def _rows_from(self, seq: int) -> Iterator[_Row]:
+        """Yield the rows from `seq` on, each one read when it is asked for."""
         if self._row is not None and self._row.seq == seq:
-            return [self._row]
+            yield self._row
+            seq += 1
         rows = self._reader.execute(
             "SELECT seq, topic, offset, lengths, payload, key_lengths, keys FROM batches WHERE seq >= ? "
-            "ORDER BY seq LIMIT 64",
+            "ORDER BY seq",
             (seq,),
         )
-        return [
-            _Row(
+        for seq, topic, offset, lengths, payload, key_lengths, found_keys in rows:
+            yield _Row(
                 seq,
                 np.frombuffer(topic, np.int32),
                 np.frombuffer(offset, np.int64),
@@ -222,27 +224,21 @@ class SqliteLog:
                 np.frombuffer(key_lengths, np.int32),
                 found_keys,
             )
-            for seq, topic, offset, lengths, payload, key_lengths, found_keys in rows
-        ]
 
     def _read(self, positions: Positions, max_messages: int) -> RawBatch | None:
         wanted = np.array([positions.get(stream, 0) for stream in self._streams], np.int64)
         seq, n_found = self._first_row(positions), 0
         parts: list[tuple[_Row, Int64s]] = []
-        while n_found < max_messages:
-            rows = self._rows_from(seq)
-            for row in rows:
-                stream = self._stream_of[row.topic]
-                here = np.flatnonzero((stream >= 0) & (row.offset >= wanted[stream]))
-                fits = here[: max_messages - n_found]
-                n_found += len(fits)
-                if len(fits):
-                    parts.append((row, fits))
-                seq = row.seq if len(fits) < len(here) else row.seq + 1
-                self._row = row if len(fits) < len(here) else None
-                if n_found == max_messages:
-                    break
-            if not rows:
+        for row in self._rows_from(seq):
+            stream = self._stream_of[row.topic]
+            here = np.flatnonzero((stream >= 0) & (row.offset >= wanted[stream]))
+            fits = here[: max_messages - n_found]
+            n_found += len(fits)
+            if len(fits):
+                parts.append((row, fits))
+            seq = row.seq if len(fits) < len(here) else row.seq + 1
+            self._row = row if len(fits) < len(here) else None
+            if n_found == max_messages:
                 break
         if not n_found:
             return None

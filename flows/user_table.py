@@ -4,9 +4,10 @@ import numpy as np
 
 from flows.row_table import Ids, RowTable, Slots
 from state import keys
+from state.row_block import RowBlock
 from state.slot_map import ABSENT
 from state.store import Store
-from state.user_rows import decode_users, empty_users, encode_users
+from state.user_rows import decode_users, empty_users, pack_users
 
 LATEST = 6
 """History events whose items are fetched before a batch; the fold asks again for the few it lacks."""
@@ -34,8 +35,8 @@ class UserTable(RowTable):
         distinct, inverse = np.unique(ids, return_inverse=True)
         return self.load(distinct)[inverse]
 
-    def ids_of(self, slots: Slots) -> list[int]:
-        return [int(user) for user in self._slots.id_of[slots]]
+    def ids_of(self, slots: Slots) -> Ids:
+        return self._slots.id_of[slots]
 
     def latest_items(self, slots: Slots) -> Ids:
         """Return the items of the users' latest history events (0 where there are fewer)."""
@@ -45,10 +46,9 @@ class UserTable(RowTable):
     def all_items(self, slot: int) -> Ids:
         return self.rows.item[slot, : self.rows.n[slot]]
 
-    def encode(self, slots: Slots, rows: dict[bytes, bytes | None]) -> None:
-        """Put the encoded rows of `slots` into `rows`."""
-        for user, value in zip(self.ids_of(slots), encode_users(self.rows, slots), strict=True):
-            rows[keys.user(self._prefix, user)] = value
+    def block(self, slots: Slots) -> RowBlock:
+        """Return the encoded rows of `slots`."""
+        return RowBlock(keys.user_prefix(self._prefix), self.ids_of(slots), *pack_users(self.rows, slots))
 
     def drop(self, user: int) -> None:
         """Make the user's cached row that of a visitor never seen."""

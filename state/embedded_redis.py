@@ -46,7 +46,9 @@ class EmbeddedRedis:
             "dir": str(folder),
             "appendonly": "yes",
             "appendfsync": "everysec",
-            "aof-use-rdb-preamble": "yes",
+            # A rewrite copies the whole state beside the running fold; the file may grow to five times the state first.
+            "auto-aof-rewrite-percentage": "400",
+            "auto-aof-rewrite-min-size": "256mb",
             "save": "",
             "maxmemory-policy": "noeviction",
             "daemonize": "no",

@@ -21,7 +21,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from state.row_codec import decode_rows, encode_rows
+from state.row_codec import Packed, decode_rows, pack_rows, unpack_rows
 
 VERSION = 1
 MAX_NEIGHBOURS = 50
@@ -77,7 +77,7 @@ def empty_items(n_rows: int) -> ItemRows:
     )
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _encode(
     rows: ItemRows, slots: npt.NDArray[np.int64], out: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]
 ) -> None:
@@ -155,9 +155,14 @@ def _decode(
                     rows.weight[s, t, j] = u32[first // 4 + t * n + j]
 
 
+def pack_items(rows: ItemRows, slots: npt.NDArray[np.int64]) -> Packed:
+    """Return the encoded rows of `slots`, in that order, one behind the other."""
+    return pack_rows(_encode, rows, slots, MAX_BYTES)
+
+
 def encode_items(rows: ItemRows, slots: npt.NDArray[np.int64]) -> list[bytes]:
     """Return the encoded rows of `slots`, in that order."""
-    return encode_rows(_encode, rows, slots, MAX_BYTES)
+    return unpack_rows(pack_items(rows, slots))
 
 
 def decode_items(values: Sequence[bytes | None], slots: npt.NDArray[np.int64], rows: ItemRows) -> npt.NDArray[np.bool_]:

@@ -8,7 +8,7 @@ Ids appear as 16 hex digits of their 64-bit hash (`schemas.ids`).
     {g1:0}v:<anchor>:<hash>    user vector        {g1:0}p:…  product (JSON)
     {g1:0}s:<scope hash>       scope list, or a country's list (`state.lane_rows.scope_hash`)
     {g1:0}f:<chunk>            item feed chunk    {g1:0}d:<segment>       dedupe segment
-    {g1:0}globals  {g1:0}positions  {g1:0}redo  {g1:0}anchor
+    {g1:0}globals  {g1:0}positions  {g1:0}redo  {g1:0}redo:chunks  {g1:0}anchor
     headrace:generation        the live generation's name
     headrace:anchor:published  newest anchor      headrace:anchor:live    the one served
 """
@@ -32,15 +32,27 @@ def user(lane_prefix: bytes, user_hash: int) -> bytes:
     >>> user(b"{g1:0}", 255)
     b'{g1:0}u:00000000000000ff'
     """
-    return b"%su:%016x" % (lane_prefix, user_hash)
+    return b"%s%016x" % (user_prefix(lane_prefix), user_hash)
+
+
+def user_prefix(lane_prefix: bytes) -> bytes:
+    return lane_prefix + b"u:"
 
 
 def item(lane_prefix: bytes, item_hash: int) -> bytes:
-    return b"%si:%016x" % (lane_prefix, item_hash)
+    return b"%s%016x" % (item_prefix(lane_prefix), item_hash)
+
+
+def item_prefix(lane_prefix: bytes) -> bytes:
+    return lane_prefix + b"i:"
 
 
 def vector(lane_prefix: bytes, anchor: str, user_hash: int) -> bytes:
-    return b"%sv:%s:%016x" % (lane_prefix, anchor.encode(), user_hash)
+    return b"%s%016x" % (vector_prefix(lane_prefix, anchor), user_hash)
+
+
+def vector_prefix(lane_prefix: bytes, anchor: str) -> bytes:
+    return b"%sv:%s:" % (lane_prefix, anchor.encode())
 
 
 def product(lane_prefix: bytes, item_hash: int) -> bytes:
@@ -69,6 +81,15 @@ def positions(lane_prefix: bytes) -> bytes:
 
 def redo(lane_prefix: bytes) -> bytes:
     return lane_prefix + b"redo"
+
+
+def redo_chunks(lane_prefix: bytes, attempt: str = "") -> bytes:
+    """Commands of the redo record; while they are being written, under the name of the attempt.
+
+    >>> redo_chunks(b"{g1:0}"), redo_chunks(b"{g1:0}", "3f")
+    (b'{g1:0}redo:chunks', b'{g1:0}redo:chunks:3f')
+    """
+    return lane_prefix + b"redo:chunks" + (b":" + attempt.encode() if attempt else b"")
 
 
 def anchor_ready(lane_prefix: bytes) -> bytes:

@@ -4,16 +4,20 @@ Each lane has a connection of its own that keeps a WATCH on the lane's positions
 key, whose value it has read *after* the WATCH. So every EXEC is guarded: it does
 nothing once anybody has written the positions.
 
-    small commit (<= CHUNK rows), one round trip:
-        MULTI · MSET rows, positions · DEL removed · EXEC · WATCH positions · GET positions
+    small commit (one command of rows), one round trip:
+        MULTI · MSET rows · SET positions · EXEC · WATCH positions · GET positions
     large commit:
-        MULTI · SET redo {expected, new, rows} · EXEC          <- the commit point
-        MULTI · MSET <= CHUNK rows · EXEC                      <- for every chunk
-        MULTI · SET positions · DEL redo · EXEC                <- the seal
+        RPUSH redo:chunks:<attempt> command                    <- for every command of <= CHUNK rows
+        MULTI · RENAME redo:chunks:<attempt> redo:chunks · SET redo {expected, new} · EXEC   <- the commit point
+        MULTI · command · EXEC                                 <- for every command
+        MULTI · SET positions · UNLINK redo, redo:chunks · EXEC      <- the seal
+
+The redo record is written in pieces because Redis hands what one command wrote to
+its append-only file in one go: a single record of 10 MB keeps all readers waiting.
 
 Two owners A and B of one lane. Rows and redo record are absolute values, so applying
-a record twice is harmless. A dies or stops anywhere before the redo: nothing of its
-commit is there. After the redo: B's start finds a record whose `expected` are the
+a record twice is harmless. A dies or stops anywhere before the commit point: nothing of its
+commit is there (its pieces bear a name of their own and expire). After it: B's start finds a record whose `expected` are the
 stored positions, applies it and seals; that write of the positions trips A's WATCH,
 so no chunk, seal or later commit of A can execute. A record whose `expected` is not
 what is stored is older than the seal and is deleted. If Redis restarts and has lost
@@ -21,55 +25,21 @@ its last second, rows and positions went back together, and A's next commit find
 other positions: Fenced.
 """
 
-import struct
-import zlib
+import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-import hiredis
+import orjson
 import redis
 
 from state import keys
+from state.row_block import CHUNK, Command, RowSet, pack
 from state.store import Fenced, Positions, Rows, StoreUnavailable, decode_positions, encode_positions
 
-CHUNK = 500
-"""Rows in one command: more would keep other clients waiting for over a millisecond."""
-REDO_VERSION = 1
+PIECES_EXPIRE_S = 600
 TIMEOUT_S = 10.0
-
-pack: Any = hiredis.pack_command
-
-
-def encode_redo(expected: Positions, new: Positions, rows: Rows) -> bytes:
-    """Return a redo record: `version u8 · zero[3] · crc32 u32 · n u32`, then n times `key u32 · value i32 · bytes`.
-
-    The first two entries are the positions before and after; a value length of -1
-    removes the key.
-    """
-    parts: list[bytes] = []
-    entries = [(b"expected", encode_positions(expected)), (b"new", encode_positions(new)), *rows.items()]
-    for key, value in entries:
-        parts += (struct.pack("<Ii", len(key), -1 if value is None else len(value)), key, value or b"")
-    body = b"".join(parts)
-    return struct.pack("<B3xII", REDO_VERSION, zlib.crc32(body), len(entries)) + body
-
-
-def decode_redo(record: bytes) -> tuple[Positions, Positions, dict[bytes, bytes | None]]:
-    """Return (expected, new, rows) of a redo record; raises ValueError when it is damaged."""
-    version, checksum, n = struct.unpack_from("<B3xII", record)
-    if version != REDO_VERSION or zlib.crc32(record[12:]) != checksum:
-        raise ValueError(f"redo record of version {version} is damaged or of another program version")
-    entries: list[tuple[bytes, bytes | None]] = []
-    at = 12
-    for _ in range(n):
-        key_length, value_length = struct.unpack_from("<Ii", record, at)
-        at += 8
-        key = record[at : at + key_length]
-        at += key_length
-        entries.append((key, None if value_length < 0 else record[at : at + value_length]))
-        at += max(value_length, 0)
-    return decode_positions(entries[0][1]), decode_positions(entries[1][1]), dict(entries[2:])
+LARGE_PART = 16_384
 
 
 class _Lane:
@@ -99,9 +69,10 @@ class _Lane:
             self._watching = False
             raise Fenced(f"positions in Redis are {decode_positions(seen)}, not {positions}")
 
-    def execute(self, *commands: tuple[Any, ...]) -> None:
+    def execute(self, *commands: Command) -> None:
         """Run the commands as one transaction under the watch, and watch again; raises Fenced."""
-        self._send(("MULTI",), *commands, ("EXEC",), ("WATCH", self._key), ("GET", self._key))
+        watch = pack(("EXEC",)) + pack(("WATCH", self._key)) + pack(("GET", self._key))
+        self._send_packed([pack(("MULTI",)), *(part for command in commands for part in command), watch])
         *_, done, _, seen = self._receive(len(commands) + 4)
         self._seen = seen
         if done is None:
@@ -111,8 +82,25 @@ class _Lane:
             if isinstance(answer, Exception):
                 raise answer
 
+    def run(self, *commands: Command) -> None:
+        """Run the commands in order, outside any transaction."""
+        self._send_packed([part for command in commands for part in command])
+        self._receive(len(commands))
+
     def _send(self, *commands: tuple[Any, ...]) -> None:
-        self._connection.send_packed_command([pack(command) for command in commands], check_health=False)
+        self._send_packed([pack(command) for command in commands])
+
+    def _send_packed(self, parts: Command) -> None:
+        # Small parts are joined: each one would be a system call and a packet.
+        joined: Command = []
+        small: list[bytes | memoryview] = []
+        for part in parts:
+            if len(part) < LARGE_PART:
+                small.append(part)
+                continue
+            joined += [b"".join(small), part]
+            small = []
+        self._connection.send_packed_command([*joined, b"".join(small)], check_health=False)
 
     def _receive(self, n: int) -> list[Any]:
         answers: list[Any] = []
@@ -152,11 +140,12 @@ class RedisStore:
             found = decode_positions(lane.watch())
             record = self._client.get(keys.redo(lane_prefix))
             if record is not None:
-                expected, new, rows = decode_redo(record)
+                expected, new = orjson.loads(record)
                 if expected == found:
-                    self._apply(lane, lane_prefix, new, rows)
-                    return new
-                lane.execute(("DEL", keys.redo(lane_prefix)))
+                    chunks = self._client.lrange(keys.redo_chunks(lane_prefix), 0, -1)
+                    self._apply(lane, lane_prefix, new, [[chunk] for chunk in chunks])
+                    return dict(new)
+                lane.execute(_drop_redo(lane_prefix))
             return found
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -172,11 +161,13 @@ class RedisStore:
         with self._trouble(lane_prefix):
             lane = self._lane(lane_prefix)
             lane.expect(expected)
-            if len(rows) <= CHUNK:
-                lane.execute(*_changes({**rows, keys.positions(lane_prefix): encode_positions(new)}))
+            row_set = rows if isinstance(rows, RowSet) else RowSet(rows)
+            commands = row_set.commands()
+            if len(row_set) <= CHUNK:
+                lane.execute(*commands, _set_positions(lane_prefix, new))
             else:
-                lane.execute(("SET", keys.redo(lane_prefix), encode_redo(expected, new, rows)))
-                self._apply(lane, lane_prefix, new, rows)
+                self._write_redo(lane, lane_prefix, expected, new, commands)
+                self._apply(lane, lane_prefix, new, commands)
 
     def scan(self, key_prefix: bytes) -> Iterator[list[bytes]]:
         """Yield the keys with this prefix in chunks; a key may come twice while the table grows or shrinks."""
@@ -192,23 +183,48 @@ class RedisStore:
 
     def write(self, rows: Rows) -> None:
         with self._trouble():
-            items = list(rows.items())
-            for i in range(0, len(items), CHUNK):
-                pipeline = self._client.pipeline(transaction=False)
-                for command in _changes(dict(items[i : i + CHUNK])):
-                    pipeline.execute_command(*command)
-                pipeline.execute()
+            connection = self._client.connection_pool.get_connection()
+            try:
+                plain = _Lane(connection, b"")
+                for command in (rows if isinstance(rows, RowSet) else RowSet(rows)).commands():
+                    plain.run(command)
+            except BaseException:
+                connection.disconnect()
+                raise
+            finally:
+                self._client.connection_pool.release(connection)
 
     def close(self) -> None:
         for lane in self._lanes.values():
             lane.forget()
         self._client.close()
 
-    def _apply(self, lane: _Lane, lane_prefix: bytes, new: Positions, rows: Rows) -> None:
-        items = list(rows.items())
-        for i in range(0, len(items), CHUNK):
-            lane.execute(*_changes(dict(items[i : i + CHUNK])))
-        lane.execute(("SET", keys.positions(lane_prefix), encode_positions(new)), ("DEL", keys.redo(lane_prefix)))
+    def _write_redo(
+        self, lane: _Lane, lane_prefix: bytes, expected: Positions, new: Positions, commands: list[Command]
+    ) -> None:
+        pieces, chunks = keys.redo_chunks(lane_prefix, secrets.token_hex(8)), keys.redo_chunks(lane_prefix)
+        writes: list[Command] = []
+        for command in commands:
+            # The value is the command itself, ready to be sent again.
+            size = sum(len(part) for part in command)
+            head = b"*3\r\n$5\r\nRPUSH\r\n$%d\r\n%s\r\n$%d\r\n" % (len(pieces), pieces, size)
+            writes.append([head, *command, b"\r\n"])
+        writes.insert(1, [pack(("EXPIRE", pieces, PIECES_EXPIRE_S))])
+        try:
+            lane.run(*writes)
+        except redis.ResponseError:
+            lane.run([pack(("UNLINK", pieces))])
+            raise
+        lane.execute(
+            [pack(("RENAME", pieces, chunks))],
+            [pack(("PERSIST", chunks))],
+            [pack(("SET", keys.redo(lane_prefix), orjson.dumps([expected, new])))],
+        )
+
+    def _apply(self, lane: _Lane, lane_prefix: bytes, new: Positions, commands: list[Command]) -> None:
+        for command in commands:
+            lane.execute(command)
+        lane.execute(_set_positions(lane_prefix, new), _drop_redo(lane_prefix))
 
     def _lane(self, lane_prefix: bytes) -> _Lane:
         if lane_prefix not in self._lanes:
@@ -239,13 +255,9 @@ class _Trouble:
             raise StoreUnavailable(f"Redis at {self._store._name}: {error}") from error
 
 
-def _changes(rows: Rows) -> list[tuple[Any, ...]]:
-    """Return the rows as an MSET and a DEL, whichever are needed."""
-    kept = [part for key, value in rows.items() if value is not None for part in (key, value)]
-    gone = [key for key, value in rows.items() if value is None]
-    commands: list[tuple[Any, ...]] = []
-    if kept:
-        commands.append(("MSET", *kept))
-    if gone:
-        commands.append(("DEL", *gone))
-    return commands
+def _set_positions(lane_prefix: bytes, new: Positions) -> Command:
+    return [pack(("SET", keys.positions(lane_prefix), encode_positions(new)))]
+
+
+def _drop_redo(lane_prefix: bytes) -> Command:
+    return [pack(("UNLINK", keys.redo(lane_prefix), keys.redo_chunks(lane_prefix)))]

@@ -10,13 +10,22 @@ import numpy.typing as npt
 Slots = npt.NDArray[np.int64]
 
 
-def encode_rows(kernel: Callable[..., None], rows: Any, slots: Slots, max_bytes: int) -> list[bytes]:
+Packed = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
+"""Encoded rows one behind the other, and where each one ends."""
+
+
+def pack_rows(kernel: Callable[..., None], rows: Any, slots: Slots, max_bytes: int) -> Packed:
     """Return the encoded rows of `slots`, in that order; `kernel(rows, slots, out, ends)` writes them."""
     out = np.empty(len(slots) * max_bytes, np.uint8)
     ends = np.empty(len(slots), np.int64)
     kernel(rows, slots, out, ends)
-    data, bounds = out.data, [0, *ends.tolist()]
-    return [bytes(data[a:b]) for a, b in pairwise(bounds)]
+    return out, ends
+
+
+def unpack_rows(packed: Packed) -> list[bytes]:
+    """Return the rows as one bytes object each."""
+    out, ends = packed
+    return [bytes(out.data[a:b]) for a, b in pairwise([0, *ends.tolist()])]
 
 
 def decode_rows(

@@ -23,7 +23,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from state.row_codec import decode_rows, encode_rows
+from state.row_codec import Packed, decode_rows, pack_rows, unpack_rows
 
 VERSION = 1
 MAX_HISTORY = 50
@@ -79,7 +79,7 @@ def empty_users(n_rows: int) -> UserRows:
     )
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _encode(
     rows: UserRows, slots: npt.NDArray[np.int64], out: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]
 ) -> None:
@@ -144,9 +144,14 @@ def _decode(
             rows.kind[s, j] = data[at + HEADER + 12 * n + j]
 
 
+def pack_users(rows: UserRows, slots: npt.NDArray[np.int64]) -> Packed:
+    """Return the encoded rows of `slots`, in that order, one behind the other."""
+    return pack_rows(_encode, rows, slots, MAX_BYTES)
+
+
 def encode_users(rows: UserRows, slots: npt.NDArray[np.int64]) -> list[bytes]:
     """Return the encoded rows of `slots`, in that order."""
-    return encode_rows(_encode, rows, slots, MAX_BYTES)
+    return unpack_rows(pack_users(rows, slots))
 
 
 def decode_users(values: Sequence[bytes | None], slots: npt.NDArray[np.int64], rows: UserRows) -> npt.NDArray[np.bool_]:

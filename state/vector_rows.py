@@ -5,11 +5,22 @@ import struct
 import numpy as np
 import numpy.typing as npt
 
+from state.row_codec import Packed
+
 VERSION = 1
 
 
 def encode_vector(vector: npt.NDArray[np.float32]) -> bytes:
     return struct.pack("<BBH", VERSION, 0, len(vector)) + vector.astype("<f4").tobytes()
+
+
+def pack_vectors(vectors: npt.NDArray[np.float32]) -> Packed:
+    """Return the encoded rows of float32 (n, d) vectors, one behind the other."""
+    n, d = vectors.shape
+    out = np.empty((n, 4 + 4 * d), np.uint8)
+    out[:, :4] = np.frombuffer(struct.pack("<BBH", VERSION, 0, d), np.uint8)
+    out[:, 4:] = vectors.astype("<f4").view(np.uint8)
+    return out.ravel(), np.arange(1, n + 1, dtype=np.int64) * (4 + 4 * d)
 
 
 def decode_vector(value: bytes) -> npt.NDArray[np.float32]:

@@ -27,9 +27,10 @@ from serving.cli.console import OK, UNAVAILABLE, err, print_json
 from state import keys
 from state.anchor import Anchor
 from state.embedded_redis import EmbeddedRedis, RedisMissing
-from state.item_rows import FLAG_LISTED, MAX_NEIGHBOURS, PAIR_UNIT, empty_items, encode_items
+from state.item_rows import FLAG_LISTED, MAX_NEIGHBOURS, PAIR_UNIT, empty_items, pack_items
 from state.redis_store import RedisStore
-from state.user_rows import MAX_HISTORY, empty_users, encode_users
+from state.row_block import RowBlock, RowSet
+from state.user_rows import MAX_HISTORY, empty_users, pack_users
 
 CHUNK, BATCH, D = 20_000, 5_000, 64
 START_MS = 1_760_000_000_000
@@ -50,8 +51,9 @@ def _fill(store: RedisStore, prefix: bytes, user_hash: Any, item_hash: Any, rng:
         users.item[:] = item_hash[_zipf(rng, len(item_hash), ITEM_SKEW, len(ids) * MAX_HISTORY)].reshape(len(ids), -1)
         users.gap_ms[:], users.kind[:] = 600_000, Kind.VIEW
         users.last_ms[:], users.first_ms[:] = START_MS - 600_000, START_MS - 40_000_000
-        values = encode_users(users, np.arange(len(ids)))
-        store.write({keys.user(prefix, user): value for user, value in zip(ids.tolist(), values, strict=True)})
+        rows = RowSet()
+        rows.blocks.append(RowBlock(keys.user_prefix(prefix), ids, *pack_users(users, np.arange(len(ids)))))
+        store.write(rows)
     for first in range(0, len(item_hash), CHUNK):
         ids = item_hash[first : first + CHUNK]
         items = empty_items(len(ids))
@@ -59,8 +61,9 @@ def _fill(store: RedisStore, prefix: bytes, user_hash: Any, item_hash: Any, rng:
         items.support[:], items.count[:], items.total[:] = 100, 100, 100 * PAIR_UNIT
         items.neighbour[:] = np.sort(rng.choice(item_hash, (len(ids), MAX_NEIGHBOURS)), axis=1)
         items.weight[:] = rng.integers(1, 5 * PAIR_UNIT, items.weight.shape)
-        values = encode_items(items, np.arange(len(ids)))
-        store.write({keys.item(prefix, item): value for item, value in zip(ids.tolist(), values, strict=True)})
+        rows = RowSet()
+        rows.blocks.append(RowBlock(keys.item_prefix(prefix), ids, *pack_items(items, np.arange(len(ids)))))
+        store.write(rows)
 
 
 def _append(log: Log, n_events: int, n_users: int, n_items: int, rng: np.random.Generator) -> None:
@@ -108,6 +111,8 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int) -> di
     runner.fold(warm)
     runner.drain()
     client = redis.Redis.from_url(url)
+    while client.info("persistence")["aof_rewrite_in_progress"]:
+        time.sleep(0.1)
     cpu_before, positions, done = client.info("cpu"), warm.after, 0
     stages: dict[str, float] = defaultdict(float)
     started = at = time.perf_counter()

@@ -4,13 +4,16 @@ import subprocess
 import sys
 import time
 
+import numpy as np
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from state import keys
 from state.embedded_redis import EmbeddedRedis, RedisMissing
-from state.redis_store import RedisStore, decode_redo, encode_redo
+from state.redis_store import RedisStore
+from state.row_block import RowBlock, RowSet
 from state.store import Fenced, MemoryStore, StoreUnavailable
 
 LANE = keys.prefix("g1", 0)
@@ -102,28 +105,50 @@ def test_the_second_owner_of_a_lane_fences_the_first(empty_server):
         b.commit(LANE, {"a:0": 2}, {"a:0": 3}, {})
 
 
+def leave_redo(server, expected, new, *commands):
+    import redis
+
+    client = redis.Redis(port=server.port)
+    client.rpush(keys.redo_chunks(LANE), *commands)
+    client.set(keys.redo(LANE), orjson.dumps([expected, new]))
+
+
 @pytest.mark.redis
 def test_a_redo_record_left_behind_is_applied_and_a_stale_one_is_dropped(empty_server):
     store = RedisStore(empty_server.url)
-    store.commit(LANE, {}, {"a:0": 1}, {})
-    store.write({keys.redo(LANE): encode_redo({"a:0": 1}, {"a:0": 2}, {b"{g1:0}x": b"2", b"{g1:0}y": None})})
+    store.commit(LANE, {}, {"a:0": 1}, {b"{g1:0}y": b"old"})
+    mset = b"*3\r\n$4\r\nMSET\r\n$7\r\n{g1:0}x\r\n$1\r\n2\r\n"
+    delete = b"*2\r\n$3\r\nDEL\r\n$7\r\n{g1:0}y\r\n"
+    leave_redo(empty_server, {"a:0": 1}, {"a:0": 2}, mset, delete)
     assert RedisStore(empty_server.url).positions(LANE) == {"a:0": 2}
-    assert store.read([b"{g1:0}x"]) == [b"2"]
-    store.write({keys.redo(LANE): encode_redo({"a:0": 1}, {"a:0": 2}, {b"{g1:0}x": b"stale"})})
+    assert store.read([b"{g1:0}x", b"{g1:0}y"]) == [b"2", None]
+    leave_redo(empty_server, {"a:0": 1}, {"a:0": 2}, mset.replace(b"\r\n2\r\n", b"\r\n9\r\n"))
     assert RedisStore(empty_server.url).positions(LANE) == {"a:0": 2}
-    assert store.read([b"{g1:0}x", keys.redo(LANE)]) == [b"2", None]
+    assert store.read([b"{g1:0}x", keys.redo(LANE), keys.redo_chunks(LANE)]) == [b"2", None, None]
 
 
-def test_redo_records_keep_their_bytes():
-    record = encode_redo({"a:0": 1}, {"a:0": 2}, {b"k": b"v", b"gone": None})
-    assert record.hex() == (
-        "01000000" "60caefa6" "04000000"
-        "08000000" "09000000" + b'expected{"a:0":1}'.hex() + "03000000" "09000000" + b'new{"a:0":2}'.hex()
-        + "01000000" "01000000" "6b76" "04000000" "ffffffff" + b"gone".hex()
-    )  # fmt: skip
-    assert decode_redo(record) == ({"a:0": 1}, {"a:0": 2}, {b"k": b"v", b"gone": None})
-    with pytest.raises(ValueError, match="damaged"):
-        decode_redo(record[:-1] + b"x")
+row_blocks = st.dictionaries(st.integers(0, 2**64 - 1), st.binary(max_size=300), max_size=600)
+
+
+@pytest.mark.redis
+@settings(max_examples=20)
+@given(row_blocks, st.dictionaries(st.sampled_from([b"{g1:0}a", b"{g1:0}b"]), st.none() | st.binary(max_size=9)))
+def test_packed_rows_are_written_as_plain_ones_are(server, packed, single):
+    import redis
+
+    redis.Redis(port=server.port).flushall()
+    rows = RowSet(single)
+    values = np.frombuffer(b"".join(packed.values()), np.uint8)
+    ends = np.cumsum([len(value) for value in packed.values()], dtype=np.int64)
+    rows.blocks.append(RowBlock(b"{g1:0}u:", np.array(list(packed), np.uint64), values, ends))
+    assert dict(rows) == {**single, **{b"{g1:0}u:%016x" % row: value for row, value in packed.items()}}
+    assert len(rows) == len(single) + len(packed)
+    memory, real = MemoryStore(), RedisStore(server.url)
+    for store in (memory, real):
+        store.commit(LANE, {}, {"a:0": 1}, rows)
+    assert real.read(list(rows)) == memory.read(list(rows)) == list(rows.values())
+    assert all(rows[key] == value for key, value in rows.items())
+    real.close()
 
 
 commits = st.lists(

@@ -1,0 +1,38 @@
+"""A hint to the processor, for kernels that walk rows in random order.
+
+Rows of a large table are rarely in a cache. A kernel that names the next rows while
+it works on these lets memory and arithmetic overlap; results do not depend on it.
+"""
+
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+LINE_BYTES = 64
+
+
+@intrinsic
+def _prefetch_address(typing_context: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        byte_pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        pointer = builder.inttoptr(args[0], byte_pointer)
+        hint = ir.FunctionType(ir.VoidType(), [byte_pointer, number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [byte_pointer], hint)
+        # For reading, to all cache levels, data.
+        builder.call(function, [pointer, number(0), number(3), number(1)])
+        return context.get_dummy_value()
+
+    return types.void(types.intp), generate
+
+
+@numba.njit(cache=True, nogil=True)
+def prefetch_row(array: Any, row: int) -> None:
+    """Start fetching all cache lines of `array[row]` (C order)."""
+    size = array.strides[0]
+    first = array.ctypes.data + row * size
+    for offset in range(0, size, LINE_BYTES):
+        _prefetch_address(first + offset)
+    _prefetch_address(first + size - 1)

@@ -1,0 +1,129 @@
+"""The rows of one commit, and the Redis commands that write them.
+
+Rows of one kind lie packed in a block, as the encoders leave them; a kernel frames
+them as MSET arguments, so that no row becomes a Python object on its way to Redis.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import hiredis
+import numba
+import numpy as np
+import numpy.typing as npt
+
+CHUNK = 250
+"""Rows in one command: more would keep other clients waiting for over a millisecond."""
+
+Bytes = npt.NDArray[np.uint8]
+pack: Any = hiredis.pack_command
+Command = list[bytes | memoryview]
+"""One command in Redis' wire format, in parts to be sent one behind the other."""
+
+
+class RowBlock(NamedTuple):
+    """Rows whose keys are `prefix` and the 16 hex digits of a hash; row i is `values[ends[i-1]:ends[i]]`."""
+
+    prefix: bytes
+    hashes: npt.NDArray[np.uint64]
+    values: Bytes
+    ends: npt.NDArray[np.int64]
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        data = self.values.data
+        for row_hash, (a, b) in zip(self.hashes.tolist(), pairwise([0, *self.ends.tolist()]), strict=True):
+            yield b"%s%016x" % (self.prefix, row_hash), bytes(data[a:b])
+
+
+class RowSet(Mapping[bytes, bytes | None]):
+    """Absolute rows by key, None for one to remove; a key is in one place only.
+
+    Fill `single` and `blocks` first: what is read as a mapping is fixed by the first look.
+    """
+
+    def __init__(self, single: Mapping[bytes, bytes | None] | None = None) -> None:
+        self.single: dict[bytes, bytes | None] = dict(single or {})
+        self.blocks: list[RowBlock] = []
+
+    def __len__(self) -> int:
+        return len(self.single) + sum(len(block.hashes) for block in self.blocks)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._by_key)
+
+    def __getitem__(self, key: bytes) -> bytes | None:
+        return self._by_key[key]
+
+    @cached_property
+    def _by_key(self) -> dict[bytes, bytes | None]:
+        return {**self.single, **{key: value for block in self.blocks for key, value in block.items()}}
+
+    def commands(self) -> list[Command]:
+        """Return the MSET and DEL commands, of at most CHUNK rows each, that bring the rows about."""
+        commands = [command for block in self.blocks for command in _framed(block)]
+        kept = [(key, value) for key, value in self.single.items() if value is not None]
+        gone = [key for key, value in self.single.items() if value is None]
+        for i in range(0, len(kept), CHUNK):
+            commands.append([pack(("MSET", *(part for pair in kept[i : i + CHUNK] for part in pair)))])
+        for i in range(0, len(gone), CHUNK):
+            commands.append([pack(("DEL", *gone[i : i + CHUNK]))])
+        return commands
+
+
+@numba.njit(cache=True)
+def _write_length(out: Bytes, at: int, length: int) -> int:
+    """Write `$length` and a line end; return the index behind it."""
+    out[at] = ord("$")
+    digits = 1
+    while length >= 10**digits:
+        digits += 1
+    for k in range(digits, 0, -1):
+        out[at + k] = ord("0") + length % 10
+        length //= 10
+    return _end_line(out, at + digits + 1)
+
+
+@numba.njit(cache=True)
+def _end_line(out: Bytes, at: int) -> int:
+    out[at], out[at + 1] = 13, 10
+    return at + 2
+
+
+@numba.njit(cache=True, nogil=True)
+def _frame(
+    prefix: Bytes, hashes: npt.NDArray[np.uint64], values: Bytes, ends: npt.NDArray[np.int64], chunk: int,
+    out: Bytes, bounds: npt.NDArray[np.int64],
+) -> None:  # fmt: skip
+    at = start = 0
+    for i in range(len(hashes)):
+        if i % chunk == 0:
+            bounds[i // chunk] = at
+        at = _write_length(out, at, len(prefix) + 16)
+        out[at : at + len(prefix)] = prefix
+        at += len(prefix)
+        for k in range(16):
+            digit = np.int64((hashes[i] >> np.uint64(60 - 4 * k)) & np.uint64(15))
+            out[at + k] = digit + (48 if digit < 10 else 87)
+        at = _end_line(out, at + 16)
+        size = ends[i] - start
+        at = _write_length(out, at, size)
+        out[at : at + size] = values[start : ends[i]]
+        start = ends[i]
+        at = _end_line(out, at + size)
+    bounds[len(bounds) - 1] = at
+
+
+def _framed(block: RowBlock) -> list[Command]:
+    n = len(block.hashes)
+    if n == 0:
+        return []
+    room = int(block.ends[-1]) + n * (len(block.prefix) + 16 + 40)
+    out, bounds = np.empty(room, np.uint8), np.empty(-(-n // CHUNK) + 1, np.int64)
+    _frame(np.frombuffer(block.prefix, np.uint8), block.hashes, block.values, block.ends, CHUNK, out, bounds)
+    commands: list[Command] = []
+    for i, (a, b) in enumerate(pairwise(bounds.tolist())):
+        rows = min(CHUNK, n - i * CHUNK)
+        commands.append([b"*%d\r\n$4\r\nMSET\r\n" % (2 * rows + 1), out.data[a:b]])
+    return commands
