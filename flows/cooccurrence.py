@@ -73,21 +73,22 @@ def add_pair(rows: ItemRows, slot: int, neighbour: np.uint64, kind: int, amount:
         return
     if amount <= 0:
         return
+    cut = n
     if n >= capacity:
         cut = _lightest(rows, slot)
-        _remove_at(rows, slot, cut)
-        n -= 1
-        if cut < at:
-            at -= 1
-    for j in range(n, at, -1):
-        rows.neighbour[slot, j] = rows.neighbour[slot, j - 1]
-        for t in range(3):
-            rows.weight[slot, t, j] = rows.weight[slot, t, j - 1]
-    rows.neighbour[slot, at] = neighbour
+    else:
+        rows.n[slot] = n + 1
+    # Only what lies between the newcomer's place and the one given up moves.
+    step = 1 if cut < at else -1
+    place = at - 1 if cut < at else at
+    for j in range(cut, place, step):
+        rows.neighbour[slot, j] = rows.neighbour[slot, j + step]
     for t in range(3):
-        rows.weight[slot, t, at] = 0
-    rows.weight[slot, kind, at] = np.uint32(amount)
-    rows.n[slot] = n + 1
+        for j in range(cut, place, step):
+            rows.weight[slot, t, j] = rows.weight[slot, t, j + step]
+        rows.weight[slot, t, place] = 0
+    rows.neighbour[slot, place] = neighbour
+    rows.weight[slot, kind, place] = np.uint32(amount)
 
 
 @numba.njit(cache=True)

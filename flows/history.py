@@ -20,6 +20,7 @@ from flows.repeats import learn_repeats
 from schemas.events import FIRST_NEGATIVE_KIND, Kind
 from state.item_rows import FLAG_PRODUCT, ItemRows
 from state.lane_rows import DUPLICATES, EVENTS, LATE, MAX_TS, N_PRICE_BUCKETS, PRICES, SESSIONS
+from state.prefetch import prefetch_row
 from state.session import MAX_DISTINCT, SESSION_EVENTS, distinct_latest_first
 from state.slot_map import ABSENT, find
 from state.user_rows import KIND_MASK, MAX_GAP_MS, MAX_HISTORY, STARS_SHIFT, UserRows
@@ -28,6 +29,9 @@ Int64s = npt.NDArray[np.int64]
 Uint64s = npt.NDArray[np.uint64]
 NEEDED_SLOTS = 4
 """Of a session's distinct items, only so many rows change when the next event comes."""
+
+FAR_AHEAD, NEAR_AHEAD = 16, 6
+"""Events ahead of which user rows, and then the item rows they name, are fetched."""
 
 PRICE_FLOOR_LN = float(np.log(0.01))
 PRICE_BUCKET_LN = 0.25
@@ -274,6 +278,41 @@ def _count(
     totals[MAX_TS] = max(totals[MAX_TS], ts_ms)
 
 
+@numba.njit(cache=True)
+def _fetch_ahead(
+    events: np.ndarray, i: int, user_slots: Int64s, users: UserRows, items: ItemRows, index: ItemIndex
+) -> None:
+    """Ask for the rows that the events some places ahead will need (`state.prefetch`)."""
+    if i + FAR_AHEAD < len(events):
+        user = user_slots[i + FAR_AHEAD]
+        prefetch_row(users.item, user)
+        prefetch_row(users.gap_ms, user)
+        prefetch_row(users.kind, user)
+        prefetch_row(users.affinity, user)
+        prefetch_row(users.affinity_id, user)
+        prefetch_row(users.n, user)
+        prefetch_row(users.last_ms, user)
+        prefetch_row(users.seen, user)
+        prefetch_row(users.hours, user)
+    if i + NEAR_AHEAD < len(events):
+        user = user_slots[i + NEAR_AHEAD]
+        n = np.int64(users.n[user])
+        for k in range(NEEDED_SLOTS):
+            item = events[i + NEAR_AHEAD].item
+            if k > 0:
+                if n < k:
+                    break
+                item = users.item[user, n - k]
+            slot = find(index.table, index.slot_at, item) if item != 0 else ABSENT
+            if slot != ABSENT:
+                prefetch_row(items.neighbour, slot)
+                prefetch_row(items.weight, slot)
+                prefetch_row(items.n, slot)
+                prefetch_row(items.total, slot)
+                prefetch_row(items.repeat, slot)
+                prefetch_row(items.support, slot)
+
+
 @numba.njit(cache=True, nogil=True)
 def fold_events(
     events: np.ndarray,
@@ -294,6 +333,7 @@ def fold_events(
     Returns `len(events)` when all are folded. An event is folded whole or not at all.
     """
     for i in range(first, len(events)):
+        _fetch_ahead(events, i, user_slots, users, items, index)
         event = events[i]
         if not fresh[i]:
             totals[DUPLICATES] += 1

@@ -6,6 +6,7 @@ batches. Its memory is a bounded write-through cache of rows; `open` drops it.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -111,6 +112,7 @@ class Lane:
         self._dedupe = DedupeWindow(settings.dedupe_window)
         self._totals = decode_globals(None)
         self._anchors: tuple[Anchor, ...] = ()
+        self._pool = ThreadPoolExecutor(1, "fold-in")  # half of the vectors, beside the lists and the encoding
         self.positions: Positions = {}
 
     def open(self) -> Positions:
@@ -156,13 +158,15 @@ class Lane:
         user_slots = self._fold(events, raw.payload)
         erased = {hash_id(e.user) for e in decoded.erasures if ahead[e.message] and self._owns(hash_id(e.user))}
 
+        users = self._without(np.unique(user_slots), erased)
+        folding_in = [self._pool.submit(self._vectors, users[: len(users) // 2], anchor) for anchor in self._anchors]
         self._totals[DEDUPE] = self._dedupe.count
         self._scopes.fold(self._items, rows.single)
         self._products.write_feed(self._totals, rows.single)
         rows.blocks.append(self._items.block(self._items.changed()))
-        users = self._without(np.unique(user_slots), erased)
         rows.blocks.append(self._users.block(users))
-        rows.blocks += [self._vectors(users, anchor) for anchor in self._anchors]
+        rows.blocks += [self._vectors(users[len(users) // 2 :], anchor) for anchor in self._anchors]
+        rows.blocks += [future.result() for future in folding_in]
         for user in erased:
             self._forget(user, rows)
         for segment, value in self._dedupe.segments_since(count_before).items():

@@ -27,44 +27,70 @@ from state.lane_rows import (
 from state.store import Store
 
 MAX_CACHED_SCOPES = 20_000
+Ids = npt.NDArray[np.uint64]
+Floats = npt.NDArray[np.float64]
+
+
+@numba.njit(cache=True)
+def _fill_weights(n: int, pop: npt.NDArray[np.int64], epochs: npt.NDArray[np.int32], weights: Floats) -> int:
+    """Write what each item weighs at the long half-life, in units of the newest epoch; return that epoch."""
+    newest = epochs[:n, 1].max()
+    for j in range(n):
+        weights[j] = pop[j, 1, 0] + pop[j, 1, 1] * 2.0**-EPOCH_HALF_LIVES
+        if epochs[j, 1] != newest:
+            weights[j] *= 2.0 ** (EPOCH_HALF_LIVES * (epochs[j, 1] - newest))
+    return newest
+
+
+@numba.njit(cache=True)
+def _make_room(
+    n: int, at: int, cut: int, items: Ids, pop: npt.NDArray[np.int64], epochs: npt.NDArray[np.int32], weights: Floats
+) -> int:
+    """Free the place of a newcomer that belongs before entry `at`, giving up entry `cut` (n: none); return the place."""
+    step = 1 if cut < at else -1
+    last = at - 1 if cut < at else at
+    for j in range(cut, last, step):
+        items[j], weights[j] = items[j + step], weights[j + step]
+        for h in range(2):
+            epochs[j, h] = epochs[j + step, h]
+            pop[j, h, 0], pop[j, h, 1] = pop[j + step, h, 0], pop[j + step, h, 1]
+    items[last], weights[last], pop[last], epochs[last] = 0, 0.0, 0, 0
+    return last
 
 
 @numba.njit(cache=True)
 def _count_country(
     n: int,
-    items: npt.NDArray[np.uint64],
+    items: Ids,
     pop: npt.NDArray[np.int64],
     epochs: npt.NDArray[np.int32],
     events: npt.NDArray[np.void],
     p: FoldParams,
 ) -> int:
+    weights = np.zeros(MAX_COUNTRY_ITEMS, np.float64)
+    newest = _fill_weights(n, pop, epochs, weights) if n else 0
     for i in range(len(events)):
-        item, weight = events[i].item, event_weight(np.int64(events[i].kind), events[i].value, p.weights)
+        item = events[i].item
         at = np.searchsorted(items[:n], item)
         if at == n or items[at] != item:
+            cut = n
             if n == MAX_COUNTRY_ITEMS:
-                lightest, least = 0, np.inf
-                newest = epochs[:n, 1].max()
-                for j in range(n):
-                    weight = pop[j, 1, 0] + pop[j, 1, 1] * 2.0**-EPOCH_HALF_LIVES
-                    if epochs[j, 1] != newest:
-                        weight *= 2.0 ** (EPOCH_HALF_LIVES * (epochs[j, 1] - newest))
-                    if weight < least:
-                        lightest, least = j, weight
-                items[lightest : n - 1] = items[lightest + 1 : n].copy()
-                pop[lightest : n - 1] = pop[lightest + 1 : n].copy()
-                epochs[lightest : n - 1] = epochs[lightest + 1 : n].copy()
-                n -= 1
-                at = np.searchsorted(items[:n], item)
-            items[at + 1 : n + 1] = items[at:n].copy()
-            pop[at + 1 : n + 1] = pop[at:n].copy()
-            epochs[at + 1 : n + 1] = epochs[at:n].copy()
-            items[at], pop[at], epochs[at] = item, 0, 0
-            n += 1
+                cut = np.argmin(weights)
+            else:
+                n += 1
+            at = _make_room(n, at, cut, items, pop, epochs, weights)
+            items[at] = item
+        weight = event_weight(np.int64(events[i].kind), events[i].value, p.weights)
         for h in range(2):
             half_life = p.half_lives_ms[h]
             ts = events[i].ts_ms
             add(epochs[at], pop[at], h, epoch_of(ts, half_life), forward_weight(weight, ts, half_life))
+        if epochs[at, 1] > newest:
+            newest = _fill_weights(n, pop, epochs, weights)
+        else:
+            weights[at] = pop[at, 1, 0] + pop[at, 1, 1] * 2.0**-EPOCH_HALF_LIVES
+            if epochs[at, 1] != newest:
+                weights[at] *= 2.0 ** (EPOCH_HALF_LIVES * (epochs[at, 1] - newest))
     return n
 
 

@@ -49,6 +49,7 @@ class EmbeddedRedis:
             # A rewrite copies the whole state beside the running fold; the file may grow to five times the state first.
             "auto-aof-rewrite-percentage": "400",
             "auto-aof-rewrite-min-size": "256mb",
+            "rdbcompression": "no",  # the rows hardly compress
             "save": "",
             "maxmemory-policy": "noeviction",
             "daemonize": "no",

@@ -8,7 +8,7 @@ Ids appear as 16 hex digits of their 64-bit hash (`schemas.ids`).
     {g1:0}v:<anchor>:<hash>    user vector        {g1:0}p:…  product (JSON)
     {g1:0}s:<scope hash>       scope list, or a country's list (`state.lane_rows.scope_hash`)
     {g1:0}f:<chunk>            item feed chunk    {g1:0}d:<segment>       dedupe segment
-    {g1:0}globals  {g1:0}positions  {g1:0}redo  {g1:0}redo:chunks  {g1:0}anchor
+    {g1:0}globals  {g1:0}positions  {g1:0}redo  {g1:0}redo:<attempt>:<piece>  {g1:0}anchor
     headrace:generation        the live generation's name
     headrace:anchor:published  newest anchor      headrace:anchor:live    the one served
 """
@@ -83,13 +83,12 @@ def redo(lane_prefix: bytes) -> bytes:
     return lane_prefix + b"redo"
 
 
-def redo_chunks(lane_prefix: bytes, attempt: str = "") -> bytes:
-    """Commands of the redo record; while they are being written, under the name of the attempt.
-
-    >>> redo_chunks(b"{g1:0}"), redo_chunks(b"{g1:0}", "3f")
-    (b'{g1:0}redo:chunks', b'{g1:0}redo:chunks:3f')
+def redo_piece(lane_prefix: bytes, attempt: str, number: int) -> bytes:
     """
-    return lane_prefix + b"redo:chunks" + (b":" + attempt.encode() if attempt else b"")
+    >>> redo_piece(b"{g1:0}", "3f", 2)
+    b'{g1:0}redo:3f:2'
+    """
+    return b"%sredo:%s:%d" % (lane_prefix, attempt.encode(), number)
 
 
 def anchor_ready(lane_prefix: bytes) -> bytes:

@@ -1,16 +1,16 @@
 """The store in Redis, and its commit point.
 
-Each lane has a connection of its own that keeps a WATCH on the lane's positions
-key, whose value it has read *after* the WATCH. So every EXEC is guarded: it does
-nothing once anybody has written the positions.
+Each lane has connections of its own that keep a WATCH on the lane's positions key
+(`state.guarded_connection`). So every EXEC is guarded: it does nothing once anybody
+has written the positions.
 
     small commit (one command of rows), one round trip:
         MULTI · MSET rows · SET positions · EXEC · WATCH positions · GET positions
     large commit:
-        RPUSH redo:chunks:<attempt> command                    <- for every command of <= CHUNK rows
-        MULTI · RENAME redo:chunks:<attempt> redo:chunks · SET redo {expected, new} · EXEC   <- the commit point
+        SET redo:<attempt>:<i> command EX 600                  <- for every command of <= CHUNK rows
+        MULTI · PERSIST pieces · SET redo [expected, new, attempt, n] · EXEC    <- the commit point
         MULTI · command · EXEC                                 <- for every command
-        MULTI · SET positions · UNLINK redo, redo:chunks · EXEC      <- the seal
+        MULTI · SET positions · DEL redo, pieces · EXEC        <- the seal
 
 The redo record is written in pieces because Redis hands what one command wrote to
 its append-only file in one go: a single record of 10 MB keeps all readers waiting.
@@ -27,93 +27,31 @@ other positions: Fenced.
 
 import secrets
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import orjson
 import redis
 
 from state import keys
+from state.guarded_connection import GuardedConnection
 from state.row_block import CHUNK, Command, RowSet, pack
 from state.store import Fenced, Positions, Rows, StoreUnavailable, decode_positions, encode_positions
 
-PIECES_EXPIRE_S = 600
+EXPIRING = b"\r\n$2\r\nEX\r\n$3\r\n600\r\n"
+"""Ends the SET of a piece: pieces of a record that was never completed go after ten minutes."""
 TIMEOUT_S = 10.0
-LARGE_PART = 16_384
 
 
-class _Lane:
-    """The guarded connection of one lane."""
+class _Lane(NamedTuple):
+    """A lane's connections: the first one decides, both apply a large commit by turns so that Redis never waits."""
 
-    def __init__(self, connection: Any, key: bytes) -> None:
-        self._connection, self._key = connection, key
-        self._seen: bytes | None = None
-        self._watching = False
-
-    def watch(self) -> bytes | None:
-        """Watch the positions and return them."""
-        self._send(("UNWATCH",), ("WATCH", self._key), ("GET", self._key))
-        self._seen = self._receive(3)[-1]
-        self._watching = True
-        return self._seen
+    main: GuardedConnection
+    second: GuardedConnection
 
     def forget(self) -> None:
-        """After trouble: trust nothing, start over on a fresh connection."""
-        self._watching = False
-        self._connection.disconnect()
-
-    def expect(self, positions: Positions) -> None:
-        """Make sure the watched positions are these; raises Fenced."""
-        seen = self._seen if self._watching else self.watch()
-        if seen != encode_positions(positions) and not (seen is None and not positions):
-            self._watching = False
-            raise Fenced(f"positions in Redis are {decode_positions(seen)}, not {positions}")
-
-    def execute(self, *commands: Command) -> None:
-        """Run the commands as one transaction under the watch, and watch again; raises Fenced."""
-        watch = pack(("EXEC",)) + pack(("WATCH", self._key)) + pack(("GET", self._key))
-        self._send_packed([pack(("MULTI",)), *(part for command in commands for part in command), watch])
-        *_, done, _, seen = self._receive(len(commands) + 4)
-        self._seen = seen
-        if done is None:
-            self._watching = False
-            raise Fenced("another owner wrote the positions")
-        for answer in done:
-            if isinstance(answer, Exception):
-                raise answer
-
-    def run(self, *commands: Command) -> None:
-        """Run the commands in order, outside any transaction."""
-        self._send_packed([part for command in commands for part in command])
-        self._receive(len(commands))
-
-    def _send(self, *commands: tuple[Any, ...]) -> None:
-        self._send_packed([pack(command) for command in commands])
-
-    def _send_packed(self, parts: Command) -> None:
-        # Small parts are joined: each one would be a system call and a packet.
-        joined: Command = []
-        small: list[bytes | memoryview] = []
-        for part in parts:
-            if len(part) < LARGE_PART:
-                small.append(part)
-                continue
-            joined += [b"".join(small), part]
-            small = []
-        self._connection.send_packed_command([*joined, b"".join(small)], check_health=False)
-
-    def _receive(self, n: int) -> list[Any]:
-        answers: list[Any] = []
-        first_error: Exception | None = None
-        for _ in range(n):
-            try:
-                answers.append(self._connection.read_response())
-            except redis.ResponseError as error:
-                first_error = first_error or error
-                answers.append(error)
-        if first_error is not None:
-            raise first_error
-        return answers
+        self.main.forget()
+        self.second.forget()
 
 
 class RedisStore:
@@ -137,15 +75,17 @@ class RedisStore:
         """Return the lane's positions; a commit cut short after its commit point is finished first."""
         with self._trouble(lane_prefix):
             lane = self._lane(lane_prefix)
-            found = decode_positions(lane.watch())
+            found = decode_positions(lane.main.watch())
             record = self._client.get(keys.redo(lane_prefix))
             if record is not None:
-                expected, new = orjson.loads(record)
+                expected, new, attempt, n_pieces = orjson.loads(record)
+                pieces = [keys.redo_piece(lane_prefix, attempt, i) for i in range(n_pieces)]
+                lane.main.expect(found)
                 if expected == found:
-                    chunks = self._client.lrange(keys.redo_chunks(lane_prefix), 0, -1)
-                    self._apply(lane, lane_prefix, new, [[chunk] for chunk in chunks])
+                    commands: list[Command] = [[self._client.get(piece)] for piece in pieces]
+                    self._apply(lane, lane_prefix, found, new, commands, pieces)
                     return dict(new)
-                lane.execute(_drop_redo(lane_prefix))
+                lane.main.execute(_drop_redo(lane_prefix, pieces))
             return found
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -160,14 +100,14 @@ class RedisStore:
     def commit(self, lane_prefix: bytes, expected: Positions, new: Positions, rows: Rows) -> None:
         with self._trouble(lane_prefix):
             lane = self._lane(lane_prefix)
-            lane.expect(expected)
+            lane.main.expect(expected)
             row_set = rows if isinstance(rows, RowSet) else RowSet(rows)
             commands = row_set.commands()
             if len(row_set) <= CHUNK:
-                lane.execute(*commands, _set_positions(lane_prefix, new))
+                lane.main.execute(*commands, _set_positions(lane_prefix, new))
             else:
-                self._write_redo(lane, lane_prefix, expected, new, commands)
-                self._apply(lane, lane_prefix, new, commands)
+                pieces = self._write_redo(lane.main, lane_prefix, expected, new, commands)
+                self._apply(lane, lane_prefix, expected, new, commands, pieces)
 
     def scan(self, key_prefix: bytes) -> Iterator[list[bytes]]:
         """Yield the keys with this prefix in chunks; a key may come twice while the table grows or shrinks."""
@@ -185,7 +125,7 @@ class RedisStore:
         with self._trouble():
             connection = self._client.connection_pool.get_connection()
             try:
-                plain = _Lane(connection, b"")
+                plain = GuardedConnection(connection, b"")
                 for command in (rows if isinstance(rows, RowSet) else RowSet(rows)).commands():
                     plain.run(command)
             except BaseException:
@@ -200,36 +140,61 @@ class RedisStore:
         self._client.close()
 
     def _write_redo(
-        self, lane: _Lane, lane_prefix: bytes, expected: Positions, new: Positions, commands: list[Command]
-    ) -> None:
-        pieces, chunks = keys.redo_chunks(lane_prefix, secrets.token_hex(8)), keys.redo_chunks(lane_prefix)
+        self,
+        connection: GuardedConnection,
+        lane_prefix: bytes,
+        expected: Positions,
+        new: Positions,
+        commands: list[Command],
+    ) -> list[bytes]:
+        """Write the record; return the keys of its pieces."""
+        attempt = secrets.token_hex(8)
+        pieces = [keys.redo_piece(lane_prefix, attempt, i) for i in range(len(commands))]
         writes: list[Command] = []
-        for command in commands:
+        for piece, command in zip(pieces, commands, strict=True):
             # The value is the command itself, ready to be sent again.
             size = sum(len(part) for part in command)
-            head = b"*3\r\n$5\r\nRPUSH\r\n$%d\r\n%s\r\n$%d\r\n" % (len(pieces), pieces, size)
-            writes.append([head, *command, b"\r\n"])
-        writes.insert(1, [pack(("EXPIRE", pieces, PIECES_EXPIRE_S))])
+            head = b"*5\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$%d\r\n" % (len(piece), piece, size)
+            writes.append([head, *command, EXPIRING])
         try:
-            lane.run(*writes)
+            connection.run(*writes)
         except redis.ResponseError:
-            lane.run([pack(("UNLINK", pieces))])
+            connection.run([pack(("DEL", *pieces))])
             raise
-        lane.execute(
-            [pack(("RENAME", pieces, chunks))],
-            [pack(("PERSIST", chunks))],
-            [pack(("SET", keys.redo(lane_prefix), orjson.dumps([expected, new])))],
+        record = orjson.dumps([expected, new, attempt, len(pieces)])
+        connection.execute(
+            *([pack(("PERSIST", piece))] for piece in pieces), [pack(("SET", keys.redo(lane_prefix), record))]
         )
+        return pieces
 
-    def _apply(self, lane: _Lane, lane_prefix: bytes, new: Positions, commands: list[Command]) -> None:
-        for command in commands:
-            lane.execute(command)
-        lane.execute(_set_positions(lane_prefix, new), _drop_redo(lane_prefix))
+    def _apply(
+        self,
+        lane: _Lane,
+        lane_prefix: bytes,
+        expected: Positions,
+        new: Positions,
+        commands: list[Command],
+        pieces: list[bytes],
+    ) -> None:
+        lane.second.expect(expected)
+        try:
+            for i, command in enumerate(commands):
+                connection = lane[i % 2]
+                connection.finish()
+                connection.start(command)
+            lane.main.finish()
+            lane.second.finish()
+        except BaseException:
+            lane.forget()
+            raise
+        lane.second.unwatch()
+        lane.main.execute(_set_positions(lane_prefix, new), _drop_redo(lane_prefix, pieces))
 
     def _lane(self, lane_prefix: bytes) -> _Lane:
         if lane_prefix not in self._lanes:
-            connection = self._client.connection_pool.get_connection()
-            self._lanes[lane_prefix] = _Lane(connection, keys.positions(lane_prefix))
+            pool, key = self._client.connection_pool, keys.positions(lane_prefix)
+            connections = (GuardedConnection(pool.get_connection(), key) for _ in range(2))
+            self._lanes[lane_prefix] = _Lane(*connections)
         return self._lanes[lane_prefix]
 
     def _trouble(self, lane_prefix: bytes | None = None) -> "_Trouble":
@@ -259,5 +224,5 @@ def _set_positions(lane_prefix: bytes, new: Positions) -> Command:
     return [pack(("SET", keys.positions(lane_prefix), encode_positions(new)))]
 
 
-def _drop_redo(lane_prefix: bytes) -> Command:
-    return [pack(("UNLINK", keys.redo(lane_prefix), keys.redo_chunks(lane_prefix)))]
+def _drop_redo(lane_prefix: bytes, pieces: list[bytes]) -> Command:
+    return [pack(("DEL", keys.redo(lane_prefix), *pieces))]

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-CHUNK = 250
+CHUNK = 200
 """Rows in one command: more would keep other clients waiting for over a millisecond."""
 
 Bytes = npt.NDArray[np.uint8]

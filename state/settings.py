@@ -56,7 +56,7 @@ class Settings(BaseSettings):
 
     generation: str = Field("g1", pattern=r"^[a-z0-9-]+$", description="Generation of rows the flow writes")
     n_lanes: int = Field(1, ge=1, le=1024, description="Shards of the fold; changing it needs a new generation")
-    batch_max_events: int = Field(5000, ge=1, description="Most messages in one batch of the flow")
+    batch_max_events: int = Field(20_000, ge=1, description="Most messages in one batch of the flow")
     max_message_bytes: int = Field(1 << 20, ge=100, description="A larger message is refused")
     max_future_s: float = Field(3600, ge=0, description="An event further ahead of the clock is refused")
     max_bad_in_a_row: int = Field(10_000, ge=1, description="So many refused messages in a row stop the flow")

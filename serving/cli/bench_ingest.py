@@ -32,7 +32,7 @@ from state.redis_store import RedisStore
 from state.row_block import RowBlock, RowSet
 from state.user_rows import MAX_HISTORY, empty_users, pack_users
 
-CHUNK, BATCH, D = 20_000, 5_000, 64
+CHUNK, BATCH, D = 20_000, 20_000, 64
 START_MS = 1_760_000_000_000
 USER_SKEW, ITEM_SKEW = 0.8, 1.05
 

@@ -109,8 +109,8 @@ def leave_redo(server, expected, new, *commands):
     import redis
 
     client = redis.Redis(port=server.port)
-    client.rpush(keys.redo_chunks(LANE), *commands)
-    client.set(keys.redo(LANE), orjson.dumps([expected, new]))
+    client.mset({keys.redo_piece(LANE, "x", i): command for i, command in enumerate(commands)})
+    client.set(keys.redo(LANE), orjson.dumps([expected, new, "x", len(commands)]))
 
 
 @pytest.mark.redis
@@ -124,7 +124,7 @@ def test_a_redo_record_left_behind_is_applied_and_a_stale_one_is_dropped(empty_s
     assert store.read([b"{g1:0}x", b"{g1:0}y"]) == [b"2", None]
     leave_redo(empty_server, {"a:0": 1}, {"a:0": 2}, mset.replace(b"\r\n2\r\n", b"\r\n9\r\n"))
     assert RedisStore(empty_server.url).positions(LANE) == {"a:0": 2}
-    assert store.read([b"{g1:0}x", keys.redo(LANE), keys.redo_chunks(LANE)]) == [b"2", None, None]
+    assert store.read([b"{g1:0}x", keys.redo(LANE), keys.redo_piece(LANE, "x", 0)]) == [b"2", None, None]
 
 
 row_blocks = st.dictionaries(st.integers(0, 2**64 - 1), st.binary(max_size=300), max_size=600)

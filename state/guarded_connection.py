@@ -1,0 +1,101 @@
+"""A Redis connection whose every transaction is void once anybody has written one key."""
+
+from typing import Any
+
+import redis
+
+from state.row_block import Command, pack
+from state.store import Fenced, Positions, decode_positions, encode_positions
+
+LARGE_PART = 16_384
+
+
+class GuardedConnection:
+    """Keeps a WATCH on a lane's positions, whose value it has read *after* the WATCH."""
+
+    def __init__(self, connection: Any, positions_key: bytes) -> None:
+        self._connection, self._key = connection, positions_key
+        self._seen: bytes | None = None
+        self._expected: bytes | None = None
+        self._watching = False
+        self._n_answers = 0
+
+    def watch(self) -> bytes | None:
+        """Watch the positions anew and return them."""
+        self._send([pack(("UNWATCH",)), pack(("WATCH", self._key)), pack(("GET", self._key))])
+        self._seen = self._receive(3)[-1]
+        self._watching = True
+        return self._seen
+
+    def unwatch(self) -> None:
+        """Read the positions again before the next transaction."""
+        self._watching = False
+
+    def forget(self) -> None:
+        """After trouble: trust nothing, start over on a fresh connection."""
+        self._watching, self._n_answers = False, 0
+        self._connection.disconnect()
+
+    def expect(self, positions: Positions) -> None:
+        """Make these the positions every transaction is for; raises Fenced when others are stored."""
+        seen = self._seen if self._watching else self.watch()
+        if seen != encode_positions(positions) and not (seen is None and not positions):
+            self._watching = False
+            raise Fenced(f"positions in Redis are {decode_positions(seen)}, not {positions}")
+        self._expected = seen
+
+    def start(self, *commands: Command) -> None:
+        """Send the commands as one transaction under the watch, and watch again; raises Fenced."""
+        if self._seen != self._expected:
+            raise Fenced("another owner wrote the positions")
+        watch = pack(("EXEC",)) + pack(("WATCH", self._key)) + pack(("GET", self._key))
+        self._n_answers = len(commands) + 4
+        self._send([pack(("MULTI",)), *(part for command in commands for part in command), watch])
+
+    def finish(self) -> None:
+        """Wait for the transaction under way, if there is one; raises Fenced when it was void."""
+        n_answers, self._n_answers = self._n_answers, 0
+        if not n_answers:
+            return
+        *_, done, _, self._seen = self._receive(n_answers)
+        if done is None:
+            self._watching = False
+            raise Fenced("another owner wrote the positions")
+        for answer in done:
+            if isinstance(answer, Exception):
+                raise answer
+
+    def execute(self, *commands: Command) -> None:
+        """Run the commands as one transaction; raises Fenced."""
+        self.start(*commands)
+        self.finish()
+
+    def run(self, *commands: Command) -> None:
+        """Run the commands in order, outside any transaction."""
+        self._send([part for command in commands for part in command])
+        self._receive(len(commands))
+
+    def _send(self, parts: Command) -> None:
+        # Small parts are joined: each one would be a system call and a packet.
+        joined: Command = []
+        small: list[bytes | memoryview] = []
+        for part in parts:
+            if len(part) < LARGE_PART:
+                small.append(part)
+                continue
+            joined += [b"".join(small), part]
+            small = []
+        self._connection.send_packed_command([*joined, b"".join(small)], check_health=False)
+
+    def _receive(self, n: int) -> list[Any]:
+        answers: list[Any] = []
+        first_error: Exception | None = None
+        for _ in range(n):
+            try:
+                answers.append(self._connection.read_response())
+            except redis.ResponseError as error:
+                first_error = first_error or error
+                answers.append(error)
+        if first_error is not None:
+            raise first_error
+        return answers
