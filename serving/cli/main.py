@@ -127,6 +127,17 @@ def bench_ingest(
     raise typer.Exit(_part("serving.cli.bench_ingest").run(log, events, users, items, json))
 
 
+@bench.command("freshness")
+def bench_freshness(
+    rate: Annotated[float, typer.Option(help="Events a second while measuring.")] = 1000,
+    rps: Annotated[float, typer.Option(help="Requests a second while measuring.")] = 100,
+    seconds: Annotated[float, typer.Option(help="How long to measure.")] = 20,
+    json: Json = False,
+) -> None:
+    """From the append of an event to the first answer that reflects it, in milliseconds."""
+    raise typer.Exit(_part("serving.cli.bench_freshness").run(rate, rps, seconds, json))
+
+
 @app.command()
 def version(json: Json = False) -> None:
     """Print the version."""
