@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 from pathlib import Path
 
 import structlog
@@ -10,7 +11,7 @@ from grpc_health.v1 import health_pb2
 
 from flows.log import LogUnavailable
 from flows.open_log import open_log
-from flows.process import connect, open_store
+from flows.process import connect, open_store, stop_on_signals
 from schemas.registry import RegistryUnavailable, open_registry
 from serving.gather import Gather
 from serving.grpc_api import SERVICE, make_server
@@ -96,6 +97,8 @@ def run_server(settings: Settings) -> int:
     except (StoreUnavailable, LogUnavailable, RegistryUnavailable) as error:
         log.error("the server cannot start", error=str(error))
         return 3
+    # uvicorn raises the signal that stopped it once more; by default that would end the process at once.
+    stop_on_signals(threading.Event())
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn_loop = uvicorn.Config("", loop="auto").get_loop_factory()
         with asyncio.Runner(loop_factory=uvicorn_loop) as runner:
