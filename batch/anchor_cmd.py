@@ -64,7 +64,9 @@ def train_anchor(settings: Settings, log: Log, now_ms: int) -> dict[str, Any]:
             "last_ms": int(data.ts_ms.max()),
         },
     }
-    save_anchor(settings.anchors_dir, anchor, build_index(whitened), metrics, manifest)
+    index, index_figures = build_index(whitened)
+    metrics |= index_figures
+    save_anchor(settings.anchors_dir, anchor, index, metrics, manifest)
     seconds = {
         "read": read_at - started, "measure": measured_at - read_at, "train": time.perf_counter() - measured_at
     }  # fmt: skip

@@ -14,6 +14,7 @@ import structlog
 from flows.lane import Changes, Lane
 from state import keys
 from state.anchor import Anchor, AnchorDamaged, load_anchor
+from state.row_block import RowSet
 from state.store import Store
 
 CLEAN_UP_AFTER_MS = 5_000
@@ -117,4 +118,4 @@ class AnchorFollower:
     def _remove_vectors(self, version: str) -> None:
         for lane in self._lanes:
             for found in self._store.scan(lane.prefix + b"v:" + version.encode() + b":"):
-                self._commit(lane, Changes(lane.positions, lane.positions, dict.fromkeys(found)))
+                self._commit(lane, Changes(lane.positions, lane.positions, RowSet(dict.fromkeys(found))))

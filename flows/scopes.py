@@ -46,7 +46,7 @@ def _fill_weights(n: int, pop: npt.NDArray[np.int64], epochs: npt.NDArray[np.int
 def _make_room(
     n: int, at: int, cut: int, items: Ids, pop: npt.NDArray[np.int64], epochs: npt.NDArray[np.int32], weights: Floats
 ) -> int:
-    """Free the place of a newcomer that belongs before entry `at`, giving up entry `cut` (n: none); return the place."""
+    """Free a place for what belongs before entry `at`, giving up entry `cut`; return the place."""
     step = 1 if cut < at else -1
     last = at - 1 if cut < at else at
     for j in range(cut, last, step):

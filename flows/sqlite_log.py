@@ -210,8 +210,7 @@ class SqliteLog:
             yield self._row
             seq += 1
         rows = self._reader.execute(
-            "SELECT seq, topic, offset, lengths, payload, key_lengths, keys FROM batches WHERE seq >= ? "
-            "ORDER BY seq",
+            "SELECT seq, topic, offset, lengths, payload, key_lengths, keys FROM batches WHERE seq >= ? ORDER BY seq",
             (seq,),
         )
         for seq, topic, offset, lengths, payload, key_lengths, found_keys in rows:

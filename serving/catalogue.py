@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 
 from schemas.ids import hash_id
@@ -38,8 +40,13 @@ class Catalogue:
     def get(self, item_hash: int) -> Item | None:
         return self._items.get(item_hash)
 
-    def refresh(self, store: Store) -> None:
-        """Take over new items and changed products of every lane."""
+    def hashes(self) -> npt.NDArray[np.uint64]:
+        """Return the id hashes of all items."""
+        return np.fromiter(self._items, np.uint64, len(self._items))
+
+    def refresh(self, store: Store) -> npt.NDArray[np.uint64]:
+        """Take over new items and changed products of every lane; return their id hashes."""
+        taken: list[str] = []
         totals = store.read([keys.lane_globals(prefix) for prefix in self._prefixes])
         for prefix, value in zip(self._prefixes, totals, strict=True):
             count, read = int(decode_globals(value)[FEED]), self._read[prefix]
@@ -47,8 +54,10 @@ class Catalogue:
                 chunks = range(read // FEED_CHUNK, (count - 1) // FEED_CHUNK + 1)
                 found = store.read([keys.feed(prefix, chunk) for chunk in chunks])
                 ids = [item for value in found for item in decode_feed(value)]
+                taken += ids[read - chunks[0] * FEED_CHUNK :]
                 self._take(store, ids[read - chunks[0] * FEED_CHUNK :])
                 self._read[prefix] = count
+        return np.array([hash_id(item) for item in taken], np.uint64)
 
     def _take(self, store: Store, ids: list[str]) -> None:
         ids = list(dict.fromkeys(ids))

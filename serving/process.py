@@ -53,7 +53,7 @@ class Follower:
         live = value.decode() if value else None
         if live and live not in (self._recommender.anchor, self._refused):
             try:
-                self._recommender.index = await asyncio.to_thread(VectorIndex.load, self._anchors_dir / live)
+                self._recommender.take_over(await asyncio.to_thread(VectorIndex.load, self._anchors_dir / live))
                 log.info("anchor taken over", anchor=live)
             except (AnchorDamaged, OSError, RuntimeError) as error:
                 self._refused = live

@@ -1,5 +1,6 @@
 """The recommender: a pure reading of rows, answered in batches. HTTP and gRPC both call it."""
 
+import math
 import time
 import uuid
 from collections.abc import Sequence
@@ -14,10 +15,12 @@ from serving.candidates import BY_POPULARITY, BY_REPEAT
 from serving.catalogue import Catalogue, Item
 from serving.item_cache import ItemCache
 from serving.mixture import DEFAULT, ScoreConfig
+from serving.new_items import NewItems
 from serving.reasons import Reason, reason
 from serving.requests import Answer, Recommendation, RecommendRequest
 from serving.retrieval import VectorIndex
 from state import keys, lane_rows
+from state.decay import NO_SCORE, REFERENCE_MS
 from state.item_rows import ADJ, PAIR_UNIT
 from state.session import SESSION_EVENTS
 from state.settings import Settings
@@ -28,6 +31,7 @@ from state.vector_rows import decode_vector
 
 SLOW_AGE_MS = 5_000
 """Rows that only describe a candidate may be older than those of the session's own items."""
+TRENDING = 1.5
 BREAK_MS = 1_000
 """After Redis failed, answers come from memory for so long before it is tried again."""
 
@@ -45,9 +49,15 @@ class Recommender:
         self._half_lives = (int(settings.short_half_life_s * 1000), int(settings.long_half_life_s * 1000))
         self._scorer = Scorer(DEFAULT, ScoreConfig(*self._half_lives, 120))
         self._totals = np.zeros(lane_rows.SIZE, np.int64)
-        self._last_popular: list[tuple[int, float]] = []
+        self._last_popular: list[tuple[int, float, bool]] = []
+        self._trending: set[int] = set()
         self._broken_until_ms = 0
         self.index: VectorIndex | None = None
+
+    def take_over(self, index: VectorIndex) -> None:
+        """Answer from this anchor from now on."""
+        index.new_items.watch(self.catalogue.hashes())
+        self.index = index
 
     @property
     def anchor(self) -> str | None:
@@ -59,9 +69,20 @@ class Recommender:
 
     def refresh(self) -> None:
         """Follow the rows that are read ahead of requests: catalogue, totals, the list of everything."""
-        self.catalogue.refresh(self._store)
+        added = self.catalogue.refresh(self._store)
+        if self.index is not None:
+            self.index.new_items.watch(added)
+            self._renew_new_items(self.index.new_items)
         self._totals = sum_totals(self._store.read([keys.lane_globals(prefix) for prefix in self._prefixes]))
         self._last_popular = self._scope(lane_rows.ALL, 0)
+        self._trending = {item for item, _, trending in self._last_popular if trending}
+
+    def _renew_new_items(self, new_items: NewItems) -> None:
+        due = new_items.due()
+        if len(due):
+            self._items.slots.begin_round()
+            self._items.ensure(self._store, due, time.time_ns() // 1_000_000, SLOW_AGE_MS)
+            new_items.renew(due, self._items.rows, self._items.slots)
 
     def recommend(self, requests: Sequence[RecommendRequest], now_ms: int) -> list[Answer]:
         """Answer requests together; each as it would be answered alone."""
@@ -104,8 +125,8 @@ class Recommender:
         kind = {"all": 0, "category": 1, "brand": 2, "country": 3}[scope]
         chosen = _Chosen(self, count, set(), self._settings.exclude_out_of_stock)
         label = name or "the whole shop"
-        for item, score in self._scope(kind, hash_id(name)):
-            chosen.add(item, score, "popular", reason("popular_in", lang, scope=label))
+        for item, score, trending in self._scope(kind, hash_id(name)):
+            chosen.add(item, score, "popular", reason(_popular_code(trending), lang, scope=label))
         return self._answer(chosen, "popular" if chosen.found else "nothing_known")
 
     def _recommend(self, requests: Sequence[RecommendRequest], now_ms: int) -> list[Answer]:
@@ -179,7 +200,7 @@ class Recommender:
         if why == BY_REPEAT:
             return reason("buy_again", lang)
         if why == BY_POPULARITY or not seed:
-            return reason("popular_in", lang, scope="the whole shop")
+            return reason(_popular_code(item in self._trending), lang, scope="the whole shop")
         known = self.catalogue.get(seed)
         name = known.item if known else ""
         code = "because_bought" if seed in bought else "because_viewed"
@@ -193,26 +214,34 @@ class Recommender:
         return self._answer(chosen, "last_known_popular")
 
     def _add_popular(self, chosen: "_Chosen", lang: str) -> None:
-        for item, score in self._last_popular:
+        for item, score, trending in self._last_popular:
             if chosen.full:
                 return
-            chosen.add(item, score, "popular", reason("popular_in", lang, scope="the whole shop"))
+            chosen.add(item, score, "popular", reason(_popular_code(trending), lang, scope="the whole shop"))
 
     def _answer(self, chosen: "_Chosen", fallback: str) -> Answer:
         return Answer(chosen.found, uuid.uuid4().hex, self.generation, self.anchor, fallback)
 
-    def _scope(self, kind: int, name_hash: int) -> list[tuple[int, float]]:
-        """Return (item, score) of a scope, heaviest at the long half-life first, the lanes merged."""
+    def _scope(self, kind: int, name_hash: int) -> list[tuple[int, float, bool]]:
+        """Return (item, score, whether it is trending) of a scope, heaviest at the long half-life first.
+
+        The lanes are merged. An item is trending when its short half-life says that it sells
+        TRENDING times what its long one says: at a steady rate a decayed sum grows with its half-life.
+        """
         key = lane_rows.scope_hash(kind, name_hash)
-        merged: dict[int, float] = {}
+        merged: dict[int, tuple[float, float]] = {}
         for value in self._store.read([keys.scope(prefix, key) for prefix in self._prefixes]):
             if kind == lane_rows.COUNTRY:
                 scope = lane_rows.country_scope(lane_rows.decode_country(value), self._half_lives)
             else:
                 scope = lane_rows.decode_scope(value)
-            for item, score in zip(scope.item.tolist(), scope.long.tolist(), strict=True):
-                merged[item] = float(np.logaddexp2(merged[item], score)) if item in merged else score
-        return sorted(merged.items(), key=lambda pair: (-pair[1], self._text(pair[0])))
+            for item, short, long in zip(scope.item.tolist(), scope.short.tolist(), scope.long.tolist(), strict=True):
+                old = merged.get(item, (NO_SCORE, NO_SCORE))
+                merged[item] = (float(np.logaddexp2(old[0], short)), float(np.logaddexp2(old[1], long)))
+        now_ms, (short_ms, long_ms) = time.time_ns() // 1_000_000 - REFERENCE_MS, self._half_lives
+        least = math.log2(TRENDING * short_ms / long_ms) + now_ms / short_ms - now_ms / long_ms
+        found = [(item, long, short - long > least) for item, (short, long) in merged.items()]
+        return sorted(found, key=lambda entry: (-entry[1], self._text(entry[0])))
 
     def _read_users(self, requests: Sequence[RecommendRequest]) -> UserRows:
         rows = empty_users(len(requests))
@@ -279,6 +308,10 @@ def sum_totals(values: Sequence[bytes | None]) -> npt.NDArray[np.int64]:
             int(part[at + 1]) for part in parts if part[at] == newest - 1
         )
     return total
+
+
+def _popular_code(trending: bool) -> str:
+    return "trending_in" if trending else "popular_in"
 
 
 def _subject(request: RecommendRequest) -> int:

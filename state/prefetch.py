@@ -7,7 +7,7 @@ it works on these lets memory and arithmetic overlap; results do not depend on i
 from typing import Any
 
 import numba
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic
 
@@ -15,7 +15,7 @@ LINE_BYTES = 64
 
 
 @intrinsic
-def _prefetch_address(typing_context: Any, address: Any) -> Any:
+def _prefetch_address(typing_context: Any, address: Any) -> Any:  # called without the first argument
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         byte_pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
         pointer = builder.inttoptr(args[0], byte_pointer)
@@ -34,5 +34,5 @@ def prefetch_row(array: Any, row: int) -> None:
     size = array.strides[0]
     first = array.ctypes.data + row * size
     for offset in range(0, size, LINE_BYTES):
-        _prefetch_address(first + offset)
-    _prefetch_address(first + size - 1)
+        _prefetch_address(first + offset)  # type: ignore[call-arg]
+    _prefetch_address(first + size - 1)  # type: ignore[call-arg]

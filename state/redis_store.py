@@ -16,10 +16,11 @@ The redo record is written in pieces because Redis hands what one command wrote 
 its append-only file in one go: a single record of 10 MB keeps all readers waiting.
 
 Two owners A and B of one lane. Rows and redo record are absolute values, so applying
-a record twice is harmless. A dies or stops anywhere before the commit point: nothing of its
-commit is there (its pieces bear a name of their own and expire). After it: B's start finds a record whose `expected` are the
-stored positions, applies it and seals; that write of the positions trips A's WATCH,
-so no chunk, seal or later commit of A can execute. A record whose `expected` is not
+a record twice is harmless. A dies or stops anywhere before the commit point: nothing
+of its commit is there (its pieces bear a name of their own and expire). After it: B's
+start finds a record whose `expected` are the stored positions, applies it and seals;
+that write of the positions trips A's WATCH, so no chunk, seal or later commit of A can
+execute. A record whose `expected` is not
 what is stored is older than the seal and is deleted. If Redis restarts and has lost
 its last second, rows and positions went back together, and A's next commit finds
 other positions: Fenced.

@@ -56,6 +56,19 @@ def settings(json: Json = False) -> None:
 
 
 @app.command()
+def features(
+    user: Annotated[str, typer.Option(help="Show the features of this user.")] = "",
+    item: Annotated[str, typer.Option(help="Show the features of this item (lane of its hash).")] = "",
+    json: Json = False,
+) -> None:
+    """Print the feature registry, or the live features of one user or item."""
+    part = _part("serving.cli.features_cmd")
+    if user or item:
+        raise typer.Exit(part.show(_settings(), "user" if user else "item", user or item, json))
+    raise typer.Exit(part.list_features(json))
+
+
+@app.command()
 def flow(
     driver: Annotated[str, typer.Option(help="loop or bytewax")] = "loop",
 ) -> None:

@@ -90,11 +90,15 @@ def test_every_service_runs_as_a_plain_process_with_exactly_the_environment_of_t
     registry = registry_folder(cache)
     hosts = tmp_path / "hosts"
     hosts.write_text(f"127.0.0.1 localhost {' '.join(compose['services'])}\n")
-    script = (
-        "ip link set lo up && mount --bind {hosts} /etc/hosts && mount -t tmpfs none /srv && mount -t tmpfs none /var/lib"
-        ' && mkdir -p /srv/headrace /var/lib/kafka/data && exec "$@"'
-    ).format(hosts=hosts)
-    command = ["unshare", "--map-root-user", "--mount", "--net", "sh", "-c", script, "sh", sys.executable,
+    steps = (
+        "ip link set lo up",
+        f"mount --bind {hosts} /etc/hosts",
+        "mount -t tmpfs none /srv",
+        "mount -t tmpfs none /var/lib",
+        "mkdir -p /srv/headrace /var/lib/kafka/data",
+        'exec "$@"',
+    )
+    command = ["unshare", "--map-root-user", "--mount", "--net", "sh", "-c", " && ".join(steps), "sh", sys.executable,
                str(RUNNER), str(COMPOSE), str(tmp_path), kafka, str(registry), newer_java()]  # fmt: skip
     if subprocess.run([*command[:6], "true"], capture_output=True, check=False).returncode:
         pytest.skip("this machine gives no namespaces")

@@ -1,0 +1,64 @@
+"""Items that came after the anchor: factors from those of their neighbours, in a small exact index."""
+
+import numpy as np
+import numpy.typing as npt
+
+from state.anchor import Anchor
+from state.item_rows import ItemRows
+from state.slot_map import ABSENT, SlotMap
+
+MAX_NEW = 20_000
+PER_LOOK = 200
+"""Items whose factors one look renews: their neighbours change as events come."""
+
+Floats = npt.NDArray[np.float32]
+
+
+class NewItems:
+    """A factor for every recent item the anchor does not know, as far as its neighbours have one.
+
+    w = Σ weight · w_neighbour / Σ weight, over the pair counters of the item's row.
+    """
+
+    def __init__(self, anchor: Anchor) -> None:
+        self._anchor = anchor
+        self._hashes: dict[int, int] = {}  # hash -> place
+        self._factors = np.zeros((0, anchor.whitened.shape[1]), np.float32)
+        self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    def watch(self, item_hashes: npt.NDArray[np.uint64]) -> None:
+        """Look after those of the items the anchor does not know, at most MAX_NEW of all."""
+        for item in item_hashes[self._anchor.row_of(item_hashes) == ABSENT].tolist():
+            if item not in self._hashes and len(self._hashes) < MAX_NEW:
+                self._hashes[item] = len(self._hashes)
+        missing = len(self._hashes) - len(self._factors)
+        if missing:
+            room = np.zeros((max(missing, len(self._factors)), self._factors.shape[1]), np.float32)
+            self._factors = np.concatenate((self._factors, room))
+
+    def due(self) -> npt.NDArray[np.uint64]:
+        """Return the items whose factors `renew` should look at now, all of them in turn."""
+        hashes = list(self._hashes)
+        if not hashes:
+            return np.zeros(0, np.uint64)
+        first, self._next = self._next, (self._next + PER_LOOK) % len(hashes)
+        return np.array((hashes[first:] + hashes[:first])[:PER_LOOK], np.uint64)
+
+    def renew(self, items: npt.NDArray[np.uint64], rows: ItemRows, slots: SlotMap) -> None:
+        """Compute the factors of `items`, whose rows are in the table."""
+        for item, slot in zip(items.tolist(), slots.find(items).tolist(), strict=True):
+            n = int(rows.n[slot])
+            known = self._anchor.row_of(rows.neighbour[slot, :n])
+            weight = rows.weight[slot, :, :n].sum(axis=0).astype(np.float32) * (known != ABSENT)
+            if weight.sum() > 0:
+                self._factors[self._hashes[item]] = weight @ self._anchor.whitened[known] / weight.sum()
+
+    def search(self, vector: Floats, k: int) -> list[tuple[int, float]]:
+        """Return (item hash, score) of the k items with the largest positive inner product."""
+        scores = self._factors[: len(self._hashes)] @ vector
+        best = np.argsort(-scores, kind="stable")[:k]
+        hashes = list(self._hashes)
+        return [(hashes[j], float(scores[j])) for j in best.tolist() if scores[j] > 0]

@@ -1,0 +1,111 @@
+"""`headrace up` as its user meets it: one process that keeps the others going."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+HEADRACE = [sys.executable, "-m", "serving.cli.main"]
+
+
+def post(url, body):
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.loads(answer.read())
+
+
+def wait_for(true, seconds=60):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            found = true()
+        except (OSError, ValueError):
+            found = None
+        if found:
+            return found
+        time.sleep(0.05)
+    raise TimeoutError("it did not happen in time")
+
+
+class Up:
+    def __init__(self, folder):
+        self.folder, self.said = folder, []
+        self.environment = os.environ | {
+            "HEADRACE_DATA_DIR": str(folder), "HEADRACE_HTTP_PORT": "0", "HEADRACE_GRPC_PORT": "0",
+            "HEADRACE_FLOW_METRICS_PORT": "0", "HEADRACE_FACTORS": "4",
+        }  # fmt: skip
+
+    def __enter__(self):
+        self.process = subprocess.Popen(
+            [*HEADRACE, "up"], env=self.environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        threading.Thread(target=lambda: self.said.extend(self.process.stderr), daemon=True).start()
+        self.where = wait_for(lambda: json.loads((self.folder / "run.json").read_text()))
+        return self
+
+    def __exit__(self, *error):
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(60) == 0
+
+    def events(self, *events):
+        return post(self.where["http"] + "/v1/events", list(events))
+
+    def recommend(self, **request):
+        return post(self.where["http"] + "/v1/recommend", request)
+
+
+def views(n):
+    return [{"type": "view", "user": f"u{k % 20}", "item": f"i{(k * 7) % 30}"} for k in range(n)]
+
+
+@pytest.mark.redis
+@pytest.mark.timeout(300)
+def test_it_restarts_what_dies_switches_anchors_under_load_and_continues_where_it_stopped(tmp_path):
+    with Up(tmp_path) as up:
+        up.events(*views(400))
+        wait_for(lambda: up.recommend(user="u1")["fallback"] == "personalised")
+
+        outcomes, stopping = [], threading.Event()
+
+        def hammer():
+            while not stopping.is_set():
+                try:
+                    answer = up.recommend(user="u1", count=5)
+                    outcomes.append((len(answer["items"]), answer["anchor"]))
+                except OSError as error:
+                    outcomes.append((0, repr(error)))
+
+        thread = threading.Thread(target=hammer)
+        thread.start()
+        done = subprocess.run(
+            [*HEADRACE, "anchor", "--json"], env=up.environment | {"HEADRACE_REDIS_URL": up.where["redis_url"]},
+            capture_output=True, text=True, check=True, timeout=120,
+        )  # fmt: skip
+        version = json.loads(done.stdout)["version"]
+        wait_for(lambda: outcomes[-1][1] == version)
+        stopping.set()
+        thread.join()
+        assert {n for n, _ in outcomes} == {5}  # not one request was dropped or left empty
+        assert {anchor for _, anchor in outcomes} == {None, version}
+
+        os.kill(up.where["pids"]["flow"], signal.SIGKILL)
+        up.events({"type": "view", "user": "after", "item": "i1"})
+        wait_for(lambda: up.recommend(user="after")["fallback"] == "personalised")
+        assert any("flow ended with -9; starting it again" in line for line in up.said)
+
+        redis_port = up.where["redis_url"].split(":")[2].split("/")[0]
+    assert "everything has stopped" in up.said[-1]
+    with pytest.raises(urllib.error.URLError):
+        up.recommend(user="u1")
+    assert subprocess.run(["pgrep", "-f", f"redis-server.*{redis_port}"], check=False).returncode == 1
+
+    with Up(tmp_path) as again:
+        answer = again.recommend(user="after")
+        assert (answer["fallback"], answer["anchor"]) == ("personalised", version)
