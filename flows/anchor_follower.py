@@ -28,8 +28,10 @@ class AnchorFollower:
 
     def __init__(
         self, store: Store, lanes: Sequence[Lane], generation: str, n_lanes: int, anchors_dir: Path,
-        commit: Callable[[Lane, Changes], None],
+        commit: Callable[[Lane, Changes], None], may_switch: bool = True,
     ) -> None:  # fmt: skip
+        """`may_switch` False: refold, but leave the pointer to the flows of the live generation."""
+        self._may_switch = may_switch
         self._store, self._lanes, self._anchors_dir, self._commit = store, lanes, anchors_dir, commit
         self._ready_keys = [keys.anchor_ready(keys.prefix(generation, lane)) for lane in range(n_lanes)]
         self._live: Anchor | None = None
@@ -108,9 +110,12 @@ class AnchorFollower:
         version = self._pending.version
         if any(value != version.encode() for value in self._store.read(self._ready_keys)):
             return  # another process still refolds its lanes
+        if not self._may_switch and self._pointers()[0] != version:
+            return
         if self._live is not None:
             self._clean_up = now_ms + CLEAN_UP_AFTER_MS, self._live.version
-        self._store.write({keys.ANCHOR_LIVE: version.encode()})
+        if self._may_switch:
+            self._store.write({keys.ANCHOR_LIVE: version.encode()})
         self._live, self._pending = self._pending, None
         self._use()
         log.info("anchor is live", anchor=version, users=self.n_refolded)

@@ -1,6 +1,8 @@
 """A flow as a process: connect, fold until told to stop, recover from what passes."""
 
+import secrets
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -16,12 +18,15 @@ from flows import metrics
 from flows.anchor_follower import AnchorFollower
 from flows.dead_letters import DeadLetters
 from flows.lane import Lane, LaneSettings
+from flows.leases import Leases
 from flows.log import Log, LogUnavailable, PositionLost, RawBatch
 from flows.open_log import open_log
 from flows.runner import Runner, TooManyBadMessages
 from schemas.decode import Limits
 from schemas.events import Kind
 from schemas.registry import RegistryUnavailable, open_registry
+from state import keys
+from state.generations import Generation, live_generation, new_generation, read_generation, write_generation
 from state.redis_store import RedisStore
 from state.settings import Settings
 from state.slot_map import CacheTooSmall
@@ -94,35 +99,86 @@ def open_store(settings: Settings) -> RedisStore:
 
 
 class Flow:
-    """Everything a driver needs: the log, the runner, the anchors, and the stop flag."""
+    """Everything a driver needs: the log, the runner with the lanes it has, the anchors, and the stop flag.
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    Without a `generation` it folds the live one, and follows the pointer when that moves.
+    """
+
+    def __init__(self, settings: Settings, generation: Generation | None = None) -> None:
+        self._base = self.settings = settings
+        self._fixed = generation
         self.stopping = threading.Event()
         self.store = open_store(settings)
         address, config = settings.log_address, settings.kafka_config
         self.log: Log = connect("the log", settings.connect_timeout_s, lambda: open_log(address, config=config))
         connect("the log", settings.connect_timeout_s, self.log.start)
-        lanes = [
-            Lane(lane_settings(settings), self.store, settings.generation, lane) for lane in range(settings.n_lanes)
-        ]
         limits = Limits(settings.max_message_bytes, int(settings.max_future_s * 1000))
         self._letters_log = open_log(address, config=config)
         registry = open_registry(settings.schema_registry_url)
         self.runner = Runner(
-            lanes, self.store, registry, DeadLetters(self._letters_log), limits, settings.max_bad_in_a_row
+            [], self.store, registry, DeadLetters(self._letters_log), limits, settings.max_bad_in_a_row
         )
-        self._follower = AnchorFollower(
-            self.store, lanes, settings.generation, settings.n_lanes, Path(settings.anchors_dir), self.runner.commit_now
-        )
-        self._looked_at = 0.0
+        self._name = settings.flow_name or f"{socket.gethostname()}-{secrets.token_hex(4)}"
+        self._follower: AnchorFollower | None = None
+        self._leases: Leases | None = None
+        self._looked_at = self._leased_at = 0.0
         self.positions: Positions = {}
 
+    @property
+    def generation(self) -> str:
+        return self.settings.generation
+
     def open(self) -> Positions:
-        """(Re)load the lanes from the store; return the positions to read from."""
-        self.positions = self.runner.open()
+        """(Re)load what this process has to fold from the store; return the positions to read from."""
+        self.runner.abandon()
+        generation = self._fixed or self._live_generation()
+        if self._leases is None or generation.name != self.generation:
+            if self._leases is not None:
+                self._leases.leave()
+            self.settings = generation.settings(self._base)
+            self._leases = Leases(self.store, generation.name, self.settings.n_lanes, self._name, self.settings.lease_s)
+        keep, give = self._leases.look()
+        self._leases.release(give)
+        self._leased_at = time.monotonic()
+        self.runner.lanes = [
+            Lane(lane_settings(self.settings), self.store, generation.name, lane) for lane in sorted(keep)
+        ]
+        self.positions = {**generation.start, **self.runner.open()}
+        self._follower = AnchorFollower(
+            self.store, self.runner.lanes, generation.name, self.settings.n_lanes, Path(self.settings.anchors_dir),
+            self.runner.commit_now, may_switch=self._fixed is None,
+        )  # fmt: skip
         self._follower.open()
+        log.info("lanes", generation=generation.name, lanes=sorted(keep), of=self.settings.n_lanes)
         return self.positions
+
+    def _live_generation(self) -> Generation:
+        """Return the live generation; the first flow of all makes it."""
+        name = live_generation(self.store) or self._base.generation
+        found = read_generation(self.store, name)
+        if found is None:
+            found = new_generation(name, self._base, time.time_ns() // 1_000_000)
+            write_generation(self.store, found)
+            self.store.write({keys.GENERATION: name.encode()})
+        other = [key for key, value in found.fold.items() if value != getattr(self._base, key)]
+        if other:
+            log.warning("the generation keeps the settings it was made with; `headrace replay` makes one with others",
+                        generation=name, differing=other)  # fmt: skip
+        return found
+
+    def _look_for_changes(self) -> bool:
+        """Renew the leases; say whether lanes or the live generation have changed, so that `open` is due."""
+        now = time.monotonic()
+        if self._leases is None or now - self._leased_at < self.settings.lease_s / 4:
+            return False
+        self._leased_at = now
+        held = set(self._leases.owned)
+        if {lane.lane for lane in self.runner.lanes} != held:
+            return True
+        keep, give = self._leases.look()
+        if keep != held or give:
+            return True
+        return self._fixed is None and live_generation(self.store) not in (None, self.generation)
 
     def begin(self) -> Positions:
         """Open for the first time; another owner may be at work on the lanes."""
@@ -132,16 +188,19 @@ class Flow:
             return self.recover(error)
 
     def handle(self, raw: RawBatch | None) -> None:
-        """Fold a batch (None: there was nothing to read) and do one piece of anchor work.
+        """Fold a batch (None: there was nothing to read), see to leases and pointers, do one piece of anchor work.
 
         Raises Fenced or StoreUnavailable when a commit failed: call `recover`.
         """
         if raw is None:
             self.runner.drain()
-        elif not self.runner.misses_some(raw):
+        elif self.runner.lanes and not self.runner.misses_some(raw):
             metrics.observe(self.runner.fold(raw))
+        if self._look_for_changes():
+            self.runner.drain()
+            self.open()
         now = time.monotonic()
-        if self._follower.refolding or now - self._looked_at > ANCHOR_LOOK_S:
+        if self._follower is not None and (self._follower.refolding or now - self._looked_at > ANCHOR_LOOK_S):
             self._looked_at = now
             self.runner.drain()
             self._follower.step(time.time_ns() // 1_000_000)
@@ -165,7 +224,10 @@ class Flow:
 
     def poll(self) -> RawBatch | None:
         """Return the next batch and stand behind it; None when there is nothing to read for a while."""
-        wait = 0.0 if self._follower.refolding else POLL_S
+        if not self.runner.lanes:  # a standby
+            self.stopping.wait(POLL_S)
+            return None
+        wait = 0.0 if self._follower is not None and self._follower.refolding else POLL_S
         raw = self.log.read(self.positions, self.settings.batch_max_events, wait)
         if raw is not None:
             self.positions = raw.after
@@ -175,6 +237,8 @@ class Flow:
         """Finish the commit under way and let go of everything."""
         try:
             self.runner.close()
+            if self._leases is not None:
+                self._leases.leave()
         except (Fenced, StoreUnavailable) as error:
             log.warning("the last batch was not committed; it is folded again at the next start", error=str(error))
         self.log.close()
@@ -195,7 +259,7 @@ def stop_on_signals(stopping: threading.Event) -> None:
 def run_loop(flow: Flow) -> None:
     """Fold until the flow is told to stop: the plain driver."""
     flow.begin()
-    log.info("flow is running", generation=flow.settings.generation, lanes=flow.settings.n_lanes, driver="loop")
+    log.info("flow is running", generation=flow.generation, driver="loop")
     while not flow.stopping.is_set():
         try:
             flow.handle(flow.poll())

@@ -38,7 +38,7 @@ def resume_positions(lanes: Sequence[Lane]) -> Positions:
 
     A stream that some lane has not read yet is left out, so it is read from its start.
     """
-    streams = set.intersection(*(set(lane.positions) for lane in lanes))
+    streams = set.intersection(*(set(lane.positions) for lane in lanes)) if lanes else set()
     return {stream: min(lane.positions[stream] for lane in lanes) for stream in streams}
 
 
@@ -55,7 +55,7 @@ class Runner:
         max_bad_in_a_row: int = 10_000,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        self.lanes = lanes
+        self.lanes = list(lanes)
         self._store, self._registry, self._dead_letters, self._limits = store, registry, dead_letters, limits
         self._max_bad, self._bad_in_a_row = max_bad_in_a_row, 0
         self._now_ms = now_ms

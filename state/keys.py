@@ -9,13 +9,31 @@ Ids appear as 16 hex digits of their 64-bit hash (`schemas.ids`).
     {g1:0}s:<scope hash>       scope list, or a country's list (`state.lane_rows.scope_hash`)
     {g1:0}f:<chunk>            item feed chunk    {g1:0}d:<segment>       dedupe segment
     {g1:0}globals  {g1:0}positions  {g1:0}redo  {g1:0}redo:<attempt>:<piece>  {g1:0}anchor
-    headrace:generation        the live generation's name
+    {g1:0}owner  lease of the lane
+    headrace:generation        the live generation's name, …:before, …:<name> (`state.generations`)
+    headrace:flows:<name>      processes that fold a generation
     headrace:anchor:published  newest anchor      headrace:anchor:live    the one served
 """
 
 GENERATION = b"headrace:generation"
+GENERATION_BEFORE = b"headrace:generation:before"
 ANCHOR_PUBLISHED = b"headrace:anchor:published"
 ANCHOR_LIVE = b"headrace:anchor:live"
+
+
+def generation(name: str) -> bytes:
+    """Record of a generation (`state.generations`)."""
+    return GENERATION + b":" + name.encode()
+
+
+def members(name: str) -> bytes:
+    """Flow processes of a generation: a sorted set, by when each was last seen."""
+    return b"headrace:flows:" + name.encode()
+
+
+def owner(lane_prefix: bytes) -> bytes:
+    """Lease of a lane: the name of the process that folds it."""
+    return lane_prefix + b"owner"
 
 
 def prefix(generation: str, lane: int) -> bytes:

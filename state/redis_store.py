@@ -135,6 +135,38 @@ class RedisStore:
             finally:
                 self._client.connection_pool.release(connection)
 
+    def meet(self, key: bytes, name: str, ttl_ms: int) -> list[str]:
+        """Enter the set of processes at `key`; return the names of all seen within `ttl_ms`, sorted."""
+        with self._trouble():
+            seconds, micros = self._client.time()
+            now_ms = seconds * 1000 + micros // 1000
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.zadd(key, {name: now_ms})
+            pipeline.zremrangebyscore(key, "-inf", now_ms - ttl_ms)
+            pipeline.zrange(key, 0, -1)
+            return sorted(member.decode() for member in pipeline.execute()[-1])
+
+    def leave(self, key: bytes, name: str) -> None:
+        """Take a name out of the set of processes at `key`."""
+        with self._trouble():
+            self._client.zrem(key, name)
+
+    def hold(self, key: bytes, name: str, ttl_ms: int) -> bool:
+        """Take or renew the lease at `key`; say whether `name` has it now."""
+        with self._trouble():
+            if self._client.set(key, name, nx=True, px=ttl_ms):
+                return True
+            mine: bool = self._client.get(key) == name.encode()
+            if mine:
+                self._client.pexpire(key, ttl_ms)
+            return mine
+
+    def let_go(self, key: bytes, name: str) -> None:
+        """Give the lease at `key` back, if `name` has it."""
+        with self._trouble():
+            if self._client.get(key) == name.encode():
+                self._client.delete(key)
+
     def close(self) -> None:
         for lane in self._lanes.values():
             lane.forget()

@@ -54,8 +54,12 @@ class Settings(BaseSettings):
     schema_registry_url: str = Field("", description="A Confluent-compatible registry; empty: ids of the schema folder")
     connect_timeout_s: float = Field(30, gt=0, description="How long a start waits for Redis and the log")
 
-    generation: str = Field("g1", pattern=r"^[a-z0-9-]+$", description="Generation of rows the flow writes")
+    generation: str = Field(
+        "g1", pattern=r"^[a-z0-9-]+$", description="Generation a first start makes; later the live one is folded"
+    )
     n_lanes: int = Field(1, ge=1, le=1024, description="Shards of the fold; changing it needs a new generation")
+    flow_name: str = Field("", description="Name of a flow process among its like; empty: a random one")
+    lease_s: float = Field(3, ge=0.5, description="A flow process unseen for so long loses its lanes to the others")
     batch_max_events: int = Field(20_000, ge=1, description="Most messages in one batch of the flow")
     max_message_bytes: int = Field(1 << 20, ge=100, description="A larger message is refused")
     max_future_s: float = Field(3600, ge=0, description="An event further ahead of the clock is refused")

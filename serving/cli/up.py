@@ -119,6 +119,7 @@ def _run(settings: Settings, folder: Path, stopping: threading.Event) -> int:
         **os.environ,
         "HEADRACE_DATA_DIR": str(folder),
         "HEADRACE_REDIS_URL": url,
+        "HEADRACE_FLOW_NAME": "up",  # the same at every start: it takes its own lease over at once
         "HEADRACE_HTTP_PORT": str(http),
         "HEADRACE_GRPC_PORT": str(grpc),
     }

@@ -14,6 +14,7 @@ from schemas.encode import encode
 from schemas.registry import FolderRegistry
 from state import keys
 from state.embedded_redis import EmbeddedRedis
+from state.generations import live_generation
 from state.redis_store import RedisStore
 from state.settings import Settings
 from state.store import decode_positions
@@ -29,7 +30,11 @@ def view(n, event_id=None):
     return Message("product-views", b"k", encode("product-views", record, REGISTRY), T0 + n)
 
 
-def start(driver, log_path, redis_url, generation):
+def start(driver, log_path, redis_url, generation, **more):
+    store = RedisStore(redis_url)
+    if live_generation(store) != generation:
+        store.write({keys.GENERATION: None})  # the flow makes its generation the live one
+    store.close()
     command = {
         "loop": [sys.executable, "-m", "serving.cli.main", "flow"],
         "bytewax": [sys.executable, "-m", "bytewax.run", "flows.on_bytewax"],
@@ -38,20 +43,27 @@ def start(driver, log_path, redis_url, generation):
     environment = os.environ | {
         "HEADRACE_LOG_URL": f"sqlite:{log_path}", "HEADRACE_REDIS_URL": redis_url, "HEADRACE_GENERATION": generation,
         "HEADRACE_FLOW_METRICS_PORT": "0", "HEADRACE_MAX_CACHED_USERS": "5000", "HEADRACE_MAX_CACHED_ITEMS": "5000",
-        "HEADRACE_BATCH_MAX_EVENTS": "100", "HEADRACE_DEDUPE_WINDOW": "8192",
-    }  # fmt: skip
+        "HEADRACE_BATCH_MAX_EVENTS": "100", "HEADRACE_DEDUPE_WINDOW": "8192", "HEADRACE_FLOW_NAME": driver,
+    } | more  # fmt: skip
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
 
-def rows_of(store, generation):
-    prefix = keys.prefix(generation, 0)
-    found = [key for chunk in store.scan(prefix) for key in chunk]
+def rows_of(store, generation, lane=0):
+    prefix = keys.prefix(generation, lane)
+    found = [key for chunk in store.scan(prefix) for key in chunk if key != keys.owner(prefix)]
     return {key[len(prefix) :]: value for key, value in zip(found, store.read(found), strict=True)}
 
 
-def position(store, generation):
+def position(store, generation, lane=0):
     """Look at the positions without taking the lane over."""
-    return decode_positions(store.read([keys.positions(keys.prefix(generation, 0))])[0]).get("product-views:0", 0)
+    return decode_positions(store.read([keys.positions(keys.prefix(generation, lane))])[0]).get("product-views:0", 0)
+
+
+def wait_until(true):
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
 
 
 def wait_for(store, generation, offset, process=None):
@@ -110,13 +122,38 @@ def test_a_flow_killed_again_and_again_makes_the_rows_of_one_undisturbed(undistu
     assert rows_of(store, generation) == expected
 
 
-def test_two_flows_on_one_lane_fence_each_other_and_make_the_same_rows(undisturbed):
+def test_a_second_flow_stands_by_and_takes_over_when_the_first_dies(undisturbed):
     path, redis, store, expected = undisturbed
-    first, second = (start("loop", path, redis.url, "both") for _ in range(2))
-    wait_for(store, "both", N + N // 50)
-    for process in (first, second):
-        stop(process)
+    first = start("loop", path, redis.url, "both")
+    wait_for(store, "both", 300, first)
+    second = start("loop", path, redis.url, "both", HEADRACE_FLOW_NAME="second")
+    wait_for(store, "both", 900, first)
+    first.kill()
+    first.communicate()
+    wait_for(store, "both", N + N // 50, second)
+    stop(second)
     assert rows_of(store, "both") == expected
+
+
+def test_lanes_move_to_a_process_that_joins_and_back_when_it_leaves(undisturbed):
+    path, redis, store, expected = undisturbed
+    lanes = {"HEADRACE_N_LANES": "2", "HEADRACE_FLOW_NAME": "a", "HEADRACE_LEASE_S": "1"}
+    first = start("loop", path, redis.url, "shared", **lanes)
+
+    def owners():
+        return store.read([keys.owner(keys.prefix("shared", lane)) for lane in (0, 1)])
+
+    wait_until(lambda: owners() == [b"a", b"a"])
+    second = start("loop", path, redis.url, "shared", **lanes | {"HEADRACE_FLOW_NAME": "b"})
+    wait_until(lambda: owners() == [b"a", b"b"])
+    stop(first)
+    wait_until(lambda: owners() == [b"b", b"b"])
+    for lane in (0, 1):
+        wait_until(lambda lane=lane: position(store, "shared", lane) == N + N // 50)
+    stop(second)
+    merged = rows_of(store, "shared", 0) | rows_of(store, "shared", 1)
+    users = {key: value for key, value in expected.items() if key.startswith(b"u:")}
+    assert {key: value for key, value in merged.items() if key.startswith(b"u:")} == users
 
 
 def test_a_flow_without_redis_says_so_in_one_line_and_ends_with_three(tmp_path):

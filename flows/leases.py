@@ -1,0 +1,44 @@
+"""Which process folds which lane: leases in the store, no further service.
+
+Every process puts its name and the time into a sorted set; those seen lately share
+the lanes by rank (lane mod processes). A lane's lease is a key with a time to live.
+Leases only keep processes from disturbing each other: what keeps rows right is the
+fence of the commit (`state.redis_store`), whoever holds a lease.
+"""
+
+from collections.abc import Iterable
+
+from state import keys
+from state.redis_store import RedisStore
+
+
+class Leases:
+    """One process's share of a generation's lanes. Call `look` more often than every `ttl_s`."""
+
+    def __init__(self, store: RedisStore, generation: str, n_lanes: int, name: str, ttl_s: float) -> None:
+        self._store, self._generation, self._n_lanes = store, generation, n_lanes
+        self._name, self._ttl_ms = name, int(ttl_s * 1000)
+        self.owned: set[int] = set()
+
+    def look(self) -> tuple[set[int], set[int]]:
+        """Renew what is held; return (lanes held and wanted, lanes held that another process should have)."""
+        members = self._store.meet(keys.members(self._generation), self._name, self._ttl_ms)
+        rank = members.index(self._name)
+        wanted = {lane for lane in range(self._n_lanes) if lane % len(members) == rank}
+        held = {lane for lane in self.owned | wanted if self._store.hold(self._key(lane), self._name, self._ttl_ms)}
+        self.owned = held
+        return held & wanted, held - wanted
+
+    def release(self, lanes: Iterable[int]) -> None:
+        """Let go of lanes; their commits must be done."""
+        for lane in list(lanes):
+            self._store.let_go(self._key(lane), self._name)
+            self.owned.discard(lane)
+
+    def leave(self) -> None:
+        """Let go of everything, so that others need not wait for the leases to run out."""
+        self.release(self.owned)
+        self._store.leave(keys.members(self._generation), self._name)
+
+    def _key(self, lane: int) -> bytes:
+        return keys.owner(keys.prefix(self._generation, lane))

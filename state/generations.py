@@ -1,0 +1,114 @@
+"""Generations: full sets of rows side by side, what each was folded with, and which one is live.
+
+headrace:generation          name of the live one
+headrace:generation:before   name of the one that was live before (for `rollback`)
+headrace:generation:<name>   its record (JSON)
+"""
+
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ConfigDict
+
+from state import keys
+from state.settings import Settings
+from state.store import Positions, Store
+
+FOLD_SETTINGS = (
+    "n_lanes",
+    "session_gap_s",
+    "lateness_s",
+    "pair_window",
+    "neighbours",
+    "short_half_life_s",
+    "long_half_life_s",
+    "affinity_half_life_s",
+    "scope_limit",
+    "small_scope_limit",
+    "dedupe_window",
+    "weight_view",
+    "weight_cart",
+    "weight_wishlist",
+    "weight_purchase",
+    "weight_star",
+)
+"""Settings the rows depend on: fixed for the life of a generation."""
+
+
+class UnknownGeneration(Exception):
+    """There is no such generation."""
+
+
+class Generation(BaseModel):
+    """What a generation was folded with and from where."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    fold: dict[str, Any]
+    start: Positions = {}
+    """First offsets folded; a stream that is absent was folded from its earliest message."""
+    until: Positions | None = None
+    """A replay of a closed range ends here; None: the generation follows the log."""
+    created_ms: int = 0
+
+    def settings(self, settings: Settings) -> Settings:
+        """Return the settings with this generation's own."""
+        return settings.model_copy(update={**self.fold, "generation": self.name})
+
+    @property
+    def prefixes(self) -> list[bytes]:
+        """Key prefixes of its lanes."""
+        return [keys.prefix(self.name, lane) for lane in range(self.fold["n_lanes"])]
+
+
+def new_generation(
+    name: str, settings: Settings, now_ms: int, start: Positions | None = None, until: Positions | None = None
+) -> Generation:
+    """Return the record of a generation folded with these settings."""
+    fold = {setting: getattr(settings, setting) for setting in FOLD_SETTINGS}
+    return Generation(name=name, fold=fold, start=start or {}, until=until, created_ms=now_ms)
+
+
+def read_generation(store: Store, name: str) -> Generation | None:
+    value = store.read([keys.generation(name)])[0]
+    return Generation.model_validate_json(value) if value else None
+
+
+def get_generation(store: Store, name: str) -> Generation:
+    """Return the record; raises UnknownGeneration naming those there are."""
+    found = read_generation(store, name)
+    if found is None:
+        there = ", ".join(generation_names(store)) or "none"
+        raise UnknownGeneration(f"there is no generation {name!r}; there are: {there}")
+    return found
+
+
+def write_generation(store: Store, generation: Generation) -> None:
+    store.write({keys.generation(generation.name): orjson.dumps(generation.model_dump())})
+
+
+def generation_names(store: Store) -> list[str]:
+    """Return the names of all generations with a record."""
+    first = keys.generation("")
+    found = {key for chunk in store.scan(first) for key in chunk}
+    return sorted(key[len(first) :].decode() for key in found - {keys.GENERATION_BEFORE})
+
+
+def live_generation(store: Store) -> str | None:
+    value = store.read([keys.GENERATION])[0]
+    return value.decode() if value else None
+
+
+def switch_generation(store: Store, name: str) -> str | None:
+    """Make a generation the live one; return the one before. Raises UnknownGeneration."""
+    get_generation(store, name)
+    before = live_generation(store)
+    if before != name:
+        store.write({keys.GENERATION: name.encode(), keys.GENERATION_BEFORE: before.encode() if before else None})
+    return before
+
+
+def previous_generation(store: Store) -> str | None:
+    value = store.read([keys.GENERATION_BEFORE])[0]
+    return value.decode() if value else None
