@@ -1,7 +1,7 @@
 """What the product asks of a log; `sqlite_log` and `kafka_log` are its two homes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -43,6 +43,22 @@ class RawBatch:
 
     def value(self, i: int) -> bytes:
         return self.payload[self.bounds[i] : self.bounds[i + 1]].tobytes()
+
+    def until(self, end: Positions) -> "RawBatch":
+        """Return the batch without the messages at or past `end` of their streams."""
+        ends = np.array([end.get(stream, 0) for stream in self.streams], np.int64)
+        keep = self.offset < ends[self.stream]
+        after = {stream: min(at, max(end.get(stream, 0), self.before[stream])) for stream, at in self.after.items()}
+        if keep.all():
+            return replace(self, after=after)
+        kept = np.flatnonzero(keep)
+        parts = [self.payload[self.bounds[i] : self.bounds[i + 1]] for i in kept.tolist()]
+        bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum([len(part) for part in parts], dtype=np.int64)))
+        place = {old: new for new, old in enumerate(kept.tolist())}
+        return RawBatch(
+            self.streams, self.stream[keep], self.offset[keep], np.concatenate(parts or [self.payload[:0]]), bounds,
+            self.before, after, {place[i]: key for i, key in self.tombstones.items() if i in place},
+        )  # fmt: skip
 
 
 class PositionLost(Exception):

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import threading
-from pathlib import Path
 
 import structlog
 import uvicorn
@@ -20,9 +19,10 @@ from serving.retrieval import VectorIndex
 from serving.service import Recommender
 from state import keys
 from state.anchor import AnchorDamaged
+from state.generations import live_generation, read_generation
 from state.redis_store import RedisStore
 from state.settings import Settings
-from state.store import StoreUnavailable
+from state.store import Store, StoreUnavailable
 
 FOLLOW_S = 0.2
 DRAIN_S = 10
@@ -33,8 +33,9 @@ log = structlog.get_logger()
 class Follower:
     """Keeps the recommender's catalogue, totals and anchor up to date."""
 
-    def __init__(self, recommender: Recommender, store: RedisStore, anchors_dir: Path) -> None:
-        self._recommender, self._store, self._anchors_dir = recommender, store, anchors_dir
+    def __init__(self, recommender: Recommender, store: RedisStore, settings: Settings) -> None:
+        self._recommender, self._store, self._settings = recommender, store, settings
+        self._anchors_dir = settings.anchors_dir
         self._refused: str | None = None
         self.ready = False
 
@@ -47,7 +48,10 @@ class Follower:
             await asyncio.sleep(FOLLOW_S)
 
     async def look(self) -> None:
-        """Take over what is new; an anchor is loaded aside and swapped in at once."""
+        """Take over what is new; a generation or an anchor is loaded aside and swapped in at once."""
+        generation = live_generation(self._store)
+        if generation is not None and generation != self._recommender.generation:
+            await self._enter(generation)
         self._recommender.refresh()
         value = self._store.read([keys.ANCHOR_LIVE])[0]
         live = value.decode() if value else None
@@ -60,13 +64,26 @@ class Follower:
                 log.error("anchor cannot be loaded; the one before stays", anchor=live, error=str(error))
         self.ready = True
 
+    async def _enter(self, generation: str) -> None:
+        fresh = open_recommender(self._store, self._settings, generation)
+        await asyncio.to_thread(fresh.refresh)
+        if self._recommender.index is not None:
+            fresh.take_over(self._recommender.index)
+        self._recommender.become(fresh)
+        log.info("generation taken over", generation=generation)
+
+
+def open_recommender(store: Store, settings: Settings, generation: str) -> Recommender:
+    """Return a recommender on a generation's rows, with the settings they were folded with."""
+    record = read_generation(store, generation)
+    return Recommender(store, record.settings(settings) if record else settings, generation)
+
 
 async def _serve(settings: Settings, store: RedisStore) -> None:
-    value = store.read([keys.GENERATION])[0]
-    recommender = Recommender(store, settings, value.decode() if value else settings.generation)
+    recommender = open_recommender(store, settings, live_generation(store) or settings.generation)
     recommender.warm_up()
     gather = Gather(recommender)
-    follower = Follower(recommender, store, settings.anchors_dir)
+    follower = Follower(recommender, store, settings)
     await follower.look()
     events_log = open_log(settings.log_address, config=settings.kafka_config)
     registry = open_registry(settings.schema_registry_url)

@@ -59,6 +59,10 @@ class Recommender:
         index.new_items.watch(self.catalogue.hashes())
         self.index = index
 
+    def become(self, other: "Recommender") -> None:
+        """Answer as `other` does from now on: another generation, loaded aside."""
+        self.__dict__.update(other.__dict__)
+
     @property
     def anchor(self) -> str | None:
         return self.index.version if self.index else None

@@ -92,7 +92,7 @@ def generation_names(store: Store) -> list[str]:
     """Return the names of all generations with a record."""
     first = keys.generation("")
     found = {key for chunk in store.scan(first) for key in chunk}
-    return sorted(key[len(first) :].decode() for key in found - {keys.GENERATION_BEFORE})
+    return sorted(key[len(first) :].decode() for key in found)
 
 
 def live_generation(store: Store) -> str | None:

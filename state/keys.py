@@ -10,13 +10,14 @@ Ids appear as 16 hex digits of their 64-bit hash (`schemas.ids`).
     {g1:0}f:<chunk>            item feed chunk    {g1:0}d:<segment>       dedupe segment
     {g1:0}globals  {g1:0}positions  {g1:0}redo  {g1:0}redo:<attempt>:<piece>  {g1:0}anchor
     {g1:0}owner  lease of the lane
-    headrace:generation        the live generation's name, …:before, …:<name> (`state.generations`)
+    headrace:generation        the live generation's name; headrace:generation-before the one before
+    headrace:generation:<name> record of a generation (`state.generations`)
     headrace:flows:<name>      processes that fold a generation
     headrace:anchor:published  newest anchor      headrace:anchor:live    the one served
 """
 
 GENERATION = b"headrace:generation"
-GENERATION_BEFORE = b"headrace:generation:before"
+GENERATION_BEFORE = b"headrace:generation-before"
 ANCHOR_PUBLISHED = b"headrace:anchor:published"
 ANCHOR_LIVE = b"headrace:anchor:live"
 

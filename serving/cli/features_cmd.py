@@ -11,6 +11,7 @@ from schemas.ids import hash_id
 from serving.cli.console import FAILED, OK, UNAVAILABLE, err, print_json
 from state import keys
 from state.features import FEATURES, Reading, read_features
+from state.generations import live_generation, read_generation
 from state.settings import Settings
 from state.store import StoreUnavailable
 
@@ -28,8 +29,9 @@ def show(settings: Settings, kind: Any, name: str, json: bool) -> int:
     """Print the features of the user or item `name` in the live generation."""
     try:
         store = open_store(settings)
-        value = store.read([keys.GENERATION])[0]
-        generation = value.decode() if value else settings.generation
+        generation = live_generation(store) or settings.generation
+        record = read_generation(store, generation)
+        settings = record.settings(settings) if record else settings
         prefixes = [keys.prefix(generation, lane) for lane in range(settings.n_lanes)]
         row_hash = hash_id(name)
         key_of = keys.user if kind == "user" else keys.item

@@ -121,6 +121,68 @@ def load(
 
 
 @app.command()
+def replay(
+    generation: Annotated[str, typer.Argument(help="Name of the generation to build, e.g. g2.")],
+    first: Annotated[str, typer.Option("--from", help="Fold events from this time on; default: all.")] = "",
+    until: Annotated[str, typer.Option("--to", help="Fold up to this time; now: to the end, and live later.")] = "now",
+    offsets: Annotated[list[str], typer.Option(help="TOPIC:PARTITION:FIRST-END instead of times; may repeat.")] = [],  # noqa: B006
+    override: Annotated[list[str], typer.Option("--set", help="NAME=VALUE of a fold setting; may repeat.")] = [],  # noqa: B006
+    max_rate: Annotated[float, typer.Option(help="Messages a second at most; 0: as fast as it goes.")] = 0,
+    json: Json = False,
+) -> None:
+    """Fold any part of the log again into a generation beside the live one. The same command goes on after a stop."""
+    run = _part("serving.cli.replay").replay
+    raise typer.Exit(run(_settings(), generation, first, until, offsets, override, max_rate, json))
+
+
+@app.command()
+def diff(
+    left: str,
+    right: str,
+    sample: Annotated[int, typer.Option(help="Items and sessions compared in depth.")] = 500,
+    threshold: Annotated[float, typer.Option(help="Largest share of differing rows that passes.")] = 0.0,
+    json: Json = False,
+) -> None:
+    """Compare two generations; exit code 1 when more than --threshold of their rows differ."""
+    raise typer.Exit(_part("serving.cli.diff").run(_settings(), left, right, sample, threshold, json))
+
+
+@app.command()
+def switch(generation: str, json: Json = False) -> None:
+    """Make a generation the live one; flows and servers follow within a second."""
+    raise typer.Exit(_part("serving.cli.generations_cmd").switch(_settings(), generation, json))
+
+
+@app.command()
+def rollback(json: Json = False) -> None:
+    """Make the generation live again that was live before the last switch."""
+    raise typer.Exit(_part("serving.cli.generations_cmd").rollback(_settings(), json))
+
+
+@app.command()
+def drop(generation: str, json: Json = False) -> None:
+    """Remove a generation's rows, in chunks. The live one cannot be dropped."""
+    raise typer.Exit(_part("serving.cli.generations_cmd").drop(_settings(), generation, json))
+
+
+@app.command()
+def status(json: Json = False) -> None:
+    """Print generations, lanes, owners, positions, lag and anchors."""
+    raise typer.Exit(_part("serving.cli.status").run(_settings(), json))
+
+
+@app.command("dead-letters")
+def dead_letters(
+    action: Annotated[str, typer.Argument(help="list, show or redrive")] = "list",
+    place: Annotated[str, typer.Argument(help="TOPIC:PARTITION:OFFSET of one letter, for show and redrive")] = "",
+    limit: Annotated[int, typer.Option(help="Most letters read.")] = 1000,
+    json: Json = False,
+) -> None:
+    """List refused messages, show one, or put them back onto their topics."""
+    raise typer.Exit(_part("serving.cli.dead_letters_cmd").run(_settings(), action, place, limit, json))
+
+
+@app.command()
 def demo(
     end: Annotated[bool, typer.Option("--exit", help="Stop the server at the end.")] = False,
 ) -> None:
