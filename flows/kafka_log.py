@@ -16,11 +16,13 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from flows.log import LogUnavailable, Message, PositionLost, RawBatch
+from flows.time_merge import MAX_HELD, Merged, TimeMerge
 from schemas.events import DEAD_LETTERS, TOPICS
 from state.store import Positions
 
 TIMEOUT_S = 10.0
 REFRESH_S = 5.0
+LONGEST_HOLD_S = 2.0
 LOST = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 
 
@@ -41,6 +43,10 @@ class KafkaLog:
         self._producer: Producer | None = None
         self._consumer: Consumer | None = None
         self._at: Positions = {}
+        self._merge = TimeMerge(())
+        self._paused: set[str] = set()
+        self._at_end: set[str] = set()
+        self._gave_at = 0.0
         self._streams: tuple[str, ...] = ()
         self._refreshed = 0.0
 
@@ -89,20 +95,59 @@ class KafkaLog:
     def read(self, positions: Positions, max_messages: int, timeout_s: float) -> RawBatch | None:
         """Return what lies at `positions`, in the order the broker gave it."""
         self._follow(positions)
+        deadline = time.monotonic() + timeout_s
+        while True:
+            left = deadline - time.monotonic()
+            found = self._fetch(max_messages, max(left, 0.0) if not len(self._merge) else min(max(left, 0.0), 0.005))
+            for message in found:
+                if message.error() is not None:
+                    self._raise_for(message, positions)
+            if not len(self._merge):
+                self._gave_at = time.monotonic()
+            merged = self._merge.take(self._more_to_come(), max_messages)
+            if merged.offset:
+                self._gave_at = time.monotonic()
+                return self._batch(merged)
+            if left <= 0:
+                return None
+
+    def _fetch(self, max_messages: int, timeout_s: float) -> list[KafkaMessage]:
+        """Hold what the broker has; return all of it, errors too."""
         assert self._consumer is not None
         try:
             # librdkafka waits for all `num_messages`, so the first one is waited for alone.
             found = self._consumer.consume(1, timeout_s)
-            found += self._consumer.consume(max_messages - 1, 0) if found and max_messages > 1 else []
+            found += self._consumer.consume(max_messages, 0) if found else []
+            for message in found:
+                stream, error = f"{message.topic()}:{message.partition()}", message.error()
+                if error is not None and error.code() == KafkaError._PARTITION_EOF:
+                    self._at_end.add(stream)
+                elif error is None:
+                    self._at_end.discard(stream)
+                    _, ts_ms = message.timestamp()
+                    self._merge.add(stream, message.offset(), ts_ms, message.value(), message.key())  # type: ignore[arg-type]
+            self._pause_those_ahead()
         except KafkaException as error:
             raise LogUnavailable(f"Kafka cannot be read: {error}") from error
-        messages = [message for message in found if message.error() is None]
-        for message in found:
-            if message.error() is not None:
-                self._raise_for(message, positions)
-        if not messages:
-            return None
-        return self._batch(messages)
+        return found
+
+    def _more_to_come(self) -> set[str]:
+        """Return the streams whose end was not reached yet; none when they kept the others waiting for too long."""
+        more = set(self._streams) - self._at_end
+        if more and len(self._merge) and time.monotonic() - self._gave_at > LONGEST_HOLD_S:
+            return set()  # a partition without a leader, say
+        return more
+
+    def _pause_those_ahead(self) -> None:
+        assert self._consumer is not None
+        for stream in self._streams:
+            held, part = self._merge.n_held(stream), [TopicPartition(*_split(stream))]
+            if held > MAX_HELD and stream not in self._paused:
+                self._consumer.pause(part)
+                self._paused.add(stream)
+            elif stream in self._paused and held < MAX_HELD // 4:
+                self._consumer.resume(part)
+                self._paused.discard(stream)
 
     def start(self) -> Positions:
         return {stream: bounds[0] for stream, bounds in self._bounds().items()}
@@ -157,6 +202,7 @@ class KafkaLog:
                 "group.id": "headrace",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
+                "enable.partition.eof": True,
                 "isolation.level": "read_committed",
                 "fetch.wait.max.ms": 20,
                 "queued.min.messages": 20_000,
@@ -173,6 +219,8 @@ class KafkaLog:
         if streams == self._streams and all(self._at.get(s) == p for s, p in positions.items() if s in streams):
             return
         self._streams = streams
+        self._merge, self._paused, self._at_end = TimeMerge(streams), set(), set()
+        self._gave_at = time.monotonic()
         earliest = self.start()
         self._at = {stream: positions.get(stream, earliest[stream]) for stream in streams}
         for stream, position in self._at.items():
@@ -202,16 +250,13 @@ class KafkaLog:
         if error.code() != KafkaError._PARTITION_EOF and error.fatal():
             raise LogUnavailable(f"Kafka reports: {error.str()}")
 
-    def _batch(self, messages: list[KafkaMessage]) -> RawBatch:
-        index = {stream: i for i, stream in enumerate(self._streams)}
-        stream = np.array([index[f"{m.topic()}:{m.partition()}"] for m in messages], np.int32)
-        values = [m.value() for m in messages]
-        lengths = np.array([0 if value is None else len(value) for value in values], np.int64)
-        offset = np.array([m.offset() for m in messages], np.int64)
-        tombstones = {i: messages[i].key() or b"" for i, value in enumerate(values) if value is None}
-        before = dict(self._at)
-        for i in np.unique(stream).tolist():
-            self._at[self._streams[i]] = int(offset[stream == i][-1]) + 1
+    def _batch(self, merged: Merged) -> RawBatch:
+        lengths = np.array([len(value) if value is not None else 0 for value in merged.value], np.int64)
         bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
-        payload = np.frombuffer(b"".join(value for value in values if value is not None), np.uint8)
+        payload = np.frombuffer(b"".join([value for value in merged.value if value is not None]), np.uint8)
+        stream, offset = np.array(merged.stream, np.int32), np.array(merged.offset, np.int64)
+        tombstones = {i: merged.key[i] or b"" for i, value in enumerate(merged.value) if value is None}
+        before = dict(self._at)
+        for index in np.unique(stream).tolist():
+            self._at[self._streams[index]] = int(offset[stream == index][-1]) + 1
         return RawBatch(self._streams, stream, offset, payload, bounds, before, dict(self._at), tombstones)

@@ -1,0 +1,87 @@
+"""Messages of several partitions in the order of their times, so that a catch-up folds them as they happened.
+
+A broker gives what it has, partition by partition: after an outage, or in a replay, a
+user's purchases of a week could come before the views of that week and make them
+late. So a message is held until every partition that has more to come has been read
+up to its time.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+MAX_HELD = 50_000
+"""A partition this far ahead of the others is paused."""
+
+
+class _Held:
+    """What is held of one partition."""
+
+    def __init__(self) -> None:
+        self.offsets: list[int] = []
+        self.times: list[int] = []
+        self.values: list[bytes | None] = []
+        self.keys: list[bytes | None] = []
+        self.newest = 0
+
+    def drop(self, n: int) -> None:
+        for column in (self.offsets, self.times, self.values, self.keys):
+            del column[:n]
+
+
+class Merged(NamedTuple):
+    """Messages in order; `stream` indexes the merge's streams."""
+
+    stream: list[int]
+    offset: list[int]
+    value: list[bytes | None]
+    key: list[bytes | None]
+
+
+class TimeMerge:
+    """Holds messages of `streams` and gives them back by time; those of one stream keep their order."""
+
+    def __init__(self, streams: tuple[str, ...]) -> None:
+        self.streams = streams
+        self._held = {stream: _Held() for stream in streams}
+
+    def __len__(self) -> int:
+        return sum(len(held.offsets) for held in self._held.values())
+
+    def add(self, stream: str, offset: int, ts_ms: int, value: bytes | None, key: bytes | None) -> None:
+        held = self._held[stream]
+        held.newest = max(held.newest, ts_ms)
+        held.offsets.append(offset)
+        held.times.append(held.newest)  # a message behind a newer one cannot come before it
+        held.values.append(value)
+        held.keys.append(key)
+
+    def n_held(self, stream: str) -> int:
+        return len(self._held[stream].offsets)
+
+    def end(self, stream: str) -> int | None:
+        """Return the offset behind the last message held, None when none is."""
+        held = self._held[stream]
+        return held.offsets[-1] + 1 if held.offsets else None
+
+    def take(self, more_to_come: set[str], max_messages: int) -> Merged:
+        """Take out what may go: nothing newer than the last message held of a stream that has more to come."""
+        bound = min((self._held[s].newest if self._held[s].offsets else -1 for s in more_to_come), default=1 << 62)
+        n_free = [int(np.searchsorted(held.times, bound, side="right")) for held in self._held.values()]
+        times = np.concatenate([held.times[:n] for held, n in zip(self._held.values(), n_free, strict=True)])
+        order = np.argsort(times, kind="stable")[:max_messages]
+        stream = np.repeat(np.arange(len(n_free)), n_free)[order]
+        offsets: list[int] = []
+        values: list[bytes | None] = []
+        keys: list[bytes | None] = []
+        for held, n in zip(self._held.values(), n_free, strict=True):
+            offsets += held.offsets[:n]
+            values += held.values[:n]
+            keys += held.keys[:n]
+        chosen = order.tolist()
+        merged = Merged(
+            stream.tolist(), [offsets[i] for i in chosen], [values[i] for i in chosen], [keys[i] for i in chosen]
+        )
+        for index, held in enumerate(self._held.values()):
+            held.drop(int((stream == index).sum()))
+        return merged

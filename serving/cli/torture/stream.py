@@ -1,0 +1,55 @@
+"""A seeded stream of events for the torture: every user, item and time follows from the seed."""
+
+import random
+from typing import Any, NamedTuple
+
+from flows.log import Message
+from schemas.encode import encode
+from schemas.registry import FolderRegistry
+
+N_USERS, N_ITEMS = 60, 40
+START_MS = 1_750_000_000_000
+STEP_MS = 1_000
+REGISTRY = FolderRegistry()
+TOPIC_OF = {"view": "product-views", "cart": "user-events", "buy": "purchases"}
+
+
+class Stream(NamedTuple):
+    """Messages in the order they are sent, and how many distinct events they are."""
+
+    messages: list[Message]
+    n_distinct: int
+
+
+def _message(n: int, rng: random.Random, ts_ms: int) -> Message:
+    user, item = f"u{rng.randrange(N_USERS)}", int(rng.paretovariate(0.7)) % N_ITEMS
+    name, price = f"i{item}", 1.0 + item
+    facts: dict[str, Any] = {"event_id": f"e{n}", "ts_ms": ts_ms, "user": user}
+    kind = rng.choices(["view", "cart", "buy"], [6, 2, 1])[0]
+    about = {"item": name, "category": f"c{item % 5}", "brand": f"b{item % 7}", "country": "DE", "price": price}
+    if kind == "view":
+        record = {**facts, **about}
+    elif kind == "cart":
+        record = {**facts, **about, "kind": "add_to_cart"}
+    else:
+        record = {**facts, "country": "DE", "lines": [{**about, "quantity": 1.0}]}
+        del record["lines"][0]["country"]
+    topic = TOPIC_OF[kind]
+    return Message(topic, user.encode(), encode(topic, record, REGISTRY), ts_ms)
+
+
+def make_stream(seed: int, n: int, how: str = "plain") -> Stream:
+    """Return `n` events: `plain`, each `thrice`, `shuffled` within the lateness bound, or some `late` beyond it."""
+    rng = random.Random(seed)
+    times = [START_MS + k * STEP_MS for k in range(n)]
+    messages = [_message(k, rng, times[k]) for k in range(n)]
+    if how == "thrice":
+        copies = [(k + rng.uniform(0, 40), message) for k, message in enumerate(messages) for _ in range(3)]
+        messages = [message for _, message in sorted(copies, key=lambda pair: pair[0])]
+    elif how == "shuffled":
+        moved = [(k + rng.uniform(0, 120), message) for k, message in enumerate(messages)]
+        messages = [message for _, message in sorted(moved, key=lambda pair: pair[0])]
+    elif how == "late":
+        held = {k for k in range(n // 3) if rng.random() < 0.05}
+        messages = [m for k, m in enumerate(messages) if k not in held] + [messages[k] for k in sorted(held)]
+    return Stream(messages, n)
