@@ -67,6 +67,15 @@ class KafkaLog:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise LogUnavailable(f"topics cannot be created: {error}") from error
 
+    def delete_topics(self) -> None:
+        """Delete the topics of the product with all that is in them, and wait until they are gone."""
+        names = [name for name in (*TOPICS, DEAD_LETTERS) if name in self._metadata().topics]
+        for future in (self._admin.delete_topics(names) if names else {}).values():
+            future.result(TIMEOUT_S)
+        deadline = time.monotonic() + TIMEOUT_S
+        while set(names) & set(self._metadata().topics) and time.monotonic() < deadline:
+            time.sleep(0.05)
+
     def append(self, messages: Sequence[Message]) -> None:
         """Produce the messages and wait until all in-sync replicas have them. Raises LogUnavailable."""
         if self._producer is None:

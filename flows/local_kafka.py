@@ -148,6 +148,11 @@ class LocalKafka:
         """End the broker as a crash would."""
         self._end(signal.SIGKILL)
 
+    def send(self, number: signal.Signals) -> None:
+        """Send the broker a signal, SIGSTOP for one."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def __enter__(self) -> "LocalKafka":
         self.start()
         return self

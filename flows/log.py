@@ -67,7 +67,8 @@ class PositionLost(Exception):
     def __init__(self, stream: str, position: int, earliest: int) -> None:
         super().__init__(
             f"{stream} starts at offset {earliest}, but the lane wants {position}: retention removed "
-            f"{earliest - position} messages; raise the topic's retention and rebuild the lane from what is left"
+            f"{earliest - position} messages; raise the topic's retention, build a generation from what is left with "
+            "`headrace replay NAME`, and make it live with `headrace switch NAME`"
         )
         self.stream, self.position, self.earliest = stream, position, earliest
 

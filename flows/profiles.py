@@ -25,6 +25,7 @@ def _bump(counts: np.ndarray, at: int) -> None:
 
 @numba.njit(cache=True)
 def _add_affinity(rows: UserRows, slot: int, which: int, id_hash: np.uint64, amount: int) -> None:
+    """Add to an affinity; a ninth one takes the lightest one's place. They stay sorted by id, free places last."""
     key = np.uint32(id_hash & np.uint64(0xFFFFFFFF))
     weights, ids = rows.affinity[slot, which], rows.affinity_id[slot, which]
     lightest = 0
@@ -34,8 +35,27 @@ def _add_affinity(rows: UserRows, slot: int, which: int, id_hash: np.uint64, amo
             return
         if weights[j] < weights[lightest]:
             lightest = j
-    ids[lightest] = key
-    weights[lightest] = np.uint32(min(amount, 0xFFFFFFFF))
+    for j in range(lightest, N_AFFINITIES - 1):
+        ids[j], weights[j] = ids[j + 1], weights[j + 1]
+    at = N_AFFINITIES - 1
+    while at > 0 and (weights[at - 1] == 0 or ids[at - 1] > key):
+        ids[at], weights[at] = ids[at - 1], weights[at - 1]
+        at -= 1
+    ids[at], weights[at] = key, np.uint32(min(amount, 0xFFFFFFFF))
+
+
+@numba.njit(cache=True)
+def _fade_affinities(rows: UserRows, slot: int, which: int, half_lives: int) -> None:
+    """Halve the affinities so many times; those that reach nothing free their places."""
+    weights, ids = rows.affinity[slot, which], rows.affinity_id[slot, which]
+    kept = 0
+    for j in range(N_AFFINITIES):
+        left = weights[j] >> np.uint32(min(half_lives, 31))
+        if left > 0:
+            ids[kept], weights[kept] = ids[j], left
+            kept += 1
+    for j in range(kept, N_AFFINITIES):
+        ids[j] = weights[j] = 0
 
 
 @numba.njit(cache=True)
@@ -66,8 +86,7 @@ def profile_event(
     newer = epoch - rows.affinity_epoch[slot]
     if newer > 0:
         for which in range(2):
-            for j in range(N_AFFINITIES):
-                rows.affinity[slot, which, j] >>= np.uint32(min(newer * AFFINITY_EPOCH, 31))
+            _fade_affinities(rows, slot, which, newer * AFFINITY_EPOCH)
         rows.affinity_epoch[slot] = epoch
     into_epoch = ts_ms - epoch * AFFINITY_EPOCH * half_life_ms
     amount = np.int64(np.rint(weight * 2.0 ** (AFFINITY_BITS + into_epoch / half_life_ms)))

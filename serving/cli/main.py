@@ -190,6 +190,18 @@ def demo(
     raise typer.Exit(_part("serving.cli.demo").run(_settings(), end))
 
 
+@app.command()
+def torture(
+    rounds: Annotated[int, typer.Option(help="How often every fault is played.")] = 1,
+    fault: Annotated[list[str], typer.Option(help="Only this fault; may repeat.")] = [],  # noqa: B006
+    seed: Annotated[int, typer.Option(help="Seed of the first round; the next ones count up.")] = 1,
+    outage: Annotated[float, typer.Option(help="How long outages last, in seconds.")] = 10,
+    json: Json = False,
+) -> None:
+    """Kill and starve the real parts, and compare the rows with an undisturbed run, byte for byte."""
+    raise typer.Exit(_part("serving.cli.torture.run").run(rounds, fault, seed, outage, json))
+
+
 @bench.command("ingest")
 def bench_ingest(
     log: Annotated[str, typer.Option(help="sqlite or kafka")] = "sqlite",
