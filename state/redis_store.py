@@ -27,15 +27,15 @@ other positions: Fenced.
 """
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import orjson
 import redis
 
 from state import keys
 from state.guarded_connection import GuardedConnection
+from state.redis_nodes import RedisNodes
 from state.row_block import CHUNK, Command, RowSet, pack
 from state.store import Fenced, Positions, Rows, StoreUnavailable, decode_positions, encode_positions
 
@@ -56,34 +56,36 @@ class _Lane(NamedTuple):
 
 
 class RedisStore:
-    """Rows in one Redis. Commits of different lanes may run at the same time; those of one lane may not.
+    """Rows in one Redis, or in a cluster (`state.redis_nodes`).
+
+    Commits of different lanes may run at the same time; those of one lane may not.
 
     After StoreUnavailable in a commit its outcome is unknown: read `positions` again.
     """
 
     def __init__(self, url: str, timeout_s: float = TIMEOUT_S) -> None:
-        parts = urlsplit(url)
-        self._name = f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
-        self._client: Any = redis.Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+        self._nodes = RedisNodes(url, timeout_s)
         self._lanes: dict[bytes, _Lane] = {}
 
     def ping(self) -> None:
         """Raise StoreUnavailable unless Redis answers and has loaded its data."""
         with self._trouble():
-            self._client.ping()
+            for client in self._nodes.clients():
+                client.ping()
 
     def positions(self, lane_prefix: bytes) -> Positions:
         """Return the lane's positions; a commit cut short after its commit point is finished first."""
         with self._trouble(lane_prefix):
             lane = self._lane(lane_prefix)
             found = decode_positions(lane.main.watch())
-            record = self._client.get(keys.redo(lane_prefix))
+            client = self._nodes.client_for(lane_prefix)
+            record = client.get(keys.redo(lane_prefix))
             if record is not None:
                 expected, new, attempt, n_pieces = orjson.loads(record)
                 pieces = [keys.redo_piece(lane_prefix, attempt, i) for i in range(n_pieces)]
                 lane.main.expect(found)
                 if expected == found:
-                    commands: list[Command] = [[self._client.get(piece)] for piece in pieces]
+                    commands: list[Command] = [[client.get(piece)] for piece in pieces]
                     self._apply(lane, lane_prefix, found, new, commands, pieces)
                     return dict(new)
                 lane.main.execute(_drop_redo(lane_prefix, pieces))
@@ -91,12 +93,27 @@ class RedisStore:
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
         with self._trouble():
-            if len(keys) <= CHUNK:
-                return list(self._client.mget(keys)) if keys else []
-            pipeline = self._client.pipeline(transaction=False)
-            for i in range(0, len(keys), CHUNK):
-                pipeline.mget(keys[i : i + CHUNK])
-            return [value for chunk in pipeline.execute() for value in chunk]
+            if not self._nodes.is_cluster:
+                return self._read_from(self._nodes.client_for(b""), keys)
+            found: dict[bytes, bytes | None] = {}
+            for same_slot in self._by_slot(keys).values():
+                client = self._nodes.client_for(same_slot[0])
+                found |= zip(same_slot, self._read_from(client, same_slot), strict=True)
+            return [found[key] for key in keys]
+
+    def _read_from(self, client: Any, keys: Sequence[bytes]) -> list[bytes | None]:
+        if len(keys) <= CHUNK:
+            return list(client.mget(keys)) if keys else []
+        pipeline = client.pipeline(transaction=False)
+        for i in range(0, len(keys), CHUNK):
+            pipeline.mget(keys[i : i + CHUNK])
+        return [value for chunk in pipeline.execute() for value in chunk]
+
+    def _by_slot(self, keys: Sequence[bytes]) -> dict[Hashable, list[bytes]]:
+        groups: dict[Hashable, list[bytes]] = {}
+        for key in keys:
+            groups.setdefault(self._nodes.slot(key), []).append(key)
+        return groups
 
     def commit(self, lane_prefix: bytes, expected: Positions, new: Positions, rows: Rows) -> None:
         with self._trouble(lane_prefix):
@@ -113,34 +130,50 @@ class RedisStore:
     def scan(self, key_prefix: bytes) -> Iterator[list[bytes]]:
         """Yield the keys with this prefix in chunks; a key may come twice while the table grows or shrinks."""
         pattern = b"".join(b"\\" + bytes([c]) if c in b"*?[]\\^" else bytes([c]) for c in key_prefix) + b"*"
-        cursor = 0
-        while True:
-            with self._trouble():
-                cursor, found = self._client.scan(cursor, match=pattern, count=1000)
-            if found:
-                yield list(found)
-            if cursor == 0:
-                return
+        with self._trouble():
+            tagged = key_prefix.startswith(b"{") and b"}" in key_prefix
+            clients = [self._nodes.client_for(key_prefix)] if tagged else self._nodes.clients()
+        for client in clients:
+            cursor = 0
+            while True:
+                with self._trouble():
+                    cursor, found = client.scan(cursor, match=pattern, count=1000)
+                if found:
+                    yield list(found)
+                if cursor == 0:
+                    break
 
     def write(self, rows: Rows) -> None:
         with self._trouble():
-            connection = self._client.connection_pool.get_connection()
-            try:
-                plain = GuardedConnection(connection, b"")
-                for command in (rows if isinstance(rows, RowSet) else RowSet(rows)).commands():
-                    plain.run(command)
-            except BaseException:
-                connection.disconnect()
-                raise
-            finally:
-                self._client.connection_pool.release(connection)
+            row_set = rows if isinstance(rows, RowSet) else RowSet(rows)
+            for same_slot in self._by_slot(list(row_set.single)).values():
+                part = RowSet({key: row_set.single[key] for key in same_slot})
+                self._run(same_slot[0], part.commands())
+            for block in row_set.blocks:
+                part = RowSet()
+                part.blocks.append(block)
+                self._run(block.prefix, part.commands())
+
+    def _run(self, key: bytes, commands: list[Command]) -> None:
+        pool = self._nodes.client_for(key).connection_pool
+        connection = pool.get_connection()
+        try:
+            plain = GuardedConnection(connection, b"")
+            for command in commands:
+                plain.run(command)
+        except BaseException:
+            connection.disconnect()
+            raise
+        finally:
+            pool.release(connection)
 
     def meet(self, key: bytes, name: str, ttl_ms: int) -> list[str]:
         """Enter the set of processes at `key`; return the names of all seen within `ttl_ms`, sorted."""
         with self._trouble():
-            seconds, micros = self._client.time()
+            client = self._nodes.client_for(key)
+            seconds, micros = client.time()
             now_ms = seconds * 1000 + micros // 1000
-            pipeline = self._client.pipeline(transaction=False)
+            pipeline = client.pipeline(transaction=False)
             pipeline.zadd(key, {name: now_ms})
             pipeline.zremrangebyscore(key, "-inf", now_ms - ttl_ms)
             pipeline.zrange(key, 0, -1)
@@ -149,28 +182,30 @@ class RedisStore:
     def leave(self, key: bytes, name: str) -> None:
         """Take a name out of the set of processes at `key`."""
         with self._trouble():
-            self._client.zrem(key, name)
+            self._nodes.client_for(key).zrem(key, name)
 
     def hold(self, key: bytes, name: str, ttl_ms: int) -> bool:
         """Take or renew the lease at `key`; say whether `name` has it now."""
         with self._trouble():
-            if self._client.set(key, name, nx=True, px=ttl_ms):
+            client = self._nodes.client_for(key)
+            if client.set(key, name, nx=True, px=ttl_ms):
                 return True
-            mine: bool = self._client.get(key) == name.encode()
+            mine: bool = client.get(key) == name.encode()
             if mine:
-                self._client.pexpire(key, ttl_ms)
+                client.pexpire(key, ttl_ms)
             return mine
 
     def let_go(self, key: bytes, name: str) -> None:
         """Give the lease at `key` back, if `name` has it."""
         with self._trouble():
-            if self._client.get(key) == name.encode():
-                self._client.delete(key)
+            client = self._nodes.client_for(key)
+            if client.get(key) == name.encode():
+                client.delete(key)
 
     def close(self) -> None:
         for lane in self._lanes.values():
             lane.forget()
-        self._client.close()
+        self._nodes.close()
 
     def _write_redo(
         self,
@@ -225,7 +260,7 @@ class RedisStore:
 
     def _lane(self, lane_prefix: bytes) -> _Lane:
         if lane_prefix not in self._lanes:
-            pool, key = self._client.connection_pool, keys.positions(lane_prefix)
+            pool, key = self._nodes.client_for(lane_prefix).connection_pool, keys.positions(lane_prefix)
             connections = (GuardedConnection(pool.get_connection(), key) for _ in range(2))
             self._lanes[lane_prefix] = _Lane(*connections)
         return self._lanes[lane_prefix]
@@ -250,7 +285,11 @@ class _Trouble:
         if lane is not None and not isinstance(error, Fenced):
             lane.forget()
         if isinstance(error, redis.RedisError | OSError):
-            raise StoreUnavailable(f"Redis at {self._store._name}: {error}") from error
+            nodes = self._store._nodes
+            if nodes.is_cluster:  # the lane may have moved to another node
+                self._store._lanes.pop(self._lane_prefix or b"", None)
+                nodes.look_again()
+            raise StoreUnavailable(f"Redis at {nodes.name}: {error}") from error
 
 
 def _set_positions(lane_prefix: bytes, new: Positions) -> Command:

@@ -37,10 +37,45 @@ def empty_server(server):
     return server
 
 
-@pytest.fixture(params=["memory", pytest.param("redis", marks=pytest.mark.redis)])
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """Three nodes that share the slots."""
+    folder = tmp_path_factory.mktemp("cluster")
+    options = {"cluster-enabled": "yes", "cluster-node-timeout": "5000"}
+    try:
+        nodes = [EmbeddedRedis(folder / str(n), options=options) for n in range(3)]
+    except RedisMissing as missing:
+        pytest.skip(str(missing))
+    with nodes[0], nodes[1], nodes[2]:
+        places = [f"127.0.0.1:{node.port}" for node in nodes]
+        subprocess.run(["redis-cli", "--cluster", "create", *places, "--cluster-yes"], check=True, capture_output=True)
+        for node in nodes:
+            while b"cluster_state:ok" not in redis_cli(node, "cluster", "info"):
+                time.sleep(0.05)
+        yield nodes
+
+
+def redis_cli(node, *words):
+    return subprocess.run(["redis-cli", "-p", str(node.port), *words], check=True, capture_output=True).stdout
+
+
+@pytest.fixture
+def empty_cluster(cluster):
+    import redis
+
+    for node in cluster:
+        redis.Redis(port=node.port).flushall()
+    return f"redis-cluster://127.0.0.1:{cluster[0].port}"
+
+
+@pytest.fixture(params=["memory", *(pytest.param(p, marks=pytest.mark.redis) for p in ("redis", "cluster"))])
 def store(request):
     if request.param == "memory":
         yield MemoryStore()
+    elif request.param == "cluster":
+        store = RedisStore(request.getfixturevalue("empty_cluster"))
+        yield store
+        store.close()
     else:
         store = RedisStore(request.getfixturevalue("empty_server").url)
         yield store
@@ -149,6 +184,23 @@ def test_packed_rows_are_written_as_plain_ones_are(server, packed, single):
     assert real.read(list(rows)) == memory.read(list(rows)) == list(rows.values())
     assert all(rows[key] == value for key, value in rows.items())
     real.close()
+
+
+@pytest.mark.redis
+def test_a_cluster_keeps_a_lane_whole_and_finds_every_key(empty_cluster):
+    store = RedisStore(empty_cluster)
+    lanes = [keys.prefix("g1", lane) for lane in range(8)]
+    for lane in lanes:
+        rows = {lane + b"u:%d" % i: b"%d" % i for i in range(700)}
+        store.commit(lane, {}, {"a:0": 1}, rows)
+    store.write({keys.generation(f"g{n}"): b"x" for n in range(6)})
+    everything = [lane + b"u:%d" % i for i in (5, 600) for lane in lanes]
+    assert store.read(everything) == [b"%d" % i for i in (5, 600) for _ in lanes]
+    assert sum(len(chunk) for chunk in store.scan(b"headrace:generation:")) == 6
+    assert len(store._nodes.clients()) == 3
+    assert store.meet(keys.members("g1"), "a", 1000) == ["a"]
+    assert store.hold(keys.owner(lanes[3]), "a", 1000)
+    assert not RedisStore(empty_cluster).hold(keys.owner(lanes[3]), "b", 1000)
 
 
 commits = st.lists(
