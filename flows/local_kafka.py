@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -101,7 +102,10 @@ def class_path(cache: Path) -> str:
 class LocalKafka:
     """One KRaft broker with its data in `folder`; a context manager."""
 
-    def __init__(self, folder: Path, cache: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, cache: Path | None = None, properties: str = "", client: Mapping[str, str] | None = None
+    ) -> None:
+        """`properties` are added to the broker's; `client` is what a client then needs."""
         default = os.environ.get("HEADRACE_TEST_CACHE") or Path.home() / ".cache" / "headrace-tests"
         cache = cache or Path(default)
         cache.mkdir(parents=True, exist_ok=True)
@@ -121,14 +125,15 @@ class LocalKafka:
             shutil.copytree(data, template)
         elif not data.exists():
             shutil.copytree(template, data)
-        self._properties.write_text(PROPERTIES.format(port=self.port, controller=controller, data=data))
+        self._properties.write_text(PROPERTIES.format(port=self.port, controller=controller, data=data) + properties)
+        self._client = dict(client or {})
 
     def start(self) -> None:
         """Start the broker and wait until it answers."""
         with (self._folder / "broker.log").open("ab") as out:
             command = [*self._java, "-cp", self._class_path, "kafka.Kafka", str(self._properties)]
             self._process = subprocess.Popen(command, stdout=out, stderr=out)
-        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0, **self._client})
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
