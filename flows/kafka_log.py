@@ -4,6 +4,7 @@ One consumer is assigned every partition at the positions it is given; it never
 reads positions from the broker and never jumps (`auto.offset.reset=error`).
 """
 
+import contextlib
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -174,6 +175,13 @@ class KafkaLog:
             raise LogUnavailable(f"Kafka cannot say its offsets: {error}") from error
         at = {f"{part.topic}:{part.partition}": part.offset for part in found}
         return {stream: at[stream] if at[stream] >= 0 else last for stream, last in end.items()}
+
+    def tell(self, positions: Positions) -> None:
+        """Commit the positions to the broker in the background; a broker that is away misses one."""
+        offsets = [TopicPartition(*_split(stream), offset) for stream, offset in positions.items()]
+        if offsets:
+            with contextlib.suppress(KafkaException):
+                self._reading().commit(offsets=offsets, asynchronous=True)
 
     def retain(self, from_ts_ms: int) -> int:
         """Delete the records before the first one at or after `from_ts_ms`, by partition; return how many went."""

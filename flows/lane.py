@@ -24,7 +24,7 @@ from schemas.events import Columns, Decoded, Kind
 from schemas.ids import hash_id
 from state import keys
 from state.anchor import Anchor
-from state.lane_rows import DEDUPE, DUPLICATES, LATE, decode_globals, encode_globals
+from state.lane_rows import DEDUPE, DUPLICATES, LATE, MAX_TS, decode_globals, encode_globals
 from state.row_block import RowBlock, RowSet
 from state.store import Positions, Store
 from state.vector_rows import pack_vectors
@@ -85,6 +85,9 @@ class FoldStats:
     n_duplicates: int = 0
     n_late: int = 0
     n_products: int = 0
+    n_rows: int = 0
+    cache: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Rows (found, read from the store) by table."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,11 @@ class Lane:
         segments = [keys.dedupe(self.prefix, segment) for segment in self._dedupe.segments_of(count)]
         self._dedupe.restore(count, self._store.read(segments) if segments else [])
         return dict(self.positions)
+
+    @property
+    def newest_ms(self) -> int:
+        """Newest event time folded."""
+        return int(self._totals[MAX_TS])
 
     def use_anchors(self, *anchors: Anchor) -> None:
         """Keep user vectors for these anchors (the live one, and the one being refolded)."""
@@ -175,7 +183,8 @@ class Lane:
         grown = self._totals - before
         if rows or events.size:
             rows.single[keys.lane_globals(self.prefix)] = encode_globals(self._totals)
-        stats = FoldStats(len(events), int(grown[DUPLICATES]), int(grown[LATE]), len(products))
+        cache = {"users": self._users.take_counts(), "items": self._items.take_counts()}
+        stats = FoldStats(len(events), int(grown[DUPLICATES]), int(grown[LATE]), len(products), len(rows), cache)
         changes = Changes(dict(self.positions), new, rows, stats)
         self.positions = new
         return changes

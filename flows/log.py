@@ -98,6 +98,9 @@ class Log(Protocol):
     def offsets_at(self, ts_ms: int) -> Positions:
         """First offset whose message time is at or after `ts_ms`, by stream; the end where there is none."""
 
+    def tell(self, positions: Positions) -> None:
+        """Let the log's own tools know how far was read. Nothing is ever read back from there."""
+
     def retain(self, from_ts_ms: int) -> int:
         """Drop whole batches older than `from_ts_ms`; return how many messages went."""
 

@@ -21,7 +21,7 @@ from flows.lane import Lane, LaneSettings
 from flows.leases import Leases
 from flows.log import Log, LogUnavailable, PositionLost, RawBatch
 from flows.open_log import open_log
-from flows.runner import Runner, TooManyBadMessages
+from flows.runner import Runner, TooManyBadMessages, resume_positions
 from schemas.decode import Limits
 from schemas.events import Kind
 from schemas.registry import RegistryUnavailable, open_registry
@@ -34,6 +34,7 @@ from state.store import Fenced, Positions, StoreUnavailable
 
 ANCHOR_LOOK_S = 0.2
 POLL_S = 0.1
+REPORT_S = 5.0
 BACK_OFF_S = 0.5
 
 T = TypeVar("T")
@@ -121,7 +122,7 @@ class Flow:
         self._name = settings.flow_name or f"{socket.gethostname()}-{secrets.token_hex(4)}"
         self._follower: AnchorFollower | None = None
         self._leases: Leases | None = None
-        self._looked_at = self._leased_at = 0.0
+        self._looked_at = self._leased_at = self._reported_at = 0.0
         self.positions: Positions = {}
 
     @property
@@ -196,6 +197,7 @@ class Flow:
             self.runner.drain()
         elif self.runner.lanes and not self.runner.misses_some(raw):
             metrics.observe(self.runner.fold(raw))
+        self._report()
         if self._look_for_changes():
             self.runner.drain()
             self.open()
@@ -205,6 +207,17 @@ class Flow:
             self.runner.drain()
             self._follower.step(time.time_ns() // 1_000_000)
             metrics.REFOLDED.set(self._follower.n_refolded)
+
+    def _report(self) -> None:
+        """Every few seconds: lag, and where we are for the log's own tools."""
+        now = time.monotonic()
+        if now - self._reported_at < REPORT_S or not self.runner.lanes:
+            return
+        self._reported_at = now
+        committed = resume_positions(self.runner.lanes)
+        newest_ms = max(lane.newest_ms for lane in self.runner.lanes)
+        metrics.observe_lag(self.log.end(), committed, newest_ms, time.time_ns() // 1_000_000)
+        self.log.tell(committed)
 
     def recover(self, error: Exception) -> Positions:
         """After Fenced, StoreUnavailable or LogUnavailable: wait if need be, reload, return the positions."""

@@ -25,6 +25,7 @@ class RowTable:
     ) -> None:
         self._columns, self._store, self._key_of, self._decode = columns, store, key_of, decode
         self._slots = SlotMap(len(columns[0]))
+        self._counts = (0, 0)
 
     def clear(self) -> None:
         self._slots.clear()
@@ -32,10 +33,16 @@ class RowTable:
     def begin_round(self) -> None:
         self._slots.begin_round()
 
+    def take_counts(self) -> tuple[int, int]:
+        """Return how many rows were (found, missing) since the last call."""
+        counts, self._counts = self._counts, (0, 0)
+        return counts
+
     def _cache(self, ids: Ids) -> Slots:
         """Return the slots of distinct ids, reading those not cached; an id without a row gets zeros."""
         missing = ids[self._slots.find(ids) == ABSENT]
         slots = self._slots.assign(ids)
+        self._counts = (self._counts[0] + len(ids) - len(missing), self._counts[1] + len(missing))
         if len(missing):
             new = self._slots.find(missing)
             for column in self._columns:

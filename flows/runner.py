@@ -17,6 +17,8 @@ from schemas.decode import Limits, decode
 from schemas.registry import SchemaRegistry
 from state.store import Positions, Store
 
+AGES_A_BATCH = 20
+
 
 @dataclass
 class Report:
@@ -24,9 +26,13 @@ class Report:
 
     n_messages: int
     bad: dict[str, int]
+    lanes: list[int]
     stats: list[FoldStats]
     positions: Positions
     seconds: dict[str, float] = field(default_factory=dict)
+    """By stage; `commit` is of the batch before, which ran beside this one."""
+    ages_s: list[float] = field(default_factory=list)
+    """From event time to commit of a few events of the batch before."""
 
 
 class TooManyBadMessages(Exception):
@@ -61,6 +67,7 @@ class Runner:
         self._now_ms = now_ms
         self._pool = ThreadPoolExecutor(1, "commit")
         self._commit: Future[float] | None = None
+        self._committed_ts: list[int] = []
 
     def open(self) -> Positions:
         """Make every lane what was committed; return the positions to read from."""
@@ -84,15 +91,20 @@ class Runner:
         decoded_at = time.perf_counter()
         changes = [lane.apply(decoded, raw) for lane in self.lanes]
         applied_at = time.perf_counter()
-        self.drain()
+        commit_s = self.drain()
+        ages_s = [(self._now_ms() - ts_ms) / 1000 for ts_ms in self._committed_ts]
+        times = decoded.interactions["ts_ms"]
+        self._committed_ts = times[:: max(len(times) // AGES_A_BATCH, 1)].tolist()[:AGES_A_BATCH]
         self._commit = self._pool.submit(self._commit_all, changes)
-        report = Report(len(raw), {}, [change.stats for change in changes], raw.after)
+        lanes = [lane.lane for lane in self.lanes]
+        report = Report(len(raw), {}, lanes, [change.stats for change in changes], raw.after, ages_s=ages_s)
         for bad in decoded.bad:
             report.bad[bad.reason] = report.bad.get(bad.reason, 0) + 1
         report.seconds = {
             "decode": decoded_at - started,
             "apply": applied_at - decoded_at,
             "wait_for_commit": time.perf_counter() - applied_at,
+            "commit": commit_s,
         }
         return report
 

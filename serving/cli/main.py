@@ -196,10 +196,11 @@ def torture(
     fault: Annotated[list[str], typer.Option(help="Only this fault; may repeat.")] = [],  # noqa: B006
     seed: Annotated[int, typer.Option(help="Seed of the first round; the next ones count up.")] = 1,
     outage: Annotated[float, typer.Option(help="How long outages last, in seconds.")] = 10,
+    fuzz: Annotated[int, typer.Option(help="Damaged messages put through decoder and lane first.")] = 0,
     json: Json = False,
 ) -> None:
     """Kill and starve the real parts, and compare the rows with an undisturbed run, byte for byte."""
-    raise typer.Exit(_part("serving.cli.torture.run").run(rounds, fault, seed, outage, json))
+    raise typer.Exit(_part("serving.cli.torture.run").run(rounds, fault, seed, outage, fuzz, json))
 
 
 @bench.command("ingest")

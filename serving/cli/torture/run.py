@@ -11,6 +11,7 @@ from rich.table import Table
 from flows.local_kafka import KafkaMissing, LocalKafka
 from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json
 from serving.cli.torture.faults import FAULTS, Unproven, disk_full
+from serving.cli.torture.fuzz import fuzz
 from serving.cli.torture.stage import Stage, differing, events_seen
 from serving.cli.torture.stream import make_stream
 from state.embedded_redis import RedisMissing
@@ -76,7 +77,7 @@ def _disk(folder: Path) -> dict[str, Any]:
     return {"rows_compared": seen["there"], "rows_different": int(not seen["in_order"]), "events_lost": lost}
 
 
-def run(rounds: int, only: list[str], seed: int, outage_s: float, json: bool) -> int:
+def run(rounds: int, only: list[str], seed: int, outage_s: float, n_fuzzed: int, json: bool) -> int:
     """Play the faults and print what came of it; return FAILED when anything differs."""
     there = [*FAULTS, "disk_full"]
     unknown = [fault for fault in only if fault not in there]
@@ -84,12 +85,13 @@ def run(rounds: int, only: list[str], seed: int, outage_s: float, json: bool) ->
         err.print(f"{unknown[0]!r} is no fault; there are {', '.join(there)}", markup=False)
         return WRONG_USAGE
     try:
+        fuzzed = fuzz(n_fuzzed, seed) if n_fuzzed else None
         faults = torture(only or there, rounds, seed, outage_s)
     except (KafkaMissing, RedisMissing) as error:
         err.print(str(error), markup=False)
         return UNAVAILABLE
     if json:
-        print_json({"faults": faults, "events_per_round": N_EVENTS, "outage_s": outage_s})
+        print_json({"faults": faults, "events_per_round": N_EVENTS, "outage_s": outage_s, "fuzz": fuzzed})
     else:
         names = ("fault", "rounds", "rows_compared", "rows_different", "events_lost", "events_doubled", "seconds")
         table = Table(*names, "seeds", title="rows after a fault against those of an undisturbed run")
@@ -100,5 +102,8 @@ def run(rounds: int, only: list[str], seed: int, outage_s: float, json: bool) ->
         for fault in faults:
             for trouble in fault["troubles"]:
                 err.print(f"{fault['fault']}: {trouble}", markup=False)
+        if fuzzed is not None:
+            err.print(f"fuzz: {fuzzed}", markup=False)
     wrong = any(f["rows_different"] or f["events_lost"] or f["events_doubled"] for f in faults)
-    return FAILED if wrong else OK
+    spoiled = fuzzed is not None and bool(fuzzed["good_refused"] or fuzzed["good_changed"])
+    return FAILED if wrong or spoiled else OK

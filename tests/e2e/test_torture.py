@@ -1,0 +1,30 @@
+"""The short form of `headrace torture`: every fault once."""
+
+import pytest
+
+from flows.local_kafka import KafkaMissing
+from serving.cli.torture.faults import FAULTS
+from serving.cli.torture.fuzz import fuzz
+from serving.cli.torture.run import torture
+from state.embedded_redis import RedisMissing, find_server
+
+pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.kafka, pytest.mark.timeout(600)]
+
+
+def test_the_rows_after_every_fault_are_those_of_an_undisturbed_run():
+    try:
+        find_server()
+        found = torture([*FAULTS, "disk_full"], rounds=1, seed=1, outage_s=3.0)
+    except (KafkaMissing, RedisMissing) as missing:
+        pytest.skip(str(missing))
+    for fault in found:
+        counts = [fault[name] for name in ("rows_different", "events_lost", "events_doubled")]
+        assert counts == [0, 0, 0], fault
+        assert fault["rows_compared"] > 50 or fault["fault"] == "retention_passed_the_flow"
+
+
+def test_a_million_damaged_messages_crash_nothing_and_cost_no_good_one_anything():
+    found = fuzz(1_000_000, seed=1)
+    assert found["messages"] == 1_000_000
+    assert (found["good_refused"], found["good_changed"]) == (0, 0)
+    assert found["refused"] == sum(found["reasons"].values()) > 300_000
