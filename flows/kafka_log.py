@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka import Message as KafkaMessage
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 
 from flows.log import LogUnavailable, Message, PositionLost, RawBatch
@@ -160,10 +160,10 @@ class KafkaLog:
                 self._paused.discard(stream)
 
     def start(self) -> Positions:
-        return {stream: bounds[0] for stream, bounds in self._bounds().items()}
+        return self._offsets(self._list_streams(), OffsetSpec.earliest())  # type: ignore[no-untyped-call]
 
     def end(self) -> Positions:
-        return {stream: bounds[1] for stream, bounds in self._bounds().items()}
+        return self._offsets(self._list_streams(), OffsetSpec.latest())  # type: ignore[no-untyped-call]
 
     def offsets_at(self, ts_ms: int) -> Positions:
         """Return, by stream, the first offset whose message time is at or after `ts_ms`; the end where none is."""
@@ -222,7 +222,8 @@ class KafkaLog:
                 "enable.partition.eof": True,
                 "isolation.level": "read_committed",
                 "fetch.wait.max.ms": 20,
-                "queued.min.messages": 20_000,
+                "queued.min.messages": 100_000,
+                "fetch.queue.backoff.ms": 5,  # the default waits a second when the queue was full
             }
             self._consumer = Consumer({**self._common, "client.id": f"headrace-{uuid.uuid4().hex[:8]}", **own})
         return self._consumer
@@ -246,13 +247,12 @@ class KafkaLog:
                 raise PositionLost(stream, position, earliest[stream])
         self._reading().assign([TopicPartition(*_split(stream), at) for stream, at in self._at.items()])
 
-    def _bounds(self) -> dict[str, tuple[int, int]]:
-        consumer = self._reading()
+    def _offsets(self, streams: Sequence[str], spec: OffsetSpec) -> Positions:
+        """Return one offset for every stream, all of them asked for at once."""
+        asked = {TopicPartition(*_split(stream)): spec for stream in streams}
         try:
-            return {
-                stream: consumer.get_watermark_offsets(TopicPartition(*_split(stream)), TIMEOUT_S, cached=False)
-                for stream in self._list_streams()
-            }
+            found = self._admin.list_offsets(asked, request_timeout=TIMEOUT_S)
+            return {f"{part.topic}:{part.partition}": future.result().offset for part, future in found.items()}
         except KafkaException as error:
             raise LogUnavailable(f"Kafka cannot say its offsets: {error}") from error
 

@@ -1,5 +1,6 @@
 """`headrace bench freshness`: from the append of an event to the first answer that reflects it."""
 
+import contextlib
 import http.client
 import os
 import platform
@@ -139,30 +140,23 @@ def _until_visible(client: _Client, log: Log, user: str, item: int, patience_s: 
     return None
 
 
-def run(rate: float, rps: float, seconds: float, json: bool) -> int:
+def run(rate: float, rps: float, seconds: float, log_kind: str, json: bool) -> int:
     """Start everything in a folder of its own, measure, print; return the exit code."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        environment = {
-            **os.environ, f"{PREFIX}DATA_DIR": name, f"{PREFIX}HTTP_PORT": "0", f"{PREFIX}FLOW_METRICS_PORT": "0",
-            f"{PREFIX}LOG_LEVEL": "warning", f"{PREFIX}GRPC_PORT": "0",
-        }  # fmt: skip
-        supervisor = subprocess.Popen([sys.executable, "-m", "serving.cli.main", "up"], env=environment)
-        try:
-            deadline = time.monotonic() + START_S
-            while not (folder / RUN_FILE).exists():
-                if supervisor.poll() is not None or time.monotonic() > deadline:
-                    err.print("`headrace up` did not start")
-                    return FAILED
-                time.sleep(0.1)
-            log = open_log(f"sqlite:{folder / 'log.sqlite'}")
-            url = orjson.loads((folder / RUN_FILE).read_bytes())["http"]
-            figures = _measure(log, url, rate, rps, seconds)
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        address = f"sqlite:{name}/log.sqlite"
+        if log_kind == "kafka":
+            from flows.local_kafka import LocalKafka
+
+            address = f"kafka:{stack.enter_context(LocalKafka(Path(name) / 'kafka')).bootstrap}"
+            log = open_log(address)
+            log.create_topics()  # type: ignore[attr-defined]
             log.close()
-        finally:
-            supervisor.send_signal(signal.SIGTERM)
-            supervisor.wait(60)
+        figures = _with_everything_up(Path(name), address, rate, rps, seconds)
+    if figures is None:
+        err.print("`headrace up` did not start")
+        return FAILED
     figures |= {
+        "log": log_kind,
         "data": f"views of {N_USERS:,} users on {N_ITEMS:,} items, {WARM_UP:,} before the clock starts",
         "probe": "first event of a new user until /v1/recommend answers from it, asked again and again",
         "repeats": 1,
@@ -176,3 +170,24 @@ def run(rate: float, rps: float, seconds: float, json: bool) -> int:
             table.add_row(key, f"{value:,.2f}" if isinstance(value, float) else str(value))
         Console().print(table)
     return OK
+
+
+def _with_everything_up(folder: Path, address: str, rate: float, rps: float, seconds: float) -> dict[str, Any] | None:
+    environment = {
+        **os.environ, f"{PREFIX}DATA_DIR": str(folder), f"{PREFIX}HTTP_PORT": "0", f"{PREFIX}FLOW_METRICS_PORT": "0",
+        f"{PREFIX}LOG_LEVEL": "warning", f"{PREFIX}GRPC_PORT": "0", f"{PREFIX}LOG_URL": address,
+    }  # fmt: skip
+    supervisor = subprocess.Popen([sys.executable, "-m", "serving.cli.main", "up"], env=environment)
+    try:
+        deadline = time.monotonic() + START_S
+        while not (folder / RUN_FILE).exists():
+            if supervisor.poll() is not None or time.monotonic() > deadline:
+                return None
+            time.sleep(0.1)
+        log = open_log(address)
+        figures = _measure(log, orjson.loads((folder / RUN_FILE).read_bytes())["http"], rate, rps, seconds)
+        log.close()
+        return figures
+    finally:
+        supervisor.send_signal(signal.SIGTERM)
+        supervisor.wait(60)

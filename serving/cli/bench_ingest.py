@@ -2,6 +2,7 @@
 
 import os
 import platform
+import resource
 import tempfile
 import time
 from collections import defaultdict
@@ -89,13 +90,18 @@ def _anchor(item_hash: Any, rng: np.random.Generator) -> Anchor:
     return Anchor("bench", [], item_hash[order], whitened, np.eye(D, dtype=np.float32), 2.0, weights)
 
 
-def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int) -> dict[str, Any]:
-    """Fill Redis and the log, fold the events once, and return the figures."""
+def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cached: int) -> dict[str, Any]:
+    """Fill Redis and the log, fold the events once, and return the figures.
+
+    The lane keeps `n_cached` users at most; the likeliest are cached before the clock starts.
+    """
     rng = np.random.default_rng(7)
     user_hash = np.array([hash_id(f"user-{n}") for n in range(n_users)], np.uint64)
     item_hash = np.array([hash_id(f"item-{n}") for n in range(n_items)], np.uint64)
     store = RedisStore(url)
-    lane = Lane(LaneSettings(max_cached_users=n_users + CHUNK, max_cached_items=n_items + CHUNK), store, "bench")
+    n_cached = min(n_cached, n_users)
+    sizes = LaneSettings(max_cached_users=n_cached + 3 * BATCH, max_cached_items=n_items + 3 * BATCH)
+    lane = Lane(sizes, store, "bench")
     with err.status("writing full histories"):
         _fill(store, lane.prefix, user_hash, item_hash, rng)
     with err.status("writing the events"):
@@ -104,8 +110,8 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int) -> di
     runner = Runner([lane], store, FolderRegistry(), DeadLetters(log), Limits())
     positions = runner.open()
     with err.status("filling the lane's cache"):
-        for first in range(0, n_users, CHUNK):
-            lane.preload(user_hash[first : first + CHUNK], item_hash[first : first + CHUNK])
+        for first in range(0, max(n_cached, n_items), CHUNK):
+            lane.preload(user_hash[first : min(first + CHUNK, n_cached)], item_hash[first : first + CHUNK])
     warm = log.read(positions, BATCH, 1.0)
     assert warm is not None
     runner.fold(warm)
@@ -142,13 +148,14 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int) -> di
         "bytes_per_user_row": round(per_row[0]),
         "bytes_per_item_row": round(per_row[1]),
         "data": f"Zipf {n_users:,} users ({USER_SKEW}) x {n_items:,} items ({ITEM_SKEW}), d={D}",
-        "start": "full histories in Redis, rows cached by the lane",
+        "start": f"full histories in Redis, {n_cached:,} users cached by the lane",
+        "max_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "repeats": 1,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
     }
 
 
-def run(log_kind: str, n_events: int, n_users: int, n_items: int, json: bool) -> int:
+def run(log_kind: str, n_events: int, n_users: int, n_items: int, n_cached: int, json: bool) -> int:
     """Run the benchmark against servers of its own; return the exit code."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -160,11 +167,11 @@ def run(log_kind: str, n_events: int, n_users: int, n_items: int, json: bool) ->
                     with LocalKafka(folder / "kafka") as broker:
                         log = open_log(f"kafka:{broker.bootstrap}")
                         log.create_topics()  # type: ignore[attr-defined]
-                        figures = measure(server.url, log, n_events, n_users, n_items)
+                        figures = measure(server.url, log, n_events, n_users, n_items, n_cached)
                         log.close()
                 else:
                     log = open_log(f"sqlite:{folder / 'log.sqlite'}")
-                    figures = measure(server.url, log, n_events, n_users, n_items)
+                    figures = measure(server.url, log, n_events, n_users, n_items, n_cached)
                     log.close()
         except RedisMissing as error:
             err.print(str(error), markup=False)

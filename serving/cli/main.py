@@ -209,10 +209,11 @@ def bench_ingest(
     events: Annotated[int, typer.Option(help="Events measured.")] = 1_000_000,
     users: Annotated[int, typer.Option(help="Users with a full history before the clock starts.")] = 1_000_000,
     items: Annotated[int, typer.Option(help="Items.")] = 200_000,
+    cached: Annotated[int, typer.Option(help="Users the lane may keep in memory.")] = 1_000_000,
     json: Json = False,
 ) -> None:
     """From log bytes to committed Redis rows: events a second and microseconds by stage."""
-    raise typer.Exit(_part("serving.cli.bench_ingest").run(log, events, users, items, json))
+    raise typer.Exit(_part("serving.cli.bench_ingest").run(log, events, users, items, cached, json))
 
 
 @bench.command("freshness")
@@ -220,10 +221,11 @@ def bench_freshness(
     rate: Annotated[float, typer.Option(help="Events a second while measuring.")] = 1000,
     rps: Annotated[float, typer.Option(help="Requests a second while measuring.")] = 100,
     seconds: Annotated[float, typer.Option(help="How long to measure.")] = 20,
+    log: Annotated[str, typer.Option(help="sqlite or kafka (a broker of its own)")] = "sqlite",
     json: Json = False,
 ) -> None:
     """From the append of an event to the first answer that reflects it, in milliseconds."""
-    raise typer.Exit(_part("serving.cli.bench_freshness").run(rate, rps, seconds, json))
+    raise typer.Exit(_part("serving.cli.bench_freshness").run(rate, rps, seconds, log, json))
 
 
 @app.command()
