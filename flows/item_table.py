@@ -9,6 +9,7 @@ from schemas.events import Columns
 from state import keys
 from state.item_rows import FLAG_LISTED, decode_items, empty_items, pack_items
 from state.row_block import RowBlock
+from state.slot_map import SlotMap
 from state.store import Store
 
 
@@ -26,6 +27,10 @@ class ItemTable(RowTable):
             lambda item: keys.item(lane_prefix, item),
             lambda values, slots: decode_items(values, slots, self.rows),
         )
+
+    @property
+    def slots(self) -> SlotMap:
+        return self._slots
 
     def index(self) -> ItemIndex:
         slots = self._slots

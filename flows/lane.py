@@ -24,8 +24,10 @@ from schemas.events import Columns, Decoded, Kind
 from schemas.ids import hash_id
 from state import keys
 from state.anchor import Anchor
+from state.item_rows import ItemRows
 from state.lane_rows import DEDUPE, DUPLICATES, LATE, MAX_TS, decode_globals, encode_globals
 from state.row_block import RowBlock, RowSet
+from state.slot_map import SlotMap
 from state.store import Positions, Store
 from state.vector_rows import pack_vectors
 
@@ -135,6 +137,10 @@ class Lane:
     def newest_ms(self) -> int:
         """Newest event time folded."""
         return int(self._totals[MAX_TS])
+
+    def cached_rows(self) -> tuple[ItemRows, SlotMap, npt.NDArray[np.int64]]:
+        """Return the live item rows, their slots and the totals, for evaluation in the same process."""
+        return self._items.rows, self._items.slots, self._totals
 
     def use_anchors(self, *anchors: Anchor) -> None:
         """Keep user vectors for these anchors (the live one, and the one being refolded)."""

@@ -1,0 +1,182 @@
+"""The parts of the mixture, candidate by candidate: what its numbers are fitted to (docs/model.md)."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from batch.shop import Pairs, View
+from serving.blend import _nearness, _session_direction
+from serving.candidates import KAPPA, MAX_FOUND, Found, _bucket, find_candidates, mass_of, new_found
+from serving.mixture import DEFAULT, DEFAULT_CONFIG, MixtureParams, ScoreConfig
+from serving.repeat_odds import ln_item_factor, ln_repeat_tables
+from state.decay import value_at
+from state.item_rows import PAIR_UNIT, ItemRows
+from state.lane_rows import COUNT, N_CURRENT_CELLS, N_EARLIER_CELLS, POP
+from state.session import MAX_DISTINCT, SESSION_EVENTS, distinct_latest_first, repeat_cells
+from state.slot_map import ABSENT, find
+
+N_SHARES, N_FACTORS, N_REPEAT = 22, 10, 11
+"""Components with a weight of their own, log factors, and inputs of the repeat odds (the first is 1)."""
+NOVEL, CURRENT, EARLIER = 0, 1, 2
+
+Floats = npt.NDArray[np.float64]
+Floats32 = npt.NDArray[np.float32]
+Int64s = npt.NDArray[np.int64]
+Uint64s = npt.NDArray[np.uint64]
+
+
+class MixtureTable(NamedTuple):
+    """Candidates of P predictions, padded to width M."""
+
+    n: Int64s  # (P,)
+    item: Uint64s  # (P, M)
+    shares: Floats32  # (P, M, 22): 6 rank buckets x (adj, far, bwd), second order 2, popularity 2
+    factors: Floats32  # (P, M, 10)
+    repeat: Floats32  # (P, M, 11), of the session's own items
+    place: npt.NDArray[np.int8]  # (P, M): NOVEL, CURRENT or EARLIER
+    target: Int64s  # (P,): where the target stands, -1 when it is no candidate
+
+
+@numba.njit(cache=True)
+def _fill_one(
+    session: Uint64s, n_session: int, rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32],
+    embedding: Floats32, totals: Int64s, sums: Floats, ln_current: Floats, ln_earlier: Floats, p: MixtureParams,
+    c: ScoreConfig, now_ms: int, found: Found, request: int, chosen: Int64s, place_of: Int64s,
+    item: Uint64s, shares: Floats32, factors: Floats32, repeat: Floats32, place: npt.NDArray[np.int8],
+) -> int:  # fmt: skip
+    distinct, cells = np.empty(MAX_DISTINCT, np.uint64), np.empty(MAX_DISTINCT, np.int64)
+    slots = np.empty(MAX_DISTINCT, np.int64)
+    m = distinct_latest_first(session, n_session, distinct)
+    repeat_cells(session, n_session, distinct, m, cells)
+    for r in range(m):
+        slots[r] = find(table, slot_at, distinct[r])
+    n, n_found = find_candidates(
+        rows, table, slot_at, distinct, m, totals, p, c.n_candidates, found, request, chosen
+    )
+    for at in range(n_found):
+        place_of[at] = -1
+    for i in range(n):
+        place_of[chosen[i]] = i
+    for r in range(m):
+        slot = slots[r]
+        if slot == ABSENT:
+            continue
+        scale, bucket = 1.0 / PAIR_UNIT / (mass_of(rows, slot) + KAPPA), _bucket(r)
+        for j in range(np.int64(rows.n[slot])):
+            i = place_of[_place(found, rows.neighbour[slot, j], request)]
+            if i >= 0:
+                for t in range(3):
+                    shares[i, 3 * bucket + t] += rows.weight[slot, t, j] * scale
+    d = embedding.shape[1]
+    towards, last = np.zeros(d), np.zeros(d)
+    if d > 0:
+        _session_direction(embedding, slots, m, towards, last)
+    ln_mass = math.log(mass_of(rows, slots[0]) + 1.0) if slots[0] != ABSENT else 0.0
+    for i in range(n):
+        at = chosen[i]
+        slot = find(table, slot_at, found.item[at])
+        support, p1, p7, count = 1.0, 0.0, 0.0, 0.0
+        es = el = 0.0
+        if slot != ABSENT:
+            support = max(rows.support[slot], 1.0)
+            p1 = max(value_at(
+                rows.pop_epoch[slot, 0], rows.pop[slot, 0, 0], rows.pop[slot, 0, 1], c.short_half_life_ms, now_ms
+            ), 0.0)  # fmt: skip
+            p7 = max(value_at(
+                rows.pop_epoch[slot, 1], rows.pop[slot, 1, 0], rows.pop[slot, 1, 1], c.long_half_life_ms, now_ms
+            ), 0.0)  # fmt: skip
+            count = max(np.float64(rows.count[slot]), 0.0)
+            if d > 0:
+                es, el = _nearness(embedding, slot, towards), _nearness(embedding, slot, last)
+        share7 = (p7 + 0.5) / sums[1]
+        trend = math.log((p1 + 5.0 * share7) / (sums[0] + 5.0) / share7)
+        shares[i, 18], shares[i, 19] = found.second[at, 0], found.second[at, 1]
+        shares[i, 20], shares[i, 21] = p1 / sums[0], count / sums[2]
+        ln_support, ln_base = math.log(support), math.log(found.base[at] + 1e-4)
+        hits = found.hits[at]
+        values = (
+            ln_support, trend, np.float64(hits), es, el, es * es, el * el, ln_support * ln_mass / 10.0,
+            es * ln_mass / 5.0, ln_base,
+        )  # fmt: skip
+        for k in range(N_FACTORS):
+            factors[i, k] = values[k]
+        item[i] = found.item[at]
+        place[i] = NOVEL
+        if at < m:
+            place[i] = CURRENT if at == 0 else EARLIER
+            ln_item = ln_item_factor(rows.repeat[slot], totals, at == 0) if slot != ABSENT else 0.0
+            inputs = (
+                1.0, ln_item, ln_current[cells[0]] if at == 0 else ln_earlier[cells[at]], ln_support, ln_mass, trend,
+                math.log(1.0 + n_session), math.log(1.0 + m), es, np.float64(hits), ln_base,
+            )  # fmt: skip
+            for k in range(N_REPEAT):
+                repeat[i, k] = inputs[k]
+    return n
+
+
+@numba.njit(cache=True)
+def _place(found: Found, item: np.uint64, request: int) -> int:
+    """Return the index of an item that was found in this request."""
+    mask = np.uint64(len(found.table) - 1)
+    at = item & mask
+    while found.stamp[at] == request:
+        if found.item[found.table[at]] == item:
+            return np.int64(found.table[at])
+        at = (at + np.uint64(1)) & mask
+    return MAX_FOUND  # there was no room for it
+
+
+@numba.njit(cache=True)
+def _fill(
+    sessions: Uint64s, lengths: Int64s, rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32],
+    embedding: Floats32, totals: Int64s, p: MixtureParams, c: ScoreConfig, now_ms: int, found: Found, out: MixtureTable,
+) -> None:  # fmt: skip
+    ln_current, ln_earlier = np.empty(N_CURRENT_CELLS), np.empty(N_EARLIER_CELLS)
+    ln_repeat_tables(totals, ln_current, ln_earlier)
+    sums = np.empty(3)
+    sums[0] = value_at(totals[POP], totals[POP + 1], totals[POP + 2], c.short_half_life_ms, now_ms)
+    sums[1] = value_at(totals[POP + 3], totals[POP + 4], totals[POP + 5], c.long_half_life_ms, now_ms)
+    sums[2] = totals[COUNT]
+    for k in range(3):
+        sums[k] = max(sums[k], 1e-9)
+    chosen, place_of = np.empty(MAX_FOUND, np.int64), np.empty(MAX_FOUND + 1, np.int64)
+    place_of[MAX_FOUND] = -1
+    for b in range(len(lengths)):
+        out.n[b] = _fill_one(
+            sessions[b], lengths[b], rows, table, slot_at, embedding, totals, sums, ln_current, ln_earlier, p, c,
+            now_ms, found, b + 1, chosen, place_of, out.item[b], out.shares[b], out.factors[b], out.repeat[b],
+            out.place[b],
+        )  # fmt: skip
+
+
+def mixture_table(
+    view: View, embedding: Floats32, pairs: Pairs, config: ScoreConfig = DEFAULT_CONFIG
+) -> MixtureTable:
+    """Return the parts of every candidate of every prediction, from the rows as they are."""
+    b, width = len(pairs.target), config.n_candidates + MAX_DISTINCT
+    sessions, lengths = padded(pairs.history)
+    out = MixtureTable(
+        np.zeros(b, np.int64), np.zeros((b, width), np.uint64), np.zeros((b, width, N_SHARES), np.float32),
+        np.zeros((b, width, N_FACTORS), np.float32), np.zeros((b, width, N_REPEAT), np.float32),
+        np.zeros((b, width), np.int8), np.full(b, -1, np.int64),
+    )  # fmt: skip
+    _fill(
+        sessions, lengths, view.rows, view.slots.table, view.slots.slot_at, embedding, view.totals, DEFAULT, config,
+        view.now_ms, new_found(), out,
+    )  # fmt: skip
+    hit = out.item == pairs.target[:, None]
+    out.target[:] = np.where(hit.any(axis=1), hit.argmax(axis=1), -1)
+    return out
+
+
+def padded(histories: Sequence[Uint64s]) -> tuple[Uint64s, Int64s]:
+    """Return the last SESSION_EVENTS items of each history, (B, SESSION_EVENTS), and how many they are."""
+    sessions, lengths = np.zeros((len(histories), SESSION_EVENTS), np.uint64), np.zeros(len(histories), np.int64)
+    for i, history in enumerate(histories):
+        recent = history[-SESSION_EVENTS:]
+        sessions[i, : len(recent)], lengths[i] = recent, len(recent)
+    return sessions, lengths
