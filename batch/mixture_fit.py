@@ -141,3 +141,43 @@ def fit_mixture(train: list[MixtureTable], judge: MixtureTable | None, start: Mi
     judged = train if judge is None else [judge]
     before, after = log_likelihood(start, judged), log_likelihood(fitted, judged)
     return Fit(fitted if after > before else start, n, before, after, after > before)
+
+
+@numba.njit(cache=True, fastmath=True)
+def _probabilities(x: Floats, table: MixtureTable, out: Floats) -> None:
+    w = np.exp(x[:N_SHARES])
+    for b in range(len(table.n)):
+        n, top = table.n[b], -1e300
+        for i in range(n):
+            share = FLOOR
+            for c in range(N_SHARES):
+                share += w[c] * table.shares[b, i, c]
+            ln = x[POWER] * np.log(share)
+            for k in range(N_FACTORS):
+                ln += x[N_SHARES + k] * table.factors[b, i, k]
+            if table.place[b, i] != NOVEL:
+                ln += x[BIAS + (0 if table.place[b, i] == CURRENT else 1)]
+            out[b, i] = ln
+            top = max(top, ln)
+        mass = sum_odds = 0.0
+        for i in range(n):
+            out[b, i] = np.exp(out[b, i] - top)
+            mass += out[b, i]
+        for i in range(n):
+            out[b, i] /= mass
+            if table.place[b, i] != NOVEL:
+                which = 0 if table.place[b, i] == CURRENT else 1
+                value = 0.0
+                for k in range(N_REPEAT):
+                    value += x[ODDS + which * N_REPEAT + k] * table.repeat[b, i, k]
+                out[b, i] += np.exp(value)
+                sum_odds += np.exp(value)
+        for i in range(n):
+            out[b, i] /= 1.0 + sum_odds
+
+
+def probabilities(params: MixtureParams, table: MixtureTable) -> Floats:
+    """Return P of every candidate, (P, M), as the scorer gives it; 0 behind a prediction's candidates."""
+    out = np.zeros(table.item.shape)
+    _probabilities(pack(params), table, out)
+    return out
