@@ -33,9 +33,7 @@ Floats = npt.NDArray[np.float64]
 def pack(params: MixtureParams) -> Floats:
     """Return the numbers as one vector: ln w (22), θ (10), b (2), pw, repeat odds (2 x 11)."""
     weights = np.concatenate((params.pairs.ravel(), params.second, params.popularity))
-    return np.concatenate(
-        (np.log(weights), params.theta, params.session_bias, [params.power], params.repeat.ravel())
-    )
+    return np.concatenate((np.log(weights), params.theta, params.session_bias, [params.power], params.repeat.ravel()))
 
 
 def unpack(x: Floats) -> MixtureParams:

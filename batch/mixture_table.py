@@ -54,9 +54,7 @@ def _fill_one(
     repeat_cells(session, n_session, distinct, m, cells)
     for r in range(m):
         slots[r] = find(table, slot_at, distinct[r])
-    n, n_found = find_candidates(
-        rows, table, slot_at, distinct, m, totals, p, c.n_candidates, found, request, chosen
-    )
+    n, n_found = find_candidates(rows, table, slot_at, distinct, m, totals, p, c.n_candidates, found, request, chosen)
     for at in range(n_found):
         place_of[at] = -1
     for i in range(n):
@@ -125,7 +123,7 @@ def _place(found: Found, item: np.uint64, request: int) -> int:
     at = item & mask
     while found.stamp[at] == request:
         if found.item[found.table[at]] == item:
-            return np.int64(found.table[at])
+            return int(found.table[at])
         at = (at + np.uint64(1)) & mask
     return MAX_FOUND  # there was no room for it
 
@@ -153,9 +151,7 @@ def _fill(
         )  # fmt: skip
 
 
-def mixture_table(
-    view: View, embedding: Floats32, pairs: Pairs, config: ScoreConfig = DEFAULT_CONFIG
-) -> MixtureTable:
+def mixture_table(view: View, embedding: Floats32, pairs: Pairs, config: ScoreConfig = DEFAULT_CONFIG) -> MixtureTable:
     """Return the parts of every candidate of every prediction, from the rows as they are."""
     b, width = len(pairs.target), config.n_candidates + MAX_DISTINCT
     sessions, lengths = padded(pairs.history)

@@ -27,6 +27,8 @@ EXTRAS = {
     "grpc": "serve",
     "uvicorn": "serve",
     "implicit": "batch",
+    "lightgbm": "batch",
+    "plotly": "batch",
     "scipy": "batch",
 }
 
@@ -188,6 +190,28 @@ def demo(
 ) -> None:
     """A year of real grocery shopping becomes live recommendations."""
     raise typer.Exit(_part("serving.cli.demo").run(_settings(), end))
+
+
+@app.command()
+def evaluate(
+    train: Annotated[Path | None, typer.Option(help="Events: user, item, ts_ms, perhaps kind, session.")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="Predictions: history (list, oldest first), target.")] = None,
+    events: Annotated[Path | None, typer.Option(help="One table instead, split by time.")] = None,
+    split: Annotated[float, typer.Option(help="Share of the sessions that is learned, with --events.")] = 0.8,
+    repeat: Annotated[str, typer.Option(help="allow, demote or exclude items of the history")] = "allow",
+    mode: Annotated[str, typer.Option(help="frozen, or prequential: learn each event after predicting it")] = "frozen",
+    fit: Annotated[bool, typer.Option(help="Fit the numbers to the training events, as every night.")] = True,
+    ranker: Annotated[str, typer.Option(help="Trees on top: auto (where they win), off")] = "auto",
+    override: Annotated[list[str], typer.Option("--set", help="NAME.INDEX=VALUE of scoring; may repeat.")] = [],  # noqa: B006
+    baselines: Annotated[bool, typer.Option(help="Compare with the baselines in the same run.")] = True,
+    html: Annotated[Path | None, typer.Option(help="Write a page with plots.")] = None,
+    json: Json = False,
+) -> None:
+    """Learn a part of the past with the real lane, predict the rest with the real scorer, and count."""
+    run = _part("batch.evaluate_cmd").run
+    raise typer.Exit(
+        run(_settings(), train, pairs, events, split, repeat, mode, fit, ranker, override, baselines, html, json)
+    )
 
 
 @app.command()

@@ -1,0 +1,71 @@
+"""Ranking metrics over full rankings, each prediction with one or several targets.
+
+HR, MRR, precision, recall, NDCG and MAP as in Manning, Raghavan, Schütze, "Introduction to
+Information Retrieval" (2008), ch. 8; binary NDCG with log2 discount (Järvelin, Kekäläinen, TOIS
+2002); Gini of exposure and catalogue coverage as in Shani, Gunawardana, "Evaluating Recommendation
+Systems" (2011); novelty as mean self-information in bits (Vargas, Castells, RecSys 2011).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Ids = npt.NDArray[np.uint64]
+Floats = npt.NDArray[np.float64]
+
+
+def hits_of(ranked: Ids, targets: Sequence[Ids]) -> npt.NDArray[np.bool_]:
+    """Return which of the ranked items are targets, (P, k); 0 is no item."""
+    return np.stack([np.isin(row, wanted) & (row != 0) for row, wanted in zip(ranked, targets, strict=True)])
+
+
+def per_prediction(ranked: Ids, targets: Sequence[Ids], k: int) -> dict[str, Floats]:
+    """Return every metric of each prediction at cut-off k, (P,)."""
+    hits = hits_of(ranked[:, :k], targets)
+    n_targets = np.array([max(len(t), 1) for t in targets], float)
+    discount = 1.0 / np.log2(np.arange(2, k + 2))
+    found = hits.sum(axis=1)
+    ideal = np.cumsum(discount)[np.minimum(n_targets, k).astype(int) - 1]
+    precision_at = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
+    best = np.minimum(n_targets, k)
+    return {
+        f"HR@{k}": hits.any(axis=1).astype(float),
+        f"MRR@{k}": np.where(hits.any(axis=1), 1.0 / (hits.argmax(axis=1) + 1), 0.0),
+        f"NDCG@{k}": (hits * discount[: hits.shape[1]]).sum(axis=1) / ideal,
+        f"recall@{k}": found / n_targets,
+        f"recall_capped@{k}": found / best,
+        f"precision@{k}": found / k,
+        f"precision_of_oracle@{k}": (found / k) / (best / k),
+        f"MAP@{k}": (precision_at * hits).sum(axis=1) / best,
+    }
+
+
+def over_all(ranked: Ids, k: int, popularity: dict[int, float], n_items: int) -> dict[str, float]:
+    """Return coverage, Gini of exposure and novelty of the lists as a whole.
+
+    `popularity`: events by item of the training part.
+    """
+    shown = ranked[:, :k].ravel()
+    shown = shown[shown != 0]
+    items, counts = np.unique(shown, return_counts=True)
+    exposure = np.sort(np.concatenate((np.zeros(max(n_items - len(items), 0)), counts)))
+    n, total = len(exposure), exposure.sum()
+    gini = float((2 * np.arange(1, n + 1) - n - 1) @ exposure / (n * total)) if n and total else 0.0
+    events = max(sum(popularity.values()), 1.0)
+    seen = np.array([popularity.get(int(item), 0.0) for item in items])
+    bits = -np.log2((seen + 1.0) / (events + n_items))
+    return {
+        f"coverage@{k}": len(items) / max(n_items, 1),
+        f"gini@{k}": gini,
+        f"novelty_bits@{k}": float((bits * counts).sum() / max(counts.sum(), 1)),
+    }
+
+
+def bootstrap(values: Floats, rounds: int = 1_000, seed: int = 7) -> tuple[float, float]:
+    """Return the 95 % interval of the mean by resampling the predictions (Efron, Tibshirani 1993)."""
+    rng = np.random.default_rng(seed)
+    n = len(values)
+    # A resample is a multinomial of weights: as exact as drawing indexes, and light in memory.
+    means = [rng.multinomial(n, np.full(n, 1 / n)) @ values / n for _ in range(rounds)] if n else [0.0]
+    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))

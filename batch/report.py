@@ -1,0 +1,40 @@
+"""The HTML page of an evaluation: one file, plots drawn by Plotly that is part of it."""
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+GROUPS = {"Accuracy": ("HR@20", "MRR@20", "NDCG@20", "MAP@20"),
+          "Targets not in the history": ("new_only.HR@20", "new_only.MRR@20", "new_only.NDCG@20"),
+          "Short histories": ("cold_users.HR@20", "cold_users.MRR@20"),
+          "Breadth": ("coverage@20", "gini@20")}  # fmt: skip
+
+
+def write_report(path: Path, found: dict[str, Any]) -> None:
+    """Write the page."""
+    models = {"headrace": found, **found["baselines"]}
+    figures = []
+    for title, names in GROUPS.items():
+        bars = [go.Bar(name=model, x=list(names), y=[values.get(name) for name in names])
+                for model, values in models.items()]  # fmt: skip
+        figure = go.Figure(bars, go.Layout(title=title, barmode="group", height=360, template="plotly_white"))
+        figures.append(figure.to_html(full_html=False, include_plotlyjs=False))
+    rows = "".join(
+        f"<tr><td>{escape(name)}</td>"
+        + "".join(f"<td>{values[name]:.4f}</td>" if isinstance(values.get(name), float) else "<td>–</td>"
+                  for values in models.values())
+        + "</tr>"
+        for name in found if isinstance(found[name], float) and "@" in name
+    )  # fmt: skip
+    heads = "".join(f"<th>{escape(model)}</th>" for model in models)
+    facts = f"{found['n']:,} predictions after {found['train_events']:,} events on {found['items']:,} items"
+    path.write_text(
+        "<!doctype html><meta charset=utf-8><title>headrace evaluation</title>"
+        "<style>body{font:15px sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
+        "td,th{padding:.2em .8em;text-align:right}td:first-child{text-align:left}</style>"
+        f"<script>{get_plotlyjs()}</script><h1>Evaluation</h1><p>{escape(facts)}, {escape(found['mode'])}, "
+        f"repeats: {escape(found['repeat'])}</p>{''.join(figures)}<table><tr><th></th>{heads}</tr>{rows}</table>"
+    )
