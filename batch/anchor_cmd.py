@@ -7,11 +7,16 @@ from importlib.metadata import version as installed
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
 from batch.als import evaluate, fit, whiten
+from batch.embedding import embed
 from batch.interactions import Interactions, read_interactions
+from batch.nightly import Night, fit_night
+from batch.shop import Shop, columns_of
+from flows.lane import LaneSettings
 from flows.log import Log, LogUnavailable
 from flows.open_log import open_log
 from flows.process import lane_settings, open_store
@@ -24,6 +29,7 @@ from state.settings import Settings
 from state.store import StoreUnavailable
 
 LEAST_ITEMS = 2
+FIT_EVENTS = 2_000_000
 
 
 class TooLittleData(Exception):
@@ -45,11 +51,21 @@ def train_anchor(settings: Settings, log: Log, now_ms: int) -> dict[str, Any]:
     measured_at = time.perf_counter()
     with err.status("training on all events"):
         whitened, gram = whiten(fit(data.matrix(), *how), settings.als_regularization)
+    trained_at = time.perf_counter()
+    with err.status("embedding the rows and fitting the scoring"):
+        embedding, night = _night(data, lane_settings(settings))
     version = "a" + datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y%m%d-%H%M%S")
     there = anchor_versions(settings.anchors_dir)
     if version in there:
         version += f"-{len(there)}"
-    anchor = Anchor(version, data.item_ids, data.item_hash, whitened, gram, settings.als_alpha, weights)
+    anchor = Anchor(
+        version, data.item_ids, data.item_hash, whitened, gram, settings.als_alpha, weights, embedding,
+        night.fit.params._asdict() if night.fit.kept else None,
+    )  # fmt: skip
+    metrics |= {
+        "fit_predictions": night.fit.predictions, "fit_kept": night.fit.kept,
+        "ln_likelihood_before": night.fit.before, "ln_likelihood_after": night.fit.after,
+    }  # fmt: skip
     manifest: dict[str, Any] = {
         "created_ms": now_ms,
         "parent": there[-1] if there else None,
@@ -68,9 +84,23 @@ def train_anchor(settings: Settings, log: Log, now_ms: int) -> dict[str, Any]:
     metrics |= index_figures
     save_anchor(settings.anchors_dir, anchor, index, metrics, manifest)
     seconds = {
-        "read": read_at - started, "measure": measured_at - read_at, "train": time.perf_counter() - measured_at
+        "read": read_at - started, "measure": measured_at - read_at, "train": trained_at - measured_at,
+        "fit": time.perf_counter() - trained_at,
     }  # fmt: skip
     return {"version": version, **manifest["data"], "metrics": metrics, "seconds": seconds}
+
+
+def _night(data: Interactions, settings: LaneSettings) -> tuple[npt.NDArray[np.float16], Night]:
+    """Return (an embedding for every item of `data`, the fit) from the newest FIT_EVENTS events."""
+    newest = np.argsort(data.ts_ms, kind="stable")[-FIT_EVENTS:]
+    events = columns_of(data.user_hash[data.user[newest]], data.item_hash[data.item[newest]], data.ts_ms[newest])
+    shop = Shop(len(data.user_hash), len(data.item_hash), settings)
+    shop.learn(events)
+    view = shop.view()
+    by_slot = embed(view.rows, view.slots)
+    slots = view.slots.find(data.item_hash)
+    embedding = np.where(slots[:, None] >= 0, by_slot[slots], 0).astype(np.float16)
+    return embedding, fit_night(events, settings, with_ranker=False)
 
 
 def _read(settings: Settings, log: Log, weights: np.ndarray[Any, Any], now_ms: int) -> Interactions:

@@ -19,18 +19,7 @@ from serving.cli.console import FAILED, OK, WRONG_USAGE, err, print_json
 from serving.mixture import DEFAULT, MixtureParams
 from state.settings import Settings
 
-SHOWN = ("HR@20", "MRR@20", "NDCG@20", "recall@20", "MAP@20", "new_only.HR@20", "new_only.MRR@20", "coverage@20",
-         "gini@20")  # fmt: skip
-    "HR@20",
-    "MRR@20",
-    "NDCG@20",
-    "recall@20",
-    "MAP@20",
-    "new_only.HR@20",
-    "new_only.MRR@20",
-    "coverage@20",
-    "gini@20",
-)
+SHOWN = ("HR@20", "MRR@20", "NDCG@20", "recall@20", "MAP@20", "new_only.HR@20", "new_only.MRR@20", "coverage@20")
 KINDS = {"view": Kind.VIEW, "click": Kind.CLICK, "add_to_cart": Kind.ADD_TO_CART, "cart": Kind.ADD_TO_CART,
          "purchase": Kind.PURCHASE, "buy": Kind.PURCHASE, "wishlist": Kind.WISHLIST}  # fmt: skip
 

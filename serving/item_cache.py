@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from state import keys
+from state.anchor import Anchor
 from state.item_rows import MAX_NEIGHBOURS, decode_items, empty_items
 from state.slot_map import SlotMap
 from state.store import Store
@@ -20,13 +21,30 @@ class ItemCache:
         self.rows, self.slots = empty_items(capacity), SlotMap(capacity)
         self._prefixes = lane_prefixes
         self._read_ms = np.zeros(capacity, np.int64)
+        self._anchor: Anchor | None = None
+        self.embedding = np.zeros((0, 0), np.float32)
+
+    def use_anchor(self, anchor: Anchor) -> None:
+        """Keep the embedding of every cached item beside its row, from this anchor on."""
+        self._anchor = anchor
+        d = 0 if anchor.embedding is None else anchor.embedding.shape[1]
+        self.embedding = np.zeros((len(self._read_ms) if d else 0, d), np.float32)
+        self._embed(self.slots.id_of[: len(self.slots)], np.arange(len(self.slots)))
+
+    def _embed(self, ids: npt.NDArray[np.uint64], slots: npt.NDArray[np.int64]) -> None:
+        if len(self.embedding) and self._anchor is not None and self._anchor.embedding is not None:
+            row = self._anchor.row_of(ids)
+            self.embedding[slots] = np.where(row[:, None] >= 0, self._anchor.embedding[row], 0)
 
     def ensure(self, store: Store, ids: npt.NDArray[np.uint64], now_ms: int, max_age_ms: int) -> None:
         """Have the rows of `ids` no older than `max_age_ms`; an item without a row gets zeros."""
         ids = np.unique(ids)
         known = self.slots.find(ids)
         slots = self.slots.assign(ids)
-        stale = (known != slots) | (now_ms - self._read_ms[slots] > max_age_ms)
+        new = known != slots
+        if new.any():
+            self._embed(ids[new], slots[new])
+        stale = new | (now_ms - self._read_ms[slots] > max_age_ms)
         if not stale.any():
             return
         ids, slots = ids[stale], slots[stale]

@@ -1,6 +1,7 @@
 """The 57 numbers of the scoring formula (docs/model.md), and their default for all shops."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +46,14 @@ DEFAULT = MixtureParams(
         ]
     ),
 )
+
+
+def params_from(values: Mapping[str, Any] | None) -> MixtureParams:
+    """Return the numbers written down by name (an anchor's `mixture.json`); the default for None."""
+    if values is None:
+        return DEFAULT
+    fields = {name: float(value) if name == "power" else np.array(value) for name, value in values.items()}
+    return MixtureParams(**fields)  # type: ignore[arg-type]
 
 
 class ScoreConfig(NamedTuple):

@@ -58,7 +58,7 @@ class VectorIndex:
     def __init__(self, anchor: Anchor, index: faiss.Index) -> None:
         self.version = anchor.version
         self.new_items = NewItems(anchor)
-        self._anchor, self._index = anchor, index
+        self.anchor, self._index = anchor, index
         lengths = np.linalg.norm(anchor.whitened, axis=1, keepdims=True)
         self._directions = anchor.whitened / np.maximum(lengths, 1e-12)
 
@@ -71,7 +71,7 @@ class VectorIndex:
         """Return (item hash, score) of the k items with the largest inner product, new items among them."""
         scores, rows = self._index.search(vector[None, :], min(k, self._index.ntotal))
         found = [
-            (int(self._anchor.item_hash[row]), float(score))
+            (int(self.anchor.item_hash[row]), float(score))
             for row, score in zip(rows[0], scores[0], strict=True)
             if row >= 0
         ]
@@ -80,9 +80,9 @@ class VectorIndex:
 
     def similar(self, item_hash: int, k: int) -> list[tuple[int, float]]:
         """Return (item hash, cosine) of the k items closest to an item; nothing for one without a factor."""
-        row = int(self._anchor.row_of(np.array([item_hash], np.uint64))[0])
+        row = int(self.anchor.row_of(np.array([item_hash], np.uint64))[0])
         if row < 0:
             return []
         cosines = self._directions @ self._directions[row]
         best = np.argsort(-cosines, kind="stable")[:k]
-        return [(int(self._anchor.item_hash[j]), float(cosines[j])) for j in best if j != row]
+        return [(int(self.anchor.item_hash[j]), float(cosines[j])) for j in best if j != row]

@@ -14,7 +14,7 @@ from serving.blend import REPEAT_MODES, Scored, Scorer
 from serving.candidates import BY_POPULARITY, BY_REPEAT
 from serving.catalogue import Catalogue, Item
 from serving.item_cache import ItemCache
-from serving.mixture import DEFAULT, ScoreConfig
+from serving.mixture import DEFAULT, ScoreConfig, params_from
 from serving.new_items import NewItems
 from serving.reasons import Reason, reason
 from serving.requests import Answer, Recommendation, RecommendRequest
@@ -57,6 +57,8 @@ class Recommender:
     def take_over(self, index: VectorIndex) -> None:
         """Answer from this anchor from now on."""
         index.new_items.watch(self.catalogue.hashes())
+        self._items.use_anchor(index.anchor)
+        self._scorer = Scorer(params_from(index.anchor.mixture), self._scorer.config)
         self.index = index
 
     def become(self, other: "Recommender") -> None:
@@ -156,11 +158,11 @@ class Recommender:
         self._items.ensure(self._store, seeds, now_ms, self._settings.item_ttl_ms)
         near = rows.neighbour[slots.find(np.unique(seeds))].ravel()
         self._items.ensure(self._store, near[near != 0], now_ms, SLOW_AGE_MS)
-        scored = self._scorer.score(sessions, rows, slots, self._totals, now_ms, modes)
+        scored = self._scorer.score(sessions, rows, slots, self._totals, now_ms, modes, self._items.embedding)
         found = np.unique(scored.item[scored.item != 0])
         if (slots.find(found) == ABSENT).any():  # second-order candidates: their own rows decide too
             self._items.ensure(self._store, found, now_ms, SLOW_AGE_MS)
-            scored = self._scorer.score(sessions, rows, slots, self._totals, now_ms, modes)
+            scored = self._scorer.score(sessions, rows, slots, self._totals, now_ms, modes, self._items.embedding)
         return scored
 
     def _build(

@@ -3,6 +3,7 @@
     items.json      text ids, in row order          item_hash.npy  uint64, ascending
     whitened.npy    float32 (n, d), W = Y L⁻ᵀ       gram.npy       float32 (d, d), YᵀY
     index.faiss     search index over W             metrics.json   offline metrics
+    embedding.npy   float16 (n, 64), of the rows    mixture.json   fitted numbers of the scoring
     manifest.json   version, settings, data range, parent, and the SHA-256 of every other file
 
 With YᵀY + λI = L Lᵀ, a user's whitened vector z = Lᵀx scores item j as z · w_j = x · y_j.
@@ -24,7 +25,8 @@ from state.slot_map import SlotMap
 
 MANIFEST = "manifest.json"
 INDEX = "index.faiss"
-FILES = ("items.json", "item_hash.npy", "whitened.npy", "gram.npy", INDEX, "metrics.json")
+EMBEDDING, MIXTURE = "embedding.npy", "mixture.json"
+FILES = ("items.json", "item_hash.npy", "whitened.npy", "gram.npy", INDEX, EMBEDDING, MIXTURE, "metrics.json")
 
 
 class AnchorDamaged(Exception):
@@ -43,6 +45,10 @@ class Anchor:
     alpha: float
     weights: npt.NDArray[np.float64]
     """Event weight by kind: the confidence in an item is 1 + alpha · Σ weight."""
+    embedding: npt.NDArray[np.float16] | None = None
+    """Where each item stands among the co-occurrence rows, length 1 or 0 (docs/model.md)."""
+    mixture: dict[str, Any] | None = None
+    """Fitted numbers of the scoring by name; None: the default."""
 
     @cached_property
     def rows_by_hash(self) -> SlotMap:
@@ -72,6 +78,9 @@ def save_anchor(folder: Path, anchor: Anchor, index: bytes, metrics: dict[str, A
     np.save(work / "whitened.npy", anchor.whitened)
     np.save(work / "gram.npy", anchor.gram)
     (work / INDEX).write_bytes(index)
+    nothing = np.zeros((len(anchor.item_ids), 0), np.float16)
+    np.save(work / EMBEDDING, nothing if anchor.embedding is None else anchor.embedding)
+    (work / MIXTURE).write_bytes(orjson.dumps(anchor.mixture, option=orjson.OPT_SERIALIZE_NUMPY))
     (work / "metrics.json").write_bytes(orjson.dumps(metrics, option=orjson.OPT_INDENT_2))
     body = {
         **manifest,
@@ -106,6 +115,8 @@ def load_anchor(path: Path) -> Anchor:
         gram=np.load(path / "gram.npy"),
         alpha=manifest["alpha"],
         weights=np.array(manifest["weights"]),
+        embedding=np.load(path / EMBEDDING),
+        mixture=orjson.loads((path / MIXTURE).read_bytes()),
     )
 
 
