@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 
@@ -12,7 +13,7 @@ from batch.baselines import NAMES, Baselines
 from batch.embedding import embed
 from batch.metrics import bootstrap, over_all, per_prediction
 from batch.mixture_table import mixture_table
-from batch.nightly import Night, fit_night
+from batch.nightly import fit_night
 from batch.ranker import ranked_items
 from batch.shop import Pairs, Shop, View, columns_of, sessions_by_end
 from flows.lane import LaneSettings
@@ -52,10 +53,10 @@ def evaluate(train: Columns, pairs: Pairs, options: Options) -> dict[str, Any]:
     embedding = embed(view.rows, view.slots) if options.embedding else NO_EMBEDDING
     night = fit_night(train, options.settings, options.ranker != "off") if options.fit else None
     params = night.fit.params if night and night.fit.kept else options.params
-    ranker = night.ranker if night and options.repeat == "allow" and options.mode == "frozen" else None
+    ranker = night.ranker if night and options.repeat != "demote" and options.mode == "frozen" else None
     ready = time.perf_counter()
     if ranker is not None:
-        ranked = _by_trees(view, embedding, pairs, params, night)
+        ranked = _by_trees(view, embedding, pairs, params, ranker, options.repeat == "exclude")
     elif options.mode == "prequential":
         ranked = _prequential(shop, embedding, pairs, params, options)
     else:
@@ -96,13 +97,13 @@ def _by_scorer(
 
 
 def _by_trees(
-    view: View, embedding: npt.NDArray[np.float32], pairs: Pairs, params: MixtureParams, night: Night | None
-) -> Ids:
-    assert night is not None
+    view: View, embedding: npt.NDArray[np.float32], pairs: Pairs, params: MixtureParams, ranker: lgb.Booster,
+    drop_seen: bool,
+) -> Ids:  # fmt: skip
     parts = []
     for first in range(0, len(pairs.target), 2_000):
         part = Pairs(pairs.history[first : first + 2_000], pairs.target[first : first + 2_000])
-        parts.append(ranked_items(night.ranker, params, mixture_table(view, embedding, part), K))
+        parts.append(ranked_items(ranker, params, mixture_table(view, embedding, part), K, drop_seen))
     return np.concatenate(parts)
 
 

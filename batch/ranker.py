@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batch.mixture_fit import probabilities
-from batch.mixture_table import MixtureTable
+from batch.mixture_table import NOVEL, MixtureTable
 from serving.mixture import MixtureParams
 
 TOP = 60
@@ -80,13 +80,18 @@ def train_ranker(params: MixtureParams, tables: list[MixtureTable]) -> lgb.Boost
 
 
 def ranked_items(
-    booster: lgb.Booster | None, params: MixtureParams, table: MixtureTable, k: int
+    booster: lgb.Booster | None, params: MixtureParams, table: MixtureTable, k: int, drop_seen: bool = False
 ) -> npt.NDArray[np.uint64]:
-    """Return each prediction's k best items, (P, k), 0 where there are fewer; ties by id hash."""
+    """Return each prediction's k best items, (P, k), 0 where there are fewer; ties by id hash.
+
+    `drop_seen` leaves out the session's own items.
+    """
     x, order, best = features(params, table)
     score = best.copy()
     if booster is not None:
         score = np.asarray(booster.predict(x.reshape(-1, x.shape[2]), num_threads=1)).reshape(best.shape)
+    if drop_seen:
+        best = np.where(table.place[np.arange(len(order))[:, None], order] > NOVEL, 0.0, best)
     score[best <= 0] = -np.inf
     items = table.item[np.arange(len(order))[:, None], order]
     items = np.where(best > 0, items, np.uint64(0))

@@ -252,6 +252,16 @@ def bench_freshness(
     raise typer.Exit(_part("serving.cli.bench_freshness").run(rate, rps, seconds, log, json))
 
 
+@bench.command("replay")
+def bench_replay(
+    events: Annotated[int, typer.Option(help="Events replayed.")] = 1_000_000,
+    rps: Annotated[float, typer.Option(help="Requests a second beside it.")] = 100,
+    json: Json = False,
+) -> None:
+    """A full-speed replay beside a live server: messages a second, and what readers notice."""
+    raise typer.Exit(_part("serving.cli.bench_replay").run(events, rps, json))
+
+
 @app.command()
 def version(json: Json = False) -> None:
     """Print the version."""
