@@ -124,6 +124,7 @@ class Flow:
         self._leases: Leases | None = None
         self._looked_at = self._leased_at = self._reported_at = 0.0
         self.positions: Positions = {}
+        self._n_batches = 0
 
     @property
     def generation(self) -> str:
@@ -196,6 +197,9 @@ class Flow:
         if raw is None:
             self.runner.drain()
         elif self.runner.lanes and not self.runner.misses_some(raw):
+            self._n_batches += 1
+            # What is logged about a batch names it; its messages are found again by their offsets.
+            structlog.contextvars.bind_contextvars(flow=self._name, generation=self.generation, batch=self._n_batches)
             metrics.observe(self.runner.fold(raw))
         self._report()
         if self._look_for_changes():

@@ -130,11 +130,12 @@ def replay(
     offsets: Annotated[list[str], typer.Option(help="TOPIC:PARTITION:FIRST-END instead of times; may repeat.")] = [],  # noqa: B006
     override: Annotated[list[str], typer.Option("--set", help="NAME=VALUE of a fold setting; may repeat.")] = [],  # noqa: B006
     max_rate: Annotated[float, typer.Option(help="Messages a second at most; 0: as fast as it goes.")] = 0,
+    driver: Annotated[str, typer.Option(help="loop or bytewax")] = "loop",
     json: Json = False,
 ) -> None:
     """Fold any part of the log again into a generation beside the live one. The same command goes on after a stop."""
     run = _part("serving.cli.replay").replay
-    raise typer.Exit(run(_settings(), generation, first, until, offsets, override, max_rate, json))
+    raise typer.Exit(run(_settings(), generation, first, until, offsets, override, max_rate, driver, json))
 
 
 @app.command()

@@ -2,14 +2,14 @@
 
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
 
 from flows.log import Log, LogUnavailable, PositionLost, RawBatch
-from flows.process import Flow, open_store, stop_on_signals
+from flows.process import Flow, open_store, run_loop, stop_on_signals
 from schemas.events import TOPICS
 from schemas.registry import RegistryUnavailable
 from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar
@@ -22,7 +22,7 @@ from state.generations import (
     write_generation,
 )
 from state.settings import Settings
-from state.store import Fenced, Positions, Store, StoreUnavailable
+from state.store import Positions, Store, StoreUnavailable
 
 NAME = r"[a-z0-9-]+"
 
@@ -85,8 +85,13 @@ class ReplayFlow(Flow):
         super().__init__(settings, generation)
         self._until, self._max_rate = until, max_rate
         self._began, self.n_read = time.monotonic(), 0
+        self.advance: Callable[[ReplayFlow], None] = lambda flow: None
 
     def poll(self) -> RawBatch | None:
+        self.advance(self)
+        if self.done >= self.total:
+            self.stopping.set()
+            return None
         if self._max_rate:
             ahead = self.n_read / self._max_rate - (time.monotonic() - self._began)
             if ahead > 0 and self.stopping.wait(min(ahead, 1.0)):
@@ -123,11 +128,13 @@ class ReplayFlow(Flow):
 
 def replay(
     settings: Settings, name: str, first: str, until: str, offsets: list[str], overrides: list[str],
-    max_rate: float, json: bool,
+    max_rate: float, driver: str, json: bool,
 ) -> int:  # fmt: skip
     """Build or go on building the generation; return the exit code."""
     now_ms = time.time_ns() // 1_000_000
     try:
+        if driver not in ("loop", "bytewax"):
+            raise WrongRange(f"--driver must be loop or bytewax; got {driver!r}")
         if not re.fullmatch(NAME, name):
             raise WrongRange(f"{name!r} is no name of a generation: small letters, digits and dashes")
         changed = parse_overrides(settings, overrides)
@@ -157,7 +164,7 @@ def replay(
         return UNAVAILABLE
     stop_on_signals(flow.stopping)
     try:
-        seconds = _run(flow, name)
+        seconds = _run(flow, name, driver)
     except (PositionLost, ValueError) as error:
         err.print(str(error), markup=False)
         return FAILED
@@ -177,20 +184,27 @@ def replay(
     return OK if finished else FAILED
 
 
-def _run(flow: ReplayFlow, name: str) -> float:
+def _run(flow: ReplayFlow, name: str, driver: str) -> float:
     started = time.perf_counter()
-    flow.begin()
-    already = flow.done
     with progress_bar("messages") as bar:
-        task = bar.add_task(f"replay into {name}", total=flow.total, completed=already, rate=0.0)
-        while not flow.stopping.is_set() and flow.done < flow.total:
-            try:
-                flow.handle(flow.poll())
-            except (Fenced, StoreUnavailable, LogUnavailable) as error:
-                flow.recover(error)
-            rate = (flow.done - already) / (time.perf_counter() - started)
-            bar.update(task, completed=flow.done, rate=rate)
+        task = bar.add_task(f"replay into {name}", total=flow.total, rate=0.0)
+        first: list[int] = []
+
+        def advance(at: ReplayFlow) -> None:
+            first.append(at.done)
+            rate = (at.done - first[0]) / max(time.perf_counter() - started, 1e-9)
+            bar.update(task, completed=at.done, rate=rate)
+            del first[1:]
+
+        flow.advance = advance
+        if driver == "bytewax":
+            from flows.on_bytewax import run_bytewax
+
+            run_bytewax(flow)
+        else:
+            run_loop(flow)
         flow.runner.drain()
+        advance(flow)
     return time.perf_counter() - started
 
 

@@ -141,26 +141,27 @@ def test_users_may_interleave_in_any_way(events, random):
     assert {key: one[key] for key in order_free} == {key: other[key] for key in order_free}
 
 
+@pytest.mark.parametrize("n_lanes", [2, 4])
 @given(shopping())
-def test_two_lanes_add_up_to_one(events):
+def test_any_number_of_lanes_adds_up_to_one(n_lanes, events):
     one = fold(events)
     two = MemoryStore()
-    for n in range(2):
-        settings = LaneSettings(n_lanes=2, max_cached_users=64, max_cached_items=64, dedupe_window=2048)
+    for n in range(n_lanes):
+        settings = LaneSettings(n_lanes=n_lanes, max_cached_users=64, max_cached_items=64, dedupe_window=2048)
         lane = Lane(settings, two, "g1", n)
         lane.open()
         changes = lane.apply(*batch_of(events))
         two.commit(lane.prefix, changes.expected, changes.new, changes.rows)
     for item in {event.item for event in events}:
-        parts = empty_items(2)
-        values = [two.rows.get(keys.item(keys.prefix("g1", n), hash_id(item))) for n in range(2)]
-        decode_items(values, np.array([0, 1]), parts)
+        parts = empty_items(n_lanes)
+        values = [two.rows.get(keys.item(keys.prefix("g1", n), hash_id(item))) for n in range(n_lanes)]
+        decode_items(values, np.arange(n_lanes), parts)
         whole = item_row(one, item)
         assert parts.support.sum() == whole.support[0]
         assert parts.count.sum() == whole.count[0]
         assert np.array_equal(parts.total.sum(axis=0), whole.total[0])
         pairs: dict[int, np.ndarray] = {}
-        for n in range(2):
+        for n in range(n_lanes):
             for j in range(int(parts.n[n])):
                 other = int(parts.neighbour[n, j])
                 pairs[other] = pairs.get(other, 0) + parts.weight[n, :, j].astype(int)

@@ -200,3 +200,36 @@ def test_a_full_disk_refuses_the_append_whole(tmp_path):
 def test_an_address_that_is_none_is_refused():
     with pytest.raises(ValueError, match="neither sqlite:PATH nor kafka"):
         open_log("ftp:there")
+
+
+@pytest.mark.kafka
+def test_new_partitions_are_read_without_a_restart_and_positions_are_told_to_the_broker(broker):
+    from confluent_kafka import Consumer, Producer, TopicPartition
+    from confluent_kafka.admin import AdminClient
+    from confluent_kafka.cimpl import NewPartitions
+
+    log = open_log(f"kafka:{broker.bootstrap}")
+    log.create_topics()
+    log.append([message(0)])
+    found, positions = read_all(log, {}, wait_s=2)
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
+    (grown,) = admin.create_partitions(
+        [NewPartitions("product-views", 3)]
+    ).values()  # fmt: skip
+    grown.result(10)
+    producer = Producer({"bootstrap.servers": broker.bootstrap})
+    producer.produce("product-views", b"new", partition=2)
+    assert producer.flush(10) == 0
+    deadline = time.monotonic() + 20
+    while "product-views:2" not in {entry[0] for entry in found} and time.monotonic() < deadline:
+        more, positions = read_all(log, positions, wait_s=0.5)
+        found += more
+    assert ("product-views:2", 0, b"new", None) in found
+    log.tell(positions)
+    outside = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "headrace"})
+    part = TopicPartition("product-views", 2)
+    while outside.committed([part], 10)[0].offset != 1:
+        assert time.monotonic() < deadline + 10
+        time.sleep(0.1)
+    outside.close()
+    log.close()

@@ -40,6 +40,8 @@ def test_a_replay_makes_the_live_rows_again_on_one_lane_and_on_four(shop):
     one = run(shop, "replay", "again")
     assert one["finished"]
     assert run(shop, "diff", "g1", "again")["share_differing"] == 0
+    run(shop, "replay", "wax", "--driver", "bytewax")
+    assert run(shop, "diff", "g1", "wax")["share_differing"] == 0
     four = run(shop, "replay", "four", "--set", "n_lanes=4")
     assert four["messages"] == one["messages"]
     compared = run(shop, "diff", "g1", "four")
