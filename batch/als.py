@@ -1,6 +1,6 @@
 """Implicit ALS (Hu, Koren, Volinsky, ICDM 2008) by the `implicit` package, and how well it does."""
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,31 +35,41 @@ def whiten(item_factors: Floats, regularization: float) -> tuple[Floats, Floats]
     return np.ascontiguousarray(np.linalg.solve(lower, y.T).T.astype(np.float32)), gram.astype(np.float32)
 
 
-def evaluate(
-    data: Interactions, factors: int, regularization: float, alpha: float, iterations: int, threads: int
-) -> dict[str, Any]:
-    """Train on the first 90 % of events by time; return recall@20 of the items first bought after, and popularity's."""
-    cut = int(np.quantile(data.ts_ms, 1 - HELD_OUT))
-    past = data.ts_ms <= cut
+class HeldOut(NamedTuple):
+    """The past and the newest tenth of the events, as matrices, and the users who are in both."""
+
+    train: csr_matrix
+    future: csr_matrix
+    users: npt.NDArray[np.int64]
+
+
+def hold_out(data: Interactions, cut_ms: int | None = None) -> HeldOut:
+    """Split the events at `cut_ms`, by default before the newest tenth; at most MAX_USERS users are judged."""
+    past = data.ts_ms <= (int(np.quantile(data.ts_ms, 1 - HELD_OUT)) if cut_ms is None else cut_ms)
     train, future = data.matrix(past), data.matrix(~past)
-    y = fit(train, factors, regularization, alpha, iterations, threads)
-    gram = (y.T @ y).astype(np.float64)
-    popularity = np.asarray(train.sum(axis=0)).ravel()
     users = np.flatnonzero((np.diff(train.indptr) > 0) & (np.diff(future.indptr) > 0))
-    users = np.random.default_rng(1).permutation(users)[:MAX_USERS]
-    found = {"recall@20": [], "popularity.recall@20": []}  # type: dict[str, list[float]]
-    for user in users:
-        seen, weight = train.indices[train.indptr[user] : train.indptr[user + 1]], train[user].data
-        truth = set(future[user].indices) - set(seen)
+    return HeldOut(train, future, np.random.default_rng(1).permutation(users)[:MAX_USERS])
+
+
+def recall(split: HeldOut, whitened: Floats, alpha: float) -> dict[str, float | None]:
+    """Return recall@20 (capped) of items new to the user, by folded-in vectors and by popularity.
+
+    `whitened` (n_items, d): factors W = Y L⁻ᵀ of any model, zeros for items it does not know.
+    """
+    popularity = np.asarray(split.train.sum(axis=0)).ravel().astype(float)
+    found: dict[str, list[float]] = {"recall@20": [], "popularity.recall@20": []}
+    w = whitened.astype(np.float64)
+    for user in split.users:
+        seen = split.train.indices[split.train.indptr[user] : split.train.indptr[user + 1]]
+        truth = set(split.future[user].indices) - set(seen)
         if not truth:
             continue
-        c = 1.0 + alpha * weight
-        rows = y[seen].astype(np.float64)
-        a = gram + (rows.T * (c - 1)) @ rows + regularization * np.eye(factors)
-        scores = y @ np.linalg.solve(a, rows.T @ c)
-        for name, values in (("recall@20", scores), ("popularity.recall@20", popularity.astype(float))):
+        c = 1.0 + alpha * split.train[user].data
+        a = np.eye(w.shape[1]) + (w[seen].T * (c - 1)) @ w[seen]
+        scores = w @ np.linalg.solve(a, w[seen].T @ c)
+        for name, values in (("recall@20", scores), ("popularity.recall@20", popularity)):
             ranked = values.copy()
             ranked[seen] = -np.inf
             top = np.argpartition(-ranked, min(20, len(ranked) - 1))[:20]
             found[name].append(len(truth & set(top.tolist())) / min(20, len(truth)))
-    return {"users": len(found["recall@20"]), **{name: float(np.mean(v)) if v else None for name, v in found.items()}}
+    return {name: float(np.mean(values)) if values else None for name, values in found.items()}

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 from rich.console import Console
 from rich.table import Table
 
-from batch.als import evaluate, fit, whiten
+from batch.als import fit, hold_out, recall, whiten
 from batch.embedding import embed
 from batch.interactions import Interactions, read_interactions
 from batch.nightly import Night, fit_night
@@ -24,11 +25,13 @@ from schemas.registry import open_registry
 from serving.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
 from serving.retrieval import build_index
 from state import keys
-from state.anchor import Anchor, anchor_versions, save_anchor
+from state.anchor import Anchor, AnchorDamaged, anchor_versions, load_anchor, load_metrics, read_manifest, save_anchor
 from state.settings import Settings
 from state.store import StoreUnavailable
 
 LEAST_ITEMS = 2
+LEAST_JUDGED = 50
+log = structlog.get_logger()
 FIT_EVENTS = 2_000_000
 
 
@@ -36,8 +39,18 @@ class TooLittleData(Exception):
     """There is nothing to train on."""
 
 
-def train_anchor(settings: Settings, log: Log, now_ms: int) -> dict[str, Any]:
-    """Train, write a new anchor folder and return its summary. Raises TooLittleData."""
+class Refused(Exception):
+    """The new anchor is worse than the current one."""
+
+
+def train_anchor(
+    settings: Settings, log: Log, now_ms: int, current: str | None = None, force: bool = False
+) -> dict[str, Any]:
+    """Train, write a new anchor folder and return its summary.
+
+    Raises TooLittleData; and Refused when the `current` anchor finds more of the held-out
+    events than the new model does, unless `force`.
+    """
     weights = lane_settings(settings).fold_params().weights
     started = time.perf_counter()
     data = _read(settings, log, weights, now_ms)
@@ -47,7 +60,8 @@ def train_anchor(settings: Settings, log: Log, now_ms: int) -> dict[str, Any]:
     factors = min(settings.factors, len(data.item_hash))
     how = (factors, settings.als_regularization, settings.als_alpha, settings.als_iterations, settings.als_threads)
     with err.status("measuring on the newest tenth of the events"):
-        metrics = evaluate(data, *how)
+        metrics = _measure(settings, data, factors, current)
+    _gate(metrics, settings.anchor_tolerance, current, force)
     measured_at = time.perf_counter()
     with err.status("training on all events"):
         whitened, gram = whiten(fit(data.matrix(), *how), settings.als_regularization)
@@ -90,6 +104,53 @@ def train_anchor(settings: Settings, log: Log, now_ms: int) -> dict[str, Any]:
     return {"version": version, **manifest["data"], "metrics": metrics, "seconds": seconds}
 
 
+def _measure(settings: Settings, data: Interactions, factors: int, current: str | None) -> dict[str, Any]:
+    """Return how much of the held-out events a model of these settings finds, and the current anchor.
+
+    Where enough users have acted since the current anchor was trained, those events are held
+    out, so that both models know the same past. Otherwise the newest tenth is, which the current
+    anchor has seen: what was measured when it was made stands for it.
+    """
+    anchor, trained_to = _load_current(settings, current)
+    split = hold_out(data)
+    recorded = load_metrics(settings.anchors_dir / anchor.version)["recall@20"] if anchor else None
+    since = hold_out(data, trained_to) if anchor else None
+    if since is not None and len(since.users) >= LEAST_JUDGED:
+        split = since
+    whitened, _ = whiten(
+        fit(split.train, factors, settings.als_regularization, settings.als_alpha, settings.als_iterations,
+            settings.als_threads), settings.als_regularization,
+    )  # fmt: skip
+    found: dict[str, Any] = {"users": len(split.users), **recall(split, whitened, settings.als_alpha)}
+    found["current.recall@20"] = recorded
+    if anchor is not None and split is since:
+        row = anchor.row_of(data.item_hash)
+        known = np.where(row[:, None] >= 0, anchor.whitened[row], 0).astype(np.float32)
+        found["current.recall@20"] = recall(split, known, anchor.alpha)["recall@20"]
+    return found
+
+
+def _load_current(settings: Settings, current: str | None) -> tuple[Anchor | None, int]:
+    """Return the current anchor and the time of the newest event it was trained on."""
+    if current is None:
+        return None, 0
+    path = settings.anchors_dir / current
+    try:
+        return load_anchor(path), int(read_manifest(path)["data"]["last_ms"])
+    except (AnchorDamaged, OSError):
+        return None, 0
+
+
+def _gate(metrics: dict[str, Any], tolerance: float, current: str | None, force: bool) -> None:
+    new, old = metrics["recall@20"], metrics["current.recall@20"]
+    if new is None or old is None or new >= old * (1 - tolerance):
+        return
+    said = f"recall@20 on the held-out events is {new:.4f}, that of the current anchor {current} {old:.4f}"
+    if not force:
+        raise Refused(f"not published: {said}; --force publishes it all the same")
+    log.warning("published by --force", reason=said)
+
+
 def _night(data: Interactions, settings: LaneSettings) -> tuple[npt.NDArray[np.float16], Night]:
     """Return (an embedding for every item of `data`, the fit) from the newest FIT_EVENTS events."""
     newest = np.argsort(data.ts_ms, kind="stable")[-FIT_EVENTS:]
@@ -120,17 +181,19 @@ def _read(settings: Settings, log: Log, weights: np.ndarray[Any, Any], now_ms: i
         return read_interactions(log, registry, weights, now_ms, advance)
 
 
-def run_anchor(settings: Settings, json: bool) -> int:
+def run_anchor(settings: Settings, json: bool, force: bool = False) -> int:
     """Train and publish; print a summary; return the exit code."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         store = open_store(settings)
-        log = open_log(settings.log_address, config=settings.kafka_config)
-        summary = train_anchor(settings, log, time.time_ns() // 1_000_000)
-        log.close()
+        events = open_log(settings.log_address, config=settings.kafka_config)
+        live = store.read([keys.ANCHOR_LIVE])[0]
+        current = live.decode() if live else None
+        summary = train_anchor(settings, events, time.time_ns() // 1_000_000, current, force)
+        events.close()
         store.write({keys.ANCHOR_PUBLISHED: summary["version"].encode()})
         store.close()
-    except TooLittleData as error:
+    except (TooLittleData, Refused) as error:
         err.print(str(error), markup=False)
         return FAILED
     except (StoreUnavailable, LogUnavailable) as error:

@@ -101,6 +101,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise AnchorDamaged(f"anchor {path.name}: {MANIFEST} cannot be read: {error}") from error
 
 
+def load_metrics(path: Path) -> dict[str, Any]:
+    """Return the offline metrics of an anchor's folder."""
+    return dict(orjson.loads((path / "metrics.json").read_bytes()))
+
+
 def load_anchor(path: Path) -> Anchor:
     """Return the anchor of a folder; raises AnchorDamaged when a checksum differs."""
     manifest = read_manifest(path)

@@ -86,6 +86,7 @@ class Settings(BaseSettings):
     als_iterations: int = Field(15, ge=1, description="ALS iterations")
     als_regularization: float = Field(0.05, gt=0, description="ALS regularization")
     als_alpha: float = Field(2.0, gt=0, description="Confidence gained per unit of event weight")
+    anchor_tolerance: float = Field(0.02, ge=0, description="Share of recall a new anchor may lose and be published")
     als_threads: int = Field(0, ge=0, description="Threads of the training; 0: all cores")
 
     http_host: str = Field("127.0.0.1", description="Address the HTTP server listens on")

@@ -94,9 +94,24 @@ def up() -> None:
 
 
 @app.command()
-def anchor(json: Json = False) -> None:
-    """Train the ALS anchor on the log's interactions and publish it."""
-    raise typer.Exit(_part("batch.anchor_cmd").run_anchor(_settings(), json))
+def anchor(
+    action: Annotated[str, typer.Argument(help="train, or rollback to the anchor before")] = "train",
+    force: Annotated[bool, typer.Option(help="Publish even if it finds less than the current one.")] = False,
+    json: Json = False,
+) -> None:
+    """Train the nightly models on the log and publish them; flows refold, then servers follow."""
+    if action == "rollback":
+        raise typer.Exit(_part("batch.anchors_cmd").rollback(_settings(), json))
+    if action != "train":
+        err.print(f"use `anchor`, `anchor train` or `anchor rollback`; got {action!r}", markup=False)
+        raise typer.Exit(WRONG_USAGE)
+    raise typer.Exit(_part("batch.anchor_cmd").run_anchor(_settings(), json, force))
+
+
+@app.command()
+def anchors(json: Json = False) -> None:
+    """List the anchors there are: data, settings, code, metrics, parent, and which one is live."""
+    raise typer.Exit(_part("batch.anchors_cmd").list_anchors(_settings(), json))
 
 
 @app.command()

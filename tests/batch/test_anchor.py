@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from batch.anchor_cmd import TooLittleData, train_anchor
+from batch.anchor_cmd import Refused, TooLittleData, train_anchor
 from flows.anchor_follower import AnchorFollower
 from flows.dead_letters import DeadLetters
 from flows.lane import Lane, LaneSettings
@@ -81,3 +81,45 @@ def test_a_damaged_anchor_is_refused(settings, log):
 def test_an_empty_log_is_told(settings, tmp_path):
     with pytest.raises(TooLittleData, match="0 interactions"):
         train_anchor(settings, SqliteLog(tmp_path / "empty.sqlite"), NOW)
+
+
+def purchase(n, ts_ms):
+    rng = np.random.default_rng(n)
+    user = int(rng.integers(120))
+    lines = [{"item": f"i{int(rng.integers(50)) * 6 + user % 6}", "quantity": 1.0}]
+    record = {"event_id": f"e{n}", "ts_ms": ts_ms, "user": f"u{user}", "lines": lines}
+    return Message("purchases", b"", encode("purchases", record, REGISTRY), ts_ms)
+
+
+@pytest.fixture
+def wide_log(tmp_path):
+    """Six tastes of fifty items each."""
+    log = SqliteLog(tmp_path / "wide.sqlite")
+    log.append([purchase(n, NOW + n * 1000) for n in range(4000)])
+    yield log
+    log.close()
+
+
+def test_an_anchor_that_finds_less_than_the_current_one_is_refused_unless_forced(settings, wide_log):
+    log, settings = wide_log, settings.model_copy(update={"factors": 8})
+    good = train_anchor(settings, log, NOW)["version"]
+    poor = settings.model_copy(update={"als_iterations": 1, "als_regularization": 1e5})
+    with pytest.raises(Refused, match=r"recall@20 .* is 0\.\d+, that of the current anchor"):
+        train_anchor(poor, log, NOW + 1000, current=good)
+    summary = train_anchor(poor, log, NOW + 2000, current=good, force=True)
+    assert summary["metrics"]["recall@20"] < summary["metrics"]["current.recall@20"]
+    again = train_anchor(settings, log, NOW + 3000, current=good)["metrics"]
+    assert again["current.recall@20"] == pytest.approx(again["recall@20"], abs=0.05)  # nothing new: the same again
+    later = [purchase(n, NOW + 5_000_000 + n * 1000) for n in range(5000, 6500)]
+    log.append(later)
+    judged = train_anchor(settings, log, NOW + 9_000_000, current=good)["metrics"]
+    assert judged["current.recall@20"] == pytest.approx(judged["recall@20"], abs=0.1)  # both know the same past
+
+
+def test_an_anchor_carries_the_embedding_and_whether_the_fit_was_kept(settings, log):
+    anchor = load_anchor(settings.anchors_dir / train_anchor(settings, log, NOW)["version"])
+    assert anchor.embedding is not None
+    assert anchor.embedding.shape == (20, 64)
+    lengths = np.linalg.norm(anchor.embedding.astype(float), axis=1)
+    assert np.all((lengths < 1.01) & ((lengths > 0.99) | (lengths == 0)))
+    assert anchor.mixture is None  # 400 events are too few for a fit

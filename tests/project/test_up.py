@@ -61,6 +61,14 @@ class Up:
         return post(self.where["http"] + "/v1/recommend", request)
 
 
+def run(up, *arguments):
+    environment = up.environment | {"HEADRACE_REDIS_URL": up.where["redis_url"]}
+    command = [*HEADRACE, *arguments, "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 def views(n):
     return [{"type": "view", "user": f"u{k % 20}", "item": f"i{(k * 7) % 30}"} for k in range(n)]
 
@@ -84,16 +92,19 @@ def test_it_restarts_what_dies_switches_anchors_under_load_and_continues_where_i
 
         thread = threading.Thread(target=hammer)
         thread.start()
-        done = subprocess.run(
-            [*HEADRACE, "anchor", "--json"], env=up.environment | {"HEADRACE_REDIS_URL": up.where["redis_url"]},
-            capture_output=True, text=True, check=True, timeout=120,
-        )  # fmt: skip
-        version = json.loads(done.stdout)["version"]
+        version = run(up, "anchor")["version"]
         wait_for(lambda: outcomes[-1][1] == version)
         stopping.set()
         thread.join()
         assert {n for n, _ in outcomes} == {5}  # not one request was dropped or left empty
         assert {anchor for _, anchor in outcomes} == {None, version}
+
+        second = run(up, "anchor")["version"]
+        wait_for(lambda: up.recommend(user="u1")["anchor"] == second)
+        back = run(up, "anchor", "rollback")
+        assert (back["live"], back["before"]) == (version, second)
+        assert [one["live"] for one in run(up, "anchors")["anchors"]] == [True, False]
+        wait_for(lambda: up.recommend(user="u1")["anchor"] == version)
 
         os.kill(up.where["pids"]["flow"], signal.SIGKILL)
         up.events({"type": "view", "user": "after", "item": "i1"})
