@@ -19,7 +19,9 @@ from batch.shop import Pairs, Shop, View, columns_of, sessions_by_end
 from flows.lane import LaneSettings
 from schemas.events import Columns
 from serving.blend import NO_EMBEDDING, REPEAT_MODES, Scorer
+from serving.diversity import mmr, similarities
 from serving.mixture import DEFAULT, MixtureParams
+from state.slot_map import ABSENT
 
 K = 20
 COLD_EVENTS = 10
@@ -35,7 +37,8 @@ class Options:
     repeat: str = "allow"
     mode: str = "frozen"
     fit: bool = True
-    ranker: str = "auto"  # auto, on, off
+    ranker: str = "auto"  # auto, off
+    diversity: float = 0.0
     embedding: bool = True
     params: MixtureParams = DEFAULT
     settings: LaneSettings = field(default_factory=LaneSettings)
@@ -53,7 +56,11 @@ def evaluate(train: Columns, pairs: Pairs, options: Options) -> dict[str, Any]:
     embedding = embed(view.rows, view.slots) if options.embedding else NO_EMBEDDING
     night = fit_night(train, options.settings, options.ranker != "off") if options.fit else None
     params = night.fit.params if night and night.fit.kept else options.params
-    ranker = night.ranker if night and options.repeat != "demote" and options.mode == "frozen" else None
+    ranker = (
+        night.ranker
+        if night and options.repeat != "demote" and options.mode == "frozen" and options.diversity == 0
+        else None
+    )
     ready = time.perf_counter()
     if ranker is not None:
         ranked = _by_trees(view, embedding, pairs, params, ranker, options.repeat == "exclude")
@@ -61,10 +68,12 @@ def evaluate(train: Columns, pairs: Pairs, options: Options) -> dict[str, Any]:
         ranked = _prequential(shop, embedding, pairs, params, options)
     else:
         ranked = _by_scorer(view, embedding, pairs, params, options)
+    unlike = _inside_lists(ranked, view, embedding)
     done = time.perf_counter()
     popularity = dict(zip(*(a.tolist() for a in np.unique(train["item"], return_counts=True)), strict=True))
     found: dict[str, Any] = _figures(ranked, pairs, popularity, n_items)
     found |= {
+        f"intra_list_diversity@{K}": unlike,
         "n": len(pairs.target),
         "train_events": len(train),
         "items": n_items,
@@ -92,8 +101,36 @@ def _by_scorer(
         scored = scorer.score(
             sessions, view.rows, view.slots, view.totals, view.now_ms, [mode] * len(sessions), embedding
         )
-        ranked[first : first + len(sessions)] = scored.item[:, :K]
+        for b in range(len(sessions)):
+            order = _order(scored.item[b], scored.probability[b], int(scored.n[b]), view, embedding, options)
+            ranked[first + b, : len(order)] = scored.item[b, order]
     return ranked
+
+
+def _order(
+    items: Ids, probability: npt.NDArray[np.float64], n: int, view: View, embedding: npt.NDArray[np.float32],
+    options: Options,
+) -> npt.NDArray[np.int64]:  # fmt: skip
+    """Return which of the n candidates are shown, in order."""
+    if options.diversity <= 0 or n == 0:
+        return np.arange(min(n, K))
+    vectors = embedding[view.slots.find(items[:n])]
+    alike = similarities(vectors, [""] * n)
+    return np.array(mmr(probability[:n] / probability[0], alike, options.diversity, K))
+
+
+def _inside_lists(ranked: Ids, view: View, embedding: npt.NDArray[np.float32]) -> float | None:
+    """Return the mean of 1 − cosine over all pairs of a list, averaged over lists (Ziegler et al., WWW 2005)."""
+    if not embedding.size:
+        return None
+    slots = view.slots.find(ranked.ravel()).reshape(ranked.shape)
+    there = (ranked != 0) & (slots != ABSENT)
+    vectors = embedding[slots] * there[:, :, None]
+    n = there.sum(axis=1)
+    whole = (vectors.sum(axis=1) ** 2).sum(axis=1)
+    own = (vectors**2).sum(axis=(1, 2))
+    several = n > 1
+    return float((1 - (whole - own)[several] / (n * (n - 1))[several]).mean()) if several.any() else None
 
 
 def _by_trees(

@@ -113,14 +113,17 @@ def with_overrides(params: MixtureParams, overrides: list[str]) -> MixtureParams
 
 def run(
     settings: Settings, train: Path | None, pairs: Path | None, events: Path | None, share: float, repeat: str,
-    mode: str, fit: bool, ranker: str, overrides: list[str], baselines: bool, html: Path | None, json: bool,
+    mode: str, fit: bool, ranker: str, diversity: float, overrides: list[str], baselines: bool,
+    html: Path | None, json: bool,
 ) -> int:  # fmt: skip
     """Evaluate and print; return the exit code."""
     try:
         if repeat not in ("allow", "demote", "exclude") or mode not in ("frozen", "prequential"):
             raise WrongTable("--repeat is allow, demote or exclude; --mode is frozen or prequential")
-        if ranker not in ("auto", "on", "off"):
-            raise WrongTable("--ranker is auto, on or off")
+        if ranker not in ("auto", "off"):
+            raise WrongTable("--ranker is auto or off")
+        if not 0 <= diversity <= 1:
+            raise WrongTable("--diversity is between 0 and 1")
         lane = lane_settings(settings)
         if train is not None and pairs is not None:
             learned, asked = read_events(train), read_pairs(pairs)
@@ -130,7 +133,7 @@ def run(
             raise WrongTable("give --train and --pairs, or --events")
         if not len(asked.target):
             raise WrongTable("there is nothing to predict after the split")
-        options = Options(repeat, mode, fit, ranker, True, with_overrides(DEFAULT, overrides), lane)
+        options = Options(repeat, mode, fit, ranker, diversity, True, with_overrides(DEFAULT, overrides), lane)
         options = options if baselines else replace(options, baselines=())
     except WrongTable as error:
         err.print(str(error), markup=False)

@@ -24,6 +24,8 @@ class RecommendRequest(BaseModel):
     exclude_purchased: bool | None = Field(None, description="Leave out what the user bought")
     exclude_out_of_stock: bool | None = Field(None, description="Leave out items with stock 0")
     repeat: Literal["allow", "demote", "exclude"] = Field("allow", description="Items the session has seen already")
+    diversity: float = Field(0, ge=0, le=1, description="0: by score; towards 1: no two items alike")
+    diversity_method: Literal["mmr", "dpp"] = Field("mmr", description="Maximal marginal relevance, or greedy DPP")
     lang: Literal["en", "de"] = Field("en", description="Language of the reasons")
 
 

@@ -13,6 +13,7 @@ from schemas.ids import hash_id
 from serving.blend import REPEAT_MODES, Scored, Scorer
 from serving.candidates import BY_POPULARITY, BY_REPEAT
 from serving.catalogue import Catalogue, Item
+from serving.diversity import METHODS, similarities
 from serving.item_cache import ItemCache
 from serving.mixture import DEFAULT, ScoreConfig, params_from
 from serving.new_items import NewItems
@@ -189,6 +190,8 @@ class Recommender:
         m = int(scored.n[i]) if len(session) else 0
         ranked = [(float(scored.probability[i, k]), int(scored.item[i, k]), k) for k in range(m)]
         ranked.sort(key=lambda entry: (-entry[0], self._text(entry[1])))
+        if request.diversity > 0 and ranked:
+            ranked = self._varied(ranked, request, chosen.count + len(excluded))
         for probability, item, k in ranked:
             why, seed = int(scored.why[i, k]), int(scored.seed[i, k])
             seed_item = latest[seed] if seed < len(latest) else 0
@@ -201,6 +204,20 @@ class Recommender:
             fallback = "session"
         self._add_popular(chosen, request.lang)
         return self._answer(chosen, fallback or ("popular" if chosen.found else "nothing_known"))
+
+    def _varied(
+        self, ranked: list[tuple[float, int, int]], request: RecommendRequest, count: int
+    ) -> list[tuple[float, int, int]]:
+        """Return the candidates in an order that repeats itself less; what is not needed stays behind."""
+        slots = self._items.slots.find(np.array([item for _, item, _ in ranked], np.uint64))
+        embedding = self._items.embedding
+        vectors = embedding[slots] if len(embedding) else np.zeros((len(ranked), 0), np.float32)
+        known = [self.catalogue.get(item) for _, item, _ in ranked]
+        alike = similarities(vectors, [item.category if item else "" for item in known])
+        relevance = np.array([probability for probability, _, _ in ranked]) / ranked[0][0]
+        order = METHODS[request.diversity_method](relevance, alike, request.diversity, count)
+        first = set(order)
+        return [ranked[k] for k in order] + [entry for k, entry in enumerate(ranked) if k not in first]
 
     def _reason(self, why: int, item: int, seed: int, bought: set[int], lang: str) -> Reason:
         if why == BY_REPEAT:

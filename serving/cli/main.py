@@ -218,6 +218,7 @@ def evaluate(
     mode: Annotated[str, typer.Option(help="frozen, or prequential: learn each event after predicting it")] = "frozen",
     fit: Annotated[bool, typer.Option(help="Fit the numbers to the training events, as every night.")] = True,
     ranker: Annotated[str, typer.Option(help="Trees on top: auto (where they win), off")] = "auto",
+    diversity: Annotated[float, typer.Option(help="Strength of the re-ranking for variety (MMR), 0 to 1")] = 0.0,
     override: Annotated[list[str], typer.Option("--set", help="NAME.INDEX=VALUE of scoring; may repeat.")] = [],  # noqa: B006
     baselines: Annotated[bool, typer.Option(help="Compare with the baselines in the same run.")] = True,
     html: Annotated[Path | None, typer.Option(help="Write a page with plots.")] = None,
@@ -226,7 +227,22 @@ def evaluate(
     """Learn a part of the past with the real lane, predict the rest with the real scorer, and count."""
     run = _part("batch.evaluate_cmd").run
     raise typer.Exit(
-        run(_settings(), train, pairs, events, split, repeat, mode, fit, ranker, override, baselines, html, json)
+        run(
+            _settings(),
+            train,
+            pairs,
+            events,
+            split,
+            repeat,
+            mode,
+            fit,
+            ranker,
+            diversity,
+            override,
+            baselines,
+            html,
+            json,
+        )
     )
 
 
