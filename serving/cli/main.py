@@ -28,6 +28,7 @@ EXTRAS = {
     "uvicorn": "serve",
     "implicit": "batch",
     "lightgbm": "batch",
+    "optuna": "batch",
     "plotly": "batch",
     "scipy": "batch",
 }
@@ -244,6 +245,16 @@ def evaluate(
             json,
         )
     )
+
+
+@app.command()
+def tune(
+    trials: Annotated[int, typer.Option(help="Trials to add to the study.")] = 20,
+    html: Annotated[Path | None, typer.Option(help="Write a page with plots.")] = None,
+    json: Json = False,
+) -> None:
+    """Search the anchor's settings on the log's own past. The study is kept, and gone on with."""
+    raise typer.Exit(_part("batch.tune").run(_settings(), trials, html, json))
 
 
 @app.command()
