@@ -54,7 +54,7 @@ def _half_step(
 
 def _regularization(matrix: csr_matrix, strength: float, unobserved: float, power: float) -> Floats:
     counts = np.diff(matrix.indptr) + unobserved * matrix.shape[1]
-    return (strength * counts**power).astype(np.float32)
+    return np.asarray(strength * counts**power, np.float32)
 
 
 def fit_ials(

@@ -4,17 +4,20 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
+import orjson
 import structlog
 from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from flows.log import Log, LogUnavailable, Message
+from flows.log import Log, LogUnavailable
+from flows.log import Message as LogMessage
 from schemas.encode import InvalidEvent, encode, event_from_json
 from schemas.registry import SchemaRegistry
 from serving.gather import Gather
@@ -37,10 +40,38 @@ def _error(status: int, field: str, message: str, **headers: str) -> JSONRespons
     return JSONResponse({"error": {"field": field, "message": message}}, status, headers or None)
 
 
-def _body(method: str, answer: Answer) -> dict[str, Any]:
+def _answered(method: str, answer: Answer) -> Response:
     ANSWERS.labels(method, answer.fallback).inc()
     LATENCY.labels(method).observe(answer.milliseconds / 1000)
-    return asdict(answer)
+    return Response(orjson.dumps(answer), media_type="application/json")
+
+
+class _BoundBody:
+    """Refuses bodies larger than MAX_BODY, by what they say and by what comes."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        too_large = _error(413, "body", f"is larger than {MAX_BODY} bytes")
+        if not length.isdigit() or int(length) > MAX_BODY:
+            await too_large(scope, receive, send)
+            return
+        came = 0
+
+        async def counted() -> Message:
+            nonlocal came
+            message = await receive()
+            came += len(message.get("body", b""))
+            if came > MAX_BODY:
+                raise HTTPException(413, f"the body is larger than {MAX_BODY} bytes")
+            return message
+
+        await self._app(scope, counted, send)
 
 
 def make_app(
@@ -68,23 +99,24 @@ def make_app(
         log.error("request failed", path=request.url.path, exc_info=error)
         return _error(500, "", "internal error")
 
-    @app.middleware("http")
-    async def bound_body(request: Request, go_on: Any) -> Response:
-        length = request.headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > MAX_BODY:
-            return _error(413, "body", f"is larger than {MAX_BODY} bytes")
-        answer: Response = await go_on(request)
-        return answer
+    app.add_middleware(_BoundBody)
+    schema = {"requestBody": {"content": {"application/json": {"schema": RecommendRequest.model_json_schema()}}}}
 
-    @app.post("/v1/recommend")
-    async def recommend(request: RecommendRequest) -> JSONResponse:
-        return JSONResponse(_body("recommend", await gather.recommend(request)))
+    @app.post("/v1/recommend", openapi_extra=schema)
+    async def recommend(request: Request) -> Response:
+        # Validated here: the framework's own way through its dependencies takes twice as long.
+        try:
+            asked = RecommendRequest.model_validate_json(await request.body() or b"{}")
+        except ValidationError as error:
+            first = error.errors()[0]
+            return _error(422, ".".join(str(part) for part in first["loc"]) or "body", first["msg"])
+        return _answered("recommend", await gather.recommend(asked))
 
     @app.get("/v1/items/{item}/similar")
     async def similar(
         item: Annotated[str, Path(min_length=1, max_length=256)], count: Count = 20, lang: Lang = "en"
-    ) -> JSONResponse:
-        return JSONResponse(_body("similar", recommender.similar_items(item, count, lang)))
+    ) -> Response:
+        return _answered("similar", recommender.similar_items(item, count, lang))
 
     @app.get("/v1/popular")
     async def popular(
@@ -92,10 +124,10 @@ def make_app(
         name: Annotated[str, Query(max_length=256)] = "",
         count: Count = 20,
         lang: Lang = "en",
-    ) -> JSONResponse:
+    ) -> Response:
         if scope != "all" and not name:
             return _error(422, "name", f"is needed for scope {scope}")
-        return JSONResponse(_body("popular", recommender.popular(scope, name, count, lang)))
+        return _answered("popular", recommender.popular(scope, name, count, lang))
 
     @app.post("/v1/events", status_code=202)
     async def take_events(request: Request) -> JSONResponse:
@@ -118,7 +150,7 @@ def make_app(
             except InvalidEvent as error:
                 return _error(422, f"[{index}].{error.field}", error.message)
             value = None if record is None else encode(topic, record, registry)
-            messages.append(Message(topic, key, value, now_ms if record is None else record["ts_ms"]))
+            messages.append(LogMessage(topic, key, value, now_ms if record is None else record["ts_ms"]))
             ids.append(event.get("event_id"))
         try:
             await asyncio.to_thread(events_log.append, messages)

@@ -188,16 +188,22 @@ class Recommender:
         )
         latest = list(dict.fromkeys(session.tolist()[::-1]))
         m = int(scored.n[i]) if len(session) else 0
-        ranked = [(float(scored.probability[i, k]), int(scored.item[i, k]), k) for k in range(m)]
-        ranked.sort(key=lambda entry: (-entry[0], self._text(entry[1])))
+        probabilities, items = scored.probability[i, :m].tolist(), scored.item[i, :m].tolist()
+        ranked = list(zip(probabilities, items, range(m), strict=True))
+        if len(set(probabilities)) < m:  # ties are broken by item id
+            ranked.sort(key=lambda entry: (-entry[0], self._text(entry[1])))
         if request.diversity > 0 and ranked:
             ranked = self._varied(ranked, request, chosen.count + len(excluded))
         for probability, item, k in ranked:
+            if chosen.full:
+                break
+            if not chosen.takes(item):
+                continue
             why, seed = int(scored.why[i, k]), int(scored.seed[i, k])
             seed_item = latest[seed] if seed < len(latest) else 0
             chosen.add(item, probability, _source(why), self._reason(why, item, seed_item, bought, request.lang))
         fallback = "personalised" if known else "session" if chosen.found else ""
-        if self.index is not None and vector is not None and vector.any():
+        if not chosen.full and self.index is not None and vector is not None and vector.any():
             for item, score in self.index.search(vector, 2 * chosen.count):
                 chosen.add(item, score, "vector", reason("matches_taste", request.lang))
         if chosen.found and not fallback:
@@ -308,10 +314,16 @@ class _Chosen:
     def full(self) -> bool:
         return len(self.found) >= self.count
 
-    def add(self, item_hash: int, score: float, source: str, why: Reason) -> None:
+    def takes(self, item_hash: int) -> bool:
+        """Say whether the item may be in the answer."""
         item = self._catalogue.get(item_hash)
-        if self.full or item is None or item_hash in self._excluded or not self._shown(item):
+        return item is not None and item_hash not in self._excluded and self._shown(item)
+
+    def add(self, item_hash: int, score: float, source: str, why: Reason) -> None:
+        if self.full or not self.takes(item_hash):
             return
+        item = self._catalogue.get(item_hash)
+        assert item is not None
         self._excluded.add(item_hash)
         self.found.append(Recommendation(item.item, item.title, score, source, why))
 

@@ -295,6 +295,16 @@ def bench_freshness(
     raise typer.Exit(_part("serving.cli.bench_freshness").run(rate, rps, seconds, log, json))
 
 
+@bench.command("serve")
+def bench_serve(
+    clients: Annotated[int, typer.Option(help="Connections that ask again and again.")] = 32,
+    seconds: Annotated[float, typer.Option(help="How long to measure.")] = 10,
+    json: Json = False,
+) -> None:
+    """Answers a second over HTTP, their times, and the server's CPU for each."""
+    raise typer.Exit(_part("serving.cli.bench_serve").run(clients, seconds, json))
+
+
 @bench.command("replay")
 def bench_replay(
     events: Annotated[int, typer.Option(help="Events replayed.")] = 1_000_000,
