@@ -8,9 +8,12 @@ import numpy.typing as npt
 import orjson
 
 from schemas.ids import hash_id
+from serving.requests import Filters
 from state import keys
 from state.lane_rows import FEED, FEED_CHUNK, decode_feed, decode_globals
 from state.store import Store
+
+MAX_SELECTIONS = 64
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,21 @@ class Catalogue:
         self._prefixes = lane_prefixes
         self._read = dict.fromkeys(lane_prefixes, 0)
         self._items: dict[int, Item] = {}
+        self._selected: dict[Filters, frozenset[int]] = {}
 
     def __len__(self) -> int:
         return len(self._items)
 
     def get(self, item_hash: int) -> Item | None:
         return self._items.get(item_hash)
+
+    def select(self, filters: Filters) -> frozenset[int]:
+        """Return the hashes of the items that pass; remembered until the catalogue changes."""
+        if filters not in self._selected:
+            if len(self._selected) >= MAX_SELECTIONS:
+                self._selected.clear()
+            self._selected[filters] = frozenset(h for h, item in self._items.items() if _passes(item, filters))
+        return self._selected[filters]
 
     def hashes(self) -> npt.NDArray[np.uint64]:
         """Return the id hashes of all items."""
@@ -61,6 +73,7 @@ class Catalogue:
 
     def _take(self, store: Store, ids: list[str]) -> None:
         ids = list(dict.fromkeys(ids))
+        self._selected.clear()
         wanted = []
         for item in ids:  # a product rests in the lane that owns its hash
             prefix = self._prefixes[hash_id(item) % len(self._prefixes)]
@@ -76,3 +89,16 @@ class Catalogue:
                 product.get("stock"),
                 product.get("gone", False),
             )
+
+
+def _passes(item: Item, filters: Filters) -> bool:
+    if filters.category is not None and not (item.category + "/").startswith(filters.category.rstrip("/") + "/"):
+        return False
+    if filters.brands and item.brand not in filters.brands:
+        return False
+    if filters.min_price is None and filters.max_price is None:
+        return True
+    if item.price is None:
+        return False
+    low, high = filters.min_price or 0.0, filters.max_price
+    return item.price >= low and (high is None or item.price <= high)

@@ -1,6 +1,7 @@
 """Search over an anchor's item factors, and over those of items that came after it."""
 
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -67,15 +68,28 @@ class VectorIndex:
         """Load and verify an anchor's folder; raises AnchorDamaged."""
         return cls(load_anchor(folder), faiss.read_index(str(folder / INDEX)))
 
-    def search(self, vector: Floats, k: int) -> list[tuple[int, float]]:
-        """Return (item hash, score) of the k items with the largest inner product, new items among them."""
-        scores, rows = self._index.search(vector[None, :], min(k, self._index.ntotal))
+    def search(self, vector: Floats, k: int, allowed: frozenset[int] | None = None) -> list[tuple[int, float]]:
+        """Return (item hash, score) of the k items with the largest inner product, new items among them.
+
+        `allowed` goes into the search: k items are found among these, however few they are.
+        """
+        params: Any = None
+        if allowed is not None:
+            known = self.anchor.row_of(np.fromiter(allowed, np.uint64, len(allowed)))
+            chosen = faiss.IDSelectorBatch(known[known >= 0])
+            if isinstance(self._index, faiss.IndexIVF):  # every list: the few that pass may lie anywhere
+                params = faiss.SearchParametersIVF(sel=chosen, nprobe=self._index.nlist)  # type: ignore[call-arg]
+            else:
+                params = faiss.SearchParameters(sel=chosen)  # type: ignore[call-arg]
+        scores, rows = self._index.search(vector[None, :], min(k, self._index.ntotal), params=params)
         found = [
             (int(self.anchor.item_hash[row]), float(score))
             for row, score in zip(rows[0], scores[0], strict=True)
             if row >= 0
         ]
-        newer = self.new_items.search(vector, k)
+        newer = self.new_items.search(vector, k if allowed is None else len(self.new_items))
+        if allowed is not None:
+            newer = [(item, score) for item, score in newer if item in allowed]
         return sorted(found + newer, key=lambda pair: (-pair[1], pair[0]))[:k] if newer else found
 
     def similar(self, item_hash: int, k: int) -> list[tuple[int, float]]:

@@ -33,6 +33,8 @@ from state.vector_rows import decode_vector
 SLOW_AGE_MS = 5_000
 """Rows that only describe a candidate may be older than those of the session's own items."""
 TRENDING = 1.5
+MAX_COUNTED = 5_000
+"""Items that pass a filter whose weights are looked up to fill an answer."""
 BREAK_MS = 1_000
 """After Redis failed, answers come from memory for so long before it is tried again."""
 
@@ -180,11 +182,13 @@ class Recommender:
         if drop_bought:
             excluded |= bought
         out = request.exclude_out_of_stock
+        allowed = self.catalogue.select(request.filters) if request.filters else None
         chosen = _Chosen(
             self,
             request.count or settings.default_count,
             excluded,
             settings.exclude_out_of_stock if out is None else out,
+            allowed,
         )
         latest = list(dict.fromkeys(session.tolist()[::-1]))
         m = int(scored.n[i]) if len(session) else 0
@@ -204,11 +208,13 @@ class Recommender:
             chosen.add(item, probability, _source(why), self._reason(why, item, seed_item, bought, request.lang))
         fallback = "personalised" if known else "session" if chosen.found else ""
         if not chosen.full and self.index is not None and vector is not None and vector.any():
-            for item, score in self.index.search(vector, 2 * chosen.count):
+            for item, score in self.index.search(vector, 2 * chosen.count, allowed):
                 chosen.add(item, score, "vector", reason("matches_taste", request.lang))
         if chosen.found and not fallback:
             fallback = "session"
         self._add_popular(chosen, request.lang)
+        if allowed is not None and not chosen.full:
+            self._add_allowed(chosen, allowed, request.lang)
         return self._answer(chosen, fallback or ("popular" if chosen.found else "nothing_known"))
 
     def _varied(
@@ -247,6 +253,18 @@ class Recommender:
             if chosen.full:
                 return
             chosen.add(item, score, "popular", reason(_popular_code(trending), lang, scope="the whole shop"))
+
+    def _add_allowed(self, chosen: "_Chosen", allowed: frozenset[int], lang: str) -> None:
+        """Fill up from what passes the filters, by what it ever weighed, so that a narrow filter gives full lists."""
+        items = sorted(allowed)[:MAX_COUNTED]
+        ids = np.array(items, np.uint64)
+        self._items.slots.begin_round()
+        self._items.ensure(self._store, ids, time.time_ns() // 1_000_000, SLOW_AGE_MS)
+        weights = self._items.rows.count[self._items.slots.find(ids)].tolist()
+        for weight, item in sorted(zip(weights, items, strict=True), key=lambda pair: (-pair[0], self._text(pair[1]))):
+            if chosen.full:
+                return
+            chosen.add(item, weight / 100, "popular", reason("popular_in", lang, scope="what you asked for"))
 
     def _answer(self, chosen: "_Chosen", fallback: str) -> Answer:
         return Answer(chosen.found, uuid.uuid4().hex, self.generation, self.anchor, fallback)
@@ -305,8 +323,11 @@ class Recommender:
 class _Chosen:
     """An answer being filled: nothing twice, nothing excluded, nothing that is gone."""
 
-    def __init__(self, recommender: Recommender, count: int, excluded: set[int], drop_out_of_stock: bool) -> None:
-        self._catalogue, self.count = recommender.catalogue, count
+    def __init__(
+        self, recommender: Recommender, count: int, excluded: set[int], drop_out_of_stock: bool,
+        allowed: frozenset[int] | None = None,
+    ) -> None:  # fmt: skip
+        self._catalogue, self.count, self._allowed = recommender.catalogue, count, allowed
         self._excluded, self._drop_out_of_stock = set(excluded), drop_out_of_stock
         self.found: list[Recommendation] = []
 
@@ -316,8 +337,10 @@ class _Chosen:
 
     def takes(self, item_hash: int) -> bool:
         """Say whether the item may be in the answer."""
+        if item_hash in self._excluded or (self._allowed is not None and item_hash not in self._allowed):
+            return False
         item = self._catalogue.get(item_hash)
-        return item is not None and item_hash not in self._excluded and self._shown(item)
+        return item is not None and self._shown(item)
 
     def add(self, item_hash: int, score: float, source: str, why: Reason) -> None:
         if self.full or not self.takes(item_hash):

@@ -62,3 +62,15 @@ def test_every_new_item_gets_its_turn():
     items.watch(np.arange(1000, 1500, dtype=np.uint64))
     seen = np.concatenate([items.due() for _ in range(3)])
     assert set(seen.tolist()) == set(range(1000, 1500))
+
+
+def test_a_filter_goes_into_the_search_exact_and_approximate():
+    anchor = anchor_of(4_000)
+    allowed = frozenset(range(1, 4_001, 80))  # 50 of them
+    for limit in (10_000, 1_000):
+        data, _ = build_index(anchor.whitened, exact_up_to=limit)
+        index = VectorIndex(anchor, faiss.deserialize_index(np.frombuffer(data, np.uint8)))
+        query = anchor.whitened[5]
+        found = [item for item, _ in index.search(query, 20, allowed)]
+        scores = anchor.whitened @ query
+        assert found == sorted(allowed, key=lambda item: -scores[item - 1])[:20]

@@ -140,3 +140,37 @@ def test_two_lanes_answer_like_one():
         a, b = ask(one, user=user, count=5), ask(two, user=user, count=5)
         assert items(a) == items(b)
         assert np.allclose([i.score for i in a.items], [i.score for i in b.items])
+
+
+def filtered_shop():
+    products = [
+        product("tea", "Green tea", category="food/drinks", brand="a", price=4.0),
+        product("cup", "Cup", category="kitchen", brand="b", price=9.0),
+        *(product(f"other{n}", f"Other {n}", category="food/sweets", brand="a", price=float(n)) for n in range(10)),
+        product("foodie", "A magazine", category="foods", brand="c"),
+    ]
+    return recommender_of(shop_events(), products)[0]
+
+
+@pytest.mark.parametrize(
+    ("filters", "wanted"),
+    [
+        ({"category": "food"}, {"tea", *(f"other{n}" for n in range(10))}),
+        ({"category": "food/drinks/"}, {"tea"}),
+        ({"brands": ["b", "c"]}, {"cup", "foodie"}),
+        ({"min_price": 4, "max_price": 5}, {"tea", "other4", "other5"}),
+        ({"category": "food", "max_price": 0.5}, {"other0"}),
+        ({"brands": ["nobody"]}, set()),
+    ],
+)
+def test_a_filter_holds_for_every_source_and_still_fills_the_list(filters, wanted):
+    recommender = filtered_shop()
+    for request in ({"user": "ann"}, {"user": "nobody"}, {"items": ["cup"]}):
+        answer = ask(recommender, count=20, filters=filters, **request)
+        assert set(items(answer)) == wanted
+    assert set(items(ask(recommender, user="ann", count=20, filters=filters, exclude=["tea"]))) == wanted - {"tea"}
+
+
+def test_a_filter_that_cannot_be_is_refused():
+    with pytest.raises(ValueError, match="min_price is above max_price"):
+        RecommendRequest(filters={"min_price": 5, "max_price": 1})
