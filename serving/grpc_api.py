@@ -48,6 +48,9 @@ class Servicer(headrace_pb2_grpc.HeadraceServicer):
         for name in ("items", "exclude"):
             if name in given:
                 given[name] = list(given[name])
+        if "filters" in given:
+            filters = {field.name: value for field, value in given["filters"].ListFields()}
+            given["filters"] = filters | ({"brands": tuple(filters["brands"])} if "brands" in filters else {})
         try:
             checked = RecommendRequest(**given)
         except ValidationError as error:

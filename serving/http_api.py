@@ -21,6 +21,7 @@ from flows.log import Message as LogMessage
 from schemas.encode import InvalidEvent, encode, event_from_json
 from schemas.registry import SchemaRegistry
 from serving.gather import Gather
+from serving.graphql_api import make_router
 from serving.requests import MAX_COUNT, Answer, RecommendRequest
 from serving.service import Recommender
 from state.store import StoreUnavailable
@@ -159,6 +160,8 @@ def make_app(
             return _error(503, "", "the log takes no events now; nothing was taken", **{"Retry-After": "1"})
         APPENDED.inc(len(messages))
         return JSONResponse({"accepted": len(messages), "event_ids": ids}, 202)
+
+    app.include_router(make_router(recommender, gather), prefix="/graphql")
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:

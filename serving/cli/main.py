@@ -25,6 +25,7 @@ EXTRAS = {
     "faiss": "serve",
     "fastapi": "serve",
     "grpc": "serve",
+    "strawberry": "serve",
     "uvicorn": "serve",
     "implicit": "batch",
     "lightgbm": "batch",

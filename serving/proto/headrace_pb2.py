@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cserving/proto/headrace.proto\x12\x0bheadrace.v1\"\xf0\x01\n\x10RecommendRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\t\x12\r\n\x05items\x18\x03 \x03(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\r\x12\x0f\n\x07\x65xclude\x18\x05 \x03(\t\x12\x1e\n\x11\x65xclude_purchased\x18\x06 \x01(\x08H\x00\x88\x01\x01\x12!\n\x14\x65xclude_out_of_stock\x18\x07 \x01(\x08H\x01\x88\x01\x01\x12\x0e\n\x06repeat\x18\x08 \x01(\t\x12\x0c\n\x04lang\x18\t \x01(\tB\x14\n\x12_exclude_purchasedB\x17\n\x15_exclude_out_of_stock\"@\n\x13SimilarItemsRequest\x12\x0c\n\x04item\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x0c\n\x04lang\x18\x03 \x01(\t\"J\n\x0ePopularRequest\x12\r\n\x05scope\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\x0c\n\x04lang\x18\x04 \x01(\t\"~\n\x06Reason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12+\n\x04\x61rgs\x18\x02 \x03(\x0b\x32\x1d.headrace.v1.Reason.ArgsEntry\x12\x0c\n\x04text\x18\x03 \x01(\t\x1a+\n\tArgsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"q\n\x0eRecommendation\x12\x0c\n\x04item\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x0e\n\x06source\x18\x04 \x01(\t\x12#\n\x06reason\x18\x05 \x01(\x0b\x32\x13.headrace.v1.Reason\"\x94\x01\n\x06\x41nswer\x12*\n\x05items\x18\x01 \x03(\x0b\x32\x1b.headrace.v1.Recommendation\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\t\x12\x0e\n\x06\x61nchor\x18\x04 \x01(\t\x12\x10\n\x08\x66\x61llback\x18\x05 \x01(\t\x12\x14\n\x0cmilliseconds\x18\x06 \x01(\x01\x32\xcf\x01\n\x08Headrace\x12?\n\tRecommend\x12\x1d.headrace.v1.RecommendRequest\x1a\x13.headrace.v1.Answer\x12\x45\n\x0cSimilarItems\x12 .headrace.v1.SimilarItemsRequest\x1a\x13.headrace.v1.Answer\x12;\n\x07Popular\x12\x1b.headrace.v1.PopularRequest\x1a\x13.headrace.v1.Answerb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cserving/proto/headrace.proto\x12\x0bheadrace.v1\"\xc4\x02\n\x10RecommendRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\t\x12\r\n\x05items\x18\x03 \x03(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\r\x12\x0f\n\x07\x65xclude\x18\x05 \x03(\t\x12\x1e\n\x11\x65xclude_purchased\x18\x06 \x01(\x08H\x00\x88\x01\x01\x12!\n\x14\x65xclude_out_of_stock\x18\x07 \x01(\x08H\x01\x88\x01\x01\x12\x0e\n\x06repeat\x18\x08 \x01(\t\x12\x0c\n\x04lang\x18\t \x01(\t\x12%\n\x07\x66ilters\x18\n \x01(\x0b\x32\x14.headrace.v1.Filters\x12\x11\n\tdiversity\x18\x0b \x01(\x01\x12\x18\n\x10\x64iversity_method\x18\x0c \x01(\tB\x14\n\x12_exclude_purchasedB\x17\n\x15_exclude_out_of_stock\"\x89\x01\n\x07\x46ilters\x12\x15\n\x08\x63\x61tegory\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06\x62rands\x18\x02 \x03(\t\x12\x16\n\tmin_price\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tmax_price\x18\x04 \x01(\x01H\x02\x88\x01\x01\x42\x0b\n\t_categoryB\x0c\n\n_min_priceB\x0c\n\n_max_price\"@\n\x13SimilarItemsRequest\x12\x0c\n\x04item\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x0c\n\x04lang\x18\x03 \x01(\t\"J\n\x0ePopularRequest\x12\r\n\x05scope\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\x0c\n\x04lang\x18\x04 \x01(\t\"~\n\x06Reason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12+\n\x04\x61rgs\x18\x02 \x03(\x0b\x32\x1d.headrace.v1.Reason.ArgsEntry\x12\x0c\n\x04text\x18\x03 \x01(\t\x1a+\n\tArgsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"q\n\x0eRecommendation\x12\x0c\n\x04item\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x0e\n\x06source\x18\x04 \x01(\t\x12#\n\x06reason\x18\x05 \x01(\x0b\x32\x13.headrace.v1.Reason\"\x94\x01\n\x06\x41nswer\x12*\n\x05items\x18\x01 \x03(\x0b\x32\x1b.headrace.v1.Recommendation\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\t\x12\x0e\n\x06\x61nchor\x18\x04 \x01(\t\x12\x10\n\x08\x66\x61llback\x18\x05 \x01(\t\x12\x14\n\x0cmilliseconds\x18\x06 \x01(\x01\x32\xcf\x01\n\x08Headrace\x12?\n\tRecommend\x12\x1d.headrace.v1.RecommendRequest\x1a\x13.headrace.v1.Answer\x12\x45\n\x0cSimilarItems\x12 .headrace.v1.SimilarItemsRequest\x1a\x13.headrace.v1.Answer\x12;\n\x07Popular\x12\x1b.headrace.v1.PopularRequest\x1a\x13.headrace.v1.Answerb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,19 +34,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REASON_ARGSENTRY']._loaded_options = None
   _globals['_REASON_ARGSENTRY']._serialized_options = b'8\001'
   _globals['_RECOMMENDREQUEST']._serialized_start=46
-  _globals['_RECOMMENDREQUEST']._serialized_end=286
-  _globals['_SIMILARITEMSREQUEST']._serialized_start=288
-  _globals['_SIMILARITEMSREQUEST']._serialized_end=352
-  _globals['_POPULARREQUEST']._serialized_start=354
-  _globals['_POPULARREQUEST']._serialized_end=428
-  _globals['_REASON']._serialized_start=430
-  _globals['_REASON']._serialized_end=556
-  _globals['_REASON_ARGSENTRY']._serialized_start=513
-  _globals['_REASON_ARGSENTRY']._serialized_end=556
-  _globals['_RECOMMENDATION']._serialized_start=558
-  _globals['_RECOMMENDATION']._serialized_end=671
-  _globals['_ANSWER']._serialized_start=674
-  _globals['_ANSWER']._serialized_end=822
-  _globals['_HEADRACE']._serialized_start=825
-  _globals['_HEADRACE']._serialized_end=1032
+  _globals['_RECOMMENDREQUEST']._serialized_end=370
+  _globals['_FILTERS']._serialized_start=373
+  _globals['_FILTERS']._serialized_end=510
+  _globals['_SIMILARITEMSREQUEST']._serialized_start=512
+  _globals['_SIMILARITEMSREQUEST']._serialized_end=576
+  _globals['_POPULARREQUEST']._serialized_start=578
+  _globals['_POPULARREQUEST']._serialized_end=652
+  _globals['_REASON']._serialized_start=654
+  _globals['_REASON']._serialized_end=780
+  _globals['_REASON_ARGSENTRY']._serialized_start=737
+  _globals['_REASON_ARGSENTRY']._serialized_end=780
+  _globals['_RECOMMENDATION']._serialized_start=782
+  _globals['_RECOMMENDATION']._serialized_end=895
+  _globals['_ANSWER']._serialized_start=898
+  _globals['_ANSWER']._serialized_end=1046
+  _globals['_HEADRACE']._serialized_start=1049
+  _globals['_HEADRACE']._serialized_end=1256
 # @@protoc_insertion_point(module_scope)

@@ -150,3 +150,60 @@ def test_health_readiness_metrics_and_the_description_are_there(server):
     assert client.get("/readyz").status_code == 200
     assert "headrace_answers_total" in client.get("/metrics").text
     assert "/v1/recommend" in client.get("/openapi.json").json()["paths"]
+
+
+QUERY = """query($user: String, $count: Int, $filters: Filters) {
+  recommend(user: $user, count: $count, repeat: "exclude", filters: $filters, diversity: 0.2) {
+    items { item title score source reason { code args text } } generation anchor fallback
+  }
+}"""
+
+
+def graphql(client, query, **variables):
+    return client.post("/graphql", json={"query": query, "variables": variables}).json()
+
+
+@pytest.mark.parametrize("filters", [None, {"category": "x"}, {"brands": ["b"], "max_price": 3.0}])
+def test_the_same_request_three_ways_has_one_answer(server, filters):
+    client, stub, _ = server
+    rest = client.post(
+        "/v1/recommend", json={"user": "ann", "count": 6, "repeat": "exclude", "filters": filters, "diversity": 0.2}
+    ).json()
+    wanted = headrace_pb2.RecommendRequest(user="ann", count=6, repeat="exclude", filters=filters, diversity=0.2)
+    rpc = MessageToDict(stub.Recommend(wanted), preserving_proto_field_name=True)
+    camel = filters and {name.replace("max_price", "maxPrice"): value for name, value in filters.items()}
+    three = graphql(client, QUERY, user="ann", count=6, filters=camel)["data"]["recommend"]
+    for field in ("generation", "fallback"):
+        assert rest[field] == rpc[field] == three[field]
+    lists = [answer.get("items", []) for answer in (rest, rpc, three)]
+    assert [one["item"] for one in lists[0]] == [one["item"] for one in lists[1]] == [one["item"] for one in lists[2]]
+    for one, other, third in zip(*lists, strict=True):
+        assert one["reason"]["text"] == other["reason"]["text"] == third["reason"]["text"]
+        assert one["score"] == pytest.approx(other["score"], rel=1e-3) == pytest.approx(third["score"], rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("{ recommend(count: 0) { fallback } }", "count"),
+        ('{ recommend(repeat: "never") { fallback } }', "repeat"),
+        ("{ recommend(filters: {minPrice: 3, maxPrice: 1}) { fallback } }", "filters"),
+        ('{ popular(scope: "moon") { fallback } }', "scope"),
+        ('{ similarItems(item: "tea", count: 999) { fallback } }', "count"),
+        ("{ recommend { nothing } }", "nothing"),
+    ],
+)
+def test_a_bad_graphql_request_names_the_field(server, query, said):
+    client, _, _ = server
+    assert said in graphql(client, query)["errors"][0]["message"]
+
+
+def test_graphql_knows_similar_and_popular(server):
+    client, _, _ = server
+    found = graphql(client, '{ similarItems(item: "tea") { items { item } } popular { items { item } } }')["data"]
+    assert found["similarItems"]["items"] == [
+        {"item": one["item"]} for one in client.get("/v1/items/tea/similar").json()["items"]
+    ]
+    assert [one["item"] for one in found["popular"]["items"]] == [
+        one["item"] for one in client.get("/v1/popular").json()["items"]
+    ]
