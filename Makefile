@@ -4,6 +4,10 @@ PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 EXTRAS := --extra stream --extra serve --extra batch --extra embedded --group dev
 
+# A company's own certificate authority is in the system's store, and not in the one uv brings. (Two names: by version.)
+export UV_SYSTEM_CERTS := true
+export UV_NATIVE_TLS := true
+
 .PHONY: install packages demo test check clean
 
 install:

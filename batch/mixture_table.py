@@ -9,13 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from batch.shop import Pairs, View
-from serving.blend import _nearness, _session_direction
-from serving.candidates import KAPPA, MAX_FOUND, Found, _bucket, find_candidates, mass_of, new_found
+from serving.blend import item_facts, nearness, popularity_sums, session_direction
+from serving.candidates import KAPPA, MAX_FOUND, Found, find_candidates, mass_of, new_found, rank_bucket
 from serving.mixture import DEFAULT, DEFAULT_CONFIG, MixtureParams, ScoreConfig
 from serving.repeat_odds import ln_item_factor, ln_repeat_tables
-from state.decay import value_at
 from state.item_rows import PAIR_UNIT, ItemRows
-from state.lane_rows import COUNT, N_CURRENT_CELLS, N_EARLIER_CELLS, POP
+from state.lane_rows import N_CURRENT_CELLS, N_EARLIER_CELLS
 from state.session import MAX_DISTINCT, SESSION_EVENTS, distinct_latest_first, repeat_cells
 from state.slot_map import ABSENT, find
 
@@ -63,7 +62,7 @@ def _fill_one(
         slot = slots[r]
         if slot == ABSENT:
             continue
-        scale, bucket = 1.0 / PAIR_UNIT / (mass_of(rows, slot) + KAPPA), _bucket(r)
+        scale, bucket = 1.0 / PAIR_UNIT / (mass_of(rows, slot) + KAPPA), rank_bucket(r)
         for j in range(np.int64(rows.n[slot])):
             i = place_of[_place(found, rows.neighbour[slot, j], request)]
             if i >= 0:
@@ -72,26 +71,15 @@ def _fill_one(
     d = embedding.shape[1]
     towards, last = np.zeros(d), np.zeros(d)
     if d > 0:
-        _session_direction(embedding, slots, m, towards, last)
+        session_direction(embedding, slots, m, towards, last)
     ln_mass = math.log(mass_of(rows, slots[0]) + 1.0) if slots[0] != ABSENT else 0.0
     for i in range(n):
         at = chosen[i]
         slot = find(table, slot_at, found.item[at])
-        support, p1, p7, count = 1.0, 0.0, 0.0, 0.0
+        support, p1, count, trend = item_facts(rows, slot, sums, c, now_ms)
         es = el = 0.0
-        if slot != ABSENT:
-            support = max(rows.support[slot], 1.0)
-            p1 = max(value_at(
-                rows.pop_epoch[slot, 0], rows.pop[slot, 0, 0], rows.pop[slot, 0, 1], c.short_half_life_ms, now_ms
-            ), 0.0)  # fmt: skip
-            p7 = max(value_at(
-                rows.pop_epoch[slot, 1], rows.pop[slot, 1, 0], rows.pop[slot, 1, 1], c.long_half_life_ms, now_ms
-            ), 0.0)  # fmt: skip
-            count = max(np.float64(rows.count[slot]), 0.0)
-            if d > 0:
-                es, el = _nearness(embedding, slot, towards), _nearness(embedding, slot, last)
-        share7 = (p7 + 0.5) / sums[1]
-        trend = math.log((p1 + 5.0 * share7) / (sums[0] + 5.0) / share7)
+        if slot != ABSENT and d > 0:
+            es, el = nearness(embedding, slot, towards), nearness(embedding, slot, last)
         shares[i, 18], shares[i, 19] = found.second[at, 0], found.second[at, 1]
         shares[i, 20], shares[i, 21] = p1 / sums[0], count / sums[2]
         ln_support, ln_base = math.log(support), math.log(found.base[at] + 1e-4)
@@ -135,12 +123,7 @@ def _fill(
 ) -> None:  # fmt: skip
     ln_current, ln_earlier = np.empty(N_CURRENT_CELLS), np.empty(N_EARLIER_CELLS)
     ln_repeat_tables(totals, ln_current, ln_earlier)
-    sums = np.empty(3)
-    sums[0] = value_at(totals[POP], totals[POP + 1], totals[POP + 2], c.short_half_life_ms, now_ms)
-    sums[1] = value_at(totals[POP + 3], totals[POP + 4], totals[POP + 5], c.long_half_life_ms, now_ms)
-    sums[2] = totals[COUNT]
-    for k in range(3):
-        sums[k] = max(sums[k], 1e-9)
+    sums = popularity_sums(totals, c, now_ms)
     chosen, place_of = np.empty(MAX_FOUND, np.int64), np.empty(MAX_FOUND + 1, np.int64)
     place_of[MAX_FOUND] = -1
     for b in range(len(lengths)):

@@ -48,7 +48,8 @@ class Scored(NamedTuple):
 
 
 @numba.njit(cache=True)
-def _nearness(embedding: npt.NDArray[np.float32], slot: int, towards: Floats) -> float:
+def nearness(embedding: npt.NDArray[np.float32], slot: int, towards: Floats) -> float:
+    """Return the inner product of an item's vector with a direction."""
     dot = 0.0
     for k in range(len(towards)):
         dot += embedding[slot, k] * towards[k]
@@ -56,7 +57,7 @@ def _nearness(embedding: npt.NDArray[np.float32], slot: int, towards: Floats) ->
 
 
 @numba.njit(cache=True)
-def _session_direction(
+def session_direction(
     embedding: npt.NDArray[np.float32], slots: Int64s, m: int, all_of_it: Floats, last: Floats
 ) -> None:
     """Write the unit vectors of the whole session (recent items count more) and of its last item."""
@@ -72,6 +73,34 @@ def _session_direction(
     length = math.sqrt(np.sum(all_of_it * all_of_it))
     if length > 0.0:
         all_of_it /= length
+
+
+@numba.njit(cache=True)
+def popularity_sums(totals: Int64s, c: ScoreConfig, now_ms: int) -> Floats:
+    """Return the weight of all items at the short and the long half-life, and undecayed; never 0."""
+    sums = np.empty(3)
+    sums[0] = value_at(totals[POP], totals[POP + 1], totals[POP + 2], c.short_half_life_ms, now_ms)
+    sums[1] = value_at(totals[POP + 3], totals[POP + 4], totals[POP + 5], c.long_half_life_ms, now_ms)
+    sums[2] = totals[COUNT]
+    for k in range(3):
+        sums[k] = max(sums[k], 1e-9)
+    return sums
+
+
+@numba.njit(cache=True)
+def item_facts(
+    rows: ItemRows, slot: int, sums: Floats, c: ScoreConfig, now_ms: int
+) -> tuple[float, float, float, float]:
+    """Return (support, short popularity, undecayed weight, trend) of an item; ABSENT counts as never seen."""
+    support, p1, p7, count = 1.0, 0.0, 0.0, 0.0
+    if slot != ABSENT:
+        support = max(np.float64(rows.support[slot]), 1.0)
+        p1 = value_at(rows.pop_epoch[slot, 0], rows.pop[slot, 0, 0], rows.pop[slot, 0, 1], c.short_half_life_ms, now_ms)
+        p7 = value_at(rows.pop_epoch[slot, 1], rows.pop[slot, 1, 0], rows.pop[slot, 1, 1], c.long_half_life_ms, now_ms)
+        p1, p7, count = max(p1, 0.0), max(p7, 0.0), max(np.float64(rows.count[slot]), 0.0)
+    share7 = (p7 + 0.5) / sums[1]
+    trend = math.log((p1 + 5.0 * share7) / (sums[0] + 5.0) / share7)
+    return support, p1, count, trend
 
 
 @numba.njit(cache=True)
@@ -92,7 +121,7 @@ def _score_one(
     d = embedding.shape[1]
     towards, last = np.zeros(d), np.zeros(d)
     if d > 0:
-        _session_direction(embedding, slots, m, towards, last)
+        session_direction(embedding, slots, m, towards, last)
     ln_mass = math.log(mass_of(rows, slots[0]) + 1.0) if m > 0 and slots[0] != ABSENT else 0.0
     novel, odds = np.zeros(n), np.zeros(n)
     total_novel = total_odds = 0.0
@@ -100,21 +129,10 @@ def _score_one(
         at = chosen[i]
         in_session = at < m
         slot = find(table, slot_at, found.item[at])
-        support, p1, p7, count = 1.0, 0.0, 0.0, 0.0
+        support, p1, count, trend = item_facts(rows, slot, sums, c, now_ms)
         es = el = 0.0
-        if slot != ABSENT:
-            support = max(rows.support[slot], 1.0)
-            p1 = value_at(
-                rows.pop_epoch[slot, 0], rows.pop[slot, 0, 0], rows.pop[slot, 0, 1], c.short_half_life_ms, now_ms
-            )
-            p7 = value_at(
-                rows.pop_epoch[slot, 1], rows.pop[slot, 1, 0], rows.pop[slot, 1, 1], c.long_half_life_ms, now_ms
-            )
-            p1, p7, count = max(p1, 0.0), max(p7, 0.0), max(np.float64(rows.count[slot]), 0.0)
-            if d > 0:
-                es, el = _nearness(embedding, slot, towards), _nearness(embedding, slot, last)
-        share7 = (p7 + 0.5) / sums[1]
-        trend = math.log((p1 + 5.0 * share7) / (sums[0] + 5.0) / share7)
+        if slot != ABSENT and d > 0:
+            es, el = nearness(embedding, slot, towards), nearness(embedding, slot, last)
         popularity = p.popularity[0] * p1 / sums[0] + p.popularity[1] * count / sums[2]
         second = p.second[0] * found.second[at, 0] + p.second[1] * found.second[at, 1]
         ln_support, ln_base = math.log(support), math.log(found.base[at] + 1e-4)
@@ -166,12 +184,7 @@ def _score(
 ) -> None:  # fmt: skip
     ln_current, ln_earlier = np.empty(N_CURRENT_CELLS), np.empty(N_EARLIER_CELLS)
     ln_repeat_tables(totals, ln_current, ln_earlier)
-    sums = np.empty(3)
-    sums[0] = value_at(totals[POP], totals[POP + 1], totals[POP + 2], c.short_half_life_ms, now_ms)
-    sums[1] = value_at(totals[POP + 3], totals[POP + 4], totals[POP + 5], c.long_half_life_ms, now_ms)
-    sums[2] = totals[COUNT]
-    for k in range(3):
-        sums[k] = max(sums[k], 1e-9)
+    sums = popularity_sums(totals, c, now_ms)
     width = out.item.shape[1]
     chosen, probability = np.empty(MAX_FOUND, np.int64), np.empty(MAX_FOUND)
     items = np.empty(MAX_FOUND, np.uint64)

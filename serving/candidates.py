@@ -65,7 +65,8 @@ def mass_of(rows: ItemRows, slot: int) -> float:
 
 
 @numba.njit(cache=True)
-def _bucket(rank: int) -> int:
+def rank_bucket(rank: int) -> int:
+    """Return which row of `MixtureParams.pairs` a recency rank uses: 0, 1, 2, 3-4, 5-9, 10+."""
     if rank < 3:
         return rank
     if rank < 5:
@@ -96,7 +97,7 @@ def place(found: Found, n: int, item: np.uint64, request: int) -> tuple[int, int
 @numba.njit(cache=True)
 def _first_order(rows: ItemRows, slot: int, rank: int, p: MixtureParams, found: Found, n: int, request: int) -> int:
     scale = 1.0 / PAIR_UNIT / (mass_of(rows, slot) + KAPPA)
-    bucket, fade = _bucket(rank), math.exp(-rank / SEED_DECAY)
+    bucket, fade = rank_bucket(rank), math.exp(-rank / SEED_DECAY)
     for j in range(np.int64(rows.n[slot])):
         at, n = place(found, n, rows.neighbour[slot, j], request)
         if at < 0:

@@ -2,11 +2,6 @@
 
 import contextlib
 import http.client
-import os
-import platform
-import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -17,26 +12,22 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import orjson
-from rich.console import Console
-from rich.table import Table
 
 from flows.log import Log, Message
 from flows.open_log import open_log
 from schemas.encode import encode
 from schemas.registry import FolderRegistry
-from serving.cli.console import FAILED, OK, err, print_json
-from serving.cli.up import RUN_FILE
-from state.settings import PREFIX
+from serving.cli.bench_up import START_S, NotStarted, everything_up, machine, print_figures
+from serving.cli.console import FAILED, OK, err
 
 N_USERS, N_ITEMS, WARM_UP = 20_000, 5_000, 50_000
 TICK_S = 0.02
 PROBE_EVERY_S = 0.05
 PATIENCE_S = 10.0
-START_S = 60.0
 REGISTRY = FolderRegistry()
 
 
-class _Client:
+class Client:
     """One kept-alive connection to the server."""
 
     def __init__(self, url: str) -> None:
@@ -58,7 +49,7 @@ def _view(event_id: str, user: str, item: int) -> Message:
     return Message("product-views", user.encode(), encode("product-views", record, REGISTRY), now_ms)
 
 
-def _steadily(per_s: float, stopping: threading.Event, act: Callable[[int], None]) -> threading.Thread:
+def steadily(per_s: float, stopping: threading.Event, act: Callable[[int], None]) -> threading.Thread:
     """Call `act(how many are due)` every tick until `stopping`, so that `per_s` come about; return the thread."""
 
     def run() -> None:
@@ -77,7 +68,7 @@ def _steadily(per_s: float, stopping: threading.Event, act: Callable[[int], None
 def _measure(log: Log, url: str, rate: float, rps: float, seconds: float) -> dict[str, Any]:
     rng = np.random.default_rng(5)
     sent, answered, missed = [0], [], 0
-    load, stopping = _Client(url), threading.Event()
+    load, stopping = Client(url), threading.Event()
 
     def events(n: int) -> list[Message]:
         items = np.minimum(rng.zipf(1.3, n), N_ITEMS)
@@ -97,15 +88,15 @@ def _measure(log: Log, url: str, rate: float, rps: float, seconds: float) -> dic
     with err.status("a past for the shop"):
         for _ in range(WARM_UP // 5_000):
             append(5_000)
-    probe = _Client(url)
-    _until_visible(probe, log, "warm-up", 1, START_S)
+    probe = Client(url)
+    until_visible(probe, log, "warm-up", 1, START_S)
     sent[0] = 0
     started = time.perf_counter()
-    threads = [_steadily(rate, stopping, append), _steadily(rps, stopping, ask)]
+    threads = [steadily(rate, stopping, append), steadily(rps, stopping, ask)]
     found: list[float] = []
     with err.status(f"{rate:,.0f} events/s and {rps:,.0f} requests/s for {seconds:.0f} s"):
         while time.perf_counter() - started < seconds:
-            took = _until_visible(probe, log, f"probe-{len(found) + missed}", int(rng.integers(1, 100)), PATIENCE_S)
+            took = until_visible(probe, log, f"probe-{len(found) + missed}", int(rng.integers(1, 100)), PATIENCE_S)
             if took is None:
                 missed += 1
             else:
@@ -130,7 +121,7 @@ def _measure(log: Log, url: str, rate: float, rps: float, seconds: float) -> dic
     }
 
 
-def _until_visible(client: _Client, log: Log, user: str, item: int, patience_s: float) -> float | None:
+def until_visible(client: Client, log: Log, user: str, item: int, patience_s: float) -> float | None:
     """Append a first event of `user`; return the seconds until an answer is made from it, None if it never was."""
     began = time.perf_counter()
     log.append([_view(f"event-of-{user}", user, item)])
@@ -151,43 +142,20 @@ def run(rate: float, rps: float, seconds: float, log_kind: str, json: bool) -> i
             log = open_log(address)
             log.create_topics()  # type: ignore[attr-defined]
             log.close()
-        figures = _with_everything_up(Path(name), address, rate, rps, seconds)
-    if figures is None:
-        err.print("`headrace up` did not start")
-        return FAILED
+        try:
+            running = stack.enter_context(everything_up(Path(name), address))
+        except NotStarted as error:
+            err.print(str(error), markup=False)
+            return FAILED
+        log = open_log(address)
+        figures = _measure(log, running.where["http"], rate, rps, seconds)
+        log.close()
     figures |= {
         "log": log_kind,
         "data": f"views of {N_USERS:,} users on {N_ITEMS:,} items, {WARM_UP:,} before the clock starts",
         "probe": "first event of a new user until /v1/recommend answers from it, asked again and again",
         "repeats": 1,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": machine(),
     }
-    if json:
-        print_json(figures)
-    else:
-        table = Table("figure", "value", title="freshness: append to first answer that reflects it")
-        for key, value in figures.items():
-            table.add_row(key, f"{value:,.2f}" if isinstance(value, float) else str(value))
-        Console().print(table)
+    print_figures(figures, "freshness: append to first answer that reflects it", json)
     return OK
-
-
-def _with_everything_up(folder: Path, address: str, rate: float, rps: float, seconds: float) -> dict[str, Any] | None:
-    environment = {
-        **os.environ, f"{PREFIX}DATA_DIR": str(folder), f"{PREFIX}HTTP_PORT": "0", f"{PREFIX}FLOW_METRICS_PORT": "0",
-        f"{PREFIX}LOG_LEVEL": "warning", f"{PREFIX}GRPC_PORT": "0", f"{PREFIX}LOG_URL": address,
-    }  # fmt: skip
-    supervisor = subprocess.Popen([sys.executable, "-m", "serving.cli.main", "up"], env=environment)
-    try:
-        deadline = time.monotonic() + START_S
-        while not (folder / RUN_FILE).exists():
-            if supervisor.poll() is not None or time.monotonic() > deadline:
-                return None
-            time.sleep(0.1)
-        log = open_log(address)
-        figures = _measure(log, orjson.loads((folder / RUN_FILE).read_bytes())["http"], rate, rps, seconds)
-        log.close()
-        return figures
-    finally:
-        supervisor.send_signal(signal.SIGTERM)
-        supervisor.wait(60)

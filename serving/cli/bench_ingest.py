@@ -1,7 +1,5 @@
 """`headrace bench ingest`: from log bytes to committed Redis rows, exactly-once commit on."""
 
-import os
-import platform
 import resource
 import tempfile
 import time
@@ -11,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import redis
-from rich.console import Console
-from rich.table import Table
 
 from flows.dead_letters import DeadLetters
 from flows.lane import Lane, LaneSettings
@@ -24,7 +20,8 @@ from schemas.encode import encode
 from schemas.events import Kind
 from schemas.ids import hash_id
 from schemas.registry import FolderRegistry
-from serving.cli.console import OK, UNAVAILABLE, err, print_json
+from serving.cli.bench_up import machine, print_figures
+from serving.cli.console import OK, UNAVAILABLE, err
 from state import keys
 from state.anchor import Anchor
 from state.embedded_redis import EmbeddedRedis, RedisMissing
@@ -67,7 +64,8 @@ def _fill(store: RedisStore, prefix: bytes, user_hash: Any, item_hash: Any, rng:
         store.write(rows)
 
 
-def _append(log: Log, n_events: int, n_users: int, n_items: int, rng: np.random.Generator) -> None:
+def append_views(log: Log, n_events: int, n_users: int, n_items: int, rng: np.random.Generator) -> None:
+    """Append views, a millisecond apart, of Zipf users and items."""
     registry = FolderRegistry()
     users, items = _zipf(rng, n_users, USER_SKEW, n_events), _zipf(rng, n_items, ITEM_SKEW, n_events)
     for first in range(0, n_events, BATCH):
@@ -105,7 +103,7 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
     with err.status("writing full histories"):
         _fill(store, lane.prefix, user_hash, item_hash, rng)
     with err.status("writing the events"):
-        _append(log, n_events, n_users, n_items, rng)
+        append_views(log, n_events, n_users, n_items, rng)
     lane.use_anchors(_anchor(item_hash, rng))
     runner = Runner([lane], store, FolderRegistry(), DeadLetters(log), Limits())
     positions = runner.open()
@@ -151,7 +149,7 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
         "start": f"full histories in Redis, {n_cached:,} users cached by the lane",
         "max_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "repeats": 1,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": machine(),
     }
 
 
@@ -176,11 +174,5 @@ def run(log_kind: str, n_events: int, n_users: int, n_items: int, n_cached: int,
         except RedisMissing as error:
             err.print(str(error), markup=False)
             return UNAVAILABLE
-    if json:
-        print_json({"log": log_kind, **figures})
-    else:
-        table = Table("figure", "value", title=f"ingest, {log_kind} log")
-        for key, value in figures.items():
-            table.add_row(key, str(value))
-        Console().print(table)
+    print_figures({"log": log_kind, **figures}, f"ingest, {log_kind} log", json)
     return OK

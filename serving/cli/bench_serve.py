@@ -2,10 +2,7 @@
 
 import asyncio
 import os
-import platform
-import signal
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -15,19 +12,14 @@ from urllib.parse import urlsplit
 import numpy as np
 import orjson
 import redis
-from rich.console import Console
-from rich.table import Table
 
 from flows.open_log import open_log
-from serving.cli.bench_ingest import _append
-from serving.cli.console import FAILED, OK, err, print_json
-from serving.cli.up import RUN_FILE
+from serving.cli.bench_ingest import append_views
+from serving.cli.bench_up import HEADRACE, NotStarted, Running, everything_up, machine, print_figures
+from serving.cli.console import FAILED, OK, err
 from state import keys
-from state.settings import PREFIX
-from state.store import decode_positions
 
 N_USERS, N_ITEMS, N_EVENTS = 20_000, 5_000, 200_000
-START_S = 60.0
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -91,49 +83,35 @@ def _measure(where: dict[str, Any], clients: int, seconds: float) -> dict[str, A
 def run(clients: int, seconds: float, json: bool) -> int:
     """Start everything, fold a past, train an anchor, load, print; return the exit code."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        environment = {
-            **os.environ, f"{PREFIX}DATA_DIR": name, f"{PREFIX}HTTP_PORT": "0", f"{PREFIX}FLOW_METRICS_PORT": "0",
-            f"{PREFIX}LOG_LEVEL": "warning", f"{PREFIX}GRPC_PORT": "0", f"{PREFIX}LOG_URL": f"sqlite:{name}/log.sqlite",
-        }  # fmt: skip
-        log = open_log(environment[f"{PREFIX}LOG_URL"])
-        _append(log, N_EVENTS, N_USERS, N_ITEMS, np.random.default_rng(3))
+        address = f"sqlite:{name}/log.sqlite"
+        log = open_log(address)
+        append_views(log, N_EVENTS, N_USERS, N_ITEMS, np.random.default_rng(3))
         end = log.end()
         log.close()
-        headrace = [sys.executable, "-m", "serving.cli.main"]
-        supervisor = subprocess.Popen([*headrace, "up"], env=environment)
         try:
-            deadline = time.monotonic() + START_S
-            while not (folder / RUN_FILE).exists():
-                if supervisor.poll() is not None or time.monotonic() > deadline:
-                    return FAILED
-                time.sleep(0.1)
-            where = orjson.loads((folder / RUN_FILE).read_bytes())
-            client: Any = redis.Redis.from_url(where["redis_url"])
-            with err.status("folding the past and training an anchor"):
-                while decode_positions(client.get(keys.positions(keys.prefix("g1", 0)))) != end:
-                    time.sleep(0.2)
-                environment[f"{PREFIX}REDIS_URL"] = where["redis_url"]
-                subprocess.run([*headrace, "anchor", "--json"], env=environment, check=True, capture_output=True)
-                while client.get(keys.ANCHOR_LIVE) is None:
-                    time.sleep(0.2)
-                time.sleep(1.0)
-            with err.status(f"{clients} clients for {seconds:.0f} s"):
-                figures = _measure(where, clients, seconds)
-        finally:
-            supervisor.send_signal(signal.SIGTERM)
-            supervisor.wait(60)
+            with everything_up(Path(name), address) as running:
+                with err.status("folding the past and training an anchor"):
+                    running.wait_until_folded(end)
+                    _train(running)
+                with err.status(f"{clients} clients for {seconds:.0f} s"):
+                    figures = _measure(running.where, clients, seconds)
+        except NotStarted as error:
+            err.print(str(error), markup=False)
+            return FAILED
     figures |= {
         "data": f"{N_EVENTS:,} views, Zipf, {N_USERS:,} users x {N_ITEMS:,} items, 20 items an answer, an anchor live",
         "load": "the clients, Redis and the flow share the machine with the server",
         "repeats": 1,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        "machine": machine(),
     }
-    if json:
-        print_json(figures)
-    else:
-        table = Table("figure", "value", title="answers over HTTP")
-        for key, value in figures.items():
-            table.add_row(key, f"{value:,.2f}" if isinstance(value, float) else str(value))
-        Console().print(table)
+    print_figures(figures, "answers over HTTP", json)
     return OK
+
+
+def _train(running: Running) -> None:
+    """Train an anchor and wait until the server has had time to take it over."""
+    subprocess.run([*HEADRACE, "anchor", "--json"], env=running.environment, check=True, capture_output=True)
+    client: Any = redis.Redis.from_url(running.where["redis_url"])
+    while client.get(keys.ANCHOR_LIVE) is None:
+        time.sleep(0.2)
+    time.sleep(1.0)
