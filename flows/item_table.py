@@ -38,8 +38,10 @@ class ItemTable(RowTable):
 
     def load(self, ids: Ids) -> None:
         """Cache the rows of `ids`, which may repeat or be 0."""
-        distinct = np.unique(ids)
-        self._cache(distinct[distinct != 0])
+        missing = self._slots.keep(ids)
+        self._count(found=len(ids) - len(missing))
+        if len(missing):
+            self._cache(np.unique(missing))
 
     def slot_of(self, item: int) -> int:
         """Return the slot of a cached item and mark its row changed."""

@@ -5,7 +5,7 @@ lane's positions and of the events behind them, however they were cut into
 batches. Its memory is a bounded write-through cache of rows; `open` drops it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -17,6 +17,7 @@ from flows.foldin import vectors_for
 from flows.history import FoldParams, fold_events
 from flows.item_table import ItemTable
 from flows.log import RawBatch
+from flows.owed_vectors import CHUNK, OwedVectors
 from flows.products import ProductFold
 from flows.scopes import ScopeFold
 from flows.user_table import UserTable
@@ -117,13 +118,17 @@ class Lane:
         self._dedupe = DedupeWindow(settings.dedupe_window)
         self._totals = decode_globals(None)
         self._anchors: tuple[Anchor, ...] = ()
-        self._pool = ThreadPoolExecutor(1, "fold-in")  # half of the vectors, beside the lists and the encoding
+        self._owed = OwedVectors()
+        self._settling: Iterator[Changes] | None = None
+        self._pool = ThreadPoolExecutor(1, "fold-in")
         self.positions: Positions = {}
 
     def open(self) -> Positions:
         """Become the lane as it was committed: drop all memory, return the positions to read from."""
         self.positions = self._store.positions(self.prefix)
-        self._totals = decode_globals(self._store.read([keys.lane_globals(self.prefix)])[0])
+        totals, owes = self._store.read([keys.lane_globals(self.prefix), keys.owes_vectors(self.prefix)])
+        self._totals = decode_globals(totals)
+        self._owed, self._settling = OwedVectors(everybody=owes is not None), None
         self._users.clear()
         self._items.clear()
         self._scopes.clear()
@@ -153,10 +158,16 @@ class Lane:
         self._users.load(users)
         self._items.load(items)
 
-    def apply(self, decoded: Decoded, raw: RawBatch) -> Changes:
+    @property
+    def owes_vectors(self) -> bool:
+        """Whether some users' vectors are behind their rows: call `settle_some`."""
+        return bool(self._owed) or self._settling is not None
+
+    def apply(self, decoded: Decoded, raw: RawBatch, behind: bool = False) -> Changes:
         """Fold a batch and return the rows it changed.
 
         Messages before the lane's positions were folded already and are passed over.
+        `behind`: many more events wait, so the users' vectors are left for `settle_some`, once for all of them.
         """
         starts = np.array([self.positions.get(stream, 0) for stream in raw.streams], np.int64)
         ahead = raw.offset >= starts[raw.stream]
@@ -173,14 +184,18 @@ class Lane:
         erased = {hash_id(e.user) for e in decoded.erasures if ahead[e.message] and self._owns(hash_id(e.user))}
 
         users = self._without(np.unique(user_slots), erased)
-        folding_in = [self._pool.submit(self._vectors, users[: len(users) // 2], anchor) for anchor in self._anchors]
+        # While an anchor is refolded every user who acts gets vectors for both, or some would miss the switch.
+        later = behind and len(self._anchors) == 1
+        vectors = self._start_vectors(users, () if later else self._anchors)
         self._totals[DEDUPE] = self._dedupe.count
         self._scopes.fold(self._items, rows.single)
         self._products.write_feed(self._totals, rows.single)
         rows.blocks.append(self._items.block(self._items.changed()))
         rows.blocks.append(self._users.block(users))
-        rows.blocks += [self._vectors(users[len(users) // 2 :], anchor) for anchor in self._anchors]
-        rows.blocks += [future.result() for future in folding_in]
+        rows.blocks += vectors()
+        if later and len(users):
+            self._owed.add(self._users.ids_of(users))
+            rows.single[keys.owes_vectors(self.prefix)] = b"1"
         for user in erased:
             self._forget(user, rows)
         for segment, value in self._dedupe.segments_since(count_before).items():
@@ -195,22 +210,51 @@ class Lane:
         self.positions = new
         return changes
 
-    def refold(self, anchor: Anchor, chunk: int = 2000) -> Iterator[Changes]:
+    def refold(self, anchor: Anchor) -> Iterator[Changes]:
         """Yield commits that give every user a vector for `anchor`, then the mark that the lane is ready.
 
         Call between batches, with every earlier commit done; include `anchor` in
         `use_anchors` first, so that users who act meanwhile get theirs.
         """
-        for found in self._store.scan(self.prefix + b"u:"):
-            for i in range(0, len(found), chunk):
-                self._users.begin_round()
-                hashes = np.array([int(key[-16:], 16) for key in found[i : i + chunk]], np.uint64)
-                slots = self._users.load(hashes)
-                rows = RowSet()
-                rows.blocks.append(self._vectors(slots, anchor))
-                yield Changes(self.positions, self.positions, rows)
+        for users in self._everybody():
+            yield self._vectors_of(users, (anchor,))
         ready = RowSet({keys.anchor_ready(self.prefix): anchor.version.encode()})
         yield Changes(self.positions, self.positions, ready)
+
+    def settle_some(self) -> Changes:
+        """Return a commit that brings some of the vectors owed up to their users' rows.
+
+        Call between batches, as `refold`, while `owes_vectors`.
+        """
+        self._settling = self._settling or self._settle()
+        return next(self._settling)
+
+    def _settle(self) -> Iterator[Changes]:
+        while self._owed:
+            everybody, owed = self._owed.take()
+            yield from (self._vectors_of(users, self._anchors) for users in owed)
+            if everybody:
+                yield from (self._vectors_of(users, self._anchors) for users in self._everybody())
+            # Batches folded meanwhile may owe again: another turn, and the mark stays.
+        self._settling = None
+        yield Changes(self.positions, self.positions, RowSet({keys.owes_vectors(self.prefix): None}))
+
+    def _everybody(self) -> Iterator[npt.NDArray[np.uint64]]:
+        waiting: list[int] = []
+        for found in self._store.scan(keys.user_prefix(self.prefix)):
+            waiting += (int(key[-16:], 16) for key in found)
+            if len(waiting) >= CHUNK:
+                yield np.unique(np.array(waiting, np.uint64))
+                waiting = []
+        yield np.unique(np.array(waiting, np.uint64))
+
+    def _vectors_of(self, users: npt.NDArray[np.uint64], anchors: tuple[Anchor, ...]) -> Changes:
+        self._users.begin_round()
+        slots = self._users.load(users)
+        slots = slots[self._users.rows.n[slots] > 0]  # without those who were erased meanwhile
+        rows = RowSet()
+        rows.blocks += self._start_vectors(slots, anchors)()
+        return Changes(self.positions, self.positions, rows)
 
     def _owns(self, id_hash: int) -> bool:
         return id_hash % self.settings.n_lanes == self.lane
@@ -242,6 +286,14 @@ class Lane:
         self._products.list_items(self._items.new_ids(events, payload))
         self._scopes.count_countries(events[fresh])
         return user_slots[fresh]
+
+    def _start_vectors(self, slots: npt.NDArray[np.int64], anchors: tuple[Anchor, ...]) -> Callable[[], list[RowBlock]]:
+        """Begin to fold the users in, half of them in a thread; what is returned does the rest and gives the rows."""
+        half = len(slots) // 2
+        beside = [self._pool.submit(self._vectors, slots[:half], anchor) for anchor in anchors]
+        return lambda: [
+            *(self._vectors(slots[half:], anchor) for anchor in anchors), *(future.result() for future in beside)
+        ]  # fmt: skip
 
     def _vectors(self, slots: npt.NDArray[np.int64], anchor: Anchor) -> RowBlock:
         prefix = keys.vector_prefix(self.prefix, anchor.version)

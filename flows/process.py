@@ -194,13 +194,17 @@ class Flow:
 
         Raises Fenced or StoreUnavailable when a commit failed: call `recover`.
         """
+        behind = False
         if raw is None:
             self.runner.drain()
         elif self.runner.lanes and not self.runner.misses_some(raw):
             self._n_batches += 1
             # What is logged about a batch names it; its messages are found again by their offsets.
             structlog.contextvars.bind_contextvars(flow=self._name, generation=self.generation, batch=self._n_batches)
-            metrics.observe(self.runner.fold(raw))
+            behind = len(raw) >= self.settings.batch_max_events
+            metrics.observe(self.runner.fold(raw, behind))
+        if self.runner.owes_vectors and not behind:
+            self.runner.settle_some()
         self._report()
         if self._look_for_changes():
             self.runner.drain()
@@ -244,7 +248,8 @@ class Flow:
         if not self.runner.lanes:  # a standby
             self.stopping.wait(POLL_S)
             return None
-        wait = 0.0 if self._follower is not None and self._follower.refolding else POLL_S
+        working = self.runner.owes_vectors or (self._follower is not None and self._follower.refolding)
+        wait = 0.0 if working else POLL_S
         raw = self.log.read(self.positions, self.settings.batch_max_events, wait)
         if raw is not None:
             self.positions = raw.after

@@ -34,15 +34,18 @@ class RowTable:
         self._slots.begin_round()
 
     def take_counts(self) -> tuple[int, int]:
-        """Return how many rows were (found, missing) since the last call."""
+        """Return how many look-ups (found a row, had to read it) since the last call."""
         counts, self._counts = self._counts, (0, 0)
         return counts
+
+    def _count(self, found: int, missing: int = 0) -> None:
+        self._counts = (self._counts[0] + found, self._counts[1] + missing)
 
     def _cache(self, ids: Ids) -> Slots:
         """Return the slots of distinct ids, reading those not cached; an id without a row gets zeros."""
         missing = ids[self._slots.find(ids) == ABSENT]
         slots = self._slots.assign(ids)
-        self._counts = (self._counts[0] + len(ids) - len(missing), self._counts[1] + len(missing))
+        self._count(len(ids) - len(missing), len(missing))
         if len(missing):
             new = self._slots.find(missing)
             for column in self._columns:

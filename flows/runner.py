@@ -76,8 +76,10 @@ class Runner:
             lane.open()
         return resume_positions(self.lanes)
 
-    def fold(self, raw: RawBatch) -> Report:
+    def fold(self, raw: RawBatch, behind: bool = False) -> Report:
         """Decode a batch, fold it into every lane and hand its rows to the commit thread.
+
+        `behind`: many more wait, so users' vectors are left for `settle_some`.
 
         Raises what the commit *before* this one met (Fenced, StoreUnavailable): call
         `open` then and read again from the positions it returns.
@@ -89,13 +91,13 @@ class Runner:
             self._dead_letters.write(raw, decoded.bad, now_ms)
         self._watch_for_a_flood(len(raw), len(decoded.bad))
         decoded_at = time.perf_counter()
-        changes = [lane.apply(decoded, raw) for lane in self.lanes]
+        changes = [lane.apply(decoded, raw, behind) for lane in self.lanes]
         applied_at = time.perf_counter()
         commit_s = self.drain()
         ages_s = [(self._now_ms() - ts_ms) / 1000 for ts_ms in self._committed_ts]
         times = decoded.interactions["ts_ms"]
         self._committed_ts = times[:: max(len(times) // AGES_A_BATCH, 1)].tolist()[:AGES_A_BATCH]
-        self._commit = self._pool.submit(self._commit_all, changes)
+        self._commit = self._pool.submit(self._commit_all, list(zip(self.lanes, changes, strict=True)))
         lanes = [lane.lane for lane in self.lanes]
         report = Report(len(raw), {}, lanes, [change.stats for change in changes], raw.after, ages_s=ages_s)
         for bad in decoded.bad:
@@ -126,6 +128,22 @@ class Runner:
         self.drain()
         self._store.commit(lane.prefix, changes.expected, changes.new, changes.rows)
 
+    @property
+    def owes_vectors(self) -> bool:
+        return any(lane.owes_vectors for lane in self.lanes)
+
+    def settle_some(self) -> None:
+        """Hand one chunk of the vectors owed to the commit thread; call between batches while some are owed.
+
+        Raises what the commit before this one met, as `fold`.
+        """
+        for lane in self.lanes:
+            if lane.owes_vectors:
+                changes = lane.settle_some()
+                self.drain()
+                self._commit = self._pool.submit(self._commit_all, [(lane, changes)])
+                return
+
     def abandon(self) -> None:
         """Let the commit under way end, whatever comes of it."""
         commit, self._commit = self._commit, None
@@ -138,9 +156,9 @@ class Runner:
         finally:
             self._pool.shutdown()
 
-    def _commit_all(self, changes: list[Changes]) -> float:
+    def _commit_all(self, changes: list[tuple[Lane, Changes]]) -> float:
         started = time.perf_counter()
-        for lane, change in zip(self.lanes, changes, strict=True):
+        for lane, change in changes:
             self._store.commit(lane.prefix, change.expected, change.new, change.rows)
         return time.perf_counter() - started
 

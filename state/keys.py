@@ -9,7 +9,7 @@ Ids appear as 16 hex digits of their 64-bit hash (`schemas.ids`).
     {g1:0}s:<scope hash>       scope list, or a country's list (`state.lane_rows.scope_hash`)
     {g1:0}f:<chunk>            item feed chunk    {g1:0}d:<segment>       dedupe segment
     {g1:0}globals  {g1:0}positions  {g1:0}redo  {g1:0}redo:<attempt>:<piece>  {g1:0}anchor
-    {g1:0}owner  lease of the lane
+    {g1:0}owner  lease of the lane         {g1:0}owes-vectors  some users' vectors are behind their rows
     headrace:generation        the live generation's name; headrace:generation-before the one before
     headrace:generation:<name> record of a generation (`state.generations`)
     headrace:flows:<name>      processes that fold a generation
@@ -113,3 +113,8 @@ def redo_piece(lane_prefix: bytes, attempt: str, number: int) -> bytes:
 def anchor_ready(lane_prefix: bytes) -> bytes:
     """Name of the anchor whose vectors every user of the lane has."""
     return lane_prefix + b"anchor"
+
+
+def owes_vectors(lane_prefix: bytes) -> bytes:
+    """There while some users' vectors are older than their rows, because the lane was catching up."""
+    return lane_prefix + b"owes-vectors"

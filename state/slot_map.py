@@ -101,6 +101,26 @@ def _assign(
     return len(ids)
 
 
+@numba.njit(cache=True)
+def _keep(
+    table: npt.NDArray[np.uint64],
+    slot_at: npt.NDArray[np.int32],
+    used_in: npt.NDArray[np.int64],
+    ids: npt.NDArray[np.uint64],
+    round_no: int,
+) -> npt.NDArray[np.uint64]:
+    missing, n = np.empty(len(ids), np.uint64), 0
+    for i in range(len(ids)):
+        if ids[i] != 0:
+            slot = find(table, slot_at, ids[i])
+            if slot == ABSENT:
+                missing[n] = ids[i]
+                n += 1
+            else:
+                used_in[slot] = round_no
+    return missing[:n]
+
+
 class CacheTooSmall(Exception):
     """The rows of two consecutive rounds do not fit; raise the setting for cached rows."""
 
@@ -130,6 +150,10 @@ class SlotMap:
     def find(self, ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
         """Return the slot of each id, ABSENT where it has none."""
         return _find_all(self.table, self.slot_at, ids)
+
+    def keep(self, ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+        """Mark the ids that have a slot as used in this round; return the others. Ids may repeat, 0 is passed over."""
+        return _keep(self.table, self.slot_at, self.used_in, ids, self.round_no)
 
     def assign(self, ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
         """Return a slot for each id, keeping those it has; the caller fills new ones (all columns)."""

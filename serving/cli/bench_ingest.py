@@ -124,12 +124,17 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
         raw = log.read(positions, BATCH, 1.0)
         assert raw is not None
         stages["read"] += time.perf_counter() - at
-        report = runner.fold(raw)
+        report = runner.fold(raw, behind=len(raw) == BATCH)
         positions, done = raw.after, done + len(raw)
         for stage, seconds in report.seconds.items():
             stages["commit_beside" if stage == "commit" else stage] += seconds
         at = time.perf_counter()
     runner.drain()
+    stages["wait_for_commit"] += time.perf_counter() - at
+    at = time.perf_counter()
+    while runner.owes_vectors:
+        runner.settle_some()
+    stages["vectors"] = time.perf_counter() - at
     seconds = time.perf_counter() - started
     cpu = client.info("cpu")
     users = [keys.user(lane.prefix, int(user)) for user in user_hash[:500]]

@@ -90,7 +90,8 @@ class ReplayFlow(Flow):
     def poll(self) -> RawBatch | None:
         self.advance(self)
         if self.done >= self.total:
-            self.stopping.set()
+            if not self.runner.owes_vectors:
+                self.stopping.set()
             return None
         if self._max_rate:
             ahead = self.n_read / self._max_rate - (time.monotonic() - self._began)

@@ -33,14 +33,14 @@ def read_status(store: Store, end: Positions) -> dict[str, Any]:
         generation = get_generation(store, name)
         lanes = []
         for lane, prefix in enumerate(generation.prefixes):
-            positions, owner, ready = store.read(
-                [keys.positions(prefix), keys.owner(prefix), keys.anchor_ready(prefix)]
+            positions, owner, ready, owes = store.read(
+                [keys.positions(prefix), keys.owner(prefix), keys.anchor_ready(prefix), keys.owes_vectors(prefix)]
             )
             at = decode_positions(positions)
             lag = {stream: offset - at.get(stream, 0) for stream, offset in (generation.until or end).items()}
             lanes.append({
                 "lane": lane, "owner": _text(owner), "anchor_ready": _text(ready), "positions": at,
-                "lag": sum(max(behind, 0) for behind in lag.values()),
+                "lag": sum(max(behind, 0) for behind in lag.values()), "owes_vectors": owes is not None,
             })  # fmt: skip
         found["generations"][name] = {"settings": generation.fold, "lanes": lanes}
     return found

@@ -131,7 +131,7 @@ class Stage:
             self._sender.join(PATIENCE_S)
         end = self.log.end()
         deadline = time.monotonic() + PATIENCE_S
-        while self.positions() != {**self.positions(), **end}:
+        while self.positions() != {**self.positions(), **end} or self.owes_vectors():
             if time.monotonic() > deadline:
                 said = "".join(self.flows[-1].said[-5:]) if self.flows else ""
                 raise TimeoutError(f"the flow did not reach the end of the log: {said}")
@@ -143,13 +143,20 @@ class Stage:
 
     def positions(self) -> dict[str, int]:
         """Look at the committed positions, without taking the lane over; {} while Redis is away."""
+        return decode_positions(self._look(keys.positions(PREFIX)))
+
+    def owes_vectors(self) -> bool:
+        """Say whether some vectors are still behind their rows."""
+        return self._look(keys.owes_vectors(PREFIX)) is not None
+
+    def _look(self, key: bytes) -> bytes | None:
         try:
             store = RedisStore(self.redis.url, timeout_s=1)
-            value = store.read([keys.positions(PREFIX)])[0]
+            value = store.read([key])[0]
             store.close()
-            return decode_positions(value)
+            return value
         except StoreUnavailable:
-            return {}
+            return None
 
     def wait_for_share(self, share: float) -> None:
         """Wait until this share of the stream was folded."""
