@@ -1,62 +1,118 @@
 """What a server knows of the shop's items: ids, names and facts, followed through the lanes' item feeds."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
 from schemas.ids import hash_id
-from serving.requests import Filters
+from serving.columns import Mask, Text, TextColumn, grown
 from state import keys
 from state.lane_rows import FEED, FEED_CHUNK, decode_feed, decode_globals
+from state.slot_map import SlotMap
 from state.store import Store
 
-MAX_SELECTIONS = 64
+FIRST_CAPACITY = 1024
+MAX_ATTRIBUTES = 64
+"""Names of attributes that conditions can use; those met later are only shown."""
+UNCOUNTED = 2**40
+"""Stock of an item whose stock is not counted."""
+
+Hashes = npt.NDArray[np.uint64]
+Rows = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """One item; an item known from events only has its id as its title."""
 
     item: str
     title: str
-    category: str = ""
-    brand: str = ""
-    price: float | None = None
-    stock: int | None = None
-    gone: bool = False
+    category: str
+    brand: str
+    price: float | None
+    stock: int | None
+    gone: bool
+    seller: str
+    margin: float | None
+    image_url: str
+    attributes: dict[str, str]
 
 
 class Catalogue:
-    """All items by id hash. `refresh` reads only what the feeds gained since the last time."""
+    """All items as columns; row i of each column is the same item, in the order they came.
+
+    `refresh` reads only what the feeds gained since the last time; `version` counts the times something changed.
+    """
 
     def __init__(self, lane_prefixes: Sequence[bytes]) -> None:
         self._prefixes = lane_prefixes
         self._read = dict.fromkeys(lane_prefixes, 0)
-        self._items: dict[int, Item] = {}
-        self._selected: dict[Filters, frozenset[int]] = {}
+        self.version = 0
+        self._slots = SlotMap(FIRST_CAPACITY)
+        self.ids: list[str] = []
+        self.titles: list[str] = []
+        self._more: list[dict[str, Any]] = []
+        self.category, self.brand, self.seller = (TextColumn(FIRST_CAPACITY) for _ in range(3))
+        self._attributes: dict[str, TextColumn] = {}
+        self._price = np.zeros(FIRST_CAPACITY)
+        self._margin = np.zeros(FIRST_CAPACITY)
+        self._stock = np.zeros(FIRST_CAPACITY, np.int64)
+        self._gone = np.zeros(FIRST_CAPACITY, np.bool_)
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self.ids)
+
+    def rows_of(self, item_hashes: Hashes) -> Rows:
+        """Return the row of each item, -1 for those not known."""
+        return self._slots.find(item_hashes)
+
+    def hashes(self) -> Hashes:
+        """Return the id hashes of all items, by row."""
+        return self._slots.id_of[: len(self.ids)]
+
+    def row_of(self, item_hash: int) -> int:
+        """Return the row of an item, -1 when it is not known."""
+        return int(self._slots.find(np.array([item_hash], np.uint64))[0])
 
     def get(self, item_hash: int) -> Item | None:
-        return self._items.get(item_hash)
+        row = self.row_of(item_hash)
+        return None if row < 0 else self.item(row)
 
-    def select(self, filters: Filters) -> frozenset[int]:
-        """Return the hashes of the items that pass; remembered until the catalogue changes."""
-        if filters not in self._selected:
-            if len(self._selected) >= MAX_SELECTIONS:
-                self._selected.clear()
-            self._selected[filters] = frozenset(h for h, item in self._items.items() if _passes(item, filters))
-        return self._selected[filters]
+    def item(self, row: int) -> Item:
+        price, margin, stock = self._price[row], self._margin[row], int(self._stock[row])
+        more = self._more[row]
+        return Item(
+            self.ids[row], self.titles[row], self.category.get(row), self.brand.get(row),
+            None if np.isnan(price) else float(price), None if stock == UNCOUNTED else stock, bool(self._gone[row]),
+            self.seller.get(row), None if np.isnan(margin) else float(margin),
+            more.get("image_url") or "", more.get("attributes") or {},
+        )  # fmt: skip
 
-    def hashes(self) -> npt.NDArray[np.uint64]:
-        """Return the id hashes of all items."""
-        return np.fromiter(self._items, np.uint64, len(self._items))
+    def number(self, name: str) -> npt.NDArray[np.float64]:
+        """Return `price`, `stock` or `margin` of all rows; NaN where it is not known."""
+        if name == "stock":
+            stock = self._stock[: len(self)]
+            return np.where(stock == UNCOUNTED, np.nan, stock)
+        return {"price": self._price, "margin": self._margin}[name][: len(self)]
 
-    def refresh(self, store: Store) -> npt.NDArray[np.uint64]:
+    def text(self, name: str) -> Text:
+        """Return `category`, `brand`, `seller` or `attr.NAME` of all rows."""
+        if name.startswith("attr."):
+            column = self._attributes.get(name.removeprefix("attr."))
+            return column.view(len(self)) if column else Text(np.zeros(len(self), np.int32), [""])
+        return {"category": self.category, "brand": self.brand, "seller": self.seller}[name].view(len(self))
+
+    def shown(self, in_stock: bool) -> Mask:
+        """Return which items may be shown at all: not gone and, if asked, not known to be out of stock."""
+        there = ~self._gone[: len(self)]
+        return there & (self._stock[: len(self)] > 0) if in_stock else there
+
+    def attribute_names(self) -> list[str]:
+        return sorted(self._attributes)
+
+    def refresh(self, store: Store) -> Hashes:
         """Take over new items and changed products of every lane; return their id hashes."""
         taken: list[str] = []
         totals = store.read([keys.lane_globals(prefix) for prefix in self._prefixes])
@@ -67,38 +123,54 @@ class Catalogue:
                 found = store.read([keys.feed(prefix, chunk) for chunk in chunks])
                 ids = [item for value in found for item in decode_feed(value)]
                 taken += ids[read - chunks[0] * FEED_CHUNK :]
-                self._take(store, ids[read - chunks[0] * FEED_CHUNK :])
                 self._read[prefix] = count
-        return np.array([hash_id(item) for item in taken], np.uint64)
+        ids = list(dict.fromkeys(taken))
+        hashes = np.array([hash_id(item) for item in ids], np.uint64)
+        # A product rests in the lane that owns its hash.
+        wanted = [keys.product(self._prefixes[h % len(self._prefixes)], h) for h in hashes.tolist()]
+        products = [orjson.loads(value) if value else {} for value in store.read(wanted)] if wanted else []
+        self.take(ids, hashes, products)
+        return hashes
 
-    def _take(self, store: Store, ids: list[str]) -> None:
-        ids = list(dict.fromkeys(ids))
-        self._selected.clear()
-        wanted = []
-        for item in ids:  # a product rests in the lane that owns its hash
-            prefix = self._prefixes[hash_id(item) % len(self._prefixes)]
-            wanted.append(keys.product(prefix, hash_id(item)))
-        for item, value in zip(ids, store.read(wanted), strict=True):
-            product = orjson.loads(value) if value else {}
-            self._items[hash_id(item)] = Item(
-                item,
-                product.get("title") or item,
-                product.get("category") or "",
-                product.get("brand") or "",
-                product.get("price"),
-                product.get("stock"),
-                product.get("gone", False),
-            )
+    def take(self, ids: list[str], hashes: Hashes, products: list[dict[str, Any]]) -> None:
+        """Take over distinct items and what their product rows say ({}: known from events only)."""
+        if not ids:
+            return
+        self._make_room(len(self) + len(ids))
+        for item, row, product in zip(ids, self._slots.assign(hashes).tolist(), products, strict=True):
+            if row == len(self.ids):
+                self.ids.append(item)
+                self.titles.append("")
+                self._more.append({})
+            self.titles[row] = product.get("title") or item
+            self._more[row] = {name: product[name] for name in ("image_url", "attributes") if product.get(name)}
+            self.category.set(row, product.get("category") or "")
+            self.brand.set(row, product.get("brand") or "")
+            self.seller.set(row, product.get("seller") or "")
+            price, margin, stock = product.get("price"), product.get("margin"), product.get("stock")
+            self._price[row] = np.nan if price is None else price
+            self._margin[row] = np.nan if margin is None else margin
+            self._stock[row] = UNCOUNTED if stock is None else stock
+            self._gone[row] = product.get("gone", False)
+            for column in self._attributes.values():
+                column.set(row, "")
+            for name, value in (product.get("attributes") or {}).items():
+                if name not in self._attributes and len(self._attributes) < MAX_ATTRIBUTES:
+                    self._attributes[name] = TextColumn(len(self._price))
+                if name in self._attributes:
+                    self._attributes[name].set(row, value)
+        self.version += 1
 
-
-def _passes(item: Item, filters: Filters) -> bool:
-    if filters.category is not None and not (item.category + "/").startswith(filters.category.rstrip("/") + "/"):
-        return False
-    if filters.brands and item.brand not in filters.brands:
-        return False
-    if filters.min_price is None and filters.max_price is None:
-        return True
-    if item.price is None:
-        return False
-    low, high = filters.min_price or 0.0, filters.max_price
-    return item.price >= low and (high is None or item.price <= high)
+    def _make_room(self, n: int) -> None:
+        capacity = len(self._price)
+        if n <= capacity:
+            return
+        while capacity < n:
+            capacity *= 2
+        hashes, self._slots = self.hashes(), SlotMap(capacity)
+        self._slots.assign(hashes)  # in order, so every item keeps its row
+        for column in (self.category, self.brand, self.seller, *self._attributes.values()):
+            column.grow(capacity)
+        self._price, self._margin, self._stock, self._gone = (
+            grown(column, capacity) for column in (self._price, self._margin, self._stock, self._gone)
+        )

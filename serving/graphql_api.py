@@ -1,5 +1,6 @@
 """The GraphQL interface: the same service, the same answers."""
 
+import asyncio
 from dataclasses import asdict
 from typing import Any
 
@@ -10,8 +11,8 @@ from strawberry.fastapi import GraphQLRouter
 from strawberry.scalars import JSON
 
 from serving.gather import Gather
-from serving.requests import MAX_COUNT, Answer, RecommendRequest
-from serving.service import Recommender
+from serving.requests import MAX_BATCH, MAX_COUNT, Answer, RecommendRequest, first_error
+from serving.service import BadRequest, Recommender
 from state.store import StoreUnavailable
 
 SCOPES = ("all", "category", "brand", "country")
@@ -35,6 +36,18 @@ class RecommendationType:
     score: float
     source: str
     reason: ReasonType
+    rules: list[str]
+    contributions: JSON
+
+
+@strawberry.type(name="RuleTrace")
+class RuleTraceType:
+    """What one rule did to an answer."""
+
+    rule: str
+    action: str
+    effect: str
+    items: list[str]
 
 
 @strawberry.type(name="Answer")
@@ -46,6 +59,13 @@ class AnswerType:
     generation: str
     anchor: str | None
     fallback: str
+    placement: str
+    strategy: str
+    rules_version: int
+    attribution: str
+    next: str | None
+    left_out: list[str]
+    rules: list[RuleTraceType]
     milliseconds: float
 
 
@@ -57,6 +77,34 @@ class FiltersInput:
     brands: list[str] = strawberry.field(default_factory=list)
     min_price: float | None = None
     max_price: float | None = None
+    country: str | None = None
+    where: str | None = None
+
+
+@strawberry.input(name="Request")
+class RequestInput:
+    """A request for recommendations; nothing is required."""
+
+    user: str | None = None
+    session: str | None = None
+    items: list[str] = strawberry.field(default_factory=list)
+    placement: str | None = None
+    strategy: str | None = None
+    count: int | None = None
+    exclude: list[str] = strawberry.field(default_factory=list)
+    exclude_purchased: bool | None = None
+    exclude_out_of_stock: bool | None = None
+    repeat: str | None = None
+    filters: FiltersInput | None = None
+    country: str | None = None
+    diversity: float | None = None
+    diversity_method: str = "mmr"
+    explore: int | None = None
+    seed: int | None = None
+    explain: bool = False
+    cursor: str | None = None
+    deadline_ms: float | None = None
+    lang: str = "en"
 
 
 def _typed(answer: Answer) -> AnswerType:
@@ -64,13 +112,29 @@ def _typed(answer: Answer) -> AnswerType:
         RecommendationType(
             item=one.item, title=one.title, score=one.score, source=one.source,
             reason=ReasonType(code=one.reason.code, args=JSON(one.reason.args), text=one.reason.text),
+            rules=one.rules, contributions=JSON(one.contributions),
         )
         for one in answer.items
     ]  # fmt: skip
     return AnswerType(
         items=items, request_id=answer.request_id, generation=answer.generation, anchor=answer.anchor,
-        fallback=answer.fallback, milliseconds=answer.milliseconds,
+        fallback=answer.fallback, milliseconds=answer.milliseconds, placement=answer.placement,
+        strategy=answer.strategy, rules_version=answer.rules_version, attribution=answer.attribution,
+        next=answer.next, left_out=answer.left_out, rules=[RuleTraceType(**asdict(trace)) for trace in answer.rules],
     )  # fmt: skip
+
+
+def _checked(info: strawberry.Info, asked: RequestInput, before: str = "") -> RecommendRequest:
+    recommender: Recommender = info.context["recommender"]
+    try:
+        request = RecommendRequest.model_validate(asdict(asked))
+        recommender.check(request)
+    except ValidationError as error:
+        field, said = first_error(error)
+        raise GraphQLError(f"{before}{field}: {said}") from None
+    except BadRequest as error:
+        raise GraphQLError(f"{before}{error}") from None
+    return request
 
 
 def _count(count: int) -> int:
@@ -86,23 +150,31 @@ class Query:
     @strawberry.field
     async def recommend(
         self, info: strawberry.Info, user: str | None = None, session: str | None = None,
-        items: list[str] | None = None, count: int | None = None, exclude: list[str] | None = None,
-        exclude_purchased: bool | None = None, exclude_out_of_stock: bool | None = None, repeat: str = "allow",
-        filters: FiltersInput | None = None, diversity: float = 0.0, diversity_method: str = "mmr", lang: str = "en",
+        items: list[str] | None = None, placement: str | None = None, strategy: str | None = None,
+        count: int | None = None, exclude: list[str] | None = None, exclude_purchased: bool | None = None,
+        exclude_out_of_stock: bool | None = None, repeat: str | None = None, filters: FiltersInput | None = None,
+        country: str | None = None, diversity: float | None = None, diversity_method: str = "mmr",
+        explore: int | None = None, seed: int | None = None, explain: bool = False, cursor: str | None = None,
+        deadline_ms: float | None = None, lang: str = "en",
     ) -> AnswerType:  # fmt: skip
         """Items for a user, a session, items in context."""
-        try:
-            asked = RecommendRequest.model_validate({
-                "user": user, "session": session, "items": items or [], "count": count, "exclude": exclude or [],
-                "exclude_purchased": exclude_purchased, "exclude_out_of_stock": exclude_out_of_stock,
-                "repeat": repeat, "filters": asdict(filters) if filters else None, "diversity": diversity,
-                "diversity_method": diversity_method, "lang": lang,
-            })  # fmt: skip
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise GraphQLError(f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from None
+        asked = RequestInput(
+            user=user, session=session, items=items or [], placement=placement, strategy=strategy, count=count,
+            exclude=exclude or [], exclude_purchased=exclude_purchased, exclude_out_of_stock=exclude_out_of_stock,
+            repeat=repeat, filters=filters, country=country, diversity=diversity, diversity_method=diversity_method,
+            explore=explore, seed=seed, explain=explain, cursor=cursor, deadline_ms=deadline_ms, lang=lang,
+        )  # fmt: skip
         gather: Gather = info.context["gather"]
-        return _typed(await gather.recommend(asked))
+        return _typed(await gather.recommend(_checked(info, asked)))
+
+    @strawberry.field
+    async def recommend_batch(self, info: strawberry.Info, requests: list[RequestInput]) -> list[AnswerType]:
+        """Many requests, answered together, in order."""
+        if not 1 <= len(requests) <= MAX_BATCH:
+            raise GraphQLError(f"requests: must hold 1 to {MAX_BATCH}")
+        asked = [_checked(info, one, f"requests.{n}.") for n, one in enumerate(requests)]
+        gather: Gather = info.context["gather"]
+        return [_typed(answer) for answer in await asyncio.gather(*(gather.recommend(one) for one in asked))]
 
     @strawberry.field
     def similar_items(self, info: strawberry.Info, item: str, count: int = 20, lang: str = "en") -> AnswerType:

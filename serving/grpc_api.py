@@ -1,5 +1,6 @@
 """The gRPC interface: the same service, the same answers."""
 
+import asyncio
 from typing import Any
 
 import grpc
@@ -9,15 +10,18 @@ from pydantic import ValidationError
 
 from serving.gather import Gather
 from serving.proto import headrace_pb2, headrace_pb2_grpc
-from serving.requests import MAX_COUNT, Answer, RecommendRequest
-from serving.service import Recommender
+from serving.requests import MAX_BATCH, MAX_COUNT, Answer, RecommendRequest, first_error
+from serving.service import BadRequest, Recommender
 from state.store import StoreUnavailable
 
 SERVICE = "headrace.v1.Headrace"
 SCOPES = ("all", "category", "brand", "country")
+MAX_IN_STREAM = 256
+"""Requests of a stream under way: a client that sends faster waits."""
 
 
 def _message(answer: Answer) -> Any:
+    """Return the answer as a message; the names are the same."""
     return headrace_pb2.Answer(
         items=[
             headrace_pb2.Recommendation(
@@ -26,6 +30,8 @@ def _message(answer: Answer) -> Any:
                 score=one.score,
                 source=one.source,
                 reason=headrace_pb2.Reason(code=one.reason.code, args=one.reason.args, text=one.reason.text),
+                rules=one.rules,
+                contributions=[headrace_pb2.Contribution(**part) for part in one.contributions],
             )
             for one in answer.items
         ],
@@ -34,7 +40,29 @@ def _message(answer: Answer) -> Any:
         anchor=answer.anchor or "",
         fallback=answer.fallback,
         milliseconds=answer.milliseconds,
+        placement=answer.placement,
+        strategy=answer.strategy,
+        rules_version=answer.rules_version,
+        attribution=answer.attribution,
+        next=answer.next or "",
+        left_out=answer.left_out,
+        rules=[
+            headrace_pb2.RuleTrace(rule=trace.rule, action=trace.action, effect=trace.effect, items=trace.items)
+            for trace in answer.rules
+        ],
     )
+
+
+def _request(message: Any) -> RecommendRequest:
+    """Return the request a message says. Raises ValidationError."""
+    given = {field.name: value for field, value in message.ListFields()}
+    for name in ("items", "exclude"):
+        if name in given:
+            given[name] = list(given[name])
+    if "filters" in given:
+        filters = {field.name: value for field, value in given["filters"].ListFields()}
+        given["filters"] = filters | ({"brands": tuple(filters["brands"])} if "brands" in filters else {})
+    return RecommendRequest(**given)
 
 
 class Servicer(headrace_pb2_grpc.HeadraceServicer):
@@ -44,20 +72,40 @@ class Servicer(headrace_pb2_grpc.HeadraceServicer):
         self._recommender, self._gather = recommender, gather
 
     async def Recommend(self, request: Any, context: Any) -> Any:
-        given = {field.name: value for field, value in request.ListFields()}
-        for name in ("items", "exclude"):
-            if name in given:
-                given[name] = list(given[name])
-        if "filters" in given:
-            filters = {field.name: value for field, value in given["filters"].ListFields()}
-            given["filters"] = filters | ({"brands": tuple(filters["brands"])} if "brands" in filters else {})
+        return _message(await self._gather.recommend(await self._checked(request, context)))
+
+    async def RecommendBatch(self, request: Any, context: Any) -> Any:
+        if not 1 <= len(request.requests) <= MAX_BATCH:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"requests: must hold 1 to {MAX_BATCH}")
+        asked = [await self._checked(one, context, f"requests.{n}.") for n, one in enumerate(request.requests)]
+        answers = await asyncio.gather(*(self._gather.recommend(one) for one in asked))
+        return headrace_pb2.BatchAnswer(answers=[_message(answer) for answer in answers])
+
+    async def RecommendStream(self, requests: Any, context: Any) -> Any:
+        waiting: asyncio.Queue[asyncio.Task[Answer] | None] = asyncio.Queue(MAX_IN_STREAM)
+
+        async def take() -> None:
+            async for request in requests:
+                asked = await self._checked(request, context)
+                await waiting.put(asyncio.ensure_future(self._gather.recommend(asked)))
+            await waiting.put(None)
+
+        taking = asyncio.ensure_future(take())
+        taking.add_done_callback(lambda done: waiting.put_nowait(None) if done.exception() else None)
+        while (task := await waiting.get()) is not None:
+            yield _message(await task)
+        await taking
+
+    async def _checked(self, message: Any, context: Any, before: str = "") -> RecommendRequest:
         try:
-            checked = RecommendRequest(**given)
+            asked = _request(message)
+            self._recommender.check(asked)
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"])
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{field}: {first['msg']}")
-        return _message(await self._gather.recommend(checked))
+            field, said = first_error(error)
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{before}{field}: {said}")
+        except BadRequest as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{before}{error}")
+        return asked
 
     async def SimilarItems(self, request: Any, context: Any) -> Any:
         if not request.item:

@@ -169,7 +169,7 @@ def make_app(
 
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
-        return JSONResponse({"ready": ready(), "items": len(recommender.catalogue)}, 200 if ready() else 503)
+        return JSONResponse({"ready": ready(), "items": len(recommender.shop.catalogue)}, 200 if ready() else 503)
 
     @app.get("/metrics")
     async def metrics() -> Response:

@@ -67,8 +67,8 @@ class Follower:
     async def _enter(self, generation: str) -> None:
         fresh = open_recommender(self._store, self._settings, generation)
         await asyncio.to_thread(fresh.refresh)
-        if self._recommender.index is not None:
-            fresh.take_over(self._recommender.index)
+        if self._recommender.shop.index is not None:
+            fresh.take_over(self._recommender.shop.index)
         self._recommender.become(fresh)
         log.info("generation taken over", generation=generation)
 
@@ -95,7 +95,9 @@ async def _serve(settings: Settings, store: RedisStore) -> None:
     config = uvicorn.Config(
         app, settings.http_host, settings.http_port, log_level="warning", timeout_graceful_shutdown=DRAIN_S
     )
-    log.info("server is running", http=settings.http_port, grpc=settings.grpc_port, items=len(recommender.catalogue))
+    log.info(
+        "server is running", http=settings.http_port, grpc=settings.grpc_port, items=len(recommender.shop.catalogue)
+    )
     try:
         await uvicorn.Server(config).serve()  # until SIGTERM or SIGINT
     finally:

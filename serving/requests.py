@@ -1,14 +1,27 @@
-"""What is asked and what is answered, the same over HTTP and gRPC."""
+"""What is asked and what is answered, the same over HTTP, gRPC and GraphQL."""
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from serving.expressions import ItemCondition
 from serving.reasons import Reason
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]
+Strategy = Literal[
+    "hybrid", "collaborative", "content", "session", "similar", "bought_together", "trending", "popular",
+    "buy_again", "new",
+]  # fmt: skip
+STRATEGIES: tuple[str, ...] = get_args(Strategy)
 MAX_COUNT = 200
+MAX_BATCH = 1000
+
+
+def first_error(error: ValidationError) -> tuple[str, str]:
+    """Return (field, message) of the first thing that is wrong."""
+    first = error.errors()[0]
+    return ".".join(str(part) for part in first["loc"]) or "body", first["msg"]
 
 
 class Filters(BaseModel):
@@ -20,6 +33,15 @@ class Filters(BaseModel):
     brands: tuple[Id, ...] = Field((), max_length=100, description="One of these brands")
     min_price: float | None = Field(None, ge=0)
     max_price: float | None = Field(None, ge=0)
+    country: Id | None = Field(None, description="Sold there: attribute `countries` lists it, or is not set")
+    where: str | None = Field(None, max_length=1000, description="Condition over items (docs/rules.md)")
+
+    @field_validator("where")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        if value is not None:
+            ItemCondition(value)
+        return value
 
     @model_validator(mode="after")
     def _ordered(self) -> "Filters":
@@ -36,18 +58,26 @@ class RecommendRequest(BaseModel):
     user: Id | None = Field(None, description="User id; unknown ones are answered too")
     session: Id | None = Field(None, description="Session id of an anonymous visitor whose events were sent with it")
     items: list[Id] = Field([], max_length=100, description="Items in context, oldest first: page, basket, session")
+    placement: Id | None = Field(None, description="Where the list is shown; brings defaults and its own rules")
+    strategy: Strategy | None = Field(None, description="Where items come from; the placement's, else hybrid")
     count: int | None = Field(None, ge=1, le=MAX_COUNT, description="How many items")
     exclude: list[Id] = Field([], max_length=1000, description="Items not to show")
     exclude_purchased: bool | None = Field(None, description="Leave out what the user bought")
     exclude_out_of_stock: bool | None = Field(None, description="Leave out items with stock 0")
-    repeat: Literal["allow", "demote", "exclude"] = Field("allow", description="Items the session has seen already")
+    repeat: Literal["allow", "demote", "exclude"] | None = Field(None, description="Items the session has seen already")
     filters: Filters | None = Field(None, description="What the items must be")
-    diversity: float = Field(0, ge=0, le=1, description="0: by score; towards 1: no two items alike")
+    country: Id | None = Field(None, description="The visitor's country, for rules and popular lists")
+    diversity: float | None = Field(None, ge=0, le=1, description="0: by score; towards 1: no two items alike")
     diversity_method: Literal["mmr", "dpp"] = Field("mmr", description="Maximal marginal relevance, or greedy DPP")
+    explore: int | None = Field(None, ge=0, le=20, description="Places at the end for items that are rarely shown")
+    seed: int | None = Field(None, ge=0, lt=2**63, description="Makes exploration repeatable")
+    explain: bool = Field(False, description="Say what each item owes to what, and which rule did what")
+    cursor: str | None = Field(None, max_length=16_000, description="`next` of an answer: go on behind it")
+    deadline_ms: float | None = Field(None, gt=0, description="A source that would begin later is left out")
     lang: Literal["en", "de"] = Field("en", description="Language of the reasons")
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Recommendation:
     """One item of an answer."""
 
@@ -56,9 +86,23 @@ class Recommendation:
     score: float
     source: str
     reason: Reason
+    rules: list[str] = field(default_factory=list)
+    """Rules that moved it."""
+    contributions: list[dict[str, Any]] = field(default_factory=list)
+    """With `explain`: by how much its score is due to what (`kind`, `item`, `share`)."""
 
 
-@dataclass
+@dataclass(slots=True)
+class RuleTrace:
+    """What one rule did to an answer."""
+
+    rule: str
+    action: str
+    effect: str
+    items: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Answer:
     """An answer; `fallback` says how far down the ladder it came from (docs/api.md)."""
 
@@ -67,4 +111,14 @@ class Answer:
     generation: str
     anchor: str | None
     fallback: str
+    placement: str = ""
+    strategy: str = ""
+    rules_version: int = 0
+    attribution: str = ""
+    """To be sent back in the `context` of events that come of this answer."""
+    next: str | None = None
+    """Cursor of the next page; None: there is nothing more."""
+    left_out: list[str] = field(default_factory=list)
+    """Sources the deadline left no time for."""
+    rules: list[RuleTrace] = field(default_factory=list)
     milliseconds: float = 0.0

@@ -68,14 +68,14 @@ class VectorIndex:
         """Load and verify an anchor's folder; raises AnchorDamaged."""
         return cls(load_anchor(folder), faiss.read_index(str(folder / INDEX)))
 
-    def search(self, vector: Floats, k: int, allowed: frozenset[int] | None = None) -> list[tuple[int, float]]:
+    def search(self, vector: Floats, k: int, allowed: npt.NDArray[np.uint64] | None = None) -> list[tuple[int, float]]:
         """Return (item hash, score) of the k items with the largest inner product, new items among them.
 
-        `allowed` goes into the search: k items are found among these, however few they are.
+        `allowed` (id hashes) goes into the search: k items are found among these, however few they are.
         """
         params: Any = None
         if allowed is not None:
-            known = self.anchor.row_of(np.fromiter(allowed, np.uint64, len(allowed)))
+            known = self.anchor.row_of(allowed)
             chosen = faiss.IDSelectorBatch(known[known >= 0])
             if isinstance(self._index, faiss.IndexIVF):  # every list: the few that pass may lie anywhere
                 params = faiss.SearchParametersIVF(sel=chosen, nprobe=self._index.nlist)  # type: ignore[call-arg]
@@ -89,7 +89,8 @@ class VectorIndex:
         ]
         newer = self.new_items.search(vector, k if allowed is None else len(self.new_items))
         if allowed is not None:
-            newer = [(item, score) for item, score in newer if item in allowed]
+            there = np.isin(np.array([item for item, _ in newer], np.uint64), allowed)
+            newer = [pair for pair, keep in zip(newer, there.tolist(), strict=True) if keep]
         return sorted(found + newer, key=lambda pair: (-pair[1], pair[0]))[:k] if newer else found
 
     def similar(self, item_hash: int, k: int) -> list[tuple[int, float]]:

@@ -12,10 +12,12 @@ Ids appear as 16 hex digits of their 64-bit hash (`schemas.ids`).
     {g1:0}owner  lease of the lane         {g1:0}owes-vectors  some users' vectors are behind their rows
     headrace:generation        the live generation's name; headrace:generation-before the one before
     headrace:generation:<name> record of a generation (`state.generations`)
+    {headrace:rules}<version>  a book of rules; {headrace:rules}positions names the live one
     headrace:flows:<name>      processes that fold a generation
     headrace:anchor:published  newest anchor      headrace:anchor:live    the one served
 """
 
+RULES = b"{headrace:rules}"
 GENERATION = b"headrace:generation"
 GENERATION_BEFORE = b"headrace:generation-before"
 ANCHOR_PUBLISHED = b"headrace:anchor:published"
@@ -118,3 +120,8 @@ def anchor_ready(lane_prefix: bytes) -> bytes:
 def owes_vectors(lane_prefix: bytes) -> bytes:
     """There while some users' vectors are older than their rows, because the lane was catching up."""
     return lane_prefix + b"owes-vectors"
+
+
+def rules(version: int) -> bytes:
+    """A version of the book of business rules."""
+    return b"%s%d" % (RULES, version)

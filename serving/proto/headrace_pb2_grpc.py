@@ -39,6 +39,16 @@ class HeadraceStub:
                 request_serializer=serving_dot_proto_dot_headrace__pb2.RecommendRequest.SerializeToString,
                 response_deserializer=serving_dot_proto_dot_headrace__pb2.Answer.FromString,
                 _registered_method=True)
+        self.RecommendBatch = channel.unary_unary(
+                '/headrace.v1.Headrace/RecommendBatch',
+                request_serializer=serving_dot_proto_dot_headrace__pb2.BatchRequest.SerializeToString,
+                response_deserializer=serving_dot_proto_dot_headrace__pb2.BatchAnswer.FromString,
+                _registered_method=True)
+        self.RecommendStream = channel.stream_stream(
+                '/headrace.v1.Headrace/RecommendStream',
+                request_serializer=serving_dot_proto_dot_headrace__pb2.RecommendRequest.SerializeToString,
+                response_deserializer=serving_dot_proto_dot_headrace__pb2.Answer.FromString,
+                _registered_method=True)
         self.SimilarItems = channel.unary_unary(
                 '/headrace.v1.Headrace/SimilarItems',
                 request_serializer=serving_dot_proto_dot_headrace__pb2.SimilarItemsRequest.SerializeToString,
@@ -60,6 +70,20 @@ class HeadraceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecommendBatch(self, request, context):
+        """Many requests, answered together, in order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecommendStream(self, request_iterator, context):
+        """One answer for each request, in order, over one stream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SimilarItems(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -77,6 +101,16 @@ def add_HeadraceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Recommend': grpc.unary_unary_rpc_method_handler(
                     servicer.Recommend,
+                    request_deserializer=serving_dot_proto_dot_headrace__pb2.RecommendRequest.FromString,
+                    response_serializer=serving_dot_proto_dot_headrace__pb2.Answer.SerializeToString,
+            ),
+            'RecommendBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecommendBatch,
+                    request_deserializer=serving_dot_proto_dot_headrace__pb2.BatchRequest.FromString,
+                    response_serializer=serving_dot_proto_dot_headrace__pb2.BatchAnswer.SerializeToString,
+            ),
+            'RecommendStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.RecommendStream,
                     request_deserializer=serving_dot_proto_dot_headrace__pb2.RecommendRequest.FromString,
                     response_serializer=serving_dot_proto_dot_headrace__pb2.Answer.SerializeToString,
             ),
@@ -116,6 +150,60 @@ class Headrace:
             request,
             target,
             '/headrace.v1.Headrace/Recommend',
+            serving_dot_proto_dot_headrace__pb2.RecommendRequest.SerializeToString,
+            serving_dot_proto_dot_headrace__pb2.Answer.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecommendBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/headrace.v1.Headrace/RecommendBatch',
+            serving_dot_proto_dot_headrace__pb2.BatchRequest.SerializeToString,
+            serving_dot_proto_dot_headrace__pb2.BatchAnswer.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecommendStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/headrace.v1.Headrace/RecommendStream',
             serving_dot_proto_dot_headrace__pb2.RecommendRequest.SerializeToString,
             serving_dot_proto_dot_headrace__pb2.Answer.FromString,
             options,

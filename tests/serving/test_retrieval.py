@@ -66,11 +66,11 @@ def test_every_new_item_gets_its_turn():
 
 def test_a_filter_goes_into_the_search_exact_and_approximate():
     anchor = anchor_of(4_000)
-    allowed = frozenset(range(1, 4_001, 80))  # 50 of them
+    allowed = np.arange(1, 4_001, 80, np.uint64)  # 50 of them
     for limit in (10_000, 1_000):
         data, _ = build_index(anchor.whitened, exact_up_to=limit)
         index = VectorIndex(anchor, faiss.deserialize_index(np.frombuffer(data, np.uint8)))
         query = anchor.whitened[5]
         found = [item for item, _ in index.search(query, 20, allowed)]
         scores = anchor.whitened @ query
-        assert found == sorted(allowed, key=lambda item: -scores[item - 1])[:20]
+        assert found == sorted(allowed.tolist(), key=lambda item: -scores[item - 1])[:20]

@@ -1,0 +1,123 @@
+"""From candidates to an answer: rules, variety, exploration, reasons, and the cursor of the next page."""
+
+import base64
+import binascii
+import uuid
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.apply_rules import Order, Placed, arrange
+from serving.diversity import METHODS, similarities
+from serving.explain import contributions
+from serving.reasons import Reason, reason
+from serving.requests import Answer, Recommendation, RuleTrace
+from serving.rules import Compiled, Exclude, Include, MinMargin, MinStock, Rule
+from serving.sources import Asking
+
+MAX_CURSOR = 1000
+MAX_VARIED = 400
+"""Candidates among which a diverse list is looked for: the similarities are a matrix of them."""
+MAX_LEFT_OUT = 50
+
+
+class BadCursor(ValueError):
+    """The cursor is none that an answer gave."""
+
+
+def decode_cursor(cursor: str) -> npt.NDArray[np.uint64]:
+    """Return the id hashes of what earlier pages showed. Raises BadCursor."""
+    try:
+        data = base64.urlsafe_b64decode(cursor.encode())
+    except (binascii.Error, ValueError):
+        data = b"?"
+    if len(data) % 8 or len(data) > 8 * MAX_CURSOR:
+        raise BadCursor("is none that an answer gave")
+    return np.frombuffer(data, np.uint64)
+
+
+def answer_of(asking: Asking, acting: tuple[Rule, ...], rules: Compiled, left_out: list[str], now_ms: int) -> Answer:
+    """Return the answer to a request whose sources have brought their candidates."""
+    shop, visitor, pool = asking.shop, asking.visitor, asking.pool
+    request, plan, catalogue = visitor.request, visitor.plan, shop.catalogue
+    shown = decode_cursor(request.cursor) if request.cursor else np.zeros(0, np.uint64)
+    vary = (lambda *args: _varied(asking, *args)) if plan.diversity > 0 else None
+    explored = _explored(asking)
+    placed, traces = arrange(
+        pool, acting, shop.selections, rules.version, catalogue, plan.count - len(explored), len(shown), vary
+    )
+    _, scores, _, origin = pool.arrays()
+    items = []
+    for place in placed:
+        if place.candidate >= 0:
+            tier, k = pool.tiers[origin[0, place.candidate]], int(origin[1, place.candidate])
+            score, source = float(scores[place.candidate]), tier.source(k)
+            why = tier.reason(k) if not place.promoted_by else _promoted(asking, place)
+        else:
+            score, source, why = 0.0, "rule", _promoted(asking, place)
+        items.append(
+            Recommendation(catalogue.ids[place.row], catalogue.titles[place.row], score, source, why, place.rules)
+        )
+    for row in explored:
+        why = reason("exploration", request.lang)
+        items.append(Recommendation(catalogue.ids[row], catalogue.titles[row], 0.0, "explore", why))
+    answer = Answer(items, uuid.uuid4().hex, shop.generation, shop.index.version if shop.index else None, "")
+    answer.fallback = pool.tiers[0].level if pool.tiers else "rules" if items else "nothing_known"
+    answer.placement, answer.strategy, answer.rules_version = request.placement or "", plan.strategy, rules.version
+    answer.attribution = f"{answer.request_id}.{answer.placement}.{plan.strategy}.{rules.version}"
+    answer.left_out = left_out
+    rows = [place.row for place in placed] + explored
+    if len(items) == plan.count and len(shown) + len(rows) <= MAX_CURSOR:
+        met = np.concatenate((shown, catalogue.hashes()[rows]))
+        answer.next = base64.urlsafe_b64encode(met.tobytes()).decode()
+    if request.explain:
+        answer.rules = _left_out_by_rules(asking, acting, rules.version) + traces
+        for one, parts in zip(items, contributions(asking, [one.item for one in items], now_ms), strict=True):
+            one.contributions = parts
+    return answer
+
+
+def _promoted(asking: Asking, place: Placed) -> Reason:
+    return reason("promoted", asking.lang, rule=place.promoted_by)
+
+
+def _varied(asking: Asking, order: Order, worth: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]) -> Order:
+    """Return the candidates in an order that repeats itself less; what is not needed stays behind."""
+    shop, plan = asking.shop, asking.visitor.plan
+    first, rest = order[:MAX_VARIED], order[MAX_VARIED:]
+    hashes, embedding = shop.catalogue.hashes()[rows[first]], shop.items.embedding
+    slots = shop.items.slots.find(hashes)
+    vectors = np.zeros((len(first), embedding.shape[1] if len(embedding) else 0), np.float32)
+    if len(embedding):
+        vectors[slots >= 0] = embedding[slots[slots >= 0]]
+    alike = similarities(vectors, [shop.catalogue.category.get(row) for row in rows[first].tolist()])
+    relevance = worth[first] / max(float(worth[first].max()), 1e-300)
+    chosen = METHODS[asking.visitor.request.diversity_method](relevance, alike, plan.diversity, plan.count)
+    left = np.ones(len(first), bool)
+    left[chosen] = False
+    return np.concatenate((first[chosen], first[left], rest))
+
+
+def _explored(asking: Asking) -> list[int]:
+    """Return rows for the places at the end that are given to items no source brought."""
+    n = min(asking.visitor.plan.explore, asking.visitor.plan.count - 1)
+    if n <= 0:
+        return []
+    rows = asking.pool.unmet()
+    rng = np.random.default_rng(asking.visitor.request.seed)
+    return [int(row) for row in rng.choice(rows, min(n, len(rows)), replace=False)]
+
+
+def _left_out_by_rules(asking: Asking, acting: tuple[Rule, ...], version: int) -> list[RuleTrace]:
+    """Say which of the likeliest items the rules left out."""
+    shop = asking.shop
+    popular = shop.catalogue.rows_of(shop.popular.hashes)
+    candidates = np.unique(np.concatenate((asking.rows, popular)))
+    candidates = candidates[candidates >= 0]
+    traces = []
+    for rule in acting:
+        if isinstance(rule, Include | Exclude | MinStock | MinMargin):
+            gone = candidates[shop.selections.left_out(rule, version)[candidates]][:MAX_LEFT_OUT]
+            items = [shop.catalogue.ids[row] for row in gone.tolist()]
+            traces.append(RuleTrace(rule.id, rule.action, "left out, of the likeliest", items))
+    return traces

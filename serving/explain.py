@@ -1,0 +1,45 @@
+"""What an item of an answer owes to what: its score with and without each event it may come from.
+
+The share of an event is 1 − score without it / score with it: what would vanish if
+the event had never been. It is asked of the mixture itself, so it is true of whatever
+formula is in use. Shares need not add up to one: two events can each be enough.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from schemas.ids import hash_id
+from serving.blend import REPEAT_MODES
+from serving.sources import Asking
+
+MAX_EVENTS = 10
+LEAST_SHARE = 0.01
+
+
+def contributions(asking: Asking, items: list[str], now_ms: int) -> list[list[dict[str, Any]]]:
+    """Return for each item `{"kind", "item", "title", "share"}` of the session's latest items, largest first."""
+    visitor, shop = asking.visitor, asking.shop
+    session = visitor.session
+    if asking.scored is None or not len(session):
+        return [[] for _ in items]
+    seeds = list(dict.fromkeys(session.tolist()[::-1]))[:MAX_EVENTS]
+    sessions = [session, *(session[session != np.uint64(seed)] for seed in seeds)]
+    scored = shop.score(sessions, [REPEAT_MODES[visitor.plan.repeat]] * len(sessions), now_ms)
+    chances = [
+        dict(zip(scored.item[b, :n].tolist(), scored.probability[b, :n].tolist(), strict=True))
+        for b, n in enumerate(scored.n.tolist())
+    ]
+    found = []
+    for item in items:
+        h = hash_id(item)
+        with_all = chances[0].get(h, 0.0)
+        parts: list[dict[str, Any]] = []
+        for seed, without in zip(seeds, chances[1:], strict=True):
+            share = 1.0 - without.get(h, 0.0) / with_all if with_all else 0.0
+            if share >= LEAST_SHARE:
+                name = shop.text(seed)
+                kind = "bought" if seed in visitor.bought else "viewed"
+                parts.append({"kind": kind, "item": name, "title": shop.title(seed, name), "share": round(share, 4)})
+        found.append(sorted(parts, key=lambda part: float(part["share"]), reverse=True))
+    return found

@@ -1,0 +1,97 @@
+"""Books of rules in Redis: versions that stay, one that is live, and who put it there.
+
+    {headrace:rules}positions   {"book": version of the live book}   the pointer, as a lane's positions
+    {headrace:rules}<version>   the book, who put it there, when and why (JSON)
+
+A put is a commit on top of the version its author saw: of two at a time one is refused.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+from pydantic import ValidationError
+
+from serving.rules import Book, Compiled
+from state import keys
+from state.store import Store, decode_positions
+
+MAX_BYTES = 1 << 20
+
+
+class BadBook(ValueError):
+    """The text is no book of rules; `field` says where."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field, self.message = field, message
+
+
+def parse_book(text: str | bytes) -> Book:
+    """Return the book in a YAML or JSON text. Raises BadBook."""
+    if len(text) > MAX_BYTES:
+        raise BadBook("book", f"is larger than {MAX_BYTES} bytes")
+    try:
+        document = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise BadBook("book", f"is no YAML or JSON: {error}") from None
+    return to_book(document)
+
+
+def to_book(document: Any) -> Book:
+    """Return the book in plain data. Raises BadBook."""
+    try:
+        return Book.model_validate({} if document is None else document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadBook(".".join(str(part) for part in first["loc"]) or "book", first["msg"]) from None
+
+
+def load_book(path: Path) -> Book:
+    """Return the book in a file. Raises BadBook."""
+    try:
+        return parse_book(path.read_bytes())
+    except OSError as error:
+        raise BadBook(str(path), error.strerror or "cannot be read") from None
+
+
+def live_version(store: Store) -> int:
+    """Return the number of the live book, 0 when there is none."""
+    return decode_positions(store.read([keys.positions(keys.RULES)])[0]).get("book", 0)
+
+
+def newest_version(store: Store) -> int:
+    return decode_positions(store.read([keys.positions(keys.RULES)])[0]).get("newest", 0)
+
+
+def read_record(store: Store, version: int) -> dict[str, Any] | None:
+    """Return a version's record: `book`, `author`, `note`, `at_ms`, `version`."""
+    value = store.read([keys.rules(version)])[0]
+    return None if value is None else dict(orjson.loads(value))
+
+
+def read_book(store: Store, version: int) -> Compiled:
+    """Return a version, ready to use; an empty book when there is none. Raises BadBook."""
+    record = read_record(store, version) if version else None
+    return Compiled(to_book(record["book"]) if record else Book(), version if record else 0)
+
+
+def put_book(store: Store, book: Book, author: str, note: str = "") -> int:
+    """Make a book the live one; return its version. Raises Fenced when another was put meanwhile."""
+    at = store.positions(keys.RULES)
+    version = at.get("newest", 0) + 1
+    record = {
+        "version": version, "author": author, "note": note, "at_ms": time.time_ns() // 1_000_000,
+        "book": book.model_dump(mode="json", exclude_defaults=True),
+    }  # fmt: skip
+    store.commit(keys.RULES, at, {"book": version, "newest": version}, {keys.rules(version): orjson.dumps(record)})
+    return version
+
+
+def history(store: Store, most: int = 50) -> list[dict[str, Any]]:
+    """Return the records of the newest versions, newest first."""
+    newest = newest_version(store)
+    records = (read_record(store, version) for version in range(newest, max(newest - most, 0), -1))
+    return [record for record in records if record is not None]

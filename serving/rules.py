@@ -1,0 +1,224 @@
+"""Business rules: what a shop wants whatever the model says. A book of rules and placements is one document.
+
+docs/rules.md is the reference; `serving.rule_book` keeps the books, `serving.apply_rules` applies them.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from schemas.ids import hash_id
+from serving.expressions import ItemCondition, RequestCondition
+from serving.requests import MAX_COUNT, Id, Strategy
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+Condition = Annotated[str, Field(max_length=1000)]
+
+
+class _Rule(BaseModel):
+    """What all rules have: a name, and when they hold."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: Name
+    note: str = Field("", max_length=500, description="For people")
+    enabled: bool = True
+    placements: tuple[Name, ...] = Field((), description="Only there; empty: everywhere")
+    when: Condition = Field("", description="Condition over the request; empty: always")
+    start: datetime | None = None
+    end: datetime | None = None
+    priority: int = Field(0, ge=-1000, le=1000, description="Higher ones act first")
+    group: str = Field("", max_length=64, description="Of a group's rules that hold only the first acts")
+
+    @field_validator("when")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        if value:
+            RequestCondition(value)
+        return value
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "_Rule":
+        for name in ("start", "end"):
+            at = getattr(self, name)
+            if at is not None and at.tzinfo is None:
+                object.__setattr__(self, name, at.replace(tzinfo=UTC))
+        if self.start and self.end and self.start >= self.end:
+            raise ValueError("start is not before end")
+        return self
+
+
+class _Where(_Rule):
+    where: Condition = Field(description="Condition over items")
+
+    @field_validator("where")
+    @classmethod
+    def _where_compiles(cls, value: str) -> str:
+        ItemCondition(value)
+        return value
+
+
+class Include(_Where):
+    """Only items that pass."""
+
+    action: Literal["include"]
+
+
+class Exclude(_Where):
+    """No item that passes."""
+
+    action: Literal["exclude"]
+
+
+class Boost(_Where):
+    """The items' scores times a factor; below 1 they are buried."""
+
+    action: Literal["boost"]
+    factor: float = Field(gt=0, le=1000)
+
+
+class Pin(_Rule):
+    """These items from this position on, in this order."""
+
+    action: Literal["pin"]
+    items: tuple[Id, ...] = Field(min_length=1, max_length=50)
+    position: int = Field(1, ge=1, le=MAX_COUNT)
+
+
+class Promote(_Where):
+    """The best items that pass at these positions; a promotion has a start and an end."""
+
+    action: Literal["promote"]
+    positions: tuple[Annotated[int, Field(ge=1, le=MAX_COUNT)], ...] = Field(min_length=1, max_length=20)
+
+
+class Cap(_Rule):
+    """At most so many of one category, brand or seller among the first."""
+
+    action: Literal["cap"]
+    by: Literal["category", "brand", "seller"]
+    most: int = Field(ge=1, le=MAX_COUNT)
+    first: int = Field(MAX_COUNT, ge=1, le=MAX_COUNT)
+
+
+class MinStock(_Rule):
+    """No item whose stock is counted and lower."""
+
+    action: Literal["min_stock"]
+    least: int = Field(ge=1)
+
+
+class MinMargin(_Rule):
+    """No item whose margin is known and lower."""
+
+    action: Literal["min_margin"]
+    least: float
+
+
+Rule = Annotated[Include | Exclude | Boost | Pin | Promote | Cap | MinStock | MinMargin, Field(discriminator="action")]
+
+
+class Placement(BaseModel):
+    """What a request gets that names this place and says nothing else."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    strategy: Strategy = "hybrid"
+    count: int | None = Field(None, ge=1, le=MAX_COUNT)
+    repeat: Literal["allow", "demote", "exclude"] = "allow"
+    diversity: float = Field(0, ge=0, le=1)
+    explore: int = Field(0, ge=0, le=20, description="Places at the end given to items that are rarely shown")
+
+
+PLACEMENTS = {
+    "home": Placement(),
+    "product": Placement(strategy="similar", count=12, repeat="exclude"),
+    "basket": Placement(strategy="bought_together", count=6, repeat="exclude"),
+    "search": Placement(strategy="session"),
+    "email": Placement(count=6, repeat="exclude", diversity=0.2),
+}
+
+
+class Book(BaseModel):
+    """Rules and placements; the placements named here replace those that are built in."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    rules: tuple[Rule, ...] = Field((), max_length=1000)
+    placements: dict[Name, Placement] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Book":
+        ids = [rule.id for rule in self.rules]
+        twice = sorted({name for name in ids if ids.count(name) > 1})
+        if twice:
+            raise ValueError(f"rule {twice[0]} is there twice")
+        for rule in self.rules:
+            unknown = set(rule.placements) - set(self.all_placements)
+            if unknown:
+                raise ValueError(f"rule {rule.id}: there is no placement {sorted(unknown)[0]}")
+        return self
+
+    @property
+    def all_placements(self) -> dict[str, Placement]:
+        return {**PLACEMENTS, **self.placements}
+
+
+class RequestFacts(NamedTuple):
+    """What a rule's `when` can ask of a request; hours and days are UTC, Monday is 0."""
+
+    placement: str
+    country: str
+    user: str
+    now_ms: int
+    n_events: int
+    n_purchases: int
+    n_items: int
+    liked: frozenset[int]
+    """Low 32 bits of the id hashes of the user's categories and brands."""
+
+    def text(self, name: str) -> str:
+        return str(getattr(self, name))
+
+    def number(self, name: str) -> Any:
+        if name == "new_user":
+            return self.n_events == 0
+        if name in ("hour", "weekday"):
+            at = datetime.fromtimestamp(self.now_ms / 1000, UTC)
+            return at.hour if name == "hour" else at.weekday()
+        return getattr(self, name)
+
+    def likes(self, name: str) -> bool:
+        return hash_id(name) & 0xFFFFFFFF in self.liked
+
+
+class Compiled:
+    """A book ready for requests."""
+
+    def __init__(self, book: Book, version: int = 0) -> None:
+        self.book, self.version, self.placements = book, version, book.all_placements
+        order = sorted(book.rules, key=lambda rule: (-rule.priority, rule.id))
+        self._rules = [rule for rule in order if rule.enabled]
+        self._when = {rule.id: RequestCondition(rule.when) for rule in self._rules if rule.when}
+
+    def acting(self, facts: RequestFacts) -> tuple[Rule, ...]:
+        """Return the rules that hold for a request, in the order they act."""
+        found: list[Rule] = []
+        groups: set[str] = set()
+        for rule in self._rules:
+            if rule.group in groups or not self._holds(rule, facts):
+                continue
+            if rule.group:
+                groups.add(rule.group)
+            found.append(rule)
+        return tuple(found)
+
+    def _holds(self, rule: Rule, facts: RequestFacts) -> bool:
+        if rule.placements and facts.placement not in rule.placements:
+            return False
+        if rule.start and facts.now_ms < rule.start.timestamp() * 1000:
+            return False
+        if rule.end and facts.now_ms >= rule.end.timestamp() * 1000:
+            return False
+        return rule.id not in self._when or self._when[rule.id].holds(facts)

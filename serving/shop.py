@@ -1,0 +1,194 @@
+"""What a server knows of one generation's shop: rows read ahead of requests, and rows read for them."""
+
+import math
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.ids import hash_id
+from serving.blend import Scored, Scorer
+from serving.catalogue import Catalogue
+from serving.item_cache import ItemCache
+from serving.mixture import DEFAULT, ScoreConfig, params_from
+from serving.new_items import NewItems
+from serving.pool import Marks
+from serving.retrieval import VectorIndex
+from serving.rules import Book, Compiled
+from serving.selection import Selections
+from state import keys, lane_rows
+from state.decay import NO_SCORE, REFERENCE_MS
+from state.settings import Settings
+from state.slot_map import ABSENT
+from state.store import Store
+from state.user_rows import UserRows, decode_users, empty_users
+from state.vector_rows import decode_vector
+
+SLOW_AGE_MS = 5_000
+"""Rows that only describe a candidate may be older than those of the session's own items."""
+TRENDING = 1.5
+SCOPE_AGE_MS = 1_000
+MAX_SCOPES = 1_000
+
+Hashes = npt.NDArray[np.uint64]
+Floats = npt.NDArray[np.float64]
+
+
+class ScopeItems(NamedTuple):
+    """A scope's items, heaviest at the long half-life first."""
+
+    hashes: Hashes
+    weight: Floats  # log2 of the decayed weight
+    trend: Floats  # log2 of short over long half-life, relative to a steady rate
+
+    @property
+    def trending(self) -> npt.NDArray[np.bool_]:
+        """Whether the short half-life says that an item sells TRENDING times what the long one says."""
+        return self.trend > math.log2(TRENDING)
+
+
+NO_ITEMS = ScopeItems(np.zeros(0, np.uint64), np.zeros(0), np.zeros(0))
+
+
+class Shop:
+    """Everything answers are made of, except the request. One thread uses it."""
+
+    def __init__(self, store: Store, settings: Settings, generation: str) -> None:
+        self.store, self.settings, self.generation = store, settings, generation
+        self.prefixes = [keys.prefix(generation, lane) for lane in range(settings.n_lanes)]
+        self.catalogue = Catalogue(self.prefixes)
+        self.selections, self.marks = Selections(self.catalogue), Marks()
+        self.items = ItemCache(settings.server_cached_items, self.prefixes)
+        self.half_lives = (int(settings.short_half_life_s * 1000), int(settings.long_half_life_s * 1000))
+        self.scorer = Scorer(DEFAULT, ScoreConfig(*self.half_lives, 120))
+        self.totals = np.zeros(lane_rows.SIZE, np.int64)
+        self.popular = NO_ITEMS
+        self.trending: frozenset[int] = frozenset()
+        self.rules = Compiled(Book())
+        self.index: VectorIndex | None = None
+        self._scopes: dict[int, tuple[int, ScopeItems]] = {}
+
+    def take_over(self, index: VectorIndex) -> None:
+        """Answer from this anchor from now on."""
+        index.new_items.watch(self.catalogue.hashes())
+        self.items.use_anchor(index.anchor)
+        self.scorer = Scorer(params_from(index.anchor.mixture), self.scorer.config)
+        self.index = index
+
+    def refresh(self) -> None:
+        """Follow the rows that are read ahead of requests: catalogue, totals, the list of everything."""
+        added = self.catalogue.refresh(self.store)
+        if self.index is not None:
+            self.index.new_items.watch(added)
+            self._renew_new_items(self.index.new_items)
+        self.totals = sum_totals(self.store.read([keys.lane_globals(prefix) for prefix in self.prefixes]))
+        self.set_popular(self._read_scope(lane_rows.ALL, 0))
+
+    def set_popular(self, popular: ScopeItems) -> None:
+        self.popular = popular
+        self.trending = frozenset(popular.hashes[popular.trending].tolist())
+
+    def _renew_new_items(self, new_items: NewItems) -> None:
+        due = new_items.due()
+        if len(due):
+            self.items.slots.begin_round()
+            self.items.ensure(self.store, due, time.time_ns() // 1_000_000, SLOW_AGE_MS)
+            new_items.renew(due, self.items.rows, self.items.slots)
+
+    def score(self, sessions: list[Hashes], modes: list[int], now_ms: int) -> Scored:
+        """Return the mixture's candidates for sessions, oldest item first."""
+        rows, slots = self.items.rows, self.items.slots
+        slots.begin_round()
+        seeds = np.concatenate(sessions)
+        self.items.ensure(self.store, seeds, now_ms, self.settings.item_ttl_ms)
+        near = rows.neighbour[slots.find(np.unique(seeds))].ravel()
+        self.items.ensure(self.store, near[near != 0], now_ms, SLOW_AGE_MS)
+        scored = self.scorer.score(sessions, rows, slots, self.totals, now_ms, modes, self.items.embedding)
+        found = np.unique(scored.item[scored.item != 0])
+        if (slots.find(found) == ABSENT).any():  # second-order candidates: their own rows decide too
+            self.items.ensure(self.store, found, now_ms, SLOW_AGE_MS)
+            scored = self.scorer.score(sessions, rows, slots, self.totals, now_ms, modes, self.items.embedding)
+        return scored
+
+    def slots_of(self, items: Hashes, now_ms: int, max_age_ms: int = SLOW_AGE_MS) -> npt.NDArray[np.int64]:
+        """Return the slots in `items.rows` of these items, their rows read where they are old."""
+        self.items.slots.begin_round()
+        self.items.ensure(self.store, items, now_ms, max_age_ms)
+        return self.items.slots.find(items)
+
+    def scope(self, kind: int, name: str, now_ms: int) -> ScopeItems:
+        """Return the items of a category, brand or country, at most SCOPE_AGE_MS old."""
+        if kind == lane_rows.ALL:
+            return self.popular
+        key = lane_rows.scope_hash(kind, hash_id(name))
+        read_ms, found = self._scopes.get(key, (0, NO_ITEMS))
+        if now_ms - read_ms > SCOPE_AGE_MS:
+            found = self._read_scope(kind, hash_id(name))
+            if len(self._scopes) >= MAX_SCOPES:
+                self._scopes.clear()
+            self._scopes[key] = (now_ms, found)
+        return found
+
+    def _read_scope(self, kind: int, name_hash: int) -> ScopeItems:
+        """Return a scope, its lanes merged. At a steady rate a decayed sum grows with its half-life."""
+        key = lane_rows.scope_hash(kind, name_hash)
+        merged: dict[int, tuple[float, float]] = {}
+        for value in self.store.read([keys.scope(prefix, key) for prefix in self.prefixes]):
+            if kind == lane_rows.COUNTRY:
+                scope = lane_rows.country_scope(lane_rows.decode_country(value), self.half_lives)
+            else:
+                scope = lane_rows.decode_scope(value)
+            for item, short, long in zip(scope.item.tolist(), scope.short.tolist(), scope.long.tolist(), strict=True):
+                old = merged.get(item, (NO_SCORE, NO_SCORE))
+                merged[item] = (float(np.logaddexp2(old[0], short)), float(np.logaddexp2(old[1], long)))
+        if not merged:
+            return NO_ITEMS
+        now_ms, (short_ms, long_ms) = time.time_ns() // 1_000_000 - REFERENCE_MS, self.half_lives
+        steady = math.log2(short_ms / long_ms) + now_ms / short_ms - now_ms / long_ms
+        ranked = sorted(merged.items(), key=lambda entry: (-entry[1][1], self.text(entry[0])))
+        short, long = np.array([scores for _, scores in ranked]).T
+        return ScopeItems(np.array([item for item, _ in ranked], np.uint64), long, short - long - steady)
+
+    def read_users(self, subjects: Sequence[int]) -> UserRows:
+        """Return the rows of users by id hash; 0 is nobody."""
+        rows = empty_users(len(subjects))
+        asked = [i for i, subject in enumerate(subjects) if subject]
+        wanted = [keys.user(self.prefixes[subjects[i] % len(self.prefixes)], subjects[i]) for i in asked]
+        decode_users(self.store.read(wanted) if wanted else [], np.array(asked, np.int64), rows)
+        return rows
+
+    def read_vectors(self, subjects: Sequence[int]) -> list[npt.NDArray[np.float32] | None]:
+        """Return the vectors of users for the anchor in use; None where there is none."""
+        found: list[npt.NDArray[np.float32] | None] = [None] * len(subjects)
+        asked = [i for i, subject in enumerate(subjects) if subject]
+        if self.index is not None and asked:
+            version, n = self.index.version, len(self.prefixes)
+            wanted = [keys.vector(self.prefixes[subjects[i] % n], version, subjects[i]) for i in asked]
+            for i, value in zip(asked, self.store.read(wanted), strict=True):
+                found[i] = decode_vector(value) if value else None
+        return found
+
+    def text(self, item_hash: int) -> str:
+        """Return an item's id, "" for one that is not known."""
+        row = self.catalogue.row_of(item_hash)
+        return "" if row < 0 else self.catalogue.ids[row]
+
+    def title(self, item_hash: int, otherwise: str = "") -> str:
+        row = self.catalogue.row_of(item_hash)
+        return otherwise if row < 0 else self.catalogue.titles[row]
+
+
+def sum_totals(values: Sequence[bytes | None]) -> npt.NDArray[np.int64]:
+    """Return the globals of all lanes as one vector: counts add up, popularity at the newest epoch."""
+    parts = [lane_rows.decode_globals(value) for value in values]
+    total: npt.NDArray[np.int64] = np.sum(parts, axis=0)
+    for at in (lane_rows.POP, lane_rows.POP + 3):
+        newest = max(int(part[at]) for part in parts)
+        total[at] = newest
+        total[at + 1] = sum(int(part[at + 1]) for part in parts if part[at] == newest)
+        total[at + 2] = sum(int(part[at + 2]) for part in parts if part[at] == newest) + sum(
+            int(part[at + 1]) for part in parts if part[at] == newest - 1
+        )
+    return total

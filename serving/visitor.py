@@ -1,0 +1,133 @@
+"""Who asks: a request with its placement's defaults, and what the user's row says."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.events import FIRST_NEGATIVE_KIND, Kind
+from schemas.ids import hash_id
+from serving.requests import RecommendRequest
+from serving.rules import Placement, RequestFacts
+from state.session import SESSION_EVENTS
+from state.settings import Settings
+from state.user_rows import KIND_MASK, UserRows
+
+Hashes = npt.NDArray[np.uint64]
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a request comes to: what it says itself, else its placement, else the settings."""
+
+    strategy: str
+    count: int
+    repeat: str
+    diversity: float
+    explore: int
+    in_stock: bool
+    without_bought: bool
+
+
+def plan_of(request: RecommendRequest, placement: Placement, settings: Settings) -> Plan:
+    """Return the plan of a request."""
+    in_stock, bought = request.exclude_out_of_stock, request.exclude_purchased
+    return Plan(
+        request.strategy or placement.strategy,
+        request.count or placement.count or settings.default_count,
+        request.repeat or placement.repeat,
+        placement.diversity if request.diversity is None else request.diversity,
+        placement.explore if request.explore is None else request.explore,
+        settings.exclude_out_of_stock if in_stock is None else in_stock,
+        settings.exclude_purchased if bought is None else bought,
+    )
+
+
+class Visitor:
+    """The user of one request, read from row `i` of `users`; nobody has an empty row."""
+
+    def __init__(self, request: RecommendRequest, plan: Plan, users: UserRows, i: int, now_ms: int, gap_ms: int):
+        self.request, self.plan, self.now_ms = request, plan, now_ms
+        self._users, self._i = users, i
+        n = int(users.n[i])
+        self.history_items: Hashes = users.item[i, :n]
+        self.kinds = users.kind[i, :n] & KIND_MASK
+        self.context = np.array([hash_id(item) for item in request.items], np.uint64)
+        history, running = self._recent(gap_ms)
+        if plan.strategy == "session" and not running:
+            history = history[:0]
+        self.known = len(history) > 0
+        recent = history if running or not len(self.context) else history[:0]
+        self.session: Hashes = np.concatenate((recent, self.context))[-SESSION_EVENTS:]
+        """What the mixture scores, oldest first: the running session and the context, else the latest history."""
+
+    def _recent(self, gap_ms: int) -> tuple[Hashes, bool]:
+        """Return (items that stand for the user, whether they are a session that still runs)."""
+        users, i, n = self._users, self._i, len(self.history_items)
+        positive = self.kinds < FIRST_NEGATIVE_KIND
+        first = n
+        if n and self.now_ms - int(users.last_ms[i]) <= gap_ms:
+            first = n - 1
+            while first > 0 and users.gap_ms[i, first] <= gap_ms:
+                first -= 1
+        running = first < n
+        start = first if running else max(0, n - SESSION_EVENTS)
+        return self.history_items[start:][positive[start:]], running
+
+    @property
+    def n_events(self) -> int:
+        return int(self._users.seen[self._i])
+
+    @cached_property
+    def times_ms(self) -> npt.NDArray[np.int64]:
+        """When the events of the history happened."""
+        gaps = self._users.gap_ms[self._i, 1 : len(self.history_items)].astype(np.int64)
+        back = np.concatenate((np.cumsum(gaps[::-1])[::-1], [0])) if len(self.history_items) else np.zeros(0, np.int64)
+        return (int(self._users.last_ms[self._i]) - back).astype(np.int64)
+
+    @cached_property
+    def bought(self) -> frozenset[int]:
+        """Id hashes of what the history says was bought."""
+        return frozenset(self.history_items[self.kinds == Kind.PURCHASE].tolist())
+
+    @cached_property
+    def liked(self) -> frozenset[int]:
+        """Low 32 bits of the id hashes of the categories and brands with some weight."""
+        ids, weights = self._users.affinity_id[self._i], self._users.affinity[self._i]
+        return frozenset(ids[weights > 0].tolist())
+
+    @cached_property
+    def price_ln(self) -> tuple[float, float] | None:
+        """Mean and spread of ln(price) of what the user looks at; None with fewer than three prices."""
+        n = int(self._users.price_n[self._i])
+        if n < 3:
+            return None
+        mean = int(self._users.price_sum[self._i]) / 1000 / n
+        square = int(self._users.price_square[self._i]) / 1_000_000 / n
+        return mean, float(np.sqrt(max(square - mean * mean, 0.01)))
+
+    def excluded(self) -> Hashes:
+        """Return what must not be shown to this user, whatever the rules say."""
+        asked = np.array([hash_id(item) for item in self.request.exclude], np.uint64)
+        disliked = self.history_items[self.kinds >= FIRST_NEGATIVE_KIND]
+        parts = [asked, disliked]
+        if self.plan.without_bought:
+            parts.append(self.history_items[self.kinds == Kind.PURCHASE])
+        return np.concatenate(parts)
+
+    def facts(self) -> RequestFacts:
+        """Return what rules can ask."""
+        request = self.request
+        return RequestFacts(
+            request.placement or "", request.country or "", request.user or "", self.now_ms, self.n_events,
+            int(self._users.counts[self._i, 2]), len(request.items), self.liked,
+        )  # fmt: skip
+
+
+def subject_of(request: RecommendRequest) -> int:
+    """Return the id hash of the user row a request is about, 0 for none."""
+    if request.user:
+        return hash_id(request.user)
+    return hash_id("session:" + request.session) if request.session else 0
