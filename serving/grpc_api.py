@@ -8,13 +8,20 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from pydantic import ValidationError
 
-from serving.gather import Gather
+from serving.api_keys import Guard, Refused
+from serving.gather import Gather, Overloaded
 from serving.proto import headrace_pb2, headrace_pb2_grpc
 from serving.requests import MAX_BATCH, MAX_COUNT, Answer, RecommendRequest, first_error
 from serving.service import BadRequest, Recommender
+from state.settings import BadSettings, Settings
 from state.store import StoreUnavailable
 
 SERVICE = "headrace.v1.Headrace"
+REFUSALS = {
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
 SCOPES = ("all", "category", "brand", "country")
 MAX_IN_STREAM = 256
 """Requests of a stream under way: a client that sends faster waits."""
@@ -72,13 +79,13 @@ class Servicer(headrace_pb2_grpc.HeadraceServicer):
         self._recommender, self._gather = recommender, gather
 
     async def Recommend(self, request: Any, context: Any) -> Any:
-        return _message(await self._gather.recommend(await self._checked(request, context)))
+        return _message(await self._answer(await self._checked(request, context), context))
 
     async def RecommendBatch(self, request: Any, context: Any) -> Any:
         if not 1 <= len(request.requests) <= MAX_BATCH:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"requests: must hold 1 to {MAX_BATCH}")
         asked = [await self._checked(one, context, f"requests.{n}.") for n, one in enumerate(request.requests)]
-        answers = await asyncio.gather(*(self._gather.recommend(one) for one in asked))
+        answers = await asyncio.gather(*(self._answer(one, context) for one in asked))
         return headrace_pb2.BatchAnswer(answers=[_message(answer) for answer in answers])
 
     async def RecommendStream(self, requests: Any, context: Any) -> Any:
@@ -87,7 +94,7 @@ class Servicer(headrace_pb2_grpc.HeadraceServicer):
         async def take() -> None:
             async for request in requests:
                 asked = await self._checked(request, context)
-                await waiting.put(asyncio.ensure_future(self._gather.recommend(asked)))
+                await waiting.put(asyncio.ensure_future(self._answer(asked, context)))
             await waiting.put(None)
 
         taking = asyncio.ensure_future(take())
@@ -95,6 +102,13 @@ class Servicer(headrace_pb2_grpc.HeadraceServicer):
         while (task := await waiting.get()) is not None:
             yield _message(await task)
         await taking
+
+    async def _answer(self, asked: RecommendRequest, context: Any) -> Answer:
+        try:
+            return await self._gather.recommend(asked)
+        except Overloaded as error:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{error}; try again in a second")
+            raise
 
     async def _checked(self, message: Any, context: Any, before: str = "") -> RecommendRequest:
         try:
@@ -136,12 +150,59 @@ class Servicer(headrace_pb2_grpc.HeadraceServicer):
         return request.count or 20, request.lang or "en"
 
 
-def make_server(recommender: Recommender, gather: Gather, address: str) -> Any:
-    """Return a grpc.aio server bound to `address`, with health and reflection; the caller starts it."""
-    server = grpc.aio.server()
+class _CheckKey(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Asks the guard before a call reaches the service; health and reflection are open."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        handler = await continuation(details)
+        if not details.method.startswith(f"/{SERVICE}/") or handler is None:
+            return handler
+        metadata = dict(details.invocation_metadata or ())
+        secret = str(metadata.get("x-api-key", "") or metadata.get("authorization", "")).removeprefix("Bearer ")
+        try:
+            self._guard.admit(secret, "read")
+        except Refused as refusal:
+            status, message = REFUSALS[refusal.status], refusal.message
+
+            async def refuse(request: Any, context: Any) -> None:
+                await context.abort(status, message)
+
+            if handler.response_streaming:
+                return grpc.stream_stream_rpc_method_handler(refuse)
+            return grpc.unary_unary_rpc_method_handler(refuse)
+        return handler
+
+
+def _credentials(settings: Settings) -> Any:
+    """Return TLS credentials, None without a certificate. Raises BadSettings."""
+    if settings.grpc_certificate is None:
+        return None
+    if settings.grpc_private_key is None:
+        raise BadSettings("HEADRACE_GRPC_PRIVATE_KEY is needed with HEADRACE_GRPC_CERTIFICATE")
+    try:
+        pair = (settings.grpc_private_key.read_bytes(), settings.grpc_certificate.read_bytes())
+        ca = settings.grpc_client_ca.read_bytes() if settings.grpc_client_ca else None
+    except OSError as error:
+        raise BadSettings(f"HEADRACE_GRPC_…: {error}") from None
+    return grpc.ssl_server_credentials([pair], ca, ca is not None)
+
+
+def make_server(recommender: Recommender, gather: Gather, address: str, guard: Guard, settings: Settings) -> Any:
+    """Return a grpc.aio server bound to `address`, with health and reflection; the caller starts it.
+
+    Raises BadSettings for certificates that cannot be read.
+    """
+    server = grpc.aio.server(interceptors=[_CheckKey(guard)])
     headrace_pb2_grpc.add_HeadraceServicer_to_server(Servicer(recommender, gather), server)
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    server.add_insecure_port(address)
+    credentials = _credentials(settings)
+    if credentials is None:
+        server.add_insecure_port(address)
+    else:
+        server.add_secure_port(address, credentials)
     return server, checks

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import threading
+import time
 
 import structlog
 import uvicorn
@@ -10,12 +11,16 @@ from grpc_health.v1 import health_pb2
 
 from flows.log import LogUnavailable
 from flows.open_log import open_log
-from flows.process import connect, open_store, stop_on_signals
+from flows.process import connect, stop_on_signals
 from schemas.registry import RegistryUnavailable, open_registry
+from serving.api_keys import BadKeys, Guard
 from serving.gather import Gather
 from serving.grpc_api import SERVICE, make_server
 from serving.http_api import make_app
+from serving.impressions import Impressions
+from serving.last_good import LastGood
 from serving.retrieval import VectorIndex
+from serving.rule_book import BadBook, live_version, read_book
 from serving.service import Recommender
 from state import keys
 from state.anchor import AnchorDamaged
@@ -25,6 +30,8 @@ from state.settings import Settings
 from state.store import Store, StoreUnavailable
 
 FOLLOW_S = 0.2
+SAVE_S = 10.0
+"""How often the copy for answers without Redis is written."""
 DRAIN_S = 10
 
 log = structlog.get_logger()
@@ -33,18 +40,29 @@ log = structlog.get_logger()
 class Follower:
     """Keeps the recommender's catalogue, totals and anchor up to date."""
 
-    def __init__(self, recommender: Recommender, store: RedisStore, settings: Settings) -> None:
+    def __init__(self, recommender: Recommender, store: RedisStore, settings: Settings, guard: Guard) -> None:
         self._recommender, self._store, self._settings = recommender, store, settings
         self._anchors_dir = settings.anchors_dir
         self._refused: str | None = None
+        self._refused_book = 0
+        self._last_good = LastGood(settings.last_good_dir)
+        self._saved_at = 0.0
+        self._guard = guard
         self.ready = False
 
     async def run(self) -> None:
         while True:
             try:
+                # Without the store nothing may wait for it in this loop.
+                if self._recommender.without_store or not self.ready:
+                    await asyncio.to_thread(self._store.ping)
                 await self.look()
             except StoreUnavailable as error:
                 log.warning("the store is out of reach", error=str(error))
+            try:
+                self._guard.follow()
+            except BadKeys as error:
+                log.error("the API keys stay as they were", error=str(error))
             await asyncio.sleep(FOLLOW_S)
 
     async def look(self) -> None:
@@ -53,6 +71,7 @@ class Follower:
         if generation is not None and generation != self._recommender.generation:
             await self._enter(generation)
         self._recommender.refresh()
+        self._take_book()
         value = self._store.read([keys.ANCHOR_LIVE])[0]
         live = value.decode() if value else None
         if live and live not in (self._recommender.anchor, self._refused):
@@ -63,12 +82,30 @@ class Follower:
                 self._refused = live
                 log.error("anchor cannot be loaded; the one before stays", anchor=live, error=str(error))
         self.ready = True
+        if time.monotonic() - self._saved_at > SAVE_S:
+            self._saved_at = time.monotonic()
+            try:
+                self._last_good.save(self._recommender.shop)
+            except OSError as error:
+                log.warning("the copy for answers without Redis was not written", error=str(error))
+
+    def _take_book(self) -> None:
+        version = live_version(self._store)
+        if version in (self._recommender.shop.rules.version, self._refused_book):
+            return
+        try:
+            self._recommender.shop.rules = read_book(self._store, version)
+            log.info("rules taken over", version=version)
+        except BadBook as error:
+            self._refused_book = version
+            log.error("the book of rules cannot be read; the one before stays", version=version, error=str(error))
 
     async def _enter(self, generation: str) -> None:
         fresh = open_recommender(self._store, self._settings, generation)
         await asyncio.to_thread(fresh.refresh)
         if self._recommender.shop.index is not None:
             fresh.take_over(self._recommender.shop.index)
+        fresh.shop.rules = self._recommender.shop.rules
         self._recommender.become(fresh)
         log.info("generation taken over", generation=generation)
 
@@ -79,16 +116,38 @@ def open_recommender(store: Store, settings: Settings, generation: str) -> Recom
     return Recommender(store, record.settings(settings) if record else settings, generation)
 
 
-async def _serve(settings: Settings, store: RedisStore) -> None:
-    recommender = open_recommender(store, settings, live_generation(store) or settings.generation)
+def _first_recommender(store: RedisStore, settings: Settings) -> Recommender:
+    """Return a recommender, from the copy on disk when Redis is away. Raises StoreUnavailable without either."""
+    last_good = LastGood(settings.last_good_dir)
+    try:
+        connect("Redis", settings.connect_timeout_s if last_good.generation() is None else 0, store.ping)
+        return open_recommender(store, settings, live_generation(store) or settings.generation)
+    except StoreUnavailable:
+        generation = last_good.generation()
+        if generation is None:
+            raise
+        recommender = Recommender(store, settings, generation)
+        if not last_good.load_into(recommender.shop):
+            raise
+        log.warning("Redis is away; answering from the copy on disk", items=len(recommender.shop.catalogue))
+        return recommender
+
+
+async def _serve(settings: Settings, store: RedisStore, guard: Guard) -> None:
+    recommender = _first_recommender(store, settings)
     recommender.warm_up()
-    gather = Gather(recommender)
-    follower = Follower(recommender, store, settings)
-    await follower.look()
+    follower = Follower(recommender, store, settings, guard)
+    with contextlib.suppress(StoreUnavailable):
+        await follower.look()
     events_log = open_log(settings.log_address, config=settings.kafka_config)
     registry = open_registry(settings.schema_registry_url)
-    app = make_app(recommender, gather, events_log, registry, lambda: follower.ready)
-    rpc, checks = make_server(recommender, gather, f"{settings.http_host}:{settings.grpc_port}")
+    impressions = Impressions(events_log, registry, settings.impressions_share)
+    gather = Gather(recommender, impressions)
+    app = make_app(
+        recommender, gather, events_log, registry, lambda: len(recommender.shop.catalogue) > 0 or follower.ready, guard
+    )
+    address = f"{settings.http_host}:{settings.grpc_port}"
+    rpc, checks = make_server(recommender, gather, address, guard, settings)
     await rpc.start()
     await checks.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
     following = asyncio.create_task(follower.run())
@@ -105,15 +164,17 @@ async def _serve(settings: Settings, store: RedisStore) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await following
         await rpc.stop(DRAIN_S)
+        impressions.close()
         events_log.close()
 
 
 def run_server(settings: Settings) -> int:
     """Run the server until a signal; return the exit code."""
     try:
-        store = open_store(settings)
+        guard = Guard(settings.keys_path, settings.require_key)
+        store = RedisStore(settings.redis_address, settings.store_timeout_s)
         connect("the log", settings.connect_timeout_s, lambda: open_log(settings.log_address).close())
-    except (StoreUnavailable, LogUnavailable, RegistryUnavailable) as error:
+    except (StoreUnavailable, LogUnavailable, RegistryUnavailable, BadKeys) as error:
         log.error("the server cannot start", error=str(error))
         return 3
     # uvicorn raises the signal that stopped it once more; by default that would end the process at once.
@@ -121,7 +182,11 @@ def run_server(settings: Settings) -> int:
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn_loop = uvicorn.Config("", loop="auto").get_loop_factory()
         with asyncio.Runner(loop_factory=uvicorn_loop) as runner:
-            runner.run(_serve(settings, store))
+            try:
+                runner.run(_serve(settings, store, guard))
+            except StoreUnavailable as error:
+                log.error("the server cannot start", error=str(error))
+                return 3
     store.close()
     log.info("server has stopped")
     return 0

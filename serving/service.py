@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+import pybreaker
 
 from serving.answers import BadCursor, answer_of, decode_cursor
 from serving.blend import REPEAT_MODES
@@ -18,8 +19,7 @@ from state.settings import Settings
 from state.store import Store, StoreUnavailable
 from state.user_rows import empty_users
 
-BREAK_MS = 1_000
-"""After Redis failed, answers come from memory for so long before it is tried again."""
+BREAK_S = 1.0
 NOTHING: Hashes = np.zeros(0, np.uint64)
 NO_ROWS = np.zeros(0, np.int64)
 SCOPES = ("all", "category", "brand", "country")
@@ -39,7 +39,10 @@ class Recommender:
     def __init__(self, store: Store, settings: Settings, generation: str) -> None:
         self.shop = Shop(store, settings, generation)
         self._settings = settings
-        self._broken_until_ms = 0
+        # After Redis failed, answers come from memory for a second; then one batch tries it again.
+        self._breaker = pybreaker.CircuitBreaker(
+            1, BREAK_S, exclude=[lambda error: not isinstance(error, StoreUnavailable)]
+        )
 
     @property
     def generation(self) -> str:
@@ -82,17 +85,22 @@ class Recommender:
         """Answer requests together; each as it would be answered alone. `rules` replaces the live book (preview)."""
         started = time.perf_counter()
         rules = rules or self.shop.rules
-        if now_ms < self._broken_until_ms:
+        try:
+            answers = self._breaker.call(self._recommend, requests, now_ms, rules, started)
+        except (StoreUnavailable, pybreaker.CircuitBreakerError):
             answers = [self._from_memory(request, rules, now_ms) for request in requests]
-        else:
-            try:
-                answers = self._recommend(requests, now_ms, rules, started)
-            except StoreUnavailable:
-                self._broken_until_ms = now_ms + BREAK_MS
-                answers = [self._from_memory(request, rules, now_ms) for request in requests]
         for answer in answers:
             answer.milliseconds = round((time.perf_counter() - started) * 1000, 3)
         return answers
+
+    def from_memory(self, request: RecommendRequest, now_ms: int) -> Answer:
+        """Answer with the popular list, reading nothing."""
+        return self._from_memory(request, self.shop.rules, now_ms)
+
+    @property
+    def without_store(self) -> bool:
+        """Whether answers come from memory because Redis failed."""
+        return bool(self._breaker.current_state != pybreaker.STATE_CLOSED)
 
     def similar_items(self, item: str, count: int, lang: str = "en") -> Answer:
         """Return items that occur together with `item`, strongest first; by factors where none is known."""

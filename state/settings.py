@@ -93,6 +93,16 @@ class Settings(BaseSettings):
     http_port: int = Field(8080, ge=0, le=65535, description="Port of the HTTP server")
     grpc_port: int = Field(8081, ge=0, le=65535, description="Port of the gRPC server")
     flow_metrics_port: int = Field(8082, ge=0, le=65535, description="Port of the flow's metrics; 0: none")
+    keys_file: Path | None = Field(None, description="File of API keys; default: keys.json in data_dir")
+    require_key: bool = Field(False, description="Reading and sending events need an API key too, not only admin")
+    grpc_certificate: Path | None = Field(None, description="gRPC over TLS: the server's certificate chain (PEM)")
+    grpc_private_key: Path | None = Field(None, description="gRPC over TLS: its private key (PEM)")
+    grpc_client_ca: Path | None = Field(None, description="gRPC over mutual TLS: who signs clients' certificates (PEM)")
+    store_timeout_s: float = Field(0.5, gt=0, description="How long a server waits for Redis before it does without")
+    impressions_share: float = Field(
+        0, ge=0, le=1, description="Share of the answers whose items go to the impressions topic"
+    )
+    log_users: bool = Field(False, description="Whether logs may hold user ids; else a short hash")
     default_count: int = Field(20, ge=1, le=200, description="Items in an answer when the request does not say")
     exclude_purchased: bool = Field(False, description="Leave out what the user bought, unless the request says")
     exclude_out_of_stock: bool = Field(True, description="Leave out items with stock 0, unless the request says")
@@ -116,6 +126,15 @@ class Settings(BaseSettings):
     def log_address(self) -> str:
         """Address of the log, the embedded one by default."""
         return self.log_url or f"sqlite:{self.data_dir / 'log.sqlite'}"
+
+    @property
+    def last_good_dir(self) -> Path:
+        """Folder of what servers answer from without Redis."""
+        return self.data_dir / "last-good"
+
+    @property
+    def keys_path(self) -> Path:
+        return self.keys_file or self.data_dir / "keys.json"
 
     @property
     def anchors_dir(self) -> Path:

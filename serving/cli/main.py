@@ -26,6 +26,9 @@ EXTRAS = {
     "fastapi": "serve",
     "grpc": "serve",
     "strawberry": "serve",
+    "limits": "serve",
+    "pybreaker": "serve",
+    "yaml": "serve",
     "uvicorn": "serve",
     "implicit": "batch",
     "lightgbm": "batch",
@@ -200,6 +203,37 @@ def dead_letters(
 ) -> None:
     """List refused messages, show one, or put them back onto their topics."""
     raise typer.Exit(_part("serving.cli.dead_letters_cmd").run(_settings(), action, place, limit, json))
+
+
+@app.command()
+def rules(
+    action: Annotated[str, typer.Argument(help="show, lint FILE, test FILE, put FILE, history, back VERSION")] = "show",
+    what: Annotated[str, typer.Argument(help="A book of rules (YAML or JSON), or a version.")] = "",
+    user: Annotated[str, typer.Option(help="test: the user who asks.")] = "",
+    item: Annotated[list[str], typer.Option(help="test: an item in context; may repeat.")] = [],  # noqa: B006
+    placement: Annotated[str, typer.Option(help="test: where the list is shown.")] = "",
+    country: Annotated[str, typer.Option(help="test: the visitor's country.")] = "",
+    count: Annotated[int, typer.Option(help="test: how many items.")] = 10,
+    at: Annotated[str, typer.Option(help="test: time of the request, ISO 8601.")] = "now",
+    author: Annotated[str, typer.Option(help="put: who puts it there; default: the login.")] = "",
+    note: Annotated[str, typer.Option(help="put: why.")] = "",
+    json: Json = False,
+) -> None:
+    """Business rules: try a book on a request, check it, make it live, look back, go back."""
+    request = {"user": user, "items": item, "placement": placement, "country": country, "count": count}
+    raise typer.Exit(_part("serving.cli.rules_cmd").run(_settings(), action, what, request, at, author, note, json))
+
+
+@app.command()
+def keys(
+    action: Annotated[str, typer.Argument(help="list, add NAME or remove NAME")] = "list",
+    name: Annotated[str, typer.Argument(help="Whose key it is.")] = "",
+    scope: Annotated[list[str], typer.Option(help="read, events or admin; may repeat. Default: read.")] = [],  # noqa: B006
+    per_second: Annotated[int, typer.Option(help="Requests a second; 0: no limit.")] = 0,
+    json: Json = False,
+) -> None:
+    """API keys: list, add, remove. A key is shown once; only its hash is kept."""
+    raise typer.Exit(_part("serving.cli.keys_cmd").run(_settings(), action, name, scope, per_second, json))
 
 
 @app.command()

@@ -11,6 +11,7 @@ from serving_rows import fold_into, product, shop_events
 
 from flows.sqlite_log import SqliteLog
 from schemas.registry import FolderRegistry
+from serving.api_keys import Guard
 from serving.gather import Gather
 from serving.grpc_api import make_server
 from serving.http_api import make_app
@@ -32,11 +33,12 @@ def server(tmp_path_factory):
     log = SqliteLog(tmp_path_factory.mktemp("log") / "log.sqlite")
     http_port, grpc_port = free_port(), free_port()
     gather = Gather(recommender)
-    app = make_app(recommender, gather, log, FolderRegistry(), lambda: True)
+    guard = Guard(tmp_path_factory.mktemp("keys") / "keys.json", False)
+    app = make_app(recommender, gather, log, FolderRegistry(), lambda: True, guard)
     running = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", http_port, log_level="error"))
 
     async def serve():
-        rpc, _ = make_server(recommender, gather, f"127.0.0.1:{grpc_port}")
+        rpc, _ = make_server(recommender, gather, f"127.0.0.1:{grpc_port}", guard, Settings())
         await rpc.start()
         await running.serve()
         await rpc.stop(1)

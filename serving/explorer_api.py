@@ -1,0 +1,150 @@
+"""What the explorer page asks: users, items, live numbers; and the page itself."""
+
+import time
+from collections import Counter as Counts
+from collections import OrderedDict
+from importlib import resources
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Path, Response
+from prometheus_client import REGISTRY
+from starlette.exceptions import HTTPException
+
+from schemas.events import Kind
+from schemas.ids import hash_id
+from serving.http_parts import json
+from serving.requests import RecommendRequest
+from serving.rules import PLACEMENTS
+from serving.service import Recommender
+from serving.visitor import Visitor, plan_of
+from state.decay import value_at
+from state.item_rows import PAIR_UNIT
+from state.lane_rows import COUNT, EVENTS, MAX_TS
+
+MOST_MET = 50
+FILES = {
+    "explorer.js": "text/javascript", "explorer.css": "text/css",
+    "uPlot.iife.min.js": "text/javascript", "uPlot.min.css": "text/css",
+}  # fmt: skip
+POLICY = "default-src 'self'; img-src http: https: data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
+Id = Annotated[str, Path(min_length=1, max_length=256)]
+
+
+class Explorer:
+    """Routes of the page; remembers the users met last, in memory only, so that one can be picked."""
+
+    def __init__(self, recommender: Recommender) -> None:
+        self._recommender = recommender
+        self._met: OrderedDict[str, None] = OrderedDict()
+        self.router = APIRouter()
+        self._add_routes()
+
+    def met(self, user: object) -> None:
+        """Take note of a user who asked or acted."""
+        if isinstance(user, str) and user:
+            self._met[user] = None
+            self._met.move_to_end(user)
+            if len(self._met) > MOST_MET:
+                self._met.popitem(last=False)
+
+    def user(self, user: str) -> dict[str, Any]:
+        """Return a user's recent events, newest first, and what the profile says."""
+        shop = self._recommender.shop
+        rows = shop.read_users([hash_id(user)])
+        request = RecommendRequest(user=user)
+        plan = plan_of(request, PLACEMENTS["home"], shop.settings)
+        visitor = Visitor(request, plan, rows, 0, time.time_ns() // 1_000_000, 0)
+        events = []
+        for item, kind, ts_ms in zip(visitor.history_items.tolist(), visitor.kinds, visitor.times_ms, strict=True):
+            known = shop.catalogue.get(item)
+            events.append({
+                "item": known.item if known else "", "title": known.title if known else f"{item:016x}",
+                "image_url": known.image_url if known else "", "kind": Kind(int(kind)).name.lower(),
+                "ts_ms": int(ts_ms),
+            })  # fmt: skip
+        words = (*shop.catalogue.category.view(0).words, *shop.catalogue.brand.view(0).words)
+        likes = sorted({word for word in words if word and hash_id(word) & 0xFFFFFFFF in visitor.liked})
+        return {"user": user, "n_events": visitor.n_events, "likes": likes, "events": events[::-1]}
+
+    def item(self, item: str) -> dict[str, Any]:
+        """Return an item's facts, neighbours and popularity. Raises 404 for one that is not known."""
+        shop, now_ms = self._recommender.shop, time.time_ns() // 1_000_000
+        known = shop.catalogue.get(hash_id(item))
+        if known is None:
+            raise HTTPException(404, "the item is not known")
+        slot = int(shop.slots_of(np.array([hash_id(item)], np.uint64), now_ms, 0)[0])
+        rows, n = shop.items.rows, int(shop.items.rows.n[slot])
+        weights = rows.weight[slot, :, :n].sum(axis=0) / PAIR_UNIT
+        near = sorted(zip(weights.tolist(), rows.neighbour[slot, :n].tolist(), strict=True), reverse=True)[:20]
+        short, long = (
+            value_at(rows.pop_epoch[slot, h], rows.pop[slot, h, 0], rows.pop[slot, h, 1], shop.half_lives[h], now_ms)
+            for h in range(2)
+        )
+        return {
+            **known._asdict(), "views": int(rows.kinds[slot, 0]), "carts": int(rows.kinds[slot, 1]),
+            "purchases": int(rows.kinds[slot, 2]), "popularity_short": float(short), "popularity_long": float(long),
+            "trending": hash_id(item) in shop.trending, "first_ms": int(rows.first_ms[slot]),
+            "neighbours": [
+                {"item": shop.text(h), "title": shop.title(h, f"{h:016x}"), "weight": round(weight, 2)}
+                for weight, h in near
+            ],
+        }  # fmt: skip
+
+    def live(self) -> dict[str, Any]:
+        """Return counters and ages; the page makes rates of two looks."""
+        recommender, now_ms = self._recommender, time.time_ns() // 1_000_000
+        totals = recommender.shop.totals
+        answers: Counts[str] = Counts()
+        for metric in REGISTRY.collect():
+            if metric.name == "headrace_answers":
+                for sample in metric.samples:
+                    if sample.name.endswith("_total"):
+                        answers[sample.labels["fallback"]] += int(sample.value)
+        newest = int(totals[MAX_TS])
+        return {
+            "at_ms": now_ms, "events": int(totals[EVENTS]), "weight": int(totals[COUNT]),
+            "newest_event_age_s": max(now_ms - newest, 0) / 1000 if newest else None,
+            "answers": sum(answers.values()), "fallbacks": dict(answers), "items": len(recommender.shop.catalogue),
+            "generation": recommender.generation, "anchor": recommender.anchor,
+            "rules_version": recommender.shop.rules.version, "without_store": recommender.without_store,
+        }  # fmt: skip
+
+    def _add_routes(self) -> None:
+        router = self.router
+
+        @router.get("/v1/users")
+        async def users() -> Response:
+            """The users met last, newest first."""
+            return json({"users": list(self._met)[::-1]})
+
+        @router.get("/v1/users/{user}")
+        async def user(user: Id) -> Response:
+            """A user's recent events and profile."""
+            return json(self.user(user))
+
+        @router.get("/v1/items/{item}")
+        async def item(item: Id) -> Response:
+            """An item's facts, neighbours and popularity."""
+            return json(self.item(item))
+
+        @router.get("/v1/live")
+        async def live() -> Response:
+            """Live counters."""
+            return json(self.live())
+
+        @router.get("/", include_in_schema=False)
+        async def page() -> Response:
+            return _file("index.html", "text/html; charset=utf-8")
+
+        @router.get("/explorer/{name}", include_in_schema=False)
+        async def file(name: str) -> Response:
+            if name not in FILES:
+                raise HTTPException(404, "there is no such file")
+            return _file(name, FILES[name])
+
+
+def _file(name: str, kind: str) -> Response:
+    body = resources.files("serving").joinpath("explorer", name).read_bytes()
+    headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
+    return Response(body, headers=headers, media_type=kind)

@@ -1,0 +1,103 @@
+"""Faults of a book of rules that is well formed: what contradicts itself, or can never act."""
+
+import time
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from schemas.ids import hash_id
+from serving.catalogue import Catalogue
+from serving.rules import Book, Boost, Exclude, Include, MinMargin, MinStock, Pin, Promote, Rule
+from serving.selection import rule_mask
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault: `error` contradicts, `warning` is without effect."""
+
+    rule: str
+    level: str
+    message: str
+
+
+def lint(book: Book, catalogue: Catalogue, now_ms: int | None = None) -> list[dict[str, str]]:
+    """Return what is wrong with a book over this catalogue, by rule."""
+    now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
+    rules = [rule for rule in book.rules if rule.enabled]
+    found = [finding for rule in rules for finding in _alone(rule, catalogue, now_ms)]
+    for n, rule in enumerate(rules):
+        for other in rules[n + 1 :]:
+            found += _together(rule, other, catalogue)
+    return [asdict(finding) for finding in found]
+
+
+def _alone(rule: Rule, catalogue: Catalogue, now_ms: int) -> list[Finding]:
+    found = []
+    if rule.end is not None and rule.end.timestamp() * 1000 <= now_ms:
+        found.append(Finding(rule.id, "warning", f"ended on {rule.end:%Y-%m-%d %H:%M} UTC"))
+    if isinstance(rule, Include | Exclude | Boost | Promote):
+        n = int(rule_mask(rule, catalogue).sum())
+        if n == 0:
+            found.append(Finding(rule.id, "warning", f"no item passes {rule.where!r}"))
+        elif n == len(catalogue) and isinstance(rule, Exclude):
+            found.append(Finding(rule.id, "error", "leaves out every item"))
+    if isinstance(rule, Pin):
+        for item in rule.items:
+            known = catalogue.get(hash_id(item))
+            if known is None:
+                found.append(Finding(rule.id, "error", f"pins {item}, which is not in the catalogue"))
+            elif known.gone:
+                found.append(Finding(rule.id, "error", f"pins {item}, which is gone"))
+            elif known.stock == 0:
+                found.append(Finding(rule.id, "warning", f"pins {item}, which is out of stock"))
+    return found
+
+
+def _meet(rule: Rule, other: Rule) -> bool:
+    """Say whether two rules can act on the same request, as far as places, times and groups tell."""
+    if rule.group and rule.group == other.group:
+        return False
+    if rule.placements and other.placements and not set(rule.placements) & set(other.placements):
+        return False
+    starts = max((r.start for r in (rule, other) if r.start), default=None)
+    ends = min((r.end for r in (rule, other) if r.end), default=None)
+    return starts is None or ends is None or starts < ends
+
+
+def _together(rule: Rule, other: Rule, catalogue: Catalogue) -> list[Finding]:
+    if not _meet(rule, other):
+        return []
+    found = []
+    for a, b in ((rule, other), (other, rule)):
+        if isinstance(b, Include | Exclude | MinStock | MinMargin):
+            out = rule_mask(b, catalogue)
+            out = ~out if isinstance(b, Include) else out
+            found += _hidden(a, b, out, catalogue)
+    if isinstance(rule, Pin) and isinstance(other, Pin):
+        wanted = [range(pin.position, pin.position + len(pin.items)) for pin in (rule, other)]
+        both = sorted(set(wanted[0]) & set(wanted[1]))
+        if both:
+            first = min(rule, other, key=lambda pin: (-pin.priority, pin.id))
+            found.append(
+                Finding(other.id, "warning", f"wants position {both[0]} as {rule.id} does; {first.id} gets it")
+            )
+    if isinstance(rule, Boost) and isinstance(other, Boost) and (rule.factor > 1) != (other.factor > 1):
+        n = int((rule_mask(rule, catalogue) & rule_mask(other, catalogue)).sum())
+        if n:
+            found.append(
+                Finding(other.id, "warning", f"buries {n} items that {rule.id} boosts, or the other way round")
+            )
+    return found
+
+
+def _hidden(rule: Rule, by: Rule, out: np.ndarray, catalogue: Catalogue) -> list[Finding]:  # type: ignore[type-arg]
+    if isinstance(rule, Pin):
+        rows = [catalogue.row_of(hash_id(item)) for item in rule.items]
+        gone = [catalogue.ids[row] for row in rows if row >= 0 and out[row]]
+        return [Finding(rule.id, "error", f"pins {item}, which {by.id} leaves out") for item in gone]
+    if isinstance(rule, Include | Boost | Promote):
+        mask = rule_mask(rule, catalogue)
+        if mask.any() and out[mask].all():
+            level = "error" if isinstance(rule, Include | Promote) else "warning"
+            return [Finding(rule.id, level, f"every item it is about is left out by {by.id}")]
+    return []
