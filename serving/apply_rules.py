@@ -77,13 +77,14 @@ def arrange(
     waiting = [k for k in order.tolist() if int(rows[k]) not in taken]
     placed: list[Placed] = []
     for position in range(1, offset + count + 1):
-        if position in fixed:
-            here: Placed | None = fixed[position]
-        elif position > offset:
-            here = _next(waiting, rows, caps, position, moved)
-        else:  # shown on an earlier page
+        if position <= offset:  # shown on an earlier page
             continue
-        if here is not None and position > offset:
+        here = fixed.get(position)
+        if here is None and waiting:
+            here = _next(waiting, rows, caps, position, moved)
+            if here is None:  # what comes behind would move up to where it must not be
+                waiting = []
+        if here is not None:
             placed.append(here)
     for cap in caps:
         if cap.held_back:

@@ -9,6 +9,7 @@ from schemas.events import Decoded, Kind, ProductChange
 
 SETTINGS = LaneSettings(max_cached_users=200, max_cached_items=200, dedupe_window=2048)
 NOW = time.time_ns() // 1_000_000
+DAY = 86_400_000
 
 
 def fold_into(store, events, products=(), first=0):

@@ -34,8 +34,7 @@ function changed(asked) {
   return other;
 }
 
-function bars(list, entries) {
-  const most = Math.max(...entries.map((entry) => entry.value), 1e-9);
+function bars(list, entries, most = Math.max(...entries.map((entry) => entry.value), 1e-9)) {
   list.replaceChildren(...entries.map((entry) => {
     const row = element("li");
     if (entry.item) row.append(itemLink(entry.item, entry.label)); else row.append(element("span", entry.label));
@@ -71,7 +70,7 @@ function showAnswer(which, answer, other) {
       row.append(bars(element("ul", undefined, { class: "bars", "aria-label": "What the score is due to" }),
         one.contributions.slice(0, 4).map((part) => ({
           label: `${part.kind} ${part.title}`, value: part.share, shown: `${Math.round(100 * part.share)} %`,
-        }))));
+        })), 1));
     return row;
   }));
   $(`${which}_note`).textContent = `${answer.fallback}, ${answer.strategy}, ${answer.milliseconds} ms`;

@@ -1,0 +1,63 @@
+"""Servers that really run, for tests of what goes over the wire."""
+
+import asyncio
+import threading
+import time
+from contextlib import contextmanager
+
+import httpx
+import uvicorn
+
+from flows.sqlite_log import SqliteLog
+from schemas.registry import FolderRegistry
+from serving.api_keys import Guard
+from serving.gather import Gather
+from serving.grpc_api import make_server
+from serving.http_api import make_app
+from serving.impressions import Impressions
+from state.ports import free_port
+from state.settings import Settings
+
+
+class Running:
+    """What a test needs to talk to a running server."""
+
+    def __init__(self, folder, recommender, impressions_share=0.0, require_key=False, settings=None):
+        self.recommender, self.keys = recommender, folder / "keys.json"
+        self.log = SqliteLog(folder / "log.sqlite")
+        self.http_port, self.grpc_port = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{self.http_port}"
+        self.guard = Guard(self.keys, require_key)
+        self.impressions = Impressions(self.log, FolderRegistry(), impressions_share)
+        gather = Gather(recommender, self.impressions)
+        self.app = make_app(recommender, gather, self.log, FolderRegistry(), lambda: True, self.guard)
+        self._uvicorn = uvicorn.Server(uvicorn.Config(self.app, "127.0.0.1", self.http_port, log_level="error"))
+
+        async def serve():
+            address = f"127.0.0.1:{self.grpc_port}"
+            rpc, _ = make_server(recommender, gather, address, self.guard, settings or Settings())
+            await rpc.start()
+            await self._uvicorn.serve()
+            await rpc.stop(1)
+
+        self._thread = threading.Thread(target=lambda: asyncio.run(serve()))
+        self._thread.start()
+        while not self._uvicorn.started:
+            time.sleep(0.01)
+        self.client = httpx.Client(base_url=self.url)
+
+    def stop(self):
+        self.client.close()
+        self._uvicorn.should_exit = True
+        self._thread.join(20)
+        self.impressions.close()
+        self.log.close()
+
+
+@contextmanager
+def running(*args, **kwargs):
+    server = Running(*args, **kwargs)
+    try:
+        yield server
+    finally:
+        server.stop()

@@ -1,0 +1,145 @@
+"""The explorer in a real Chromium, over a real server. The pictures in the docs are made here."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import running
+from serving_rows import product, shop_events
+from test_service import recommender_of
+
+playwright = pytest.importorskip("playwright.sync_api")
+PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
+"""The pictures of the docs; written anew with UPDATE_PICTURES=1."""
+PICTURE = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 60 40"><rect x="12" y="8" width="28" height="26" rx="6" '
+    'fill="#5a9c6b"/><path d="M40 14h6a6 6 0 0 1 0 12h-6" fill="none" stroke="#5a9c6b" stroke-width="4"/></svg>'
+)
+PRODUCTS = [
+    product(
+        "tea", "Green tea", brand="Acme", category="drinks/tea", price=4.0, image_url="http://pictures.invalid/t.png"
+    ),
+    product("cup", "Cup", brand="Globex", category="kitchen", price=8.0),
+    product("old", "Old kettle", brand="Acme", category="kitchen", price=30.0),
+    *(product(f"other{n}", f"Other {n}", brand="Initech", category="misc", price=float(n)) for n in range(10)),
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        pytest.skip("no chromium: deploy/debian-packages chromium brings it")
+    with playwright.sync_playwright() as started:
+        running_browser = started.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield running_browser
+        running_browser.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    recommender, _ = recommender_of(shop_events(), PRODUCTS)
+    recommender.warm_up()
+    with running(tmp_path_factory.mktemp("explorer"), recommender) as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser, server):
+    """A page whose requests and errors are watched: nothing may go to another host but for pictures."""
+    opened = browser.new_page(viewport={"width": 1200, "height": 1000})
+    foreign, errors = [], []
+    opened.on("request", lambda r: foreign.append(r.url) if not r.url.startswith((server.url, "data:")) else None)
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.route("http://pictures.invalid/*", lambda r: r.fulfill(content_type="image/svg+xml", body=PICTURE))
+    yield opened
+    opened.close()
+    assert {url for url in foreign if "pictures.invalid" not in url} == set()
+    assert errors == []
+
+
+def picture(page, name):
+    shot = page.screenshot(full_page=True)
+    if os.environ.get("UPDATE_PICTURES"):
+        PICTURES.mkdir(exist_ok=True)
+        (PICTURES / name).write_bytes(shot)
+
+
+def show(page, server, user="ann", **fields):
+    server.client.post("/v1/recommend", json={"user": user})
+    page.goto(server.url)
+    page.wait_for_selector("#before li")
+    page.fill("#user", user)
+    for name, value in fields.items():
+        page.fill(f"#{name}", value)
+    with page.expect_response("**/v1/users/*"):
+        page.click("text=Show")
+
+
+def titles(page, which):
+    return page.locator(f"#{which} > li > button").all_inner_texts()
+
+
+def test_a_user_s_events_answers_reasons_and_contributions_are_shown(page, server):
+    show(page, server)
+    playwright.expect(page.locator("#history li")).to_have_count(1)
+    playwright.expect(page.locator("#history")).to_contain_text("Green tea")
+    assert page.locator("#history img").get_attribute("src") == "http://pictures.invalid/t.png"
+    playwright.expect(page.locator("#likes")).to_contain_text("likes")
+    assert "Cup" in titles(page, "before")
+    playwright.expect(page.locator("#before")).to_contain_text("because you looked at Green tea")
+    assert page.locator("#before .bar").count() > 0
+    page.wait_for_selector("#live_chart canvas")
+    picture(page, "explorer.png")
+
+
+def test_what_if_shows_before_and_after_side_by_side(page, server):
+    show(page, server, book="rules:\n- {id: no-globex, action: exclude, where: brand == 'Globex'}")
+    assert "Cup" in titles(page, "before")
+    assert "Cup" not in titles(page, "after")
+    playwright.expect(page.locator("#after_rules")).to_contain_text("no-globex (exclude)")
+    show(page, server, book="", where="brand == 'Initech'")
+    assert titles(page, "after")
+    assert all(title.startswith("Other") for title in titles(page, "after"))
+    show(page, server, where="", add="other3")
+    assert titles(page, "after") != titles(page, "before")
+    picture(page, "what-if.png")
+
+
+def test_mistakes_are_told_and_admin_actions_need_a_key(page, server):
+    page.goto(server.url)
+    page.wait_for_selector("#before li")
+    page.fill("#where", "colour == 1")
+    page.click("text=Show")
+    playwright.expect(page.locator("#message")).to_contain_text("'colour' is not known")
+    page.fill("#book", "rules: []")
+    page.click("#put")
+    playwright.expect(page.locator("#message")).to_contain_text("needs an API key with scope admin")
+
+
+def test_an_item_has_a_page_with_neighbours_and_a_chart(page, server):
+    show(page, server)
+    page.locator("#before button", has_text="Cup").first.click()
+    playwright.expect(page.locator("#item_title")).to_have_text("Cup")
+    playwright.expect(page.locator("#neighbours")).to_contain_text("Green tea")
+    playwright.expect(page.locator("#item_chart canvas")).to_have_count(1)
+    playwright.expect(page.locator("#n_items")).to_have_text("13")
+    page.wait_for_selector("#live_chart canvas")
+
+
+def test_it_is_readable_on_a_phone_and_reachable_by_keyboard(browser, server):
+    phone = browser.new_page(viewport={"width": 360, "height": 740})
+    phone.goto(server.url)
+    phone.wait_for_selector("#before li")
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 360
+    reached = set()
+    for _ in range(40):
+        phone.keyboard.press("Tab")
+        reached.add(phone.evaluate("document.activeElement.id || document.activeElement.className"))
+    assert {"user", "placement", "strategy", "count", "add", "where", "diversity", "book", "put", "link"} <= reached
+    fields = "[...document.querySelectorAll('input,select,textarea,button')]"
+    unnamed = phone.evaluate(fields + ".filter(e => !e.labels?.length && !e.innerText).length")
+    assert unnamed == 0
+    picture(phone, "phone.png")
+    phone.close()

@@ -1,0 +1,230 @@
+"""Keys, bounds, caches, impressions and the queue, over servers that run."""
+
+import asyncio
+import time
+
+import grpc
+import pytest
+from conftest import running
+from serving_rows import NOW, shop_events
+from test_service import recommender_of
+
+from schemas.decode import Limits, decode
+from schemas.registry import FolderRegistry
+from serving import gather as gather_module
+from serving.api_keys import BadKeys, Guard, Refused, make_key, read_keys, write_keys
+from serving.gather import Gather, Overloaded
+from serving.http_parts import scope_of
+from serving.last_good import LastGood
+from serving.proto import headrace_pb2, headrace_pb2_grpc
+from serving.requests import RecommendRequest
+from serving.rule_book import put_book, to_book
+from serving.rules import Compiled
+from serving.service import Recommender
+from state.settings import Settings
+from state.store import MemoryStore
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    recommender, _ = recommender_of(shop_events())
+    recommender.warm_up()
+    with running(tmp_path_factory.mktemp("server"), recommender, impressions_share=1.0, require_key=True) as found:
+        secrets = {}
+        kept = []
+        for name, scopes, per_second in (
+            ("reader", ("read",), 0), ("sender", ("events",), 0), ("boss", ("read", "admin"), 0),
+            ("slow", ("read",), 2),
+        ):  # fmt: skip
+            secrets[name], key = make_key(name, scopes, per_second)
+            kept.append(key)
+        write_keys(found.keys, kept)
+        found.guard.follow()
+        found.secrets = secrets
+        yield found
+
+
+def ask(server, key, method="POST", path="/v1/recommend", **more):
+    headers = {"Authorization": f"Bearer {server.secrets.get(key, key)}"} if key else {}
+    return server.client.request(method, path, headers=headers, **more)
+
+
+@pytest.mark.parametrize(
+    ("key", "method", "path", "status"),
+    [
+        ("", "POST", "/v1/recommend", 401), ("wrong", "POST", "/v1/recommend", 401),
+        ("reader", "POST", "/v1/recommend", 200), ("sender", "POST", "/v1/recommend", 403),
+        ("reader", "POST", "/v1/events", 403), ("reader", "PUT", "/v1/rules?author=a", 403),
+        ("reader", "POST", "/v1/rules/lint", 200), ("boss", "PUT", "/v1/rules?author=a", 201),
+        ("", "GET", "/", 200), ("", "GET", "/healthz", 200), ("", "POST", "/graphql", 401),
+        ("", "GET", "/v1/live", 401),
+    ],
+)  # fmt: skip
+def test_a_key_may_do_what_its_scopes_say(server, key, method, path, status):
+    body = {"json": {}} if method != "GET" else {}
+    assert ask(server, key, method, path, **body).status_code == status
+
+
+def test_a_key_s_rate_is_bounded(server):
+    codes = [ask(server, "slow", json={}).status_code for _ in range(6)]
+    assert codes[0] == 200
+    assert 429 in codes
+    refused = ask(server, "slow", json={})
+    assert refused.status_code == 200 or refused.headers["retry-after"] == "1"
+
+
+def test_grpc_asks_for_the_key_too(server):
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        stub = headrace_pb2_grpc.HeadraceStub(channel)
+        with pytest.raises(grpc.RpcError) as refusal:
+            stub.Recommend(headrace_pb2.RecommendRequest())
+        assert refusal.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        with pytest.raises(grpc.RpcError) as refusal:
+            list(stub.RecommendStream(iter([headrace_pb2.RecommendRequest()])))
+        assert refusal.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        metadata = (("authorization", f"Bearer {server.secrets['reader']}"),)
+        assert stub.Recommend(headrace_pb2.RecommendRequest(), metadata=metadata).items
+
+
+def test_only_hashes_rest_on_disk_and_a_damaged_file_is_refused(server, tmp_path):
+    text = server.keys.read_text()
+    assert not any(secret in text for secret in server.secrets.values())
+    assert server.keys.stat().st_mode & 0o077 == 0
+    (tmp_path / "keys.json").write_text('[{"name": "x"}]')
+    with pytest.raises(BadKeys, match="holds no API keys"):
+        read_keys(tmp_path / "keys.json")
+
+
+def test_without_keys_all_may_read_and_nobody_may_administer(tmp_path):
+    guard = Guard(tmp_path / "none.json", False)
+    guard.admit("", "read")
+    guard.admit("", "events")
+    with pytest.raises(Refused):
+        guard.admit("", "admin")
+    assert scope_of("GET", "/v1/rules") == "read"
+    assert scope_of("PUT", "/v1/rules") == "admin"
+
+
+def test_a_rule_put_over_rest_is_a_version_with_its_author(server):
+    book = "rules:\n- {id: no-cup, action: exclude, where: brand == 'x'}"
+    put = ask(server, "boss", "PUT", "/v1/rules?author=boss&note=why", content=book)
+    assert put.status_code == 201
+    newest = ask(server, "reader", "GET", "/v1/rules/history").json()["versions"][0]
+    assert (newest["version"], newest["author"], newest["note"]) == (put.json()["version"], "boss", "why")
+    bad = ask(server, "boss", "PUT", "/v1/rules?author=boss", content="rules: [{id: a, action: explode}]")
+    assert (bad.status_code, bad.json()["error"]["field"]) == (422, "rules.0")
+    shown = ask(server, "reader", path="/v1/rules/preview", json={"book": {"placements": {"x": {}}}, "request": {}})
+    assert set(shown.json()) == {"before", "after"}
+    wrong = ask(server, "reader", path="/v1/rules/preview", json={"request": {"count": 0}})
+    assert wrong.json()["error"]["field"] == "request.count"
+    assert ask(server, "reader", path="/v1/rules/preview", json={"at": "noon"}).json()["error"]["field"] == "at"
+
+
+def test_what_was_shown_is_on_the_impressions_topic(server):
+    before = server.log.end()["impressions:0"]
+    answer = ask(server, "reader", json={"user": "ann", "count": 3}).json()
+    deadline = time.monotonic() + 10
+    while server.log.end()["impressions:0"] < before + 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    raw = server.log.read({**server.log.end(), "impressions:0": before}, 100, 1)
+    decoded = decode(raw, FolderRegistry(), NOW + 10_000, Limits())
+    assert decoded.n_impressions >= 3
+    assert decoded.bad == []
+    assert answer["request_id"].encode() in raw.payload.tobytes()
+    assert answer["attribution"].startswith(answer["request_id"])
+
+
+def test_lists_for_everybody_can_be_cached(server):
+    first = ask(server, "reader", "GET", "/v1/popular")
+    assert first.headers["cache-control"] == "public, max-age=5"
+    headers = {"X-API-Key": server.secrets["reader"], "If-None-Match": first.headers["etag"]}
+    assert server.client.get("/v1/popular", headers=headers).status_code == 304
+    headers["If-None-Match"] = '"other"'
+    assert server.client.get("/v1/popular", headers=headers).status_code == 200
+
+
+def test_a_batch_and_a_stream_give_what_single_requests_give(server):
+    requests = [{"user": user, "count": 3} for user in ("ann", "bob", "nobody")]
+    alone = [ask(server, "reader", json=one).json() for one in requests]
+    batch = ask(server, "reader", path="/v1/recommend/batch", json={"requests": requests}).json()["answers"]
+    metadata = (("x-api-key", server.secrets["reader"]),)
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        stub = headrace_pb2_grpc.HeadraceStub(channel)
+        messages = [headrace_pb2.RecommendRequest(**one) for one in requests]
+        rpc = stub.RecommendBatch(headrace_pb2.BatchRequest(requests=messages), metadata=metadata).answers
+        streamed = list(stub.RecommendStream(iter(messages), metadata=metadata))
+        bad = headrace_pb2.BatchRequest(requests=[headrace_pb2.RecommendRequest(count=999)])
+        with pytest.raises(grpc.RpcError, match=r"requests\.0\.count"):
+            stub.RecommendBatch(bad, metadata=metadata)
+    for one, other, third, fourth in zip(alone, batch, rpc, streamed, strict=True):
+        names = [entry["item"] for entry in one["items"]]
+        assert [entry["item"] for entry in other["items"]] == names
+        assert [entry.item for entry in third.items] == [entry.item for entry in fourth.items] == names
+    wrong = ask(server, "reader", path="/v1/recommend/batch", json={"requests": [{}, {"placement": "moon"}]})
+    assert wrong.json()["error"]["field"] == "requests.1.placement"
+    assert ask(server, "reader", path="/v1/recommend/batch", json=[]).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [({"placement": "moon"}, "placement"), ({"cursor": "zzz"}, "cursor"),
+     ({"filters": {"where": "x"}}, "filters.where"),
+     ({"strategy": "magic"}, "strategy"), ({"explore": 99}, "explore")],
+)  # fmt: skip
+def test_what_only_the_server_can_check_is_named_too(server, body, field):
+    answer = ask(server, "reader", json=body)
+    assert (answer.status_code, answer.json()["error"]["field"]) == (422, field)
+
+
+def test_past_the_marks_requests_are_answered_cheaply_and_then_refused(monkeypatch):
+    monkeypatch.setattr(gather_module, "CHEAP_ABOVE", 4)
+    monkeypatch.setattr(gather_module, "REFUSE_ABOVE", 6)
+    recommender, _ = recommender_of(shop_events())
+
+    async def flood():
+        gather = Gather(recommender)
+        many = [gather.recommend(RecommendRequest(user=f"v{n}")) for n in range(12)]
+        return await asyncio.gather(*many, return_exceptions=True)
+
+    found = asyncio.run(flood())
+    refused = [one for one in found if isinstance(one, Overloaded)]
+    cheap = [one for one in found if getattr(one, "fallback", "") == "last_known_popular"]
+    assert refused or cheap
+    assert all(isinstance(one, Overloaded) or one.items for one in found)
+
+
+def test_equal_requests_of_a_batch_are_answered_once():
+    recommender, _ = recommender_of(shop_events())
+    asked = []
+    plain = recommender.recommend
+    recommender.recommend = lambda requests, now_ms: asked.extend(requests) or plain(requests, now_ms)
+
+    async def together():
+        gather = Gather(recommender)
+        same = [gather.recommend(RecommendRequest(user="ann"), b"ann") for _ in range(5)]
+        other = [gather.recommend(RecommendRequest(user="bob"), b"bob"), gather.recommend(RecommendRequest(user="bob"))]
+        return await asyncio.gather(*same, *other)
+
+    answers = asyncio.run(together())
+    assert len(asked) == 3
+    assert len({answer.request_id for answer in answers[:5]}) == 1
+    assert answers[5].items == answers[6].items
+
+
+def test_the_copy_on_disk_answers_what_the_server_last_knew(tmp_path):
+    recommender, store = recommender_of(shop_events())
+    put_book(store, to_book({"rules": [{"id": "a", "action": "exclude", "where": "price > 1"}]}), "ann")
+    recommender.shop.rules = Compiled(to_book({"rules": [{"id": "a", "action": "exclude", "where": "price > 1"}]}), 1)
+    copy = LastGood(tmp_path)
+    assert copy.generation() is None
+    copy.save(recommender.shop)
+    fresh = Recommender(MemoryStore(), Settings(server_cached_items=1000), "g1")
+    assert LastGood(tmp_path).load_into(fresh.shop)
+    request = RecommendRequest(user="ann", count=5)
+    assert fresh.from_memory(request, NOW).items == recommender.from_memory(request, NOW).items
+    assert (fresh.shop.rules.version, fresh.shop.rules.book) == (1, recommender.shop.rules.book)
+    other = Recommender(MemoryStore(), Settings(server_cached_items=1000), "g2")
+    assert not LastGood(tmp_path).load_into(other.shop)
+    (tmp_path / "lists.json").write_text("{")
+    assert copy.generation() is None
