@@ -41,23 +41,8 @@ def answer_of(asking: Asking, acting: tuple[Rule, ...], rules: Compiled, left_ou
     shop, visitor, pool = asking.shop, asking.visitor, asking.pool
     request, plan, catalogue = visitor.request, visitor.plan, shop.catalogue
     shown = decode_cursor(request.cursor) if request.cursor else np.zeros(0, np.uint64)
-    vary = (lambda *args: _varied(asking, *args)) if plan.diversity > 0 else None
     explored = _explored(asking)
-    placed, traces = arrange(
-        pool, acting, shop.selections, rules.version, catalogue, plan.count - len(explored), len(shown), vary
-    )
-    _, scores, _, origin = pool.arrays()
-    items = []
-    for place in placed:
-        if place.candidate >= 0:
-            tier, k = pool.tiers[origin[0, place.candidate]], int(origin[1, place.candidate])
-            score, source = float(scores[place.candidate]), tier.source(k)
-            why = tier.reason(k) if not place.promoted_by else _promoted(asking, place)
-        else:
-            score, source, why = 0.0, "rule", _promoted(asking, place)
-        items.append(
-            Recommendation(catalogue.ids[place.row], catalogue.titles[place.row], score, source, why, place.rules)
-        )
+    items, traces, rows = _items(asking, acting, rules.version, plan.count - len(explored), len(shown))
     for row in explored:
         why = reason("exploration", request.lang)
         items.append(Recommendation(catalogue.ids[row], catalogue.titles[row], 0.0, "explore", why))
@@ -66,7 +51,7 @@ def answer_of(asking: Asking, acting: tuple[Rule, ...], rules: Compiled, left_ou
     answer.placement, answer.strategy, answer.rules_version = request.placement or "", plan.strategy, rules.version
     answer.attribution = f"{answer.request_id}.{answer.placement}.{plan.strategy}.{rules.version}"
     answer.left_out = left_out
-    rows = [place.row for place in placed] + explored
+    rows += explored
     if len(items) == plan.count and len(shown) + len(rows) <= MAX_CURSOR:
         met = np.concatenate((shown, catalogue.hashes()[rows]))
         answer.next = base64.urlsafe_b64encode(met.tobytes()).decode()
@@ -75,6 +60,37 @@ def answer_of(asking: Asking, acting: tuple[Rule, ...], rules: Compiled, left_ou
         for one, parts in zip(items, contributions(asking, [one.item for one in items], now_ms), strict=True):
             one.contributions = parts
     return answer
+
+
+def _items(
+    asking: Asking, acting: tuple[Rule, ...], version: int, count: int, offset: int
+) -> tuple[list[Recommendation], list[RuleTrace], list[int]]:
+    """Return the items of the list, what the rules did, and the items' catalogue rows."""
+    catalogue, pool = asking.shop.catalogue, asking.pool
+    rows, scores, _, origin = pool.arrays()
+    ids, titles, tiers = catalogue.ids, catalogue.titles, pool.tiers
+    if (
+        not acting and asking.visitor.plan.diversity == 0
+    ):  # as the sources brought them: the usual case, and a quick one
+        found = []
+        shown = rows[:count].tolist()
+        origins = origin[:, :count].tolist()
+        for row, score, t, k in zip(shown, scores[:count].tolist(), *origins, strict=True):
+            tier = tiers[t]
+            found.append(Recommendation(ids[row], titles[row], score, tier.source(k), tier.reason(k)))
+        return found, [], shown
+    vary = (lambda *args: _varied(asking, *args)) if asking.visitor.plan.diversity > 0 else None
+    placed, traces = arrange(pool, acting, asking.shop.selections, version, catalogue, count, offset, vary)
+    items = []
+    for place in placed:
+        score, source, why = 0.0, "rule", None
+        if place.candidate >= 0:
+            tier, k = tiers[origin[0, place.candidate]], int(origin[1, place.candidate])
+            score, source = float(scores[place.candidate]), tier.source(k)
+            why = None if place.promoted_by else tier.reason(k)
+        why = why or _promoted(asking, place)
+        items.append(Recommendation(ids[place.row], titles[place.row], score, source, why, place.rules))
+    return items, traces, [place.row for place in placed]
 
 
 def _promoted(asking: Asking, place: Placed) -> Reason:

@@ -112,7 +112,7 @@ def _typed(answer: Answer) -> AnswerType:
         RecommendationType(
             item=one.item, title=one.title, score=one.score, source=one.source,
             reason=ReasonType(code=one.reason.code, args=JSON(one.reason.args), text=one.reason.text),
-            rules=one.rules, contributions=JSON(one.contributions),
+            rules=list(one.rules), contributions=JSON(list(one.contributions)),
         )
         for one in answer.items
     ]  # fmt: skip

@@ -1,5 +1,6 @@
 """What is asked and what is answered, the same over HTTP, gRPC and GraphQL."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
@@ -86,9 +87,9 @@ class Recommendation:
     score: float
     source: str
     reason: Reason
-    rules: list[str] = field(default_factory=list)
+    rules: Sequence[str] = ()
     """Rules that moved it."""
-    contributions: list[dict[str, Any]] = field(default_factory=list)
+    contributions: Sequence[dict[str, Any]] = ()
     """With `explain`: by how much its score is due to what (`kind`, `item`, `share`)."""
 
 

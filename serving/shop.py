@@ -15,6 +15,7 @@ from serving.item_cache import ItemCache
 from serving.mixture import DEFAULT, ScoreConfig, params_from
 from serving.new_items import NewItems
 from serving.pool import Marks
+from serving.reasons import Reason, reason
 from serving.retrieval import VectorIndex
 from serving.rules import Book, Compiled
 from serving.selection import Selections
@@ -31,6 +32,7 @@ SLOW_AGE_MS = 5_000
 TRENDING = 1.5
 SCOPE_AGE_MS = 1_000
 MAX_SCOPES = 1_000
+MAX_SAID = 100_000
 
 Hashes = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float64]
@@ -69,6 +71,8 @@ class Shop:
         self.rules = Compiled(Book())
         self.index: VectorIndex | None = None
         self._scopes: dict[int, tuple[int, ScopeItems]] = {}
+        self._said: dict[tuple[str, int | str, str], Reason] = {}
+        self._said_of = -1
 
     def take_over(self, index: VectorIndex) -> None:
         """Answer from this anchor from now on."""
@@ -169,6 +173,29 @@ class Shop:
             for i, value in zip(asked, self.store.read(wanted), strict=True):
                 found[i] = decode_vector(value) if value else None
         return found
+
+    def because(self, code: str, lang: str, item: int) -> Reason:
+        """Return a reason that names an item; remembered until the catalogue changes, for most answers repeat a few."""
+        known = self._remembered().get((code, item, lang))
+        if known is None:
+            name = self.text(item)
+            known = reason(code, lang, {"item": self.title(item, name)}, item=name)
+            self._said[(code, item, lang)] = known
+        return known
+
+    def popular_in(self, trending: bool, lang: str, scope: str) -> Reason:
+        """Return the reason of an item of a scope's list."""
+        code = "trending_in" if trending else "popular_in"
+        known = self._remembered().get((code, scope, lang))
+        if known is None:
+            known = self._said[(code, scope, lang)] = reason(code, lang, scope=scope)
+        return known
+
+    def _remembered(self) -> dict[tuple[str, int | str, str], Reason]:
+        if self._said_of != self.catalogue.version or len(self._said) > MAX_SAID:
+            self._said.clear()
+            self._said_of = self.catalogue.version
+        return self._said
 
     def text(self, item_hash: int) -> str:
         """Return an item's id, "" for one that is not known."""

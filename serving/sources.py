@@ -25,6 +25,8 @@ MAX_COUNTED = 5_000
 SEEDS = 5
 """Latest items of the session that similar items are looked for."""
 USUAL_INTERVAL_DAYS = 30.0
+SOURCE_OF = {BY_REPEAT: "repeat", BY_POPULARITY: "popular", ADJ: "next_item"}
+"""Names of what decided in the mixture; everything else is a co-occurrence."""
 CONTENT_CATEGORY, CONTENT_BRAND, CONTENT_PRICE = 1.0, 0.5, 0.3
 
 Hashes = npt.NDArray[np.uint64]
@@ -51,8 +53,7 @@ class Asking(NamedTuple):
 
     def because(self, code: str, item: int) -> Reason:
         """Return a reason that names an item."""
-        name = self.shop.text(item)
-        return reason(code, self.lang, {"item": self.shop.title(item, name)}, item=name)
+        return self.shop.because(code, self.lang, item)
 
 
 def next_items(asking: Asking) -> None:
@@ -61,28 +62,26 @@ def next_items(asking: Asking) -> None:
     if scored is None or not len(visitor.session) or scored.n[i] == 0:
         return
     m = int(scored.n[i])
+    shop, lang = asking.shop, asking.lang
     latest = list(dict.fromkeys(visitor.session.tolist()[::-1]))
     items, probability = scored.item[i, :m], scored.probability[i, :m]
     order = np.arange(m)
-    if (np.diff(probability) == 0).any():  # ties are broken by item id
-        text = asking.shop.text
-        order = np.array(sorted(range(m), key=lambda k: (-probability[k], text(int(items[k])))))
+    if (probability[1:] == probability[:-1]).any():  # ties are broken by item id
+        order = np.array(sorted(range(m), key=lambda k: (-probability[k], shop.text(int(items[k])))))
+    whys, seeds = scored.why[i, order].tolist(), scored.seed[i, order].tolist()
 
     def source(k: int) -> str:
-        why = int(scored.why[i, order[k]])
-        if why == BY_REPEAT:
-            return "repeat"
-        if why == BY_POPULARITY:
-            return "popular"
-        return "next_item" if why == ADJ else "cooccurrence"
+        return SOURCE_OF.get(whys[k], "cooccurrence")
 
     def say(k: int) -> Reason:
-        why, seed, item = int(scored.why[i, order[k]]), int(scored.seed[i, order[k]]), int(items[order[k]])
+        why, seed = whys[k], seeds[k]
         if why == BY_REPEAT:
-            return _again(asking, item)
+            return _again(asking, int(items[order[k]]))
         if why == BY_POPULARITY or seed >= len(latest):
-            return _popular_reason(asking, item in asking.shop.trending, WHOLE_SHOP[asking.lang])
-        return asking.because("because_bought" if latest[seed] in visitor.bought else "because_viewed", latest[seed])
+            return shop.popular_in(int(items[order[k]]) in shop.trending, lang, WHOLE_SHOP[lang])
+        return shop.because(
+            "because_bought" if latest[seed] in visitor.bought else "because_viewed", lang, latest[seed]
+        )
 
     level = "personalised" if visitor.known else "session"
     ranked = probability[order]
@@ -139,12 +138,8 @@ def _add_scope(
     trend, scores = found.trending[order], (found.trend if by_trend else found.weight)[order]
     asking.pool.add(
         found.hashes[order], scores,
-        Tier("popular", lambda k: "popular", lambda k: _popular_reason(asking, bool(trend[k]), name)),
+        Tier("popular", lambda k: "popular", lambda k: asking.shop.popular_in(bool(trend[k]), asking.lang, name)),
     )  # fmt: skip
-
-
-def _popular_reason(asking: Asking, is_trending: bool, scope: str) -> Reason:
-    return reason("trending_in" if is_trending else "popular_in", asking.lang, scope=scope)
 
 
 def together(asking: Asking) -> None:

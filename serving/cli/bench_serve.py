@@ -92,7 +92,7 @@ def run(clients: int, seconds: float, json: bool) -> int:
             with everything_up(Path(name), address) as running:
                 with err.status("folding the past and training an anchor"):
                     running.wait_until_folded(end)
-                    _train(running)
+                    train(running)
                 with err.status(f"{clients} clients for {seconds:.0f} s"):
                     figures = _measure(running.where, clients, seconds)
         except NotStarted as error:
@@ -108,7 +108,7 @@ def run(clients: int, seconds: float, json: bool) -> int:
     return OK
 
 
-def _train(running: Running) -> None:
+def train(running: Running) -> None:
     """Train an anchor and wait until the server has had time to take it over."""
     subprocess.run([*HEADRACE, "anchor", "--json"], env=running.environment, check=True, capture_output=True)
     client: Any = redis.Redis.from_url(running.where["redis_url"])

@@ -340,6 +340,17 @@ def bench_serve(
     raise typer.Exit(_part("serving.cli.bench_serve").run(clients, seconds, json))
 
 
+@bench.command("outage")
+def bench_outage(
+    rps: Annotated[float, typer.Option(help="Requests a second.")] = 200,
+    seconds: Annotated[float, typer.Option(help="How long the load lasts.")] = 60,
+    away: Annotated[float, typer.Option(help="Seconds Redis stays away each time.")] = 5,
+    json: Json = False,
+) -> None:
+    """Steady load while Redis is killed and started again twice and an anchor switches."""
+    raise typer.Exit(_part("serving.cli.bench_outage").run(rps, seconds, away, json))
+
+
 @bench.command("replay")
 def bench_replay(
     events: Annotated[int, typer.Option(help="Events replayed.")] = 1_000_000,

@@ -1,0 +1,155 @@
+"""`headrace bench outage`: steady load while Redis is killed twice and an anchor switches."""
+
+import asyncio
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import orjson
+import redis
+
+from flows.open_log import open_log
+from serving.cli.bench_ingest import append_views
+from serving.cli.bench_serve import train
+from serving.cli.bench_up import NotStarted, everything_up, machine, print_figures
+from serving.cli.console import FAILED, OK, UNAVAILABLE, err
+from state import keys
+from state.embedded_redis import EmbeddedRedis, RedisMissing
+from state.settings import PREFIX
+
+N_USERS, N_ITEMS, N_EVENTS = 20_000, 5_000, 200_000
+CONNECTIONS = 16
+GIVE_UP_S = 5.0
+WANTED_MS = 100.0
+
+
+class _Load:
+    """Requests at a fixed rate over kept-alive connections; each is timed from when it was due."""
+
+    def __init__(self, url: str, rps: float, seconds: float) -> None:
+        parts = urlsplit(url)
+        self._host, self._port, self._rps, self._seconds = parts.hostname or "", parts.port or 0, rps, seconds
+        self.times_ms: list[float] = []
+        self.unanswered = 0
+        self.levels: list[tuple[float, str]] = []
+        """When an answer came, and its place on the fallback ladder."""
+
+    async def run(self) -> None:
+        due: asyncio.Queue[float | None] = asyncio.Queue()
+        workers = [asyncio.create_task(self._worker(due, seed)) for seed in range(CONNECTIONS)]
+        started = time.perf_counter()
+        for n in range(int(self._rps * self._seconds)):
+            at = started + n / self._rps
+            await asyncio.sleep(max(at - time.perf_counter(), 0))
+            due.put_nowait(at)
+        for _ in workers:
+            due.put_nowait(None)
+        await asyncio.gather(*workers)
+
+    async def _worker(self, due: "asyncio.Queue[float | None]", seed: int) -> None:
+        rng, connection = np.random.default_rng(seed), None
+        while (at := await due.get()) is not None:
+            try:
+                connection = connection or await asyncio.open_connection(self._host, self._port)
+                async with asyncio.timeout(GIVE_UP_S):
+                    answer = await self._ask(*connection, int(rng.integers(N_USERS)))
+                if len(answer["items"]) != 10:
+                    raise ValueError("the list is not full")
+                self.times_ms.append((time.perf_counter() - at) * 1000)
+                self.levels.append((time.perf_counter(), answer["fallback"]))
+            except (OSError, EOFError, TimeoutError, ValueError):
+                self.unanswered, connection = self.unanswered + 1, None
+
+    async def _ask(self, reader: Any, writer: Any, user: int) -> dict[str, Any]:
+        body = orjson.dumps({"user": f"user-{user}", "count": 10})
+        writer.write(b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+        content = await reader.readexactly(length)
+        if not head.startswith(b"HTTP/1.1 200"):
+            raise ValueError(head.split(b"\r\n")[0].decode())
+        return dict(orjson.loads(content))
+
+
+async def _play(load: _Load, server: EmbeddedRedis, older: bytes, seconds: float, away_s: float) -> list[float]:
+    """Run the load; at a fifth and three fifths Redis is killed, between them the anchor moves. Return the returns."""
+    loading, back = asyncio.create_task(load.run()), []
+    for part in range(2):
+        await asyncio.sleep(seconds / 5)
+        server.kill()
+        await asyncio.sleep(away_s)
+        await asyncio.to_thread(server.start)
+        back.append(time.perf_counter())
+        if part == 0:
+            await asyncio.sleep(seconds / 10)
+            client: Any = redis.Redis.from_url(server.url)
+            await asyncio.to_thread(client.set, keys.ANCHOR_PUBLISHED, older)
+            await asyncio.sleep(seconds / 10)
+    await loading
+    return back
+
+
+def _figures(load: _Load, back: list[float]) -> dict[str, Any]:
+    times = np.array(load.times_ms)
+    recovered = []
+    for at in back:
+        first = next((when for when, level in load.levels if when > at and level == "personalised"), None)
+        recovered.append(float("inf") if first is None else first - at)
+    levels = [level for _, level in load.levels]
+    return {
+        "answered": len(times),
+        "unanswered": load.unanswered,
+        "within_100ms": float((times <= WANTED_MS).sum() / max(len(times) + load.unanswered, 1)),
+        "recovered_s": max(recovered),
+        "p50_ms": float(np.median(times)),
+        "p99_ms": float(np.quantile(times, 0.99)),
+        "max_ms": float(times.max()),
+        "answers_by_level": {level: levels.count(level) for level in sorted(set(levels))},
+    }
+
+
+def run(rps: float, seconds: float, away_s: float, json: bool) -> int:
+    """Start everything, train two anchors, play the outage, print; return the exit code."""
+    with tempfile.TemporaryDirectory() as name:
+        address = f"sqlite:{name}/log.sqlite"
+        log = open_log(address)
+        append_views(log, N_EVENTS, N_USERS, N_ITEMS, np.random.default_rng(3))
+        end = log.end()
+        log.close()
+        try:
+            with EmbeddedRedis(Path(name) / "redis") as server:
+                os.environ[f"{PREFIX}REDIS_URL"] = server.url
+                with everything_up(Path(name), address) as running:
+                    client: Any = redis.Redis.from_url(server.url)
+                    with err.status("folding the past and training two anchors"):
+                        running.wait_until_folded(end)
+                        train(running)
+                        older = client.get(keys.ANCHOR_LIVE)
+                        train(running)
+                        while client.get(keys.ANCHOR_LIVE) == older:
+                            time.sleep(0.2)
+                        time.sleep(12)  # the server has written its copy
+                    load = _Load(running.where["http"], rps, seconds)
+                    with err.status(f"{rps:.0f} requests/s for {seconds:.0f} s"):
+                        back = asyncio.run(_play(load, server, older, seconds, away_s))
+                    switched = client.get(keys.ANCHOR_LIVE) == older
+        except (NotStarted, RedisMissing) as error:
+            err.print(str(error), markup=False)
+            return UNAVAILABLE if isinstance(error, RedisMissing) else FAILED
+        finally:
+            os.environ.pop(f"{PREFIX}REDIS_URL", None)
+    figures = _figures(load, back) | {
+        "anchor_switched": switched,
+        "requests_per_s": rps,
+        "redis_away_s": away_s,
+        "data": f"{N_EVENTS:,} views, Zipf, {N_USERS:,} users x {N_ITEMS:,} items, 10 items an answer",
+        "load": "timed from when a request was due; load, Redis and flow share the machine with the server",
+        "repeats": 1,
+        "machine": machine(),
+    }
+    print_figures(figures, "answers while Redis is killed twice and an anchor switches", json)
+    return OK
