@@ -70,6 +70,21 @@ def scope_of(method: str, path: str) -> KeyScope | None:
     return "read" if path.startswith(("/v1/", "/graphql")) else None
 
 
+def secret_of(scope: Scope) -> str:
+    """Return the API key a request brings, "" for none."""
+    secret = b""
+    for name, value in scope["headers"]:
+        if name == b"x-api-key" or (name == b"authorization" and not secret):
+            secret = value.removeprefix(b"Bearer ")
+    return str(secret.decode("latin-1"))
+
+
+def refused(refusal: Refused) -> JSONResponse:
+    """Return the answer to somebody who may not."""
+    more = {"Retry-After": "1"} if refusal.status == 429 else {}
+    return error(refusal.status, "Authorization", refusal.message, **more)
+
+
 class CheckKey:
     """Asks the guard before a request reaches its route."""
 
@@ -78,13 +93,10 @@ class CheckKey:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (needed := scope_of(scope["method"], scope["path"])) is not None:
-            headers = dict(scope["headers"])
-            secret = headers.get(b"x-api-key", b"") or headers.get(b"authorization", b"").removeprefix(b"Bearer ")
             try:
-                self._guard.admit(secret.decode("latin-1"), needed)
+                self._guard.admit(secret_of(scope), needed)
             except Refused as refusal:
-                more = {"Retry-After": "1"} if refusal.status == 429 else {}
-                await error(refusal.status, "Authorization", refusal.message, **more)(scope, receive, send)
+                await refused(refusal)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

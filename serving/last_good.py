@@ -78,4 +78,4 @@ def _plain(shop: Shop, row: int) -> dict[str, Any]:
     """Return an item as its product row says it, without what is not known."""
     item = shop.catalogue.item(row)
     said = {**item._asdict(), "title": "" if item.title == item.item else item.title}
-    return {name: value for name, value in said.items() if value not in (None, "", False, {})}
+    return {name: value for name, value in said.items() if value or (value == 0 and value is not False)}

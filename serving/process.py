@@ -33,6 +33,8 @@ FOLLOW_S = 0.2
 SAVE_S = 10.0
 """How often the copy for answers without Redis is written."""
 DRAIN_S = 10
+NEVER_S = 1e8
+"""A server's requests never try whether Redis is back: the follower does, beside them."""
 
 log = structlog.get_logger()
 
@@ -48,6 +50,7 @@ class Follower:
         self._last_good = LastGood(settings.last_good_dir)
         self._saved_at = 0.0
         self._guard = guard
+        self._said_away = False
         self.ready = False
 
     async def run(self) -> None:
@@ -56,9 +59,13 @@ class Follower:
                 # Without the store nothing may wait for it in this loop.
                 if self._recommender.without_store or not self.ready:
                     await asyncio.to_thread(self._store.ping)
+                    self._recommender.store_is_back()
                 await self.look()
+                self._said_away = False
             except StoreUnavailable as error:
-                log.warning("the store is out of reach", error=str(error))
+                if not self._said_away:
+                    log.warning("the store is out of reach; answering from memory", error=str(error))
+                self._said_away = True
             try:
                 self._guard.follow()
             except BadKeys as error:
@@ -85,7 +92,7 @@ class Follower:
         if time.monotonic() - self._saved_at > SAVE_S:
             self._saved_at = time.monotonic()
             try:
-                self._last_good.save(self._recommender.shop)
+                await asyncio.to_thread(self._last_good.save, self._recommender.shop)
             except OSError as error:
                 log.warning("the copy for answers without Redis was not written", error=str(error))
 
@@ -113,7 +120,7 @@ class Follower:
 def open_recommender(store: Store, settings: Settings, generation: str) -> Recommender:
     """Return a recommender on a generation's rows, with the settings they were folded with."""
     record = read_generation(store, generation)
-    return Recommender(store, record.settings(settings) if record else settings, generation)
+    return Recommender(store, record.settings(settings) if record else settings, generation, NEVER_S)
 
 
 def _first_recommender(store: RedisStore, settings: Settings) -> Recommender:
@@ -126,7 +133,7 @@ def _first_recommender(store: RedisStore, settings: Settings) -> Recommender:
         generation = last_good.generation()
         if generation is None:
             raise
-        recommender = Recommender(store, settings, generation)
+        recommender = Recommender(store, settings, generation, NEVER_S)
         if not last_good.load_into(recommender.shop):
             raise
         log.warning("Redis is away; answering from the copy on disk", items=len(recommender.shop.catalogue))

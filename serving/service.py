@@ -7,12 +7,12 @@ import numpy as np
 import pybreaker
 
 from serving.answers import BadCursor, answer_of, decode_cursor
-from serving.blend import REPEAT_MODES
+from serving.blend import REPEAT_MODES, Scored
 from serving.pool import Pool
 from serving.requests import Answer, RecommendRequest
 from serving.retrieval import VectorIndex
 from serving.rules import PLACEMENTS, Boost, Cap, Compiled, Placement, Rule
-from serving.shop import Shop
+from serving.shop import Shop, Vectors
 from serving.sources import SOURCES, WITH_MIXTURE, WITH_VECTOR, Asking, last_known, popular
 from serving.visitor import Hashes, Visitor, plan_of, subject_of
 from state.settings import Settings
@@ -36,12 +36,12 @@ class BadRequest(ValueError):
 class Recommender:
     """Answers requests from one generation's rows. One thread calls it."""
 
-    def __init__(self, store: Store, settings: Settings, generation: str) -> None:
+    def __init__(self, store: Store, settings: Settings, generation: str, try_again_s: float = BREAK_S) -> None:
+        """After Redis failed, answers come from memory for `try_again_s`; then one batch tries it again."""
         self.shop = Shop(store, settings, generation)
         self._settings = settings
-        # After Redis failed, answers come from memory for a second; then one batch tries it again.
         self._breaker = pybreaker.CircuitBreaker(
-            1, BREAK_S, exclude=[lambda error: not isinstance(error, StoreUnavailable)]
+            1, try_again_s, exclude=[lambda error: not isinstance(error, StoreUnavailable)]
         )
 
     @property
@@ -97,6 +97,10 @@ class Recommender:
         """Answer with the popular list, reading nothing."""
         return self._from_memory(request, self.shop.rules, now_ms)
 
+    def store_is_back(self) -> None:
+        """Ask the store again: somebody has found that it answers."""
+        self._breaker.close()
+
     @property
     def without_store(self) -> bool:
         """Whether answers come from memory because Redis failed."""
@@ -132,14 +136,15 @@ class Recommender:
             sessions = [visitor.session if mix else NOTHING for visitor, mix in zip(visitors, mixed, strict=True)]
             scored = shop.score(sessions, [REPEAT_MODES[plan.repeat] for plan in plans], now_ms)
             rows = shop.catalogue.rows_of(scored.item.ravel()).reshape(scored.item.shape)
-        asked = (subject * (plan.strategy in WITH_VECTOR) for subject, plan in zip(subjects, plans, strict=True))
-        vectors = shop.read_vectors(list(asked))
+        rules_of = [rules.acting(visitor.facts()) if rules.book.rules else () for visitor in visitors]
+        wanted = [_wanted(visitor, acting) for visitor, acting in zip(visitors, rules_of, strict=True)]
+        vectors = Vectors(shop, subjects)
+        vectors.read([i for i, visitor in enumerate(visitors) if _may_need_vector(visitor, scored, i, wanted[i])])
         answers = []
-        for i, visitor in enumerate(visitors):
-            acting = rules.acting(visitor.facts()) if rules.book.rules else ()
+        for i, (visitor, acting) in enumerate(zip(visitors, rules_of, strict=True)):
             mine = rows[i, : scored.n[i]] if rows is not None and scored is not None else NO_ROWS
             pool = self._pool(visitor, acting, rules)
-            asking = Asking(shop, visitor, pool, scored, i, mine, vectors[i], _wanted(visitor, acting))
+            asking = Asking(shop, visitor, pool, scored, i, mine, vectors, wanted[i])
             left_out = _ask(asking, started)
             answers.append(answer_of(asking, acting, rules, left_out, now_ms))
         return answers
@@ -159,8 +164,8 @@ class Recommender:
         plan = plan_of(request, placement_of(request, rules), self._settings)
         visitor = Visitor(request, plan, empty_users(1), 0, now_ms, 0)
         acting = rules.acting(visitor.facts()) if rules.book.rules else ()
-        pool = self._pool(visitor, acting, rules)
-        return Asking(self.shop, visitor, pool, None, 0, NO_ROWS, None, _wanted(visitor, acting)), acting
+        pool, nobody = self._pool(visitor, acting, rules), Vectors(self.shop, [0])
+        return Asking(self.shop, visitor, pool, None, 0, NO_ROWS, nobody, _wanted(visitor, acting)), acting
 
     def _from_memory(self, request: RecommendRequest, rules: Compiled, now_ms: int) -> Answer:
         asking, acting = self._asking_nobody(request, rules, now_ms)
@@ -171,6 +176,14 @@ class Recommender:
 def placement_of(request: RecommendRequest, rules: Compiled) -> Placement:
     """Return a request's placement; home where it names none, or one that a new book no longer has."""
     return rules.placements.get(request.placement or "home", PLACEMENTS["home"])
+
+
+def _may_need_vector(visitor: Visitor, scored: Scored | None, i: int, want: int) -> bool:
+    """Say whether the mixture may leave places; then the vector is read with those of the batch, else on its own."""
+    if visitor.plan.strategy not in WITH_VECTOR:
+        return False
+    found = int(scored.n[i]) if scored is not None and len(visitor.session) else 0
+    return found < want + len(visitor.history_items) + len(visitor.request.exclude)
 
 
 def _wanted(visitor: Visitor, acting: tuple[Rule, ...]) -> int:

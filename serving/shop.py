@@ -163,17 +163,6 @@ class Shop:
         decode_users(self.store.read(wanted) if wanted else [], np.array(asked, np.int64), rows)
         return rows
 
-    def read_vectors(self, subjects: Sequence[int]) -> list[npt.NDArray[np.float32] | None]:
-        """Return the vectors of users for the anchor in use; None where there is none."""
-        found: list[npt.NDArray[np.float32] | None] = [None] * len(subjects)
-        asked = [i for i, subject in enumerate(subjects) if subject]
-        if self.index is not None and asked:
-            version, n = self.index.version, len(self.prefixes)
-            wanted = [keys.vector(self.prefixes[subjects[i] % n], version, subjects[i]) for i in asked]
-            for i, value in zip(asked, self.store.read(wanted), strict=True):
-                found[i] = decode_vector(value) if value else None
-        return found
-
     def because(self, code: str, lang: str, item: int) -> Reason:
         """Return a reason that names an item; remembered until the catalogue changes, for most answers repeat a few."""
         known = self._remembered().get((code, item, lang))
@@ -205,6 +194,35 @@ class Shop:
     def title(self, item_hash: int, otherwise: str = "") -> str:
         row = self.catalogue.row_of(item_hash)
         return otherwise if row < 0 else self.catalogue.titles[row]
+
+
+class Vectors:
+    """Users' vectors for the anchor in use, by place in the batch; read together, or later when one is asked for."""
+
+    def __init__(self, shop: Shop, subjects: Sequence[int]) -> None:
+        self._shop, self._subjects = shop, subjects
+        self._read: dict[int, npt.NDArray[np.float32] | None] = {}
+
+    def read(self, places: Sequence[int]) -> None:
+        """Read the vectors at these places of the batch."""
+        shop = self._shop
+        asked = [i for i in places if self._subjects[i]]
+        if shop.index is None or not asked:
+            return
+        prefixes = [shop.prefixes[self._subjects[i] % len(shop.prefixes)] for i in asked]
+        wanted = [
+            keys.vector(prefix, shop.index.version, self._subjects[i])
+            for prefix, i in zip(prefixes, asked, strict=True)
+        ]
+        for i, value in zip(asked, shop.store.read(wanted), strict=True):
+            self._read[i] = decode_vector(value) if value else None
+
+    def of(self, place: int) -> npt.NDArray[np.float32] | None:
+        """Return a vector, None where there is none."""
+        if place not in self._read:
+            self._read[place] = None
+            self.read([place])
+        return self._read[place]
 
 
 def sum_totals(values: Sequence[bytes | None]) -> npt.NDArray[np.int64]:

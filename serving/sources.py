@@ -13,7 +13,7 @@ from serving.blend import Scored
 from serving.candidates import BY_POPULARITY, BY_REPEAT
 from serving.pool import Pool, Tier
 from serving.reasons import Reason, reason
-from serving.shop import ScopeItems, Shop
+from serving.shop import ScopeItems, Shop, Vectors
 from serving.visitor import DAY_MS, Visitor
 from state import lane_rows
 from state.item_rows import ADJ, PAIR_UNIT
@@ -40,10 +40,10 @@ class Asking(NamedTuple):
     pool: Pool
     scored: Scored | None
     i: int
-    """Row of the request in `scored`."""
+    """Place of the request in the batch: its row in `scored`."""
     rows: npt.NDArray[np.int64]
     """Catalogue rows of the scored candidates."""
-    vector: npt.NDArray[np.float32] | None
+    vectors: Vectors
     want: int
     """How many candidates are enough."""
 
@@ -90,7 +90,8 @@ def next_items(asking: Asking) -> None:
 
 def taste(asking: Asking) -> None:
     """The nearest item factors to the user's vector."""
-    index, vector = asking.shop.index, asking.vector
+    index = asking.shop.index
+    vector = asking.vectors.of(asking.i) if index is not None else None
     if index is None or vector is None or not vector.any():
         return
     narrow = asking.pool.selection.hashes if asking.pool.selection.narrow else None

@@ -34,6 +34,9 @@ class _Load:
         parts = urlsplit(url)
         self._host, self._port, self._rps, self._seconds = parts.hostname or "", parts.port or 0, rps, seconds
         self.times_ms: list[float] = []
+        self.slow_at: list[float] = []
+        """When answers were due that took longer than WANTED_MS."""
+        self.started = 0.0
         self.unanswered = 0
         self.levels: list[tuple[float, str]] = []
         """When an answer came, and its place on the fallback ladder."""
@@ -41,7 +44,7 @@ class _Load:
     async def run(self) -> None:
         due: asyncio.Queue[float | None] = asyncio.Queue()
         workers = [asyncio.create_task(self._worker(due, seed)) for seed in range(CONNECTIONS)]
-        started = time.perf_counter()
+        self.started = started = time.perf_counter()
         for n in range(int(self._rps * self._seconds)):
             at = started + n / self._rps
             await asyncio.sleep(max(at - time.perf_counter(), 0))
@@ -61,6 +64,8 @@ class _Load:
                     raise ValueError("the list is not full")
                 self.times_ms.append((time.perf_counter() - at) * 1000)
                 self.levels.append((time.perf_counter(), answer["fallback"]))
+                if self.times_ms[-1] > WANTED_MS:
+                    self.slow_at.append(at)
             except (OSError, EOFError, TimeoutError, ValueError):
                 self.unanswered, connection = self.unanswered + 1, None
 
@@ -76,8 +81,11 @@ class _Load:
 
 
 async def _play(load: _Load, server: EmbeddedRedis, older: bytes, seconds: float, away_s: float) -> list[float]:
-    """Run the load; at a fifth and three fifths Redis is killed, between them the anchor moves. Return the returns."""
-    loading, back = asyncio.create_task(load.run()), []
+    """Run the load; at a fifth and three fifths Redis is killed, between them the anchor moves.
+
+    Return when Redis was back.
+    """
+    loading, back = asyncio.create_task(load.run()), list[float]()
     for part in range(2):
         await asyncio.sleep(seconds / 5)
         server.kill()
@@ -108,6 +116,8 @@ def _figures(load: _Load, back: list[float]) -> dict[str, Any]:
         "p50_ms": float(np.median(times)),
         "p99_ms": float(np.quantile(times, 0.99)),
         "max_ms": float(times.max()),
+        "redis_back_at_s": [round(at - load.started, 1) for at in back],
+        "slow_at_s": sorted({round(at - load.started, 1) for at in load.slow_at}),
         "answers_by_level": {level: levels.count(level) for level in sorted(set(levels))},
     }
 
