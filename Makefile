@@ -20,6 +20,7 @@ install:
 packages:
 	@command -v redis-server >/dev/null || deploy/debian-packages redis-server
 	@command -v mvn >/dev/null || deploy/debian-packages maven
+	@command -v chromium >/dev/null || deploy/debian-packages chromium
 
 demo: install
 	.venv/bin/headrace demo $(if $(EXIT),--exit)

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.api_keys import Guard, Refused
-from serving.http_parts import MAX_BODY, error, refused, secret_of
+from serving.http_parts import MAX_BODY, refused, says_too_large, secret_of, too_large
 
 PATH = "/v1/recommend"
 Answering = Callable[[bytes], Awaitable[bytes | JSONResponse]]
@@ -33,6 +33,9 @@ class HotPath:
         except Refused as refusal:
             await refused(refusal)(scope, receive, send)
             return
+        if says_too_large(scope):
+            await too_large()(scope, receive, send)
+            return
         parts: list[bytes] = []
         size = 0
         while True:
@@ -42,7 +45,7 @@ class HotPath:
             part = message.get("body", b"")
             size += len(part)
             if size > MAX_BODY:
-                await error(413, "body", f"is larger than {MAX_BODY} bytes", Connection="close")(scope, receive, send)
+                await too_large()(scope, receive, send)
                 return
             parts.append(part)
             if not message.get("more_body", False):

@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pybreaker import CircuitBreakerError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.api_keys import Guard, Refused
@@ -33,6 +34,17 @@ def json(value: Any, status: int = 200, **headers: str) -> Response:
     return Response(body, status, headers or None, "application/json")
 
 
+def says_too_large(scope: Scope) -> bool:
+    """Say whether the head of a request announces a body larger than MAX_BODY."""
+    length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+    return not length.isdigit() or int(length) > MAX_BODY
+
+
+def too_large() -> JSONResponse:
+    """Return the refusal of a large body; what is left of it is not read, so the connection ends."""
+    return error(413, "body", f"is larger than {MAX_BODY} bytes", Connection="close")
+
+
 class BoundBody:
     """Refuses bodies larger than MAX_BODY, by what they say and by what comes."""
 
@@ -43,10 +55,8 @@ class BoundBody:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        too_large = error(413, "body", f"is larger than {MAX_BODY} bytes")
-        if not length.isdigit() or int(length) > MAX_BODY:
-            await too_large(scope, receive, send)
+        if says_too_large(scope):
+            await too_large()(scope, receive, send)
             return
         came = 0
 
@@ -113,6 +123,10 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def plain(request: Request, wrong: HTTPException) -> JSONResponse:
         return error(wrong.status_code, "", str(wrong.detail))
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, wrong: ClientDisconnect) -> JSONResponse:
+        return error(400, "body", "the client went away")
 
     @app.exception_handler(BadRequest)
     async def bad(request: Request, wrong: BadRequest) -> JSONResponse:

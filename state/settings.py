@@ -102,7 +102,6 @@ class Settings(BaseSettings):
     impressions_share: float = Field(
         0, ge=0, le=1, description="Share of the answers whose items go to the impressions topic"
     )
-    log_users: bool = Field(False, description="Whether logs may hold user ids; else a short hash")
     default_count: int = Field(20, ge=1, le=200, description="Items in an answer when the request does not say")
     exclude_purchased: bool = Field(False, description="Leave out what the user bought, unless the request says")
     exclude_out_of_stock: bool = Field(True, description="Leave out items with stock 0, unless the request says")

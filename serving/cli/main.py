@@ -333,11 +333,14 @@ def bench_freshness(
 @bench.command("serve")
 def bench_serve(
     clients: Annotated[int, typer.Option(help="Connections that ask again and again.")] = 32,
-    seconds: Annotated[float, typer.Option(help="How long to measure.")] = 10,
+    seconds: Annotated[float, typer.Option(help="How long to measure each way.")] = 10,
+    users: Annotated[int, typer.Option(help="Users.")] = 20_000,
+    items: Annotated[int, typer.Option(help="Items.")] = 5_000,
+    events: Annotated[int, typer.Option(help="Events folded before.")] = 200_000,
     json: Json = False,
 ) -> None:
-    """Answers a second over HTTP, their times, and the server's CPU for each."""
-    raise typer.Exit(_part("serving.cli.bench_serve").run(clients, seconds, json))
+    """Answers a second over HTTP, gRPC, a gRPC stream and batches; their times; the server's CPU for each."""
+    raise typer.Exit(_part("serving.cli.bench_serve").run(clients, seconds, users, items, events, json))
 
 
 @bench.command("outage")

@@ -1,0 +1,110 @@
+"""The hot path answers malformed, oversized, slow and pipelined requests as the framework's other routes do."""
+
+import socket
+import time
+
+import pytest
+from conftest import running
+from serving_rows import shop_events
+from test_service import recommender_of
+
+HOT, COLD = "/v1/recommend", "/v1/recommend/batch"
+BODY = b'{"user": "ann", "count": 2}'
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    recommender, _ = recommender_of(shop_events())
+    recommender.warm_up()
+    with running(tmp_path_factory.mktemp("server"), recommender) as found:
+        yield found
+
+
+def send(server, *parts, pause=0.0, timeout=5.0):
+    """Send bytes as they are; return all that comes back until the server closes or is quiet."""
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=timeout) as connection:
+        for part in parts:
+            connection.sendall(part)
+            time.sleep(pause)
+        connection.settimeout(4)
+        got = b""
+        try:
+            while chunk := connection.recv(65536):
+                got += chunk
+                connection.settimeout(0.5)
+        except (TimeoutError, ConnectionResetError):
+            pass
+        return got
+
+
+def head(path, *more, method=b"POST"):
+    return b"\r\n".join([method + b" " + path.encode() + b" HTTP/1.1", b"Host: x", *more, b"", b""])
+
+
+def status(answer):
+    return answer.split(b" ", 2)[1] if answer else b"closed"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [b"Content-Length: nonsense"],
+        [b"Content-Length: -1"],
+        [b"Content-Length: 1", b"Transfer-Encoding: chunked"],
+        [b"Transfer-Encoding: chunked", b"", b"zz\r\n"],
+        [b"Content-Length: 99999999999"],
+        [b"Content-Length: 0"],
+        [b"no colon here"],
+    ],
+)
+def test_broken_heads_get_the_same_status_as_elsewhere(server, more):
+    hot, cold = (status(send(server, head(path, *more))) for path in (HOT, COLD))
+    if more == [b"Content-Length: 0"]:
+        assert (hot, cold) == (b"200", b"400")  # an empty body is a request without wishes, but no batch
+    else:
+        assert hot == cold
+        assert hot in (b"400", b"413", b"closed")
+
+
+@pytest.mark.parametrize("method", [b"GET", b"PUT", b"DELETE", b"OPTIONS", b"HEAD"])
+def test_other_methods_are_refused_alike(server, method):
+    answers = [send(server, head(path, method=method)) for path in (HOT, COLD)]
+    assert [status(answer) for answer in answers] == [b"405", b"405"]
+
+
+def test_pipelined_requests_are_answered_in_order(server):
+    one = head(HOT, b"Content-Length: %d" % len(BODY)) + BODY
+    other = head("/healthz", method=b"GET")
+    got = send(server, one + other + one)
+    assert got.count(b"HTTP/1.1 200") == 3
+    assert got.index(b"request_id") < got.index(b"alive") < got.rindex(b"request_id")
+
+
+def test_a_body_may_come_in_drops_and_in_chunks(server):
+    drops = [BODY[i : i + 5] for i in range(0, len(BODY), 5)]
+    assert status(send(server, head(HOT, b"Content-Length: %d" % len(BODY)), *drops, pause=0.01)) == b"200"
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(drop), drop) for drop in drops) + b"0\r\n\r\n"
+    assert status(send(server, head(HOT, b"Transfer-Encoding: chunked"), chunks)) == b"200"
+
+
+def test_an_oversized_body_is_refused_whether_it_says_so_or_not(server):
+    said = send(server, head(HOT, b"Content-Length: %d" % (1 << 21)))
+    chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+    came = send(server, head(HOT, b"Transfer-Encoding: chunked"), *[chunk] * 17, b"0\r\n\r\n")
+    assert status(said) == b"413"
+    assert status(came) in (b"413", b"closed")  # closing with unread bytes may take the answer away
+
+
+def test_a_client_that_goes_away_in_the_middle_costs_nothing(server):
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", server.http_port)) as connection:
+            connection.sendall(head(HOT, b"Content-Length: 1000") + b'{"user"')
+    assert server.client.post(HOT, json={"count": 1}).status_code == 200
+
+
+def test_connection_close_and_expect_are_honoured(server):
+    closed = send(server, head(HOT, b"Connection: close", b"Content-Length: %d" % len(BODY)) + BODY)
+    assert b"connection: close" in closed.lower()
+    waited = send(server, head(HOT, b"Expect: 100-continue", b"Content-Length: %d" % len(BODY)), BODY, pause=0.1)
+    assert waited.startswith(b"HTTP/1.1 100")
+    assert b"HTTP/1.1 200" in waited

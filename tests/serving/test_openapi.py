@@ -1,0 +1,30 @@
+"""Whatever schemathesis thinks of from the description of the API, no answer is a 5xx."""
+
+import pytest
+import schemathesis
+from conftest import running
+from hypothesis import HealthCheck, given, settings
+from schemathesis.checks import not_a_server_error
+from serving_rows import product, shop_events
+from test_service import recommender_of
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory):
+    recommender, _ = recommender_of(shop_events(), [product("tea", "Tea", brand="Acme")])
+    recommender.warm_up()
+    with running(tmp_path_factory.mktemp("openapi"), recommender) as found:
+        yield schemathesis.openapi.from_url(f"{found.url}/openapi.json")
+
+
+def test_no_request_is_answered_by_a_server_error(api):
+    operations = [found.ok() for found in api.get_all_operations()]
+    assert len(operations) > 15
+    for operation in operations:
+
+        @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+        @given(case=operation.as_strategy())
+        def check(case):
+            case.call_and_validate(checks=[not_a_server_error])
+
+        check()
