@@ -195,12 +195,13 @@ def make_server(recommender: Recommender, gather: Gather, address: str, guard: G
 
     Raises BadSettings for certificates that cannot be read.
     """
-    server = grpc.aio.server(interceptors=[_CheckKey(guard)])
+    credentials = _credentials(settings)
+    options = [("grpc.so_reuseport", int(settings.reuse_port))]
+    server = grpc.aio.server(interceptors=[_CheckKey(guard)], options=options)
     headrace_pb2_grpc.add_HeadraceServicer_to_server(Servicer(recommender, gather), server)
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    credentials = _credentials(settings)
     if credentials is None:
         server.add_insecure_port(address)
     else:

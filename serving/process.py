@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import threading
 import time
 
@@ -140,7 +141,7 @@ def _first_recommender(store: RedisStore, settings: Settings) -> Recommender:
         return recommender
 
 
-async def _serve(settings: Settings, store: RedisStore, guard: Guard) -> None:
+async def _serve(settings: Settings, store: RedisStore, guard: Guard, stopping: threading.Event) -> None:
     recommender = _first_recommender(store, settings)
     recommender.warm_up()
     follower = Follower(recommender, store, settings, guard)
@@ -165,7 +166,9 @@ async def _serve(settings: Settings, store: RedisStore, guard: Guard) -> None:
         "server is running", http=settings.http_port, grpc=settings.grpc_port, items=len(recommender.shop.catalogue)
     )
     try:
-        await uvicorn.Server(config).serve()  # until SIGTERM or SIGINT
+        server = uvicorn.Server(config)
+        server.should_exit = stopping.is_set()  # by a signal that came before the server had handlers of its own
+        await server.serve([_listen(settings)] if settings.reuse_port else None)
     finally:
         following.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -173,6 +176,14 @@ async def _serve(settings: Settings, store: RedisStore, guard: Guard) -> None:
         await rpc.stop(DRAIN_S)
         impressions.close()
         events_log.close()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Return a socket on the HTTP port that other servers may share."""
+    listening = socket.socket(socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listening.bind((settings.http_host, settings.http_port))
+    return listening
 
 
 def run_server(settings: Settings) -> int:
@@ -185,12 +196,13 @@ def run_server(settings: Settings) -> int:
         log.error("the server cannot start", error=str(error))
         return 3
     # uvicorn raises the signal that stopped it once more; by default that would end the process at once.
-    stop_on_signals(threading.Event())
+    stopping = threading.Event()
+    stop_on_signals(stopping)
     with contextlib.suppress(KeyboardInterrupt):
         uvicorn_loop = uvicorn.Config("", loop="auto").get_loop_factory()
         with asyncio.Runner(loop_factory=uvicorn_loop) as runner:
             try:
-                runner.run(_serve(settings, store, guard))
+                runner.run(_serve(settings, store, guard, stopping))
             except StoreUnavailable as error:
                 log.error("the server cannot start", error=str(error))
                 return 3

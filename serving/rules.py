@@ -129,6 +129,7 @@ class Placement(BaseModel):
     repeat: Literal["allow", "demote", "exclude"] = "allow"
     diversity: float = Field(0, ge=0, le=1)
     explore: int = Field(0, ge=0, le=20, description="Places at the end given to items that are rarely shown")
+    cache_s: float = Field(0, ge=0, le=3600, description="How long an answer is kept for equal requests")
 
 
 PLACEMENTS = {

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pybreaker
 
+from serving.answer_cache import AnswerCache, Made
 from serving.answers import BadCursor, answer_of, decode_cursor
 from serving.blend import REPEAT_MODES, Scored
 from serving.pool import Pool
@@ -40,6 +41,7 @@ class Recommender:
         """After Redis failed, answers come from memory for `try_again_s`; then one batch tries it again."""
         self.shop = Shop(store, settings, generation)
         self._settings = settings
+        self._cache = AnswerCache()
         self._breaker = pybreaker.CircuitBreaker(
             1, try_again_s, exclude=[lambda error: not isinstance(error, StoreUnavailable)]
         )
@@ -130,7 +132,15 @@ class Recommender:
         subjects = [subject_of(request) for request in requests]
         users = shop.read_users(subjects)
         visitors = [Visitor(requests[i], plan, users, i, now_ms, gap_ms) for i, plan in enumerate(plans)]
-        mixed = [plan.strategy in WITH_MIXTURE for plan in plans]
+        made = [
+            Made(visitor.n_events, shop.catalogue.version, rules.version, shop.generation, self.anchor)
+            for visitor in visitors
+        ]
+        kept = [
+            self._cache.get(visitor.request, of, now_ms) if visitor.plan.cache_s else None
+            for visitor, of in zip(visitors, made, strict=True)
+        ]
+        mixed = [plan.strategy in WITH_MIXTURE and kept[i] is None for i, plan in enumerate(plans)]
         scored, rows = None, None
         if any(mixed):
             sessions = [visitor.session if mix else NOTHING for visitor, mix in zip(visitors, mixed, strict=True)]
@@ -139,14 +149,23 @@ class Recommender:
         rules_of = [rules.acting(visitor.facts()) if rules.book.rules else () for visitor in visitors]
         wanted = [_wanted(visitor, acting) for visitor, acting in zip(visitors, rules_of, strict=True)]
         vectors = Vectors(shop, subjects)
-        vectors.read([i for i, visitor in enumerate(visitors) if _may_need_vector(visitor, scored, i, wanted[i])])
+        vectors.read([
+            i for i, visitor in enumerate(visitors)
+            if kept[i] is None and _may_need_vector(visitor, scored, i, wanted[i])
+        ])  # fmt: skip
         answers = []
         for i, (visitor, acting) in enumerate(zip(visitors, rules_of, strict=True)):
+            answer = kept[i]
+            if answer is not None:
+                answers.append(answer)
+                continue
             mine = rows[i, : scored.n[i]] if rows is not None and scored is not None else NO_ROWS
             pool = self._pool(visitor, acting, rules)
             asking = Asking(shop, visitor, pool, scored, i, mine, vectors, wanted[i])
             left_out = _ask(asking, started)
             answers.append(answer_of(asking, acting, rules, left_out, now_ms))
+            if visitor.plan.cache_s and not left_out:
+                self._cache.put(visitor.request, made[i], now_ms + visitor.plan.cache_s * 1000, answers[-1])
         return answers
 
     def _pool(self, visitor: Visitor, acting: tuple[Rule, ...], rules: Compiled) -> Pool:

@@ -29,6 +29,7 @@ class Plan:
     explore: int
     in_stock: bool
     without_bought: bool
+    cache_s: float
 
 
 def plan_of(request: RecommendRequest, placement: Placement, settings: Settings) -> Plan:
@@ -42,6 +43,7 @@ def plan_of(request: RecommendRequest, placement: Placement, settings: Settings)
         placement.explore if request.explore is None else request.explore,
         settings.exclude_out_of_stock if in_stock is None else in_stock,
         settings.exclude_purchased if bought is None else bought,
+        placement.cache_s,
     )
 
 

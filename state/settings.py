@@ -93,6 +93,7 @@ class Settings(BaseSettings):
     http_port: int = Field(8080, ge=0, le=65535, description="Port of the HTTP server")
     grpc_port: int = Field(8081, ge=0, le=65535, description="Port of the gRPC server")
     flow_metrics_port: int = Field(8082, ge=0, le=65535, description="Port of the flow's metrics; 0: none")
+    reuse_port: bool = Field(False, description="Several servers may listen on the same port; the kernel shares it out")
     keys_file: Path | None = Field(None, description="File of API keys; default: keys.json in data_dir")
     require_key: bool = Field(False, description="Reading and sending events need an API key too, not only admin")
     grpc_certificate: Path | None = Field(None, description="gRPC over TLS: the server's certificate chain (PEM)")

@@ -68,11 +68,14 @@ def test_a_server_starts_and_answers_from_disk_without_redis_and_rules_follow_wi
         until(lambda: saved.exists() and json.loads(saved.read_bytes())["rules_version"] == 1)
     port = free_port()
     environment = os.environ | {
+        "HEADRACE_REUSE_PORT": "true",
         "HEADRACE_DATA_DIR": str(tmp_path), "HEADRACE_LOG_URL": f"sqlite:{tmp_path}/log.sqlite",
         "HEADRACE_REDIS_URL": f"redis://127.0.0.1:{free_port()}", "HEADRACE_HTTP_PORT": str(port),
         "HEADRACE_GRPC_PORT": "0",
     }  # fmt: skip
-    server = subprocess.Popen([*HEADRACE, "serve"], env=environment, stderr=subprocess.PIPE, text=True)
+    server, second = (
+        subprocess.Popen([*HEADRACE, "serve"], env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)
+    )
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
 
@@ -88,6 +91,11 @@ def test_a_server_starts_and_answers_from_disk_without_redis_and_rules_follow_wi
             assert answer["fallback"] == "last_known_popular"
             assert answer["items"][0]["item"] == "i7"  # the rule holds without Redis too
             assert "i1" not in [one["item"] for one in answer["items"]]
+            server.terminate()
+            assert server.wait(30) == 0
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:  # the other one has the port to itself
+            until(lambda: client.post("/v1/recommend", json={}).status_code == 200)
+            assert second.poll() is None
     finally:
-        server.terminate()
-        assert server.wait(30) == 0
+        server.kill()
+        second.kill()

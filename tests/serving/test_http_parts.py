@@ -5,6 +5,7 @@ import time
 
 import grpc
 import pytest
+import trustme
 from conftest import running
 from serving_rows import NOW, shop_events
 from test_service import recommender_of
@@ -14,6 +15,7 @@ from schemas.registry import FolderRegistry
 from serving import gather as gather_module
 from serving.api_keys import BadKeys, Guard, Refused, make_key, read_keys, write_keys
 from serving.gather import Gather, Overloaded
+from serving.grpc_api import make_server
 from serving.http_parts import scope_of
 from serving.last_good import LastGood
 from serving.proto import headrace_pb2, headrace_pb2_grpc
@@ -21,7 +23,7 @@ from serving.requests import RecommendRequest
 from serving.rule_book import put_book, to_book
 from serving.rules import Compiled
 from serving.service import Recommender
-from state.settings import Settings
+from state.settings import BadSettings, Settings
 from state.store import MemoryStore
 
 
@@ -228,3 +230,30 @@ def test_the_copy_on_disk_answers_what_the_server_last_knew(tmp_path):
     assert not LastGood(tmp_path).load_into(other.shop)
     (tmp_path / "lists.json").write_text("{")
     assert copy.generation() is None
+
+
+def test_grpc_over_mutual_tls_lets_in_only_whom_the_authority_signed(tmp_path):
+    authority, stranger = trustme.CA(), trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    (tmp_path / "cert.pem").write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+    (tmp_path / "key.pem").write_bytes(certificate.private_key_pem.bytes())
+    (tmp_path / "ca.pem").write_bytes(authority.cert_pem.bytes())
+    pem = {name: tmp_path / f"{name}.pem" for name in ("cert", "key", "ca")}
+    settings = Settings(grpc_certificate=pem["cert"], grpc_private_key=pem["key"], grpc_client_ca=pem["ca"])
+    recommender, _ = recommender_of(shop_events())
+    with running(tmp_path, recommender, settings=settings) as found:
+
+        def ask_as(client):
+            chain = b"".join(blob.bytes() for blob in client.cert_chain_pems)
+            credentials = grpc.ssl_channel_credentials(
+                authority.cert_pem.bytes(), client.private_key_pem.bytes(), chain
+            )
+            with grpc.secure_channel(f"localhost:{found.grpc_port}", credentials) as channel:
+                stub = headrace_pb2_grpc.HeadraceStub(channel)
+                return stub.Recommend(headrace_pb2.RecommendRequest(), timeout=5)
+
+        assert ask_as(authority.issue_cert("shop")).items
+        with pytest.raises(grpc.RpcError):
+            ask_as(stranger.issue_cert("shop"))
+    with pytest.raises(BadSettings, match="GRPC_PRIVATE_KEY"):
+        make_server(recommender, None, "localhost:0", None, Settings(grpc_certificate=tmp_path / "cert.pem"))

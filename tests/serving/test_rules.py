@@ -1,7 +1,8 @@
 import pytest
+from fold_oracle import Event
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serving_rows import DAY, NOW, product, shop_events
+from serving_rows import DAY, NOW, fold_into, product, shop_events
 from test_service import ask, items, recommender_of
 
 from serving.lint_rules import lint
@@ -256,3 +257,21 @@ def test_rules_act_on_answers_from_memory_too():
 def test_the_clock_of_rules_is_the_requests(shop):
     later = rule("exclude", where="brand == 'Acme'", when="hour >= 0 and weekday in [0, 1, 2, 3, 4, 5, 6]")
     assert "cup" not in items(with_rules(shop, later, at=NOW + DAY))
+
+
+def test_a_placement_s_answers_are_kept_until_the_user_acts_or_something_they_are_made_of_changes():
+    recommender, store = recommender_of(shop_events(), PRODUCTS)
+    book = to_book({"placements": {"home": {"cache_s": 60}}})
+    recommender.shop.rules = Compiled(book, 1)
+    first = ask(recommender, user="ann", placement="home")
+    assert ask(recommender, user="ann", placement="home") is first
+    assert ask(recommender, user="ann", placement="home", count=3) is not first
+    assert ask(recommender, user="ann") is not first or ask(recommender, user="ann").placement == ""
+    (later,) = recommender.recommend([RecommendRequest(user="ann", placement="home")], NOW + 61_000)
+    assert later is not first
+    fold_into(store, [Event("ann", "other3", NOW)], first=1000)
+    after = ask(recommender, user="ann", placement="home")
+    assert after is not first
+    assert items(after) != items(first)
+    recommender.shop.rules = Compiled(book, 2)
+    assert ask(recommender, user="ann", placement="home") is not after
