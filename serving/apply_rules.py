@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from schemas.ids import hash_id
 from serving.catalogue import Catalogue
+from serving.columns import TextColumn
 from serving.pool import Pool
 from serving.requests import RuleTrace
 from serving.rules import Boost, Cap, Pin, Promote, Rule
@@ -71,8 +72,10 @@ def arrange(
     caps = [_Cap(rule, catalogue) for rule in rules if isinstance(rule, Cap)]
     if not fixed and not caps:
         return [Placed(k, int(rows[k]), moved.get(k, []), "") for k in order[:count].tolist()], trace.found
-    for position, place in fixed.items():
-        for cap in caps:
+    for cap in caps:
+        cap.expect(rows)
+        cap.expect(np.array(sorted(taken), np.int64))
+        for position, place in fixed.items():
             cap.count(place.row, position)
     waiting = [k for k in order.tolist() if int(rows[k]) not in taken]
     placed: list[Placed] = []
@@ -88,7 +91,9 @@ def arrange(
             placed.append(here)
     for cap in caps:
         if cap.held_back:
-            trace.say(cap.rule, f"at most {cap.rule.most} of one {cap.rule.by} in {cap.rule.first}", cap.held_back)
+            trace.say(
+                cap.rule, f"at most {cap.rule.most} of one {cap.rule.by} in {cap.rule.first}", list(cap.held_back)
+            )
     return placed, trace.found
 
 
@@ -148,22 +153,26 @@ def _fixed_places(
 
 
 class _Cap:
+    """How many of each category, brand or seller are among the first so far."""
+
     def __init__(self, rule: Cap, catalogue: Catalogue) -> None:
         self.rule = rule
-        self._column = getattr(catalogue, rule.by)
+        self._column: TextColumn = getattr(catalogue, rule.by)
+        self._code_of: dict[int, int] = {}
         self._n: dict[int, int] = defaultdict(int)
-        self.held_back: list[int] = []
+        self.held_back: dict[int, None] = {}
 
-    def _code(self, row: int) -> int:
-        return int(self._column.codes(np.array([row]))[0])
+    def expect(self, rows: npt.NDArray[np.int64]) -> None:
+        """Look up at once what rows will be asked about."""
+        self._code_of.update(zip(rows.tolist(), self._column.codes(rows).tolist(), strict=True))
 
     def allows(self, row: int, position: int) -> bool:
-        code = self._code(row)
+        code = self._code_of[row]
         fits = position > self.rule.first or code == 0 or self._n[code] < self.rule.most
-        if not fits and row not in self.held_back:
-            self.held_back.append(row)
+        if not fits:
+            self.held_back[row] = None
         return fits
 
     def count(self, row: int, position: int) -> None:
         if position <= self.rule.first:
-            self._n[self._code(row)] += 1
+            self._n[self._code_of[row]] += 1

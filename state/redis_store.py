@@ -10,7 +10,7 @@ has written the positions.
         SET redo:<attempt>:<i> command EX 600                  <- for every command of <= CHUNK rows
         MULTI · PERSIST pieces · SET redo [expected, new, attempt, n] · EXEC    <- the commit point
         MULTI · command · EXEC                                 <- for every command
-        MULTI · SET positions · DEL redo, pieces · EXEC        <- the seal
+        MULTI · SET positions · UNLINK redo, pieces · EXEC        <- the seal
 
 The redo record is written in pieces because Redis hands what one command wrote to
 its append-only file in one go: a single record of 10 MB keeps all readers waiting.
@@ -297,4 +297,5 @@ def _set_positions(lane_prefix: bytes, new: Positions) -> Command:
 
 
 def _drop_redo(lane_prefix: bytes, pieces: list[bytes]) -> Command:
-    return [pack(("DEL", keys.redo(lane_prefix), *pieces))]
+    # UNLINK: freeing megabytes at once would keep readers waiting.
+    return [pack(("UNLINK", keys.redo(lane_prefix), *pieces))]
