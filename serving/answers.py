@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.apply_rules import Order, Placed, arrange
+from serving.asking import Asking
 from serving.diversity import METHODS, similarities
 from serving.explain import contributions
 from serving.reasons import Reason, reason
 from serving.requests import Answer, Recommendation, RuleTrace
 from serving.rules import Compiled, Exclude, Include, MinMargin, MinStock, Rule
-from serving.sources import Asking
 
 MAX_CURSOR = 1000
 MAX_VARIED = 400

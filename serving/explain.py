@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from schemas.ids import hash_id
+from serving.asking import Asking
 from serving.blend import REPEAT_MODES
-from serving.sources import Asking
 
 MAX_EVENTS = 10
 LEAST_SHARE = 0.01

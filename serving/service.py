@@ -8,13 +8,14 @@ import pybreaker
 
 from serving.answer_cache import AnswerCache, Made
 from serving.answers import BadCursor, answer_of, decode_cursor
+from serving.asking import Asking
 from serving.blend import REPEAT_MODES, Scored
 from serving.pool import Pool
 from serving.requests import Answer, RecommendRequest
 from serving.retrieval import VectorIndex
 from serving.rules import PLACEMENTS, Boost, Cap, Compiled, Placement, Rule
 from serving.shop import Shop, Vectors
-from serving.sources import SOURCES, WITH_MIXTURE, WITH_VECTOR, Asking, last_known, popular
+from serving.sources import SOURCES, WITH_MIXTURE, WITH_VECTOR, last_known, popular
 from serving.visitor import Hashes, Visitor, plan_of, subject_of
 from state.settings import Settings
 from state.store import Store, StoreUnavailable

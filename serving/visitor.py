@@ -95,6 +95,20 @@ class Visitor:
         return frozenset(self.history_items[self.kinds == Kind.PURCHASE].tolist())
 
     @cached_property
+    def purchase_intervals(self) -> dict[int, tuple[float, int]]:
+        """By item bought: median days between its purchases (0: bought once), and when it was last bought."""
+        times: dict[int, list[int]] = {}
+        bought = self.kinds == Kind.PURCHASE
+        for item, ts_ms in zip(self.history_items[bought].tolist(), self.times_ms[bought].tolist(), strict=True):
+            times.setdefault(item, []).append(ts_ms)
+        found = {}
+        for item, at in times.items():
+            gaps = np.diff(sorted(at)) / DAY_MS
+            gaps = gaps[gaps > 0]
+            found[item] = (float(np.median(gaps)) if len(gaps) else 0.0, max(at))
+        return found
+
+    @cached_property
     def liked(self) -> frozenset[int]:
         """Low 32 bits of the id hashes of the categories and brands with some weight."""
         ids, weights = self._users.affinity_id[self._i], self._users.affinity[self._i]

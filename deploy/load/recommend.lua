@@ -1,14 +1,13 @@
 -- Answers a second in wrk; exits with 1 when one is wrong or the 99th percentile is over the bound.
 --   wrk -t1 -c16 -d10s --latency -s deploy/load/recommend.lua http://127.0.0.1:8080
 local SLOWEST_P99_MS = 100
-local bad = 0
 local threads = {}
 
 function setup(thread) table.insert(threads, thread) end
 
 function init(args)
   math.randomseed(os.time())
-  bad = 0
+  bad = 0 -- a global of the thread, so that done() can read it
 end
 
 function request()

@@ -1,0 +1,45 @@
+"""One request on its way through the sources."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.blend import Scored
+from serving.pool import Pool
+from serving.reasons import Reason
+from serving.shop import Shop, Vectors
+from serving.visitor import Visitor
+
+SEEDS = 5
+"""Latest items of the session that related items are looked for."""
+
+
+class Asking(NamedTuple):
+    """One request on its way through the sources."""
+
+    shop: Shop
+    visitor: Visitor
+    pool: Pool
+    scored: Scored | None
+    i: int
+    """Place of the request in the batch: its row in `scored`."""
+    rows: npt.NDArray[np.int64]
+    """Catalogue rows of the scored candidates."""
+    vectors: Vectors
+    want: int
+    """How many candidates are enough."""
+
+    @property
+    def lang(self) -> str:
+        return self.visitor.request.lang
+
+    def because(self, code: str, item: int) -> Reason:
+        """Return a reason that names an item."""
+        return self.shop.because(code, self.lang, item)
+
+    def seeds(self) -> list[int]:
+        """Return the items in context, else the latest of the session, latest first."""
+        visitor = self.visitor
+        items = visitor.context if len(visitor.context) else visitor.session
+        return list(dict.fromkeys(items.tolist()[::-1]))[:SEEDS]
