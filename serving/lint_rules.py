@@ -3,10 +3,9 @@
 import time
 from dataclasses import asdict, dataclass
 
-import numpy as np
-
 from schemas.ids import hash_id
 from serving.catalogue import Catalogue
+from serving.columns import Mask
 from serving.rules import Book, Boost, Exclude, Include, MinMargin, MinStock, Pin, Promote, Rule
 from serving.selection import rule_mask
 
@@ -24,19 +23,21 @@ def lint(book: Book, catalogue: Catalogue, now_ms: int | None = None) -> list[di
     """Return what is wrong with a book over this catalogue, by rule."""
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     rules = [rule for rule in book.rules if rule.enabled]
-    found = [finding for rule in rules for finding in _alone(rule, catalogue, now_ms)]
+    masks = {rule.id: rule_mask(rule, catalogue) for rule in rules}
+    found = [finding for rule in rules for finding in _alone(rule, masks[rule.id], catalogue, now_ms)]
     for n, rule in enumerate(rules):
         for other in rules[n + 1 :]:
-            found += _together(rule, other, catalogue)
+            if _meet(rule, other):
+                found += _together(rule, other, masks, catalogue)
     return [asdict(finding) for finding in found]
 
 
-def _alone(rule: Rule, catalogue: Catalogue, now_ms: int) -> list[Finding]:
+def _alone(rule: Rule, mask: Mask, catalogue: Catalogue, now_ms: int) -> list[Finding]:
     found = []
     if rule.end is not None and rule.end.timestamp() * 1000 <= now_ms:
         found.append(Finding(rule.id, "warning", f"ended on {rule.end:%Y-%m-%d %H:%M} UTC"))
     if isinstance(rule, Include | Exclude | Boost | Promote):
-        n = int(rule_mask(rule, catalogue).sum())
+        n = int(mask.sum())
         if n == 0:
             found.append(Finding(rule.id, "warning", f"no item passes {rule.where!r}"))
         elif n == len(catalogue) and isinstance(rule, Exclude):
@@ -64,40 +65,34 @@ def _meet(rule: Rule, other: Rule) -> bool:
     return starts is None or ends is None or starts < ends
 
 
-def _together(rule: Rule, other: Rule, catalogue: Catalogue) -> list[Finding]:
-    if not _meet(rule, other):
-        return []
+def _together(rule: Rule, other: Rule, masks: dict[str, Mask], catalogue: Catalogue) -> list[Finding]:
     found = []
     for a, b in ((rule, other), (other, rule)):
         if isinstance(b, Include | Exclude | MinStock | MinMargin):
-            out = rule_mask(b, catalogue)
-            out = ~out if isinstance(b, Include) else out
-            found += _hidden(a, b, out, catalogue)
+            out = ~masks[b.id] if isinstance(b, Include) else masks[b.id]
+            found += _hidden(a, masks[a.id], b, out, catalogue)
     if isinstance(rule, Pin) and isinstance(other, Pin):
         wanted = [range(pin.position, pin.position + len(pin.items)) for pin in (rule, other)]
         both = sorted(set(wanted[0]) & set(wanted[1]))
         if both:
             first = min(rule, other, key=lambda pin: (-pin.priority, pin.id))
-            found.append(
-                Finding(other.id, "warning", f"wants position {both[0]} as {rule.id} does; {first.id} gets it")
-            )
+            said = f"wants position {both[0]} as {rule.id} does; {first.id} gets it"
+            found.append(Finding(other.id, "warning", said))
     if isinstance(rule, Boost) and isinstance(other, Boost) and (rule.factor > 1) != (other.factor > 1):
-        n = int((rule_mask(rule, catalogue) & rule_mask(other, catalogue)).sum())
+        n = int((masks[rule.id] & masks[other.id]).sum())
         if n:
-            found.append(
-                Finding(other.id, "warning", f"buries {n} items that {rule.id} boosts, or the other way round")
-            )
+            said = f"buries {n} items that {rule.id} boosts, or the other way round"
+            found.append(Finding(other.id, "warning", said))
     return found
 
 
-def _hidden(rule: Rule, by: Rule, out: np.ndarray, catalogue: Catalogue) -> list[Finding]:  # type: ignore[type-arg]
+def _hidden(rule: Rule, mask: Mask, by: Rule, out: Mask, catalogue: Catalogue) -> list[Finding]:
+    """Return what is left of a rule when the items in `out` are left out by another one."""
     if isinstance(rule, Pin):
         rows = [catalogue.row_of(hash_id(item)) for item in rule.items]
         gone = [catalogue.ids[row] for row in rows if row >= 0 and out[row]]
         return [Finding(rule.id, "error", f"pins {item}, which {by.id} leaves out") for item in gone]
-    if isinstance(rule, Include | Boost | Promote):
-        mask = rule_mask(rule, catalogue)
-        if mask.any() and out[mask].all():
-            level = "error" if isinstance(rule, Include | Promote) else "warning"
-            return [Finding(rule.id, level, f"every item it is about is left out by {by.id}")]
+    if isinstance(rule, Include | Boost | Promote) and mask.any() and out[mask].all():
+        level = "warning" if isinstance(rule, Boost) else "error"
+        return [Finding(rule.id, level, f"every item it is about is left out by {by.id}")]
     return []

@@ -62,15 +62,16 @@ class Follower:
                     await asyncio.to_thread(self._store.ping)
                     self._recommender.store_is_back()
                 await self.look()
+                self._guard.follow()
                 self._said_away = False
             except StoreUnavailable as error:
                 if not self._said_away:
                     log.warning("the store is out of reach; answering from memory", error=str(error))
                 self._said_away = True
-            try:
-                self._guard.follow()
             except BadKeys as error:
                 log.error("the API keys stay as they were", error=str(error))
+            except Exception as error:  # a server that no longer follows would answer from the past for ever
+                log.error("following failed; trying again", exc_info=error)
             await asyncio.sleep(FOLLOW_S)
 
     async def look(self) -> None:
@@ -99,7 +100,8 @@ class Follower:
 
     def _take_book(self) -> None:
         version = live_version(self._store)
-        if version in (self._recommender.shop.rules.version, self._refused_book):
+        # No book at all in a store that had one: it has lost its data, and the rules still hold.
+        if version in (0, self._recommender.shop.rules.version, self._refused_book):
             return
         try:
             self._recommender.shop.rules = read_book(self._store, version)

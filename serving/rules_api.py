@@ -1,5 +1,6 @@
 """The book of rules over REST: read, put, look back, try, lint."""
 
+import asyncio
 import time
 from datetime import UTC, datetime
 from itertools import count
@@ -82,7 +83,10 @@ def rules_router(recommender: Recommender) -> APIRouter:
     async def find_faults(request: Request) -> Response:
         """Contradictions, rules that match nothing, pins of items that are gone."""
         book = parse_book(await request.body())
-        return json({"findings": lint(book, recommender.shop.catalogue)})
+        findings = await asyncio.to_thread(
+            lint, book, recommender.shop.catalogue
+        )  # pairs of rules: it may take a while
+        return json({"findings": findings})
 
     return router
 

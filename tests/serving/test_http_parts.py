@@ -18,11 +18,13 @@ from serving.gather import Gather, Overloaded
 from serving.grpc_api import make_server
 from serving.http_parts import scope_of
 from serving.last_good import LastGood
+from serving.process import Follower
 from serving.proto import headrace_pb2, headrace_pb2_grpc
 from serving.requests import RecommendRequest
 from serving.rule_book import put_book, to_book
 from serving.rules import Compiled
 from serving.service import Recommender
+from state import keys
 from state.settings import BadSettings, Settings
 from state.store import MemoryStore
 
@@ -257,3 +259,22 @@ def test_grpc_over_mutual_tls_lets_in_only_whom_the_authority_signed(tmp_path):
             ask_as(stranger.issue_cert("shop"))
     with pytest.raises(BadSettings, match="GRPC_PRIVATE_KEY"):
         make_server(recommender, None, "localhost:0", None, Settings(grpc_certificate=tmp_path / "cert.pem"))
+
+
+def test_a_server_follows_the_live_book_and_keeps_it_when_the_store_has_lost_its_data(tmp_path):
+    recommender, store = recommender_of(shop_events())
+    settings = Settings(data_dir=tmp_path)
+    follower = Follower(recommender, store, settings, Guard(tmp_path / "keys.json", False))
+    put_book(store, to_book({"rules": [{"id": "a", "action": "min_stock", "least": 2}]}), "ann")
+    asyncio.run(follower.look())
+    assert (recommender.shop.rules.version, follower.ready) == (1, True)
+    assert LastGood(settings.last_good_dir).generation() == "g1"
+    put_book(store, to_book({}), "ann")
+    asyncio.run(follower.look())
+    assert recommender.shop.rules.version == 2
+    store.rows.clear()
+    asyncio.run(follower.look())
+    assert recommender.shop.rules.version == 2
+    store.write({keys.positions(keys.RULES): b'{"book":7,"newest":7}', keys.rules(7): b'{"book": {"rules": 1}}'})
+    asyncio.run(follower.look())
+    assert recommender.shop.rules.version == 2
