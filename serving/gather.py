@@ -45,13 +45,17 @@ class Gather:
         self._waiting.append((request, key, future))
         if not self._scheduled:
             self._scheduled = True
-            loop.call_soon(self._flush, loop)
+            loop.call_soon(self._flush, loop, 0)
         answer = await future
         if self._impressions is not None:
             self._impressions.note(request, answer)
         return answer
 
-    def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _flush(self, loop: asyncio.AbstractEventLoop, seen: int) -> None:
+        # While requests keep arriving with each turn of the loop, wait for one more turn: no timer, no idle time.
+        if seen < len(self._waiting) < MAX_BATCH:
+            loop.call_soon(self._flush, loop, len(self._waiting))
+            return
         batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
         place_of: dict[bytes, int] = {}
         requests: list[RecommendRequest] = []
@@ -71,6 +75,6 @@ class Gather:
                 if not future.done():
                     future.set_exception(error)
         if self._waiting:
-            loop.call_soon(self._flush, loop)
+            loop.call_soon(self._flush, loop, 0)
         else:
             self._scheduled = False

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pybreaker
+from prometheus_client import Counter
 
 from serving.answer_cache import AnswerCache, Made
 from serving.answers import BadCursor, answer_of, decode_cursor
@@ -25,6 +26,20 @@ BREAK_S = 1.0
 NOTHING: Hashes = np.zeros(0, np.uint64)
 NO_ROWS = np.zeros(0, np.int64)
 SCOPES = ("all", "category", "brand", "country")
+STAGE_SECONDS = Counter("headrace_answer_stage_seconds", "Time of answers by stage", ["stage"])
+STAGES = {name: STAGE_SECONDS.labels(name) for name in ("read_users", "score", "read_vectors", "assemble")}
+
+
+class _Clock:
+    """Counts the time of a batch by stage."""
+
+    def __init__(self) -> None:
+        self._at = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        STAGES[stage].inc(now - self._at)
+        self._at = now
 
 
 class BadRequest(ValueError):
@@ -129,9 +144,11 @@ class Recommender:
         self, requests: Sequence[RecommendRequest], now_ms: int, rules: Compiled, started: float
     ) -> list[Answer]:
         shop, gap_ms = self.shop, int(self._settings.session_gap_s * 1000)
+        clock = _Clock()
         plans = [plan_of(request, placement_of(request, rules), self._settings) for request in requests]
         subjects = [subject_of(request) for request in requests]
         users = shop.read_users(subjects)
+        clock.lap("read_users")
         visitors = [Visitor(requests[i], plan, users, i, now_ms, gap_ms) for i, plan in enumerate(plans)]
         made = [
             Made(visitor.n_events, shop.catalogue.version, rules.version, shop.generation, self.anchor)
@@ -147,6 +164,7 @@ class Recommender:
             sessions = [visitor.session if mix else NOTHING for visitor, mix in zip(visitors, mixed, strict=True)]
             scored = shop.score(sessions, [REPEAT_MODES[plan.repeat] for plan in plans], now_ms)
             rows = shop.catalogue.rows_of(scored.item.ravel()).reshape(scored.item.shape)
+        clock.lap("score")
         rules_of = [rules.acting(visitor.facts()) if rules.book.rules else () for visitor in visitors]
         wanted = [_wanted(visitor, acting) for visitor, acting in zip(visitors, rules_of, strict=True)]
         vectors = Vectors(shop, subjects)
@@ -154,6 +172,7 @@ class Recommender:
             i for i, visitor in enumerate(visitors)
             if kept[i] is None and _may_need_vector(visitor, scored, i, wanted[i])
         ])  # fmt: skip
+        clock.lap("read_vectors")
         answers = []
         for i, (visitor, acting) in enumerate(zip(visitors, rules_of, strict=True)):
             answer = kept[i]
@@ -167,6 +186,7 @@ class Recommender:
             answers.append(answer_of(asking, acting, rules, left_out, now_ms))
             if visitor.plan.cache_s and not left_out:
                 self._cache.put(visitor.request, made[i], now_ms + visitor.plan.cache_s * 1000, answers[-1])
+        clock.lap("assemble")
         return answers
 
     def _pool(self, visitor: Visitor, acting: tuple[Rule, ...], rules: Compiled) -> Pool:

@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import tempfile
 import time
+import urllib.request
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -127,6 +129,14 @@ def _cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def _stages(url: str) -> dict[str, float]:
+    """Return the server's seconds by stage so far."""
+    with urllib.request.urlopen(f"{url}/metrics") as answer:
+        text = answer.read().decode()
+    found = re.findall(r'^headrace_answer_stage_seconds_total\{stage="(\w+)"\} (\S+)', text, re.M)
+    return {stage: float(seconds) for stage, seconds in found}
+
+
 def _measure(where: dict[str, Any], clients: int, seconds: float, users: int) -> dict[str, Any]:
     url, address = where["http"], where["grpc"]
     ways: dict[str, Callable[[float], Coroutine[Any, Any, Measured]]] = {
@@ -138,7 +148,7 @@ def _measure(where: dict[str, Any], clients: int, seconds: float, users: int) ->
     found: dict[str, Any] = {}
     for name, way in ways.items():
         asyncio.run(way(1.0))  # warm
-        cpu = _cpu_s(where["pids"]["serve"])
+        cpu, stages = _cpu_s(where["pids"]["serve"]), _stages(url)
         times, full, bad, elapsed = asyncio.run(way(seconds))
         used = _cpu_s(where["pids"]["serve"]) - cpu
         found[name] = {
@@ -149,6 +159,9 @@ def _measure(where: dict[str, Any], clients: int, seconds: float, users: int) ->
             "server_us_per_answer": round(used / max(full, 1) * 1e6, 1),
             "answers_per_server_core_s": round(full / max(used, 1e-9)),
         }
+        by_stage = {stage: (s - stages[stage]) / max(full, 1) * 1e6 for stage, s in _stages(url).items()}
+        by_stage["http_json_and_the_rest"] = used / max(full, 1) * 1e6 - sum(by_stage.values())
+        found[name]["us_by_stage"] = {stage: round(us, 1) for stage, us in by_stage.items()}
     return found
 
 
