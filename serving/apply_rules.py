@@ -77,14 +77,13 @@ def arrange(
         cap.expect(np.array(sorted(taken), np.int64))
         for position, place in fixed.items():
             cap.count(place.row, position)
-    waiting = [k for k in order.tolist() if int(rows[k]) not in taken]
+    row_of: list[int] = rows.tolist()
+    waiting = [k for k in order.tolist() if row_of[k] not in taken] if taken else order.tolist()
     placed: list[Placed] = []
-    for position in range(1, offset + count + 1):
-        if position <= offset:  # shown on an earlier page
-            continue
+    for position in range(offset + 1, offset + count + 1):  # what lies before was on an earlier page
         here = fixed.get(position)
         if here is None and waiting:
-            here = _next(waiting, rows, caps, position, moved)
+            here = _next(waiting, row_of, caps, position, moved)
             if here is None:  # what comes behind would move up to where it must not be
                 waiting = []
         if here is not None:
@@ -98,11 +97,15 @@ def arrange(
 
 
 def _next(
-    waiting: list[int], rows: npt.NDArray[np.int64], caps: list["_Cap"], position: int, moved: dict[int, list[str]]
+    waiting: list[int], row_of: list[int], caps: list["_Cap"], position: int, moved: dict[int, list[str]]
 ) -> Placed | None:
+    """Take the first candidate that no cap holds back at this position out of `waiting`."""
     for at, k in enumerate(waiting):
-        row = int(rows[k])
-        if all(cap.allows(row, position) for cap in caps):
+        row = row_of[k]
+        for cap in caps:
+            if not cap.allows(row, position):
+                break
+        else:
             for cap in caps:
                 cap.count(row, position)
             del waiting[at]
@@ -115,7 +118,9 @@ def _fixed_places(
     rows: npt.NDArray[np.int64], order: Order, last: int, trace: _Trace,
 ) -> dict[int, Placed]:  # fmt: skip
     fixed: dict[int, Placed] = {}
-    candidate_of = {int(row): k for k, row in enumerate(rows.tolist())} if rules else {}
+    if not any(isinstance(rule, Pin | Promote) for rule in rules):
+        return fixed
+    candidate_of = {row: k for k, row in enumerate(rows.tolist())}
     taken: set[int] = set()
 
     def put(rule: Pin | Promote, row: int, wanted: int) -> bool:

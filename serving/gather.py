@@ -15,6 +15,11 @@ from serving.requests import Answer, RecommendRequest
 from serving.service import Recommender
 
 MAX_BATCH = 16
+QUIET_TURNS = 4
+"""Turns of the loop without a new request after which a batch is full enough: no timer, and no wait of an idle loop.
+
+A gRPC request takes several turns from its socket to its handler, an HTTP one takes one.
+"""
 CHEAP_ABOVE, REFUSE_ABOVE = 1_000, 2_000
 SHED = Counter("headrace_shed", "Requests not answered in full because too many waited", ["how"])
 
@@ -45,16 +50,16 @@ class Gather:
         self._waiting.append((request, key, future))
         if not self._scheduled:
             self._scheduled = True
-            loop.call_soon(self._flush, loop, 0)
+            loop.call_soon(self._flush, loop, 0, 0)
         answer = await future
         if self._impressions is not None:
             self._impressions.note(request, answer)
         return answer
 
-    def _flush(self, loop: asyncio.AbstractEventLoop, seen: int) -> None:
-        # While requests keep arriving with each turn of the loop, wait for one more turn: no timer, no idle time.
-        if seen < len(self._waiting) < MAX_BATCH:
-            loop.call_soon(self._flush, loop, len(self._waiting))
+    def _flush(self, loop: asyncio.AbstractEventLoop, seen: int, quiet: int) -> None:
+        n = len(self._waiting)
+        if n < MAX_BATCH and (n > seen or quiet < QUIET_TURNS):
+            loop.call_soon(self._flush, loop, n, 0 if n > seen else quiet + 1)
             return
         batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
         place_of: dict[bytes, int] = {}
@@ -75,6 +80,6 @@ class Gather:
                 if not future.done():
                     future.set_exception(error)
         if self._waiting:
-            loop.call_soon(self._flush, loop, 0)
+            loop.call_soon(self._flush, loop, 0, 0)
         else:
             self._scheduled = False
