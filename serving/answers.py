@@ -69,9 +69,8 @@ def _items(
     catalogue, pool = asking.shop.catalogue, asking.pool
     rows, scores, _, origin = pool.arrays()
     ids, titles, tiers = catalogue.ids, catalogue.titles, pool.tiers
-    if (
-        not acting and asking.visitor.plan.diversity == 0
-    ):  # as the sources brought them: the usual case, and a quick one
+    if not acting and asking.visitor.plan.diversity == 0:
+        # As the sources brought them: the usual case, and a quick one.
         found = []
         shown = rows[:count].tolist()
         origins = origin[:, :count].tolist()
