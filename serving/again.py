@@ -17,9 +17,7 @@ def due(asking: Asking) -> None:
     """What the user buys again and again, the one closest to its usual interval first."""
     visitor = asking.visitor
     intervals = visitor.purchase_intervals
-    usual = float(np.median([days for days, _ in intervals.values() if days])) if any(
-        days for days, _ in intervals.values()
-    ) else USUAL_INTERVAL_DAYS  # fmt: skip
+    usual = float(np.median([days for days, _ in intervals.values() if days] or [USUAL_INTERVAL_DAYS]))
     scored = []
     for item, (days, last_ms) in intervals.items():
         elapsed = max((visitor.now_ms - last_ms) / DAY_MS, 1e-3)

@@ -1,7 +1,5 @@
 """From candidates to an answer: rules, variety, exploration, reasons, and the cursor of the next page."""
 
-import base64
-import binascii
 import uuid
 
 import numpy as np
@@ -9,40 +7,27 @@ import numpy.typing as npt
 
 from serving.apply_rules import Order, Placed, arrange
 from serving.asking import Asking
+from serving.cursor import encode_cursor
 from serving.diversity import METHODS, similarities
 from serving.explain import contributions
 from serving.reasons import Reason, reason
 from serving.requests import Answer, Recommendation, RuleTrace
-from serving.rules import Compiled, Exclude, Include, MinMargin, MinStock, Rule
+from serving.rules import Compiled, Limiting, Rule
 
-MAX_CURSOR = 1000
 MAX_VARIED = 400
 """Candidates among which a diverse list is looked for: the similarities are a matrix of them."""
 MAX_LEFT_OUT = 50
-
-
-class BadCursor(ValueError):
-    """The cursor is none that an answer gave."""
-
-
-def decode_cursor(cursor: str) -> npt.NDArray[np.uint64]:
-    """Return the id hashes of what earlier pages showed. Raises BadCursor."""
-    try:
-        data = base64.urlsafe_b64decode(cursor.encode())
-    except (binascii.Error, ValueError):
-        data = b"?"
-    if len(data) % 8 or len(data) > 8 * MAX_CURSOR:
-        raise BadCursor("is none that an answer gave")
-    return np.frombuffer(data, np.uint64)
+NOTHING = np.zeros(0, np.int64)
 
 
 def answer_of(asking: Asking, acting: tuple[Rule, ...], rules: Compiled, left_out: list[str], now_ms: int) -> Answer:
     """Return the answer to a request whose sources have brought their candidates."""
     shop, visitor, pool = asking.shop, asking.visitor, asking.pool
     request, plan, catalogue = visitor.request, visitor.plan, shop.catalogue
-    shown = decode_cursor(request.cursor) if request.cursor else np.zeros(0, np.uint64)
-    explored = _explored(asking)
-    items, traces, rows = _items(asking, acting, rules.version, plan.count - len(explored), len(shown))
+    unmet = pool.unmet() if plan.explore else NOTHING
+    n_explored = min(plan.explore, plan.count - 1, len(unmet))
+    items, traces, rows = _items(asking, acting, rules.version, plan.count - n_explored, len(visitor.shown))
+    explored = _explored(unmet, rows, n_explored, request.seed)
     for row in explored:
         why = reason("exploration", request.lang)
         items.append(Recommendation(catalogue.ids[row], catalogue.titles[row], 0.0, "explore", why))
@@ -52,9 +37,8 @@ def answer_of(asking: Asking, acting: tuple[Rule, ...], rules: Compiled, left_ou
     answer.attribution = f"{answer.request_id}.{answer.placement}.{plan.strategy}.{rules.version}"
     answer.left_out = left_out
     rows += explored
-    if len(items) == plan.count and len(shown) + len(rows) <= MAX_CURSOR:
-        met = np.concatenate((shown, catalogue.hashes()[rows]))
-        answer.next = base64.urlsafe_b64encode(met.tobytes()).decode()
+    if len(items) == plan.count:
+        answer.next = encode_cursor(np.concatenate((visitor.shown, catalogue.hashes()[rows])))
     if request.explain:
         answer.rules = _left_out_by_rules(asking, acting, rules.version) + traces
         for one, parts in zip(items, contributions(asking, [one.item for one in items], now_ms), strict=True):
@@ -113,14 +97,13 @@ def _varied(asking: Asking, order: Order, worth: npt.NDArray[np.float64], rows: 
     return np.concatenate((first[chosen], first[left], rest))
 
 
-def _explored(asking: Asking) -> list[int]:
-    """Return rows for the places at the end that are given to items no source brought."""
-    n = min(asking.visitor.plan.explore, asking.visitor.plan.count - 1)
+def _explored(unmet: npt.NDArray[np.int64], placed: list[int], n: int, seed: int | None) -> list[int]:
+    """Return `n` rows at random for the end of the list, of those no source brought and no rule has placed."""
     if n <= 0:
         return []
-    rows = asking.pool.unmet()
-    rng = np.random.default_rng(asking.visitor.request.seed)
-    return [int(row) for row in rng.choice(rows, min(n, len(rows)), replace=False)]
+    rows = np.setdiff1d(unmet, placed)
+    chosen: list[int] = np.random.default_rng(seed).choice(rows, min(n, len(rows)), replace=False).tolist()
+    return chosen
 
 
 def _left_out_by_rules(asking: Asking, acting: tuple[Rule, ...], version: int) -> list[RuleTrace]:
@@ -131,7 +114,7 @@ def _left_out_by_rules(asking: Asking, acting: tuple[Rule, ...], version: int) -
     candidates = candidates[candidates >= 0]
     traces = []
     for rule in acting:
-        if isinstance(rule, Include | Exclude | MinStock | MinMargin):
+        if isinstance(rule, Limiting):
             gone = candidates[shop.selections.left_out(rule, version)[candidates]][:MAX_LEFT_OUT]
             items = [shop.catalogue.ids[row] for row in gone.tolist()]
             traces.append(RuleTrace(rule.id, rule.action, "left out, of the likeliest", items))

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from schemas.ids import hash_id
 from serving.catalogue import Catalogue
 from serving.columns import Mask
-from serving.rules import Book, Boost, Exclude, Include, MinMargin, MinStock, Pin, Promote, Rule
-from serving.selection import rule_mask
+from serving.rules import Book, Boost, Exclude, Include, Limiting, Pin, Promote, Rule
+from serving.selection import left_out, rule_mask
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,8 @@ def _meet(rule: Rule, other: Rule) -> bool:
 def _together(rule: Rule, other: Rule, masks: dict[str, Mask], catalogue: Catalogue) -> list[Finding]:
     found = []
     for a, b in ((rule, other), (other, rule)):
-        if isinstance(b, Include | Exclude | MinStock | MinMargin):
-            out = ~masks[b.id] if isinstance(b, Include) else masks[b.id]
-            found += _hidden(a, masks[a.id], b, out, catalogue)
+        if isinstance(b, Limiting):
+            found += _hidden(a, masks[a.id], b, left_out(b, masks[b.id]), catalogue)
     if isinstance(rule, Pin) and isinstance(other, Pin):
         wanted = [range(pin.position, pin.position + len(pin.items)) for pin in (rule, other)]
         both = sorted(set(wanted[0]) & set(wanted[1]))

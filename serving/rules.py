@@ -116,6 +116,8 @@ class MinMargin(_Rule):
     least: float
 
 
+Limiting = Include | Exclude | MinStock | MinMargin
+"""Rules that leave items out."""
 Rule = Annotated[Include | Exclude | Boost | Pin | Promote | Cap | MinStock | MinMargin, Field(discriminator="action")]
 
 

@@ -9,7 +9,7 @@ from serving.catalogue import Catalogue
 from serving.columns import Mask
 from serving.expressions import ItemCondition, under
 from serving.requests import Filters
-from serving.rules import Exclude, Include, MinMargin, MinStock, Rule
+from serving.rules import Include, Limiting, MinMargin, MinStock, Rule
 
 MAX_KEPT = 256
 
@@ -37,7 +37,7 @@ class Selections:
     def of(self, in_stock: bool, filters: Filters | None, rules: tuple[Rule, ...], book: int) -> Selection:
         """Return the selection; `rules` are of the book with this version."""
         self._look()
-        limiting = tuple(rule for rule in rules if isinstance(rule, Include | Exclude | MinStock | MinMargin))
+        limiting = tuple(rule for rule in rules if isinstance(rule, Limiting))
         key = (in_stock, filters, book, tuple(rule.id for rule in limiting))
         found = self._kept.get(key)
         if found is None:
@@ -54,8 +54,7 @@ class Selections:
 
     def left_out(self, rule: Rule, book: int) -> Mask:
         """Return which items the rule takes out of every answer."""
-        mask = self.matching(rule, book)
-        return ~mask if isinstance(rule, Include) else mask
+        return left_out(rule, self.matching(rule, book))
 
     def matching(self, rule: Rule, book: int) -> Mask:
         """Return which items a rule is about."""
@@ -72,6 +71,11 @@ class Selections:
             self._kept.clear()
             self._masks.clear()
             self._version = self._catalogue.version
+
+
+def left_out(rule: Rule, about: Mask) -> Mask:
+    """Return which items a limiting rule takes out, given those it is about."""
+    return ~about if isinstance(rule, Include) else about
 
 
 def rule_mask(rule: Rule, catalogue: Catalogue) -> Mask:

@@ -8,9 +8,10 @@ import pybreaker
 from prometheus_client import Counter
 
 from serving.answer_cache import AnswerCache, Made
-from serving.answers import BadCursor, answer_of, decode_cursor
+from serving.answers import answer_of
 from serving.asking import Asking
 from serving.blend import REPEAT_MODES, Scored
+from serving.cursor import BadCursor, decode_cursor
 from serving.pool import Pool
 from serving.requests import Answer, RecommendRequest
 from serving.retrieval import VectorIndex
@@ -91,11 +92,10 @@ class Recommender:
         if request.placement is not None and request.placement not in self.shop.rules.placements:
             there = ", ".join(sorted(self.shop.rules.placements))
             raise BadRequest("placement", f"there is no {request.placement!r}; there are {there}")
-        if request.cursor:
-            try:
-                decode_cursor(request.cursor)
-            except BadCursor as error:
-                raise BadRequest("cursor", str(error)) from None
+        try:
+            decode_cursor(request.cursor)
+        except BadCursor as error:
+            raise BadRequest("cursor", str(error)) from None
 
     def recommend(
         self, requests: Sequence[RecommendRequest], now_ms: int, rules: Compiled | None = None
@@ -150,13 +150,9 @@ class Recommender:
         users = shop.read_users(subjects)
         clock.lap("read_users")
         visitors = [Visitor(requests[i], plan, users, i, now_ms, gap_ms) for i, plan in enumerate(plans)]
-        made = [
-            Made(visitor.n_events, shop.catalogue.version, rules.version, shop.generation, self.anchor)
-            for visitor in visitors
-        ]
         kept = [
-            self._cache.get(visitor.request, of, now_ms) if visitor.plan.cache_s else None
-            for visitor, of in zip(visitors, made, strict=True)
+            self._cache.get(visitor.request, self._made(visitor, rules), now_ms) if visitor.plan.cache_s else None
+            for visitor in visitors
         ]
         mixed = [plan.strategy in WITH_MIXTURE and kept[i] is None for i, plan in enumerate(plans)]
         scored, rows = None, None
@@ -185,17 +181,18 @@ class Recommender:
             left_out = _ask(asking, started)
             answers.append(answer_of(asking, acting, rules, left_out, now_ms))
             if visitor.plan.cache_s and not left_out:
-                self._cache.put(visitor.request, made[i], now_ms + visitor.plan.cache_s * 1000, answers[-1])
+                until_ms = now_ms + visitor.plan.cache_s * 1000
+                self._cache.put(visitor.request, self._made(visitor, rules), until_ms, answers[-1])
         clock.lap("assemble")
         return answers
+
+    def _made(self, visitor: Visitor, rules: Compiled) -> Made:
+        return Made(visitor.n_events, self.shop.catalogue.version, rules.version, self.shop.generation, self.anchor)
 
     def _pool(self, visitor: Visitor, acting: tuple[Rule, ...], rules: Compiled) -> Pool:
         shop, request = self.shop, visitor.request
         selection = shop.selections.of(visitor.plan.in_stock, request.filters, acting, rules.version)
-        excluded = visitor.excluded()
-        if request.cursor:
-            excluded = np.concatenate((excluded, decode_cursor(request.cursor)))
-        return Pool(shop.catalogue, selection, shop.marks, excluded)
+        return Pool(shop.catalogue, selection, shop.marks, visitor.excluded())
 
     def _asking_nobody(
         self, request: RecommendRequest, rules: Compiled, now_ms: int

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from schemas.events import FIRST_NEGATIVE_KIND, Kind
 from schemas.ids import hash_id
+from serving.cursor import decode_cursor
 from serving.requests import RecommendRequest
 from serving.rules import Placement, RequestFacts
 from state.session import SESSION_EVENTS
@@ -124,11 +125,16 @@ class Visitor:
         square = int(self._users.price_square[self._i]) / 1_000_000 / n
         return mean, float(np.sqrt(max(square - mean * mean, 0.01)))
 
+    @cached_property
+    def shown(self) -> Hashes:
+        """What earlier pages of this list showed."""
+        return decode_cursor(self.request.cursor)
+
     def excluded(self) -> Hashes:
-        """Return what must not be shown to this user, whatever the rules say."""
+        """Return what must not be shown to this user now, whatever the rules say."""
         asked = np.array([hash_id(item) for item in self.request.exclude], np.uint64)
         disliked = self.history_items[self.kinds >= FIRST_NEGATIVE_KIND]
-        parts = [asked, disliked]
+        parts = [asked, disliked, self.shown]
         if self.plan.without_bought:
             parts.append(self.history_items[self.kinds == Kind.PURCHASE])
         return np.concatenate(parts)

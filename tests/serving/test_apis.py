@@ -1,59 +1,23 @@
-import asyncio
-import threading
-import time
-
 import grpc
-import httpx
 import pytest
-import uvicorn
+from conftest import running
 from google.protobuf.json_format import MessageToDict
-from serving_rows import fold_into, product, shop_events
+from serving_rows import product, shop_events
+from test_service import recommender_of
 
-from flows.sqlite_log import SqliteLog
-from schemas.registry import FolderRegistry
-from serving.api_keys import Guard
-from serving.gather import Gather
-from serving.grpc_api import make_server
-from serving.http_api import make_app
 from serving.proto import headrace_pb2, headrace_pb2_grpc
-from serving.service import Recommender
-from state.ports import free_port
-from state.settings import Settings
-from state.store import MemoryStore
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """A real HTTP and a real gRPC server over one recommender; gives (client, stub, log)."""
-    store = MemoryStore()
-    fold_into(store, shop_events(), [product("tea", "Green tea")])
-    recommender = Recommender(store, Settings(server_cached_items=1000), "g1")
-    recommender.refresh()
+    recommender, _ = recommender_of(shop_events(), [product("tea", "Green tea")])
     recommender.warm_up()
-    log = SqliteLog(tmp_path_factory.mktemp("log") / "log.sqlite")
-    http_port, grpc_port = free_port(), free_port()
-    gather = Gather(recommender)
-    guard = Guard(tmp_path_factory.mktemp("keys") / "keys.json", False)
-    app = make_app(recommender, gather, log, FolderRegistry(), lambda: True, guard)
-    running = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", http_port, log_level="error"))
-
-    async def serve():
-        rpc, _ = make_server(recommender, gather, f"127.0.0.1:{grpc_port}", guard, Settings())
-        await rpc.start()
-        await running.serve()
-        await rpc.stop(1)
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    while not running.started:
-        time.sleep(0.01)
-    channel = grpc.insecure_channel(f"127.0.0.1:{grpc_port}")
-    with httpx.Client(base_url=f"http://127.0.0.1:{http_port}") as client:
-        yield client, headrace_pb2_grpc.HeadraceStub(channel), log
-    channel.close()
-    running.should_exit = True
-    thread.join(20)
-    log.close()
+    with (
+        running(tmp_path_factory.mktemp("server"), recommender) as found,
+        grpc.insecure_channel(f"127.0.0.1:{found.grpc_port}") as channel,
+    ):
+        yield found.client, headrace_pb2_grpc.HeadraceStub(channel), found.log
 
 
 def test_rest_and_grpc_give_the_same_answer(server):

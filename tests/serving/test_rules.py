@@ -65,6 +65,16 @@ def test_pins_and_promotions_have_their_places(shop):
     assert [one.reason.code == "promoted" for one in promoted.items] == [True, False, False, True, False]
 
 
+def test_an_item_a_rule_brings_is_not_explored_once_more():
+    unseen = [product(f"unseen{n}", f"Unseen {n}") for n in range(3)]
+    recommender, _ = recommender_of(shop_events(), [*PRODUCTS, *unseen])
+    for seed in range(10):
+        answer = with_rules(recommender, rule("pin", items=["unseen1"]), count=5, explore=2, seed=seed)
+        assert items(answer)[0] == "unseen1"
+        assert [one.reason.code for one in answer.items[3:]] == ["exploration"] * 2
+        assert len(set(items(answer))) == 5
+
+
 def test_a_cap_bounds_what_is_alike_among_the_first(shop):
     answer = with_rules(shop, rule("cap", by="category", most=1, first=3), repeat="exclude")
     categories = [next(p.product["category"] for p in PRODUCTS if p.item == item) for item in items(answer)[:3]]
