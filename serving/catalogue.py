@@ -109,9 +109,6 @@ class Catalogue:
         there = ~self._gone[: len(self)]
         return there & (self._stock[: len(self)] > 0) if in_stock else there
 
-    def attribute_names(self) -> list[str]:
-        return sorted(self._attributes)
-
     def refresh(self, store: Store) -> Hashes:
         """Take over new items and changed products of every lane; return their id hashes."""
         taken: list[str] = []

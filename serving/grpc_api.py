@@ -92,13 +92,14 @@ class Servicer(headrace_pb2_grpc.HeadraceServicer):
         waiting: asyncio.Queue[asyncio.Task[Answer] | None] = asyncio.Queue(MAX_IN_STREAM)
 
         async def take() -> None:
-            async for request in requests:
-                asked = await self._checked(request, context)
-                await waiting.put(asyncio.ensure_future(self._answer(asked, context)))
-            await waiting.put(None)
+            try:
+                async for request in requests:
+                    asked = await self._checked(request, context)
+                    await waiting.put(asyncio.ensure_future(self._answer(asked, context)))
+            finally:  # also after a bad request: what came before it is answered, then its error is
+                await waiting.put(None)
 
         taking = asyncio.ensure_future(take())
-        taking.add_done_callback(lambda done: waiting.put_nowait(None) if done.exception() else None)
         while (task := await waiting.get()) is not None:
             yield _message(await task)
         await taking

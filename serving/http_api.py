@@ -53,11 +53,6 @@ def _count(method: str, answer: Answer) -> None:
     latency.observe(answer.milliseconds / 1000)
 
 
-def _answered(method: str, answer: Answer) -> Response:
-    _count(method, answer)
-    return Response(orjson.dumps(answer), media_type="application/json")
-
-
 def _same_for_everybody(request: Request, method: str, answer: Answer) -> Response:
     """Return an anonymous list so that a cache can keep it and ask whether it is still the same."""
     _count(method, answer)

@@ -158,6 +158,8 @@ def test_a_batch_and_a_stream_give_what_single_requests_give(server):
         messages = [headrace_pb2.RecommendRequest(**one) for one in requests]
         rpc = stub.RecommendBatch(headrace_pb2.BatchRequest(requests=messages), metadata=metadata).answers
         streamed = list(stub.RecommendStream(iter(messages), metadata=metadata))
+        with pytest.raises(grpc.RpcError, match="count"):
+            list(stub.RecommendStream(iter([*messages, headrace_pb2.RecommendRequest(count=999)]), metadata=metadata))
         bad = headrace_pb2.BatchRequest(requests=[headrace_pb2.RecommendRequest(count=999)])
         with pytest.raises(grpc.RpcError, match=r"requests\.0\.count"):
             stub.RecommendBatch(bad, metadata=metadata)
