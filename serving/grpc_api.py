@@ -1,6 +1,7 @@
 """The gRPC interface: the same service, the same answers."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -13,7 +14,7 @@ from serving.gather import Gather, Overloaded
 from serving.proto import headrace_pb2, headrace_pb2_grpc
 from serving.requests import MAX_BATCH, MAX_COUNT, Answer, RecommendRequest, first_error
 from serving.service import BadRequest, Recommender
-from state.settings import BadSettings, Settings
+from state.settings import PREFIX, BadSettings, Settings
 from state.store import StoreUnavailable
 
 SERVICE = "headrace.v1.Headrace"
@@ -177,17 +178,21 @@ class _CheckKey(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         return handler
 
 
+def _pem(name: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadSettings(f"{PREFIX}GRPC_{name}: {path}: {error.strerror}") from None
+
+
 def _credentials(settings: Settings) -> Any:
     """Return TLS credentials, None without a certificate. Raises BadSettings."""
     if settings.grpc_certificate is None:
         return None
     if settings.grpc_private_key is None:
-        raise BadSettings("HEADRACE_GRPC_PRIVATE_KEY is needed with HEADRACE_GRPC_CERTIFICATE")
-    try:
-        pair = (settings.grpc_private_key.read_bytes(), settings.grpc_certificate.read_bytes())
-        ca = settings.grpc_client_ca.read_bytes() if settings.grpc_client_ca else None
-    except OSError as error:
-        raise BadSettings(f"HEADRACE_GRPC_…: {error}") from None
+        raise BadSettings(f"{PREFIX}GRPC_PRIVATE_KEY is needed with {PREFIX}GRPC_CERTIFICATE")
+    pair = _pem("PRIVATE_KEY", settings.grpc_private_key), _pem("CERTIFICATE", settings.grpc_certificate)
+    ca = _pem("CLIENT_CA", settings.grpc_client_ca) if settings.grpc_client_ca else None
     return grpc.ssl_server_credentials([pair], ca, ca is not None)
 
 
