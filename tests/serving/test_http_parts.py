@@ -260,7 +260,7 @@ def test_grpc_over_mutual_tls_lets_in_only_whom_the_authority_signed(tmp_path):
         with pytest.raises(grpc.RpcError):
             ask_as(stranger.issue_cert("shop"))
     lost = settings.model_copy(update={"grpc_client_ca": tmp_path / "lost.pem"})
-    with pytest.raises(BadSettings, match="HEADRACE_GRPC_CLIENT_CA: .*lost.pem"):
+    with pytest.raises(BadSettings, match=r"HEADRACE_GRPC_CLIENT_CA: .*lost\.pem"):
         make_server(recommender, None, "localhost:0", None, lost)
     with pytest.raises(BadSettings, match="GRPC_PRIVATE_KEY"):
         make_server(recommender, None, "localhost:0", None, Settings(grpc_certificate=tmp_path / "cert.pem"))
