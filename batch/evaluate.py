@@ -61,6 +61,7 @@ def evaluate(train: Columns, pairs: Pairs, options: Options) -> dict[str, Any]:
         if night and options.repeat != "demote" and options.mode == "frozen" and options.diversity == 0
         else None
     )
+    Scorer().warm_up()
     ready = time.perf_counter()
     if ranker is not None:
         ranked = _by_trees(view, embedding, pairs, params, ranker, options.repeat == "exclude")
@@ -68,12 +69,11 @@ def evaluate(train: Columns, pairs: Pairs, options: Options) -> dict[str, Any]:
         ranked = _prequential(shop, embedding, pairs, params, options)
     else:
         ranked = _by_scorer(view, embedding, pairs, params, options)
-    unlike = _inside_lists(ranked, view, embedding)
     done = time.perf_counter()
     popularity = dict(zip(*(a.tolist() for a in np.unique(train["item"], return_counts=True)), strict=True))
     found: dict[str, Any] = _figures(ranked, pairs, popularity, n_items)
     found |= {
-        f"intra_list_diversity@{K}": unlike,
+        f"intra_list_diversity@{K}": _inside_lists(ranked, view, embedding),
         "n": len(pairs.target),
         "train_events": len(train),
         "items": n_items,

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from batch.shop import Pairs, View
-from serving.blend import item_facts, nearness, popularity_sums, session_direction
 from serving.candidates import KAPPA, MAX_FOUND, Found, find_candidates, mass_of, new_found, rank_bucket
+from serving.item_facts import Moment, item_facts, moment_of, nearness, session_direction
 from serving.mixture import DEFAULT, DEFAULT_CONFIG, MixtureParams, ScoreConfig
 from serving.repeat_odds import ln_item_factor, ln_repeat_tables
 from state.item_rows import PAIR_UNIT, ItemRows
@@ -43,8 +43,8 @@ class MixtureTable(NamedTuple):
 @numba.njit(cache=True)
 def _fill_one(
     session: Uint64s, n_session: int, rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32],
-    embedding: Floats32, totals: Int64s, sums: Floats, ln_current: Floats, ln_earlier: Floats, p: MixtureParams,
-    c: ScoreConfig, now_ms: int, found: Found, request: int, chosen: Int64s, place_of: Int64s,
+    embedding: Floats32, totals: Int64s, now: Moment, ln_current: Floats, ln_earlier: Floats, p: MixtureParams,
+    c: ScoreConfig, found: Found, request: int, chosen: Int64s, place_of: Int64s,
     item: Uint64s, shares: Floats32, factors: Floats32, repeat: Floats32, place: npt.NDArray[np.int8],
 ) -> int:  # fmt: skip
     distinct, cells = np.empty(MAX_DISTINCT, np.uint64), np.empty(MAX_DISTINCT, np.int64)
@@ -69,19 +69,19 @@ def _fill_one(
                 for t in range(3):
                     shares[i, 3 * bucket + t] += rows.weight[slot, t, j] * scale
     d = embedding.shape[1]
-    towards, last = np.zeros(d), np.zeros(d)
+    towards, last = np.zeros(d, np.float32), np.zeros(d, np.float32)
     if d > 0:
         session_direction(embedding, slots, m, towards, last)
     ln_mass = math.log(mass_of(rows, slots[0]) + 1.0) if slots[0] != ABSENT else 0.0
     for i in range(n):
         at = chosen[i]
-        slot = find(table, slot_at, found.item[at])
-        support, p1, count, trend = item_facts(rows, slot, sums, c, now_ms)
+        slot = found.slot[at]
+        support, p1, count, trend = item_facts(rows, slot, now)
         es = el = 0.0
         if slot != ABSENT and d > 0:
-            es, el = nearness(embedding, slot, towards), nearness(embedding, slot, last)
+            es, el = nearness(embedding, slot, towards, last)
         shares[i, 18], shares[i, 19] = found.second[at, 0], found.second[at, 1]
-        shares[i, 20], shares[i, 21] = p1 / sums[0], count / sums[2]
+        shares[i, 20], shares[i, 21] = p1 / now.sums[0], count / now.sums[2]
         ln_support, ln_base = math.log(support), math.log(found.base[at] + 1e-4)
         hits = found.hits[at]
         values = (
@@ -123,13 +123,13 @@ def _fill(
 ) -> None:  # fmt: skip
     ln_current, ln_earlier = np.empty(N_CURRENT_CELLS), np.empty(N_EARLIER_CELLS)
     ln_repeat_tables(totals, ln_current, ln_earlier)
-    sums = popularity_sums(totals, c, now_ms)
+    now = moment_of(totals, c, now_ms)
     chosen, place_of = np.empty(MAX_FOUND, np.int64), np.empty(MAX_FOUND + 1, np.int64)
     place_of[MAX_FOUND] = -1
     for b in range(len(lengths)):
         out.n[b] = _fill_one(
-            sessions[b], lengths[b], rows, table, slot_at, embedding, totals, sums, ln_current, ln_earlier, p, c,
-            now_ms, found, b + 1, chosen, place_of, out.item[b], out.shares[b], out.factors[b], out.repeat[b],
+            sessions[b], lengths[b], rows, table, slot_at, embedding, totals, now, ln_current, ln_earlier, p, c,
+            found, b + 1, chosen, place_of, out.item[b], out.shares[b], out.factors[b], out.repeat[b],
             out.place[b],
         )  # fmt: skip
 

@@ -13,17 +13,16 @@ from serving.candidates import (
     BY_REPEAT,
     BY_SECOND,
     MAX_FOUND,
-    SEED_DECAY,
     Found,
     find_candidates,
     mass_of,
     new_found,
 )
+from serving.item_facts import Moment, item_facts, moment_of, nearness, session_direction
 from serving.mixture import DEFAULT, DEFAULT_CONFIG, MixtureParams, ScoreConfig
 from serving.repeat_odds import ln_item_factor, ln_repeat_tables
-from state.decay import value_at
 from state.item_rows import ItemRows
-from state.lane_rows import COUNT, N_CURRENT_CELLS, N_EARLIER_CELLS, POP, SIZE
+from state.lane_rows import N_CURRENT_CELLS, N_EARLIER_CELLS, SIZE
 from state.session import MAX_DISTINCT, SESSION_EVENTS, distinct_latest_first, repeat_cells
 from state.slot_map import ABSENT, SlotMap, find
 
@@ -48,66 +47,10 @@ class Scored(NamedTuple):
 
 
 @numba.njit(cache=True)
-def nearness(embedding: npt.NDArray[np.float32], slot: int, towards: Floats) -> float:
-    """Return the inner product of an item's vector with a direction."""
-    dot = 0.0
-    for k in range(len(towards)):
-        dot += embedding[slot, k] * towards[k]
-    return dot
-
-
-@numba.njit(cache=True)
-def session_direction(
-    embedding: npt.NDArray[np.float32], slots: Int64s, m: int, all_of_it: Floats, last: Floats
-) -> None:
-    """Write the unit vectors of the whole session (recent items count more) and of its last item."""
-    all_of_it[:] = 0.0
-    last[:] = 0.0
-    for r in range(m):
-        if slots[r] == ABSENT:
-            continue
-        for k in range(len(last)):
-            all_of_it[k] += math.exp(-r / SEED_DECAY) * embedding[slots[r], k]
-            if r == 0:
-                last[k] = embedding[slots[r], k]
-    length = math.sqrt(np.sum(all_of_it * all_of_it))
-    if length > 0.0:
-        all_of_it /= length
-
-
-@numba.njit(cache=True)
-def popularity_sums(totals: Int64s, c: ScoreConfig, now_ms: int) -> Floats:
-    """Return the weight of all items at the short and the long half-life, and undecayed; never 0."""
-    sums = np.empty(3)
-    sums[0] = value_at(totals[POP], totals[POP + 1], totals[POP + 2], c.short_half_life_ms, now_ms)
-    sums[1] = value_at(totals[POP + 3], totals[POP + 4], totals[POP + 5], c.long_half_life_ms, now_ms)
-    sums[2] = totals[COUNT]
-    for k in range(3):
-        sums[k] = max(sums[k], 1e-9)
-    return sums
-
-
-@numba.njit(cache=True)
-def item_facts(
-    rows: ItemRows, slot: int, sums: Floats, c: ScoreConfig, now_ms: int
-) -> tuple[float, float, float, float]:
-    """Return (support, short popularity, undecayed weight, trend) of an item; ABSENT counts as never seen."""
-    support, p1, p7, count = 1.0, 0.0, 0.0, 0.0
-    if slot != ABSENT:
-        support = max(np.float64(rows.support[slot]), 1.0)
-        p1 = value_at(rows.pop_epoch[slot, 0], rows.pop[slot, 0, 0], rows.pop[slot, 0, 1], c.short_half_life_ms, now_ms)
-        p7 = value_at(rows.pop_epoch[slot, 1], rows.pop[slot, 1, 0], rows.pop[slot, 1, 1], c.long_half_life_ms, now_ms)
-        p1, p7, count = max(p1, 0.0), max(p7, 0.0), max(np.float64(rows.count[slot]), 0.0)
-    share7 = (p7 + 0.5) / sums[1]
-    trend = math.log((p1 + 5.0 * share7) / (sums[0] + 5.0) / share7)
-    return support, p1, count, trend
-
-
-@numba.njit(cache=True)
 def _score_one(
     session: Uint64s, n_session: int, rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32],
-    embedding: npt.NDArray[np.float32], totals: Int64s, sums: Floats, ln_current: Floats, ln_earlier: Floats,
-    p: MixtureParams, c: ScoreConfig, repeat_mode: int, now_ms: int, found: Found, request: int,
+    embedding: npt.NDArray[np.float32], totals: Int64s, now: Moment, ln_current: Floats, ln_earlier: Floats,
+    p: MixtureParams, c: ScoreConfig, repeat_mode: int, found: Found, request: int,
     chosen: Int64s, probability: Floats, items: Uint64s, seeds: Int64s, why: Int64s,
 ) -> int:  # fmt: skip
     distinct, cells = np.empty(MAX_DISTINCT, np.uint64), np.empty(MAX_DISTINCT, np.int64)
@@ -119,7 +62,7 @@ def _score_one(
         slots[r] = find(table, slot_at, distinct[r])
     n, _ = find_candidates(rows, table, slot_at, distinct, m, totals, p, c.n_candidates, found, request, chosen)
     d = embedding.shape[1]
-    towards, last = np.zeros(d), np.zeros(d)
+    towards, last = np.zeros(d, np.float32), np.zeros(d, np.float32)
     if d > 0:
         session_direction(embedding, slots, m, towards, last)
     ln_mass = math.log(mass_of(rows, slots[0]) + 1.0) if m > 0 and slots[0] != ABSENT else 0.0
@@ -128,12 +71,12 @@ def _score_one(
     for i in range(n):
         at = chosen[i]
         in_session = at < m
-        slot = find(table, slot_at, found.item[at])
-        support, p1, count, trend = item_facts(rows, slot, sums, c, now_ms)
+        slot = found.slot[at]
+        support, p1, count, trend = item_facts(rows, slot, now)
         es = el = 0.0
         if slot != ABSENT and d > 0:
-            es, el = nearness(embedding, slot, towards), nearness(embedding, slot, last)
-        popularity = p.popularity[0] * p1 / sums[0] + p.popularity[1] * count / sums[2]
+            es, el = nearness(embedding, slot, towards, last)
+        popularity = p.popularity[0] * p1 / now.sums[0] + p.popularity[1] * count / now.sums[2]
         second = p.second[0] * found.second[at, 0] + p.second[1] * found.second[at, 1]
         ln_support, ln_base = math.log(support), math.log(found.base[at] + 1e-4)
         hits = found.hits[at]
@@ -144,7 +87,7 @@ def _score_one(
         )  # fmt: skip
         if in_session:
             factor += p.session_bias[0 if at == 0 else 1]
-        weight = (FLOOR + found.direct[at] + second + popularity) ** p.power * math.exp(factor)
+        weight = math.exp(p.power * math.log(FLOOR + found.direct[at] + second + popularity) + factor)
         if in_session and repeat_mode == EXCLUDE:
             weight = 0.0
         novel[i] = weight
@@ -176,6 +119,19 @@ def _score_one(
     return n
 
 
+@numba.njit(cache=True)
+def _likeliest_first(probability: Floats, items: Uint64s) -> Int64s:
+    """Return the order of falling probability; equal ones by id hash."""
+    order = np.argsort(-probability)
+    for k in range(1, len(order)):  # equal ones are few: each moves to its place among them
+        i, at = order[k], k
+        while at > 0 and probability[order[at - 1]] == probability[i] and items[order[at - 1]] > items[i]:
+            order[at] = order[at - 1]
+            at -= 1
+        order[at] = i
+    return order
+
+
 @numba.njit(cache=True, nogil=True)
 def _score(
     sessions: Uint64s, lengths: Int64s, modes: Int64s, rows: ItemRows, table: Uint64s,
@@ -184,20 +140,18 @@ def _score(
 ) -> None:  # fmt: skip
     ln_current, ln_earlier = np.empty(N_CURRENT_CELLS), np.empty(N_EARLIER_CELLS)
     ln_repeat_tables(totals, ln_current, ln_earlier)
-    sums = popularity_sums(totals, c, now_ms)
+    now = moment_of(totals, c, now_ms)
     width = out.item.shape[1]
     chosen, probability = np.empty(MAX_FOUND, np.int64), np.empty(MAX_FOUND)
     items = np.empty(MAX_FOUND, np.uint64)
     seeds, why = np.empty(MAX_FOUND, np.int64), np.empty(MAX_FOUND, np.int64)
     for b in range(len(lengths)):
         n = _score_one(
-            sessions[b], lengths[b], rows, table, slot_at, embedding, totals, sums, ln_current, ln_earlier, p, c,
-            modes[b], now_ms, found, first_request + b, chosen, probability, items, seeds, why,
+            sessions[b], lengths[b], rows, table, slot_at, embedding, totals, now, ln_current, ln_earlier, p, c,
+            modes[b], found, first_request + b, chosen, probability, items, seeds, why,
         )  # fmt: skip
-        by_id = np.argsort(items[:n])
-        order = by_id[np.argsort(-probability[:n][by_id], kind="mergesort")]
         k = 0
-        for i in order:
+        for i in _likeliest_first(probability[:n], items):
             if k == width or probability[i] <= 0.0:
                 break
             out.item[b, k], out.probability[b, k] = items[i], probability[i]

@@ -41,6 +41,7 @@ class Found(NamedTuple):
     best: Floats  # largest weighted contribution, and where it came from
     best_seed: Int64s
     best_kind: Int64s
+    slot: Int64s  # of its row, ABSENT where there is none
 
 
 def new_found() -> Found:
@@ -53,6 +54,7 @@ def new_found() -> Found:
         np.zeros((MAX_FOUND, 2)),
         np.zeros(MAX_FOUND, np.int64),
         np.zeros(MAX_FOUND),
+        np.zeros(MAX_FOUND, np.int64),
         np.zeros(MAX_FOUND, np.int64),
         np.zeros(MAX_FOUND, np.int64),
     )
@@ -163,6 +165,7 @@ def find_candidates(
     sessions = max(totals[SESSIONS], 1)
     for i in range(n):
         slot = find(table, slot_at, found.item[i])
+        found.slot[i] = slot
         support = max(rows.support[slot], 1) if slot != ABSENT else 1
         found.base[i] += SECOND_BASE * (found.second[i, 0] + found.second[i, 1])
         found.base[i] *= 1.0 + 0.5 * math.log(max(sessions / support, 1.0))
@@ -172,7 +175,14 @@ def find_candidates(
         for i in range(m, n):
             chosen[i] = i
         return n, n
-    order = np.argsort(-found.base[m:n], kind="mergesort")
-    for i in range(n_candidates):
-        chosen[m + i] = m + order[i]
-    return m + n_candidates, n
+    least = np.partition(found.base[m:n], n - m - n_candidates)[n - m - n_candidates]
+    at = m
+    for i in range(m, n):
+        if found.base[i] > least:
+            chosen[at] = i
+            at += 1
+    for i in range(m, n):  # of those that are equal, the first ones found
+        if at < m + n_candidates and found.base[i] == least:
+            chosen[at] = i
+            at += 1
+    return at, n

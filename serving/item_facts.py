@@ -1,0 +1,94 @@
+"""What the scoring formula reads of a candidate's row: support, popularity, trend, nearness to the session."""
+
+import math
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from serving.candidates import SEED_DECAY
+from serving.mixture import ScoreConfig
+from state.decay import EPOCH_HALF_LIVES, epoch_of, value_at
+from state.item_rows import ItemRows
+from state.lane_rows import COUNT, POP
+from state.slot_map import ABSENT
+
+Floats = npt.NDArray[np.float64]
+Floats32 = npt.NDArray[np.float32]
+Int64s = npt.NDArray[np.int64]
+
+
+class Moment(NamedTuple):
+    """Popularity as of one moment, by half-life (short, long)."""
+
+    sums: Floats  # (3,): weight of all items at both half-lives, and undecayed; never 0
+    epoch: Int64s  # (2,): the moment's own epoch
+    scale: Floats  # (2,): what a sum of that epoch is multiplied by
+
+
+@numba.njit(cache=True)
+def moment_of(totals: Int64s, c: ScoreConfig, now_ms: int) -> Moment:
+    """Return what all items of a batch share."""
+    sums, epoch, scale = np.empty(3), np.empty(2, np.int64), np.empty(2)
+    half_lives = (c.short_half_life_ms, c.long_half_life_ms)
+    for h in range(2):
+        at = POP + 3 * h
+        sums[h] = value_at(totals[at], totals[at + 1], totals[at + 2], half_lives[h], now_ms)
+        epoch[h] = epoch_of(now_ms, half_lives[h])
+        scale[h] = value_at(epoch[h], 1, 0, half_lives[h], now_ms)
+    sums[2] = totals[COUNT]
+    for k in range(3):
+        sums[k] = max(sums[k], 1e-9)
+    return Moment(sums, epoch, scale)
+
+
+@numba.njit(cache=True)
+def _popularity(rows: ItemRows, slot: int, h: int, now: Moment) -> float:
+    """Return `value_at` of an item's sums: a power of two away from the moment's scale, mostly by 0."""
+    total = rows.pop[slot, h, 0] + rows.pop[slot, h, 1] * 2.0**-EPOCH_HALF_LIVES
+    epochs = np.int64(rows.pop_epoch[slot, h]) - now.epoch[h]
+    if epochs != 0:
+        total = math.ldexp(total, EPOCH_HALF_LIVES * epochs)
+    return max(np.float64(total * now.scale[h]), 0.0)
+
+
+@numba.njit(cache=True)
+def item_facts(rows: ItemRows, slot: int, now: Moment) -> tuple[float, float, float, float]:
+    """Return (support, short popularity, undecayed weight, trend) of an item; ABSENT counts as never seen."""
+    support, p1, p7, count = 1.0, 0.0, 0.0, 0.0
+    if slot != ABSENT:
+        support = max(np.float64(rows.support[slot]), 1.0)
+        p1, p7 = _popularity(rows, slot, 0, now), _popularity(rows, slot, 1, now)
+        count = max(np.float64(rows.count[slot]), 0.0)
+    share7 = (p7 + 0.5) / now.sums[1]
+    trend = math.log((p1 + 5.0 * share7) / ((now.sums[0] + 5.0) * share7))
+    return support, p1, count, trend
+
+
+@numba.njit(cache=True, fastmath=True)
+def nearness(embedding: Floats32, slot: int, towards: Floats32, last: Floats32) -> tuple[float, float]:
+    """Return the inner products of an item's vector with two directions; the order of summing is the processor's."""
+    to_all, to_last = np.float32(0.0), np.float32(0.0)
+    for k in range(len(towards)):
+        to_all += embedding[slot, k] * towards[k]
+        to_last += embedding[slot, k] * last[k]
+    return np.float64(to_all), np.float64(to_last)
+
+
+@numba.njit(cache=True)
+def session_direction(embedding: Floats32, slots: Int64s, m: int, all_of_it: Floats32, last: Floats32) -> None:
+    """Write the unit vectors of the whole session (recent items count more) and of its last item."""
+    all_of_it[:] = 0.0
+    last[:] = 0.0
+    for r in range(m):
+        if slots[r] == ABSENT:
+            continue
+        fade = np.float32(math.exp(-r / SEED_DECAY))
+        for k in range(len(last)):
+            all_of_it[k] += fade * embedding[slots[r], k]
+            if r == 0:
+                last[k] = embedding[slots[r], k]
+    length = math.sqrt(np.sum(all_of_it * all_of_it))
+    if length > 0.0:
+        all_of_it /= np.float32(length)
