@@ -1,4 +1,4 @@
-"""What a result is compared with: popularity, item pairs, sequential rules, session kNN.
+"""What a result is compared with: popularity, own purchases, item pairs, sequential rules, session kNN, ALS.
 
 Slow and plain on purpose: dictionaries over the training sessions.
 AR and SR as in Ludewig, Jannach, "Evaluation of session-based recommendation algorithms" (UMUAI
@@ -8,13 +8,19 @@ AR and SR as in Ludewig, Jannach, "Evaluation of session-based recommendation al
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_matrix
+
+from batch.als import fit, whiten
 
 Ids = npt.NDArray[np.uint64]
+Floats = npt.NDArray[np.float32]
 STEPS = 20
 NEIGHBOURS, RECENT = 500, 2_500
+FACTORS, REGULARIZATION, ALPHA, ITERATIONS = 64, 0.05, 2.0, 15
 
 
 class Baselines:
@@ -24,6 +30,7 @@ class Baselines:
         self.popularity: Counter[int] = Counter()
         self._pairs: dict[int, Counter[int]] = defaultdict(Counter)
         self._rules: dict[int, Counter[int]] = defaultdict(Counter)
+        self._items_of = list(sessions)
         self._sessions = [set(session.tolist()) for session in sessions]
         self._of_item: dict[int, list[int]] = defaultdict(list)
         for number, session in enumerate(sessions):
@@ -39,6 +46,8 @@ class Baselines:
 
     def rank(self, name: str, history: Ids, k: int) -> list[int]:
         """Return the k best items of a baseline; popular ones fill up."""
+        if name == "als":
+            return self._factors.rank(history, k)
         scores = getattr(self, "_" + name)(history.tolist())
         best = heapq.nsmallest(k, scores.items(), key=lambda pair: (-pair[1], pair[0]))
         found = [item for item, _ in best]
@@ -53,6 +62,15 @@ class Baselines:
 
     def _popular(self, history: list[int]) -> dict[int, float]:
         return dict(self._top(100))  # type: ignore[arg-type]
+
+    def _most_had(self, history: list[int]) -> dict[int, float]:
+        """The visitor's own items, the most frequent first, of equal ones the latest."""
+        latest = {item: place for place, item in enumerate(history)}
+        return {item: n + latest[item] / len(history) for item, n in Counter(history).items()}
+
+    @cached_property
+    def _factors(self) -> "Factors":
+        return Factors(self._items_of)
 
     def _cooccurrence(self, history: list[int]) -> dict[int, float]:
         return self._pairs.get(history[-1], {}) if history else {}  # type: ignore[return-value]
@@ -75,4 +93,27 @@ class Baselines:
         return scores
 
 
-NAMES = ("popular", "cooccurrence", "sequential_rules", "session_knn")
+class Factors:
+    """ALS alone: a history is folded in as one more session (Hu, Koren, Volinsky, ICDM 2008)."""
+
+    def __init__(self, sessions: Sequence[Ids]) -> None:
+        self.items = np.unique(np.concatenate(sessions))
+        rows = np.repeat(np.arange(len(sessions)), [len(session) for session in sessions])
+        columns = np.searchsorted(self.items, np.concatenate(sessions))
+        weight = np.ones(len(rows), np.float32)
+        matrix = csr_matrix((weight, (rows, columns)), (len(sessions), len(self.items)))
+        factors = min(FACTORS, *matrix.shape)
+        self._whitened, _ = whiten(fit(matrix, factors, REGULARIZATION, ALPHA, ITERATIONS, 0), REGULARIZATION)
+
+    def rank(self, history: Ids, k: int) -> list[int]:
+        """Return the k items with the largest inner products; equal ones by id."""
+        known, n = np.unique(history[np.isin(history, self.items)], return_counts=True)
+        w = self._whitened[np.searchsorted(self.items, known)].astype(np.float64)
+        gain = ALPHA * n
+        x = np.linalg.solve(np.eye(w.shape[1]) + (w.T * gain) @ w, w.T @ (1 + gain))
+        scores = self._whitened @ x.astype(np.float32)
+        best = np.argpartition(-scores, min(k, len(scores) - 1))[:k]
+        return [int(self.items[i]) for i in best[np.lexsort((self.items[best], -scores[best]))]]
+
+
+NAMES = ("popular", "most_had", "cooccurrence", "sequential_rules", "session_knn", "als")

@@ -11,10 +11,12 @@ import numpy.typing as npt
 
 from batch.baselines import NAMES, Baselines
 from batch.embedding import embed
-from batch.metrics import bootstrap, over_all, per_prediction
+from batch.groups import Categories, by_category, by_group, miscalibration
+from batch.metrics import bootstrap, hits_of, over_all, per_prediction
 from batch.mixture_table import mixture_table
 from batch.nightly import fit_night
 from batch.ranker import ranked_items
+from batch.reliability import reliability
 from batch.shop import Pairs, Shop, View, columns_of, sessions_by_end
 from flows.lane import LaneSettings
 from schemas.events import Columns
@@ -24,10 +26,11 @@ from serving.mixture import DEFAULT, MixtureParams
 from state.slot_map import ABSENT
 
 K = 20
-COLD_EVENTS = 10
+INTERVALS = (f"HR@{K}", f"MRR@{K}", f"NDCG@{K}", f"recall@{K}")
 BATCH = 16
 
 Ids = npt.NDArray[np.uint64]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,11 @@ class Options:
     baselines: Sequence[str] = NAMES
 
 
-def evaluate(train: Columns, pairs: Pairs, options: Options) -> dict[str, Any]:
-    """Return metrics, intervals and timings; keys like `HR@20`, `new_only.HR@20`, `baselines.popular.HR@20`."""
+def evaluate(train: Columns, pairs: Pairs, options: Options, categories: Categories | None = None) -> dict[str, Any]:
+    """Return metrics, intervals and timings; keys like `HR@20`, `new_only.HR@20`, `baselines.popular.HR@20`.
+
+    With `categories` also `by_category` and the miscalibration of the lists.
+    """
     started = time.perf_counter()
     n_items = len(np.unique(train["item"]))
     shop = Shop(len(np.unique(train["user"])) + len(pairs.target), n_items, options.settings)
@@ -63,15 +69,18 @@ def evaluate(train: Columns, pairs: Pairs, options: Options) -> dict[str, Any]:
     )
     Scorer().warm_up()
     ready = time.perf_counter()
+    probability = None  # trees rank and do not say how likely
     if ranker is not None:
         ranked = _by_trees(view, embedding, pairs, params, ranker, options.repeat == "exclude")
     elif options.mode == "prequential":
-        ranked = _prequential(shop, embedding, pairs, params, options)
+        ranked, probability = _prequential(shop, embedding, pairs, params, options)
     else:
-        ranked = _by_scorer(view, embedding, pairs, params, options)
+        ranked, probability = _by_scorer(view, embedding, pairs, params, options)
     done = time.perf_counter()
-    popularity = dict(zip(*(a.tolist() for a in np.unique(train["item"], return_counts=True)), strict=True))
-    found: dict[str, Any] = _figures(ranked, pairs, popularity, n_items)
+    judge = _Judge(train, pairs, categories, n_items)
+    found: dict[str, Any] = judge.figures(ranked)
+    if probability is not None:
+        found["reliability"], found["calibration_error"] = reliability(probability, hits_of(ranked, pairs.targets))
     found |= {
         f"intra_list_diversity@{K}": _inside_lists(ranked, view, embedding),
         "n": len(pairs.target),
@@ -87,15 +96,36 @@ def evaluate(train: Columns, pairs: Pairs, options: Options) -> dict[str, Any]:
         "mode": options.mode,
         "repeat": options.repeat,
     }  # fmt: skip
-    found["baselines"] = _baselines(train, pairs, options, popularity, n_items)
+    found["baselines"] = _baselines(train, pairs, options, judge)
     return found
+
+
+class _Judge:
+    """Measures lists for the predictions of one evaluation."""
+
+    def __init__(self, train: Columns, pairs: Pairs, categories: Categories | None, n_items: int) -> None:
+        self._train, self._pairs, self._categories, self._n_items = train, pairs, categories, n_items
+        counts = (a.tolist() for a in np.unique(train["item"], return_counts=True))
+        self._popularity: dict[int, float] = dict(zip(*counts, strict=True))
+
+    def figures(self, ranked: Ids) -> dict[str, Any]:
+        """Return every figure of the lists (P, K) by name."""
+        pairs = self._pairs
+        metrics = per_prediction(ranked, pairs.targets, K)
+        found: dict[str, Any] = {name: float(values.mean()) for name, values in metrics.items()}
+        found["interval"] = {name: bootstrap(metrics[name]) for name in INTERVALS}
+        found |= by_group(ranked, pairs, self._train, K) | over_all(ranked, K, self._popularity, self._n_items)
+        if self._categories:
+            found[f"miscalibration@{K}"] = miscalibration(ranked, pairs.history, self._categories)
+            found["by_category"] = by_category(ranked, pairs, self._categories, K)
+        return found
 
 
 def _by_scorer(
     view: View, embedding: npt.NDArray[np.float32], pairs: Pairs, params: MixtureParams, options: Options
-) -> Ids:
+) -> tuple[Ids, Floats]:
     scorer, mode = Scorer(params), REPEAT_MODES[options.repeat]
-    ranked = np.zeros((len(pairs.target), K), np.uint64)
+    ranked, probability = np.zeros((len(pairs.target), K), np.uint64), np.zeros((len(pairs.target), K))
     for first in range(0, len(pairs.target), BATCH):
         sessions = list(pairs.history[first : first + BATCH])
         scored = scorer.score(
@@ -104,7 +134,8 @@ def _by_scorer(
         for b in range(len(sessions)):
             order = _order(scored.item[b], scored.probability[b], int(scored.n[b]), view, embedding, options)
             ranked[first + b, : len(order)] = scored.item[b, order]
-    return ranked
+            probability[first + b, : len(order)] = scored.probability[b, order]
+    return ranked, probability
 
 
 def _order(
@@ -146,9 +177,9 @@ def _by_trees(
 
 def _prequential(
     shop: Shop, embedding: npt.NDArray[np.float32], pairs: Pairs, params: MixtureParams, options: Options
-) -> Ids:
+) -> tuple[Ids, Floats]:
     """Predict, then learn the event at once. Pairs of one session follow each other and grow by their target."""
-    ranked = np.zeros((len(pairs.target), K), np.uint64)
+    ranked, probability = np.zeros((len(pairs.target), K), np.uint64), np.zeros((len(pairs.target), K))
     view, session, before = shop.view(), 0, None
     one = Options(**{**options.__dict__, "mode": "frozen"})
     now, event_id = view.now_ms, 1 << 62
@@ -158,11 +189,12 @@ def _prequential(
             session += 1
             now = _learn(shop, session, history, now, event_id)
             event_id += len(history)
-        ranked[i] = _by_scorer(shop.view(), embedding, Pairs([history], pairs.target[i : i + 1]), params, one)[0]
+        items, p = _by_scorer(shop.view(), embedding, Pairs([history], pairs.target[i : i + 1]), params, one)
+        ranked[i], probability[i] = items[0], p[0]
         now = _learn(shop, session, np.array([target], np.uint64), now, event_id)
         event_id += 1
         before = history
-    return ranked
+    return ranked, probability
 
 
 def _learn(shop: Shop, session: int, items: Ids, now_ms: int, event_id: int) -> int:
@@ -173,23 +205,7 @@ def _learn(shop: Shop, session: int, items: Ids, now_ms: int, event_id: int) -> 
     return int(times[-1])
 
 
-def _figures(ranked: Ids, pairs: Pairs, popularity: dict[int, float], n_items: int) -> dict[str, Any]:
-    targets = [np.array([t], np.uint64) for t in pairs.target]
-    metrics = per_prediction(ranked, targets, K)
-    new = np.array([t not in h for h, t in zip(pairs.history, pairs.target, strict=True)])
-    short = np.array([len(h) < COLD_EVENTS for h in pairs.history])
-    found: dict[str, Any] = {name: float(values.mean()) for name, values in metrics.items()}
-    found["interval"] = {name: bootstrap(metrics[name]) for name in (f"HR@{K}", f"MRR@{K}")}
-    for group, chosen in (("new_only", new), ("cold_users", short)):
-        found |= {f"{group}.{name}": float(values[chosen].mean()) if chosen.any() else None
-                  for name, values in metrics.items()}  # fmt: skip
-        found[f"{group}.n"] = int(chosen.sum())
-    return found | over_all(ranked, K, popularity, n_items)
-
-
-def _baselines(
-    train: Columns, pairs: Pairs, options: Options, popularity: dict[int, float], n_items: int
-) -> dict[str, Any]:
+def _baselines(train: Columns, pairs: Pairs, options: Options, judge: _Judge) -> dict[str, Any]:
     if not options.baselines:
         return {}
     session = sessions_by_end(train["user"], train["ts_ms"], options.settings.session_gap_ms)
@@ -203,6 +219,5 @@ def _baselines(
             hidden = set(history.tolist()) if options.repeat == "exclude" else set()
             best = [item for item in models.rank(name, history, K + len(hidden)) if item not in hidden][:K]
             ranked[i, : len(best)] = best
-        figures = _figures(ranked, pairs, popularity, n_items)
-        found[name] = {key: value for key, value in figures.items() if key != "interval"}
+        found[name] = judge.figures(ranked)
     return found

@@ -95,6 +95,13 @@ class Pairs(NamedTuple):
 
     history: Sequence[Ids]
     target: Ids
+    basket: Sequence[Ids] | None = None
+    """Everything that came next, where several items count; `target` is then the first of them."""
+
+    @property
+    def targets(self) -> Sequence[Ids]:
+        """Return all items each prediction should find."""
+        return list(self.target[:, None]) if self.basket is None else self.basket
 
 
 def pairs_of(session: npt.NDArray[np.int64], item: Ids, limit: int = 0) -> Pairs:

@@ -131,6 +131,7 @@ def test_the_command_reads_tables_and_writes_json_and_a_page(tmp_path):
     events = walk(600, 1)
     table = pl.DataFrame({
         "user": events["user"], "item": events["item"], "ts_ms": events["ts_ms"], "kind": ["click"] * len(events),
+        "category": [f"c{item % 2}/sub" for item in events["item"].tolist()],
     })  # fmt: skip
     table.write_parquet(tmp_path / "events.parquet")
     done = evaluate_by_command(
@@ -140,8 +141,14 @@ def test_the_command_reads_tables_and_writes_json_and_a_page(tmp_path):
     found = json.loads(done.stdout)
     assert found["n"] > 100
     assert found["HR@20"] > 0.5
+    assert set(found["by_category"]) == {"c0", "c1"}
+    assert found["miscalibration@20"] > 0
+    assert sum(row["n"] for row in found["reliability"]) > found["n"]
+    assert found["calibration_error"] < 0.05
+    assert found["baselines"]["als"]["HR@20"] is not None
     page = (tmp_path / "page.html").read_text()
     assert "new_only.HR@20" in page
+    assert "Reliability" in page
     assert "https://" not in page.split("</script>")[-1]
     wrong = evaluate_by_command(tmp_path, "--train", "events.parquet", "--pairs", "events.parquet")
     assert wrong.returncode == 2
