@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version as installed
 from typing import Any
 
+import faiss
 import numpy as np
 import numpy.typing as npt
 import structlog
@@ -23,7 +24,7 @@ from flows.open_log import open_log
 from flows.process import lane_settings, open_store
 from schemas.registry import open_registry
 from serving.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
-from serving.retrieval import build_index
+from serving.index_build import build_index
 from state import keys
 from state.anchor import Anchor, AnchorDamaged, anchor_versions, load_anchor, load_metrics, read_manifest, save_anchor
 from state.settings import Settings
@@ -96,7 +97,7 @@ def train_anchor(
     }
     index, index_figures = build_index(whitened)
     metrics |= index_figures
-    save_anchor(settings.anchors_dir, anchor, index, metrics, manifest)
+    save_anchor(settings.anchors_dir, anchor, lambda path: faiss.write_index(index, str(path)), metrics, manifest)
     seconds = {
         "read": read_at - started, "measure": measured_at - read_at, "train": trained_at - measured_at,
         "fit": time.perf_counter() - trained_at,
@@ -206,6 +207,6 @@ def run_anchor(settings: Settings, json: bool, force: bool = False) -> int:
         for name in ("events", "users", "items"):
             table.add_row(name, f"{summary[name]:,}")
         for name, value in {**summary["metrics"], **summary["seconds"]}.items():
-            table.add_row(name, "–" if value is None else f"{value:,.4g}")
+            table.add_row(name, f"{value:,.4g}" if isinstance(value, int | float) else str(value or "–"))
         Console().print(table)
     return OK

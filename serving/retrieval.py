@@ -1,95 +1,78 @@
 """Search over an anchor's item factors, and over those of items that came after it."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 
+from serving.index_build import EXACT_UP_TO, longest
 from serving.new_items import NewItems
 from state.anchor import INDEX, Anchor, load_anchor
 
-EXACT_UP_TO = 50_000
-"""More items than this are searched through an inverted file (IVF)."""
-WANTED_RECALL = 0.95
-RECALL_AT = 20
-N_QUERIES = 256
-QUERY_NOISE = 0.5
+EXACT_AMONG = 50_000
+"""A filter that leaves fewer items than this is answered exactly, from their factors."""
+FILTERED_PROBES = 2
+"""Times the probes of a search without a filter."""
+KEPT_FILTERS = 32
+SIMILAR_FROM = 20
+"""Candidates by inner product for each similar item asked for, where not all directions are looked at."""
 
 Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
 
 
-def build_index(whitened: Floats, exact_up_to: int = EXACT_UP_TO) -> tuple[bytes, dict[str, float]]:
-    """Return an inner-product index over the factors as bytes, and its kind and measured recall@20.
+class _Allowed(NamedTuple):
+    """A filter as searches need it."""
 
-    Above `exact_up_to` items: IVF with 4·√n lists, probing as few of them as give
-    WANTED_RECALL on queries near items, as users are.
-    """
-    n, d = whitened.shape
-    if n <= exact_up_to:
-        index = faiss.IndexFlatIP(d)
-        index.add(whitened)
-        return bytes(faiss.serialize_index(index).tobytes()), {"index_recall@20": 1.0}
-    n_lists = int(4 * np.sqrt(n))
-    ivf = faiss.IndexIVFFlat(faiss.IndexFlatIP(d), d, n_lists, faiss.METRIC_INNER_PRODUCT)
-    ivf.cp.seed = 42
-    ivf.train(whitened)
-    ivf.add(whitened)
-    rng = np.random.default_rng(42)
-    queries = whitened[rng.choice(n, min(N_QUERIES, n), replace=False)]
-    spread = QUERY_NOISE * np.linalg.norm(queries, axis=1, keepdims=True) / np.sqrt(d)
-    queries = queries + rng.normal(0, 1, queries.shape).astype(np.float32) * spread.astype(np.float32)
-    truth = np.argsort(-(queries @ whitened.T), axis=1, kind="stable")[:, :RECALL_AT]
-    recall = 0.0
-    ivf.nprobe = 1
-    while True:
-        _, found = ivf.search(queries, RECALL_AT)
-        recall = float(np.mean([len(set(a) & set(b)) / RECALL_AT for a, b in zip(found, truth, strict=True)]))
-        if recall >= WANTED_RECALL or ivf.nprobe >= n_lists:
-            break
-        ivf.nprobe = min(2 * ivf.nprobe, n_lists)
-    figures = {"index_recall@20": recall, "index_lists": n_lists, "index_probes": ivf.nprobe}
-    return bytes(faiss.serialize_index(ivf).tobytes()), figures
+    hashes: npt.NDArray[np.uint64]
+    """Kept so that no other array can take its place in memory while it is known by that."""
+    rows: Rows
+    selector: faiss.IDSelector | None
+    """Of places in the index; None where there are few rows."""
+    bits: npt.NDArray[np.uint8]
+    """What the selector reads."""
+    ascending: npt.NDArray[np.uint64]
+
+    def holds(self, items: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+        """Return which of the items pass."""
+        if not len(self.ascending):
+            return np.zeros(len(items), np.bool_)
+        at = np.searchsorted(self.ascending, items)
+        return np.asarray(self.ascending[np.minimum(at, len(self.ascending) - 1)] == items)
 
 
 class VectorIndex:
     """The search index of one anchor, and beside it the exact one of newer items."""
 
-    def __init__(self, anchor: Anchor, index: faiss.Index) -> None:
+    def __init__(self, anchor: Anchor, index: Any) -> None:
         self.version = anchor.version
         self.new_items = NewItems(anchor)
         self.anchor, self._index = anchor, index
-        lengths = np.linalg.norm(anchor.whitened, axis=1, keepdims=True)
-        self._directions = anchor.whitened / np.maximum(lengths, 1e-12)
+        self._head = longest(anchor.whitened, index.ntotal)
+        self._filters: dict[int, _Allowed] = {}
+        self._directions = _directions(anchor.whitened) if len(anchor.whitened) <= EXACT_UP_TO else None
 
     @classmethod
     def load(cls, folder: Path) -> "VectorIndex":
-        """Load and verify an anchor's folder; raises AnchorDamaged."""
-        return cls(load_anchor(folder), faiss.read_index(str(folder / INDEX)))
+        """Load and verify an anchor's folder, its large files memory-mapped; raises AnchorDamaged."""
+        return cls(load_anchor(folder, mapped=True), faiss.read_index(str(folder / INDEX), faiss.IO_FLAG_MMAP_IFC))
 
     def search(self, vector: Floats, k: int, allowed: npt.NDArray[np.uint64] | None = None) -> list[tuple[int, float]]:
         """Return (item hash, score) of the k items with the largest inner product, new items among them.
 
         `allowed` (id hashes) goes into the search: k items are found among these, however few they are.
         """
-        params: Any = None
-        if allowed is not None:
-            known = self.anchor.row_of(allowed)
-            chosen = faiss.IDSelectorBatch(known[known >= 0])
-            if isinstance(self._index, faiss.IndexIVF):  # every list: the few that pass may lie anywhere
-                params = faiss.SearchParametersIVF(sel=chosen, nprobe=self._index.nlist)  # type: ignore[call-arg]
-            else:
-                params = faiss.SearchParameters(sel=chosen)  # type: ignore[call-arg]
-        scores, rows = self._index.search(vector[None, :], min(k, self._index.ntotal), params=params)
-        found = [
-            (int(self.anchor.item_hash[row]), float(score))
-            for row, score in zip(rows[0], scores[0], strict=True)
-            if row >= 0
-        ]
+        if allowed is None:
+            rows, scores = self._by_index(vector, k)
+        else:
+            rows, scores = self._among(vector, k, self._filter(allowed))
+        hashes = self.anchor.item_hash[rows]
+        found = list(zip(hashes.tolist(), scores.tolist(), strict=True))
         newer = self.new_items.search(vector, k if allowed is None else len(self.new_items))
-        if allowed is not None:
-            there = np.isin(np.array([item for item, _ in newer], np.uint64), allowed)
+        if allowed is not None and newer:
+            there = self._filter(allowed).holds(np.array([item for item, _ in newer], np.uint64))
             newer = [pair for pair, keep in zip(newer, there.tolist(), strict=True) if keep]
         return sorted(found + newer, key=lambda pair: (-pair[1], pair[0]))[:k] if newer else found
 
@@ -98,6 +81,58 @@ class VectorIndex:
         row = int(self.anchor.row_of(np.array([item_hash], np.uint64))[0])
         if row < 0:
             return []
-        cosines = self._directions @ self._directions[row]
+        direction = _directions(self.anchor.whitened[row : row + 1])[0]
+        if self._directions is not None:
+            near, cosines = np.arange(len(self._directions)), self._directions @ direction
+        else:
+            near, _ = self._by_index(direction, SIMILAR_FROM * k)
+            cosines = _directions(self.anchor.whitened[near]) @ direction
         best = np.argsort(-cosines, kind="stable")[:k]
-        return [(int(self.anchor.item_hash[j]), float(cosines[j])) for j in best if j != row]
+        return [(int(self.anchor.item_hash[near[j]]), float(cosines[j])) for j in best if near[j] != row]
+
+    def _by_index(self, vector: Floats, k: int, params: Any = None) -> tuple[Rows, Floats]:
+        """Return (rows, scores) of the best of the index, best first."""
+        scores, places = self._index.search(vector[None, :], min(k, self._index.ntotal), params=params)
+        there = places[0] >= 0
+        return self._head[places[0][there]], scores[0][there]
+
+    def _filter(self, hashes: npt.NDArray[np.uint64]) -> _Allowed:
+        """Return what a search needs of a filter; most come again as the same array."""
+        found = self._filters.get(id(hashes))
+        if found is None:
+            known = self.anchor.row_of(hashes)
+            rows = known[known >= 0]
+            bits = np.packbits(np.isin(self._head, rows), bitorder="little")
+            bitmap: Any = faiss.IDSelectorBitmap
+            selector = bitmap(bits) if len(rows) > EXACT_AMONG else None
+            if len(self._filters) >= KEPT_FILTERS:
+                self._filters.clear()
+            found = self._filters[id(hashes)] = _Allowed(hashes, rows, selector, bits, np.sort(hashes))
+        return found
+
+    def _among(self, vector: Floats, k: int, allowed: _Allowed) -> tuple[Rows, Floats]:
+        """Return the best of the allowed rows: exactly if they are few, or too few of them are in the index."""
+        if allowed.selector is not None:
+            rows, scores = self._by_index(vector, k, self._with_selector(allowed.selector))
+            if len(rows) == k:
+                return rows, scores
+        all_scores = self.anchor.whitened[allowed.rows] @ vector
+        best = np.argpartition(-all_scores, k)[:k] if len(all_scores) > k else np.arange(len(all_scores))
+        best = best[np.lexsort((allowed.rows[best], -all_scores[best]))]
+        return allowed.rows[best], all_scores[best]
+
+    def _with_selector(self, chosen: faiss.IDSelector) -> Any:
+        if isinstance(self._index, faiss.IndexFlat):
+            return faiss.SearchParameters(sel=chosen)  # type: ignore[call-arg]
+        ivf = faiss.extract_index_ivf(self._index)
+        probes = min(FILTERED_PROBES * ivf.nprobe, ivf.nlist)
+        params = faiss.SearchParametersIVF(sel=chosen, nprobe=probes)  # type: ignore[call-arg]
+        if isinstance(self._index, faiss.IndexRefine):
+            factor: Any = self._index.k_factor  # type: ignore[attr-defined]
+            return faiss.IndexRefineSearchParameters(k_factor=factor, base_index_params=params)  # type: ignore[call-arg]
+        return params
+
+
+def _directions(vectors: Floats) -> Floats:
+    """Return the vectors at length 1."""
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)

@@ -12,6 +12,7 @@ With YᵀY + λI = L Lᵀ, a user's whitened vector z = Lᵀx scores item j as z
 import hashlib
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -67,7 +68,9 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def save_anchor(folder: Path, anchor: Anchor, index: bytes, metrics: dict[str, Any], manifest: dict[str, Any]) -> Path:
+def save_anchor(
+    folder: Path, anchor: Anchor, write_index: Callable[[Path], None], metrics: dict[str, Any], manifest: dict[str, Any]
+) -> Path:
     """Write the anchor to `folder / version` and return that path; a cut-short write leaves nothing there."""
     final = folder / anchor.version
     work = folder / f".{anchor.version}.{os.getpid()}"
@@ -77,7 +80,7 @@ def save_anchor(folder: Path, anchor: Anchor, index: bytes, metrics: dict[str, A
     np.save(work / "item_hash.npy", anchor.item_hash)
     np.save(work / "whitened.npy", anchor.whitened)
     np.save(work / "gram.npy", anchor.gram)
-    (work / INDEX).write_bytes(index)
+    write_index(work / INDEX)
     nothing = np.zeros((len(anchor.item_ids), 0), np.float16)
     np.save(work / EMBEDDING, nothing if anchor.embedding is None else anchor.embedding)
     (work / MIXTURE).write_bytes(orjson.dumps(anchor.mixture, option=orjson.OPT_SERIALIZE_NUMPY))
@@ -106,8 +109,8 @@ def load_metrics(path: Path) -> dict[str, Any]:
     return dict(orjson.loads((path / "metrics.json").read_bytes()))
 
 
-def load_anchor(path: Path) -> Anchor:
-    """Return the anchor of a folder; raises AnchorDamaged when a checksum differs."""
+def load_anchor(path: Path, mapped: bool = False) -> Anchor:
+    """Return the anchor of a folder, its factors memory-mapped if asked; raises AnchorDamaged if a checksum differs."""
     manifest = read_manifest(path)
     for name, expected in manifest["sha256"].items():
         if not (path / name).exists() or _sha256(path / name) != expected:
@@ -116,7 +119,7 @@ def load_anchor(path: Path) -> Anchor:
         version=manifest["version"],
         item_ids=orjson.loads((path / "items.json").read_bytes()),
         item_hash=np.load(path / "item_hash.npy"),
-        whitened=np.load(path / "whitened.npy"),
+        whitened=np.asarray(np.load(path / "whitened.npy", mmap_mode="r" if mapped else None)),
         gram=np.load(path / "gram.npy"),
         alpha=manifest["alpha"],
         weights=np.array(manifest["weights"]),

@@ -56,7 +56,7 @@ def recall(train, test, x, y):
 
 def main():
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--factors", type=int, default=64)
+    options.add_argument("--factors", type=int, default=1536)
     options.add_argument("--regularization", type=float, default=0.003)
     options.add_argument("--unobserved", type=float, default=0.01)
     options.add_argument("--iterations", type=int, default=8)

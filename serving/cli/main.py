@@ -345,6 +345,17 @@ def bench_serve(
     raise typer.Exit(_part("serving.cli.bench_serve").run(clients, seconds, users, items, events, json))
 
 
+@bench.command("catalogue")
+def bench_catalogue(
+    items: Annotated[str, typer.Option(help="Items, e.g. 200k or 10M.")] = "1M",
+    factors: Annotated[int, typer.Option(min=2, help="Factors of an item; even.")] = 64,
+    queries: Annotated[int, typer.Option(min=1, help="Searches.")] = 1_000,
+    json: Json = False,
+) -> None:
+    """Build the vector index of a large catalogue: time, bytes an item, recall against exact search, milliseconds."""
+    raise typer.Exit(_part("serving.cli.bench_catalogue").run(items, factors, queries, json))
+
+
 @bench.command("outage")
 def bench_outage(
     rps: Annotated[float, typer.Option(help="Requests a second.")] = 200,

@@ -8,8 +8,9 @@ from test_service import ask, items, recommender_of
 
 from schemas.events import Kind
 from schemas.ids import hash_id
+from serving.index_build import build_index
 from serving.requests import STRATEGIES
-from serving.retrieval import VectorIndex, build_index
+from serving.retrieval import VectorIndex
 from serving.sources import SOURCES
 from state import keys
 from state.anchor import Anchor
@@ -24,14 +25,11 @@ PRODUCTS = [
 
 
 def anchor_of(names):
-    import faiss
-
     hashes = np.array([hash_id(name) for name in names], np.uint64)
     order = np.argsort(hashes)
     factors = np.array([[1, 0], [0.9, 0.1], [0.8, 0.2], [-1, 0.1]], np.float32)[: len(names)][order]
-    data, _ = build_index(np.ascontiguousarray(factors))
     anchor = Anchor("a1", [], hashes[order], factors, np.eye(2, dtype=np.float32), 2.0, np.ones(32))
-    return VectorIndex(anchor, faiss.deserialize_index(np.frombuffer(data, np.uint8)))
+    return VectorIndex(anchor, build_index(factors)[0])
 
 
 @pytest.fixture(scope="module")
