@@ -22,8 +22,10 @@ from flows.lane import LaneSettings
 from schemas.events import Columns
 from serving.blend import NO_EMBEDDING, REPEAT_MODES, Scorer
 from serving.diversity import mmr, similarities
+from serving.habits import habits
 from serving.mixture import DEFAULT, MixtureParams
 from state.slot_map import ABSENT
+from state.user_rows import MAX_HISTORY
 
 K = 20
 INTERVALS = (f"HR@{K}", f"MRR@{K}", f"NDCG@{K}", f"recall@{K}")
@@ -76,6 +78,8 @@ def evaluate(train: Columns, pairs: Pairs, options: Options, categories: Categor
         ranked, probability = _prequential(shop, embedding, pairs, params, options)
     else:
         ranked, probability = _by_scorer(view, embedding, pairs, params, options)
+    if pairs.bought_ms is not None and options.repeat == "allow":
+        ranked, probability = _usual_first(ranked, pairs.history, pairs.bought_ms), None
     done = time.perf_counter()
     judge = _Judge(train, pairs, categories, n_items)
     found: dict[str, Any] = judge.figures(ranked)
@@ -136,6 +140,16 @@ def _by_scorer(
             ranked[first + b, : len(order)] = scored.item[b, order]
             probability[first + b, : len(order)] = scored.probability[b, order]
     return ranked, probability
+
+
+def _usual_first(ranked: Ids, histories: Sequence[Ids], bought_ms: Sequence[npt.NDArray[np.int64]]) -> Ids:
+    """Put what customers with habits buy again before the rest, as the server does; it knows MAX_HISTORY purchases."""
+    found = np.zeros_like(ranked)
+    for row, history, times, out in zip(ranked, histories, bought_ms, found, strict=True):
+        own, _ = habits(history[-MAX_HISTORY:], times[-MAX_HISTORY:])
+        merged = list(dict.fromkeys([*own.tolist(), *row[row != 0].tolist()]))[: len(out)]
+        out[: len(merged)] = merged
+    return found
 
 
 def _order(

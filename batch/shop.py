@@ -97,6 +97,8 @@ class Pairs(NamedTuple):
     target: Ids
     basket: Sequence[Ids] | None = None
     """Everything that came next, where several items count; `target` is then the first of them."""
+    bought_ms: Sequence[npt.NDArray[np.int64]] | None = None
+    """When the items of the history were bought, if they are purchases and the prediction is for a new visit."""
 
     @property
     def targets(self) -> Sequence[Ids]:

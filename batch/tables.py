@@ -102,21 +102,25 @@ def split_baskets(events: Columns, share: float, gap_ms: int) -> tuple[Columns, 
     """Return (events of the first `share` of the time, one prediction for each user who comes back after it).
 
     The history is everything the user did before; the targets are the known items of the first session after.
+    Where all events are purchases, the server's rule for returning customers applies (serving/habits.py).
     """
     events = events[(events["item"] != 0) & (events["kind"] < FIRST_NEGATIVE_KIND)]
     cut_ms = int(np.quantile(events["ts_ms"], share)) if len(events) else 0
     train, later = events[events["ts_ms"] <= cut_ms], events[events["ts_ms"] > cut_ms]
     past = _by_user(train)
     known = np.unique(train["item"])
-    histories, baskets = [], []
+    histories, baskets, times = [], [], []
     for user, own in _by_user(later).items():
         stays = np.cumsum(np.diff(own["ts_ms"], prepend=own["ts_ms"][0]) > gap_ms) == 0
         basket = np.array(list(dict.fromkeys(own["item"][stays].tolist())), np.uint64)
         basket = basket[np.isin(basket, known)]
         if user in past and len(basket):
             histories.append(past[user]["item"].copy())
+            times.append(past[user]["ts_ms"].copy())
             baskets.append(basket)
-    return train, Pairs(histories, np.array([basket[0] for basket in baskets], np.uint64), baskets)
+    bought = bool((train["kind"] == Kind.PURCHASE).all())
+    first = np.array([basket[0] for basket in baskets], np.uint64)
+    return train, Pairs(histories, first, baskets, times if bought else None)
 
 
 def _by_user(events: Columns) -> dict[int, Columns]:

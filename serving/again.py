@@ -13,6 +13,17 @@ USUAL_INTERVAL_DAYS = 30.0
 """Of users who have bought nothing twice."""
 
 
+def usual(asking: Asking) -> None:
+    """On a new visit, what a customer with habits buys again and again; the answer may repeat what was had."""
+    visitor = asking.visitor
+    if visitor.running or len(visitor.context) or visitor.plan.repeat != "allow":
+        return
+    items, shares = visitor.habits
+    asking.pool.add(
+        items, shares, Tier("personalised", lambda k: "repeat", lambda k: again(asking, int(items[k])))
+    )  # fmt: skip
+
+
 def due(asking: Asking) -> None:
     """What the user buys again and again, the one closest to its usual interval first."""
     visitor = asking.visitor

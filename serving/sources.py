@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.ids import hash_id
-from serving.again import again, due
+from serving.again import again, due, usual
 from serving.asking import Asking
 from serving.candidates import BY_POPULARITY, BY_REPEAT
 from serving.item_sources import content, similar, together
@@ -147,7 +147,7 @@ def _affinity(asking: Asking, item: np.uint64) -> Reason:
 
 Source = Callable[[Asking], None]
 SOURCES: dict[str, tuple[Source, ...]] = {
-    "hybrid": (next_items, taste, popular, whatever_passes),
+    "hybrid": (usual, next_items, taste, popular, whatever_passes),
     "session": (next_items, popular, whatever_passes),
     "collaborative": (taste, popular, whatever_passes),
     "content": (content, popular, whatever_passes),

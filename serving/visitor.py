@@ -9,6 +9,7 @@ import numpy.typing as npt
 from schemas.events import FIRST_NEGATIVE_KIND, Kind
 from schemas.ids import hash_id
 from serving.cursor import decode_cursor
+from serving.habits import habits
 from serving.requests import RecommendRequest
 from serving.rules import Placement, RequestFacts
 from state.session import SESSION_EVENTS
@@ -58,11 +59,12 @@ class Visitor:
         self.history_items: Hashes = users.item[i, :n]
         self.kinds = users.kind[i, :n] & KIND_MASK
         self.context = np.array([hash_id(item) for item in request.items], np.uint64)
-        history, running = self._recent(gap_ms)
-        if plan.strategy == "session" and not running:
+        history, self.running = self._recent(gap_ms)
+        """Whether the latest events are a session that still runs."""
+        if plan.strategy == "session" and not self.running:
             history = history[:0]
         self.known = len(history) > 0
-        recent = history if running or not len(self.context) else history[:0]
+        recent = history if self.running or not len(self.context) else history[:0]
         self.session: Hashes = np.concatenate((recent, self.context))[-SESSION_EVENTS:]
         """What the mixture scores, oldest first: the running session and the context, else the latest history."""
 
@@ -94,6 +96,12 @@ class Visitor:
     def bought(self) -> frozenset[int]:
         """Id hashes of what the history says was bought."""
         return frozenset(self.history_items[self.kinds == Kind.PURCHASE].tolist())
+
+    @cached_property
+    def habits(self) -> tuple[Hashes, npt.NDArray[np.float64]]:
+        """What the visitor buys again and again, and its share of that, heaviest first."""
+        bought = self.kinds == Kind.PURCHASE
+        return habits(self.history_items[bought], self.times_ms[bought])
 
     @cached_property
     def purchase_intervals(self) -> dict[int, tuple[float, int]]:
