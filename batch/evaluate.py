@@ -19,13 +19,14 @@ from batch.ranker import ranked_items
 from batch.reliability import reliability
 from batch.shop import Pairs, Shop, View, columns_of, sessions_by_end
 from flows.lane import LaneSettings
+from flows.purchases import add_purchases
 from schemas.events import Columns
 from serving.blend import NO_EMBEDDING, REPEAT_MODES, Scorer
 from serving.diversity import mmr, similarities
 from serving.habits import habits
 from serving.mixture import DEFAULT, MixtureParams
+from state.purchase_rows import empty_purchases
 from state.slot_map import ABSENT
-from state.user_rows import MAX_HISTORY
 
 K = 20
 INTERVALS = (f"HR@{K}", f"MRR@{K}", f"NDCG@{K}", f"recall@{K}")
@@ -79,7 +80,7 @@ def evaluate(train: Columns, pairs: Pairs, options: Options, categories: Categor
     else:
         ranked, probability = _by_scorer(view, embedding, pairs, params, options)
     if pairs.bought_ms is not None and options.repeat == "allow":
-        ranked, probability = _usual_first(ranked, pairs.history, pairs.bought_ms), None
+        ranked, probability = _usual_first(ranked, view, pairs.history, pairs.bought_ms), None
     done = time.perf_counter()
     judge = _Judge(train, pairs, categories, n_items)
     found: dict[str, Any] = judge.figures(ranked)
@@ -142,13 +143,16 @@ def _by_scorer(
     return ranked, probability
 
 
-def _usual_first(ranked: Ids, histories: Sequence[Ids], bought_ms: Sequence[npt.NDArray[np.int64]]) -> Ids:
-    """Put what customers with habits buy again before the rest, as the server does; it knows MAX_HISTORY purchases."""
-    found = np.zeros_like(ranked)
-    for row, history, times, out in zip(ranked, histories, bought_ms, found, strict=True):
-        own, _ = habits(history[-MAX_HISTORY:], times[-MAX_HISTORY:])
-        merged = list(dict.fromkeys([*own.tolist(), *row[row != 0].tolist()]))[: len(out)]
-        out[: len(merged)] = merged
+def _usual_first(ranked: Ids, view: View, histories: Sequence[Ids], bought_ms: Sequence[npt.NDArray[np.int64]]) -> Ids:
+    """Put what customers with habits buy again before the rest, as the server does; the rows are the lane's."""
+    found, rows, totals = np.zeros_like(ranked), empty_purchases(len(histories)), np.zeros(2, np.int64)
+    for i, (history, times) in enumerate(zip(histories, bought_ms, strict=True)):
+        add_purchases(rows, np.full(len(history), i), history, times, totals)
+    for i in range(len(histories)):
+        slots = view.slots.find(rows.item[i, : rows.n[i]])
+        own, _ = habits(rows, i, totals, np.where(slots == ABSENT, 0, view.rows.count[slots]).astype(np.float64))
+        merged = list(dict.fromkeys([*own.tolist(), *ranked[i][ranked[i] != 0].tolist()]))[: ranked.shape[1]]
+        found[i, : len(merged)] = merged
     return found
 
 

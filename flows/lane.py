@@ -19,6 +19,7 @@ from flows.item_table import ItemTable
 from flows.log import RawBatch
 from flows.owed_vectors import CHUNK, OwedVectors
 from flows.products import ProductFold
+from flows.purchases import PurchaseTable
 from flows.scopes import ScopeFold
 from flows.user_table import UserTable
 from schemas.events import Columns, Decoded, Kind
@@ -32,6 +33,7 @@ from state.slot_map import SlotMap
 from state.store import Positions, Store
 from state.vector_rows import pack_vectors
 
+MAX_CACHED_BUYERS = 200_000
 DEFAULT_WEIGHTS: dict[Kind, float] = {
     Kind.VIEW: 1.0,
     Kind.CLICK: 1.0,
@@ -113,6 +115,7 @@ class Lane:
         self._params = settings.fold_params()
         self._users = UserTable(settings.max_cached_users, store, self.prefix)
         self._items = ItemTable(settings.max_cached_items, store, self.prefix)
+        self._purchases = PurchaseTable(min(settings.max_cached_users, MAX_CACHED_BUYERS), store, self.prefix)
         self._scopes = ScopeFold(store, self.prefix, self._params, settings.scope_limit, settings.small_scope_limit)
         self._products = ProductFold(store, self.prefix)
         self._dedupe = DedupeWindow(settings.dedupe_window)
@@ -126,11 +129,14 @@ class Lane:
     def open(self) -> Positions:
         """Become the lane as it was committed: drop all memory, return the positions to read from."""
         self.positions = self._store.positions(self.prefix)
-        totals, owes = self._store.read([keys.lane_globals(self.prefix), keys.owes_vectors(self.prefix)])
+        totals, owes, bought = self._store.read(
+            [name(self.prefix) for name in (keys.lane_globals, keys.owes_vectors, keys.purchase_totals)]
+        )
         self._totals = decode_globals(totals)
         self._owed, self._settling = OwedVectors(everybody=owes is not None), None
         self._users.clear()
         self._items.clear()
+        self._purchases.open(bought)
         self._scopes.clear()
         self._products.open(self._totals)
         count = int(self._totals[DEDUPE])
@@ -171,8 +177,8 @@ class Lane:
         """
         starts = np.array([self.positions.get(stream, 0) for stream in raw.streams], np.int64)
         ahead = raw.offset >= starts[raw.stream]
-        self._users.begin_round()
-        self._items.begin_round()
+        for table in (self._users, self._items, self._purchases):
+            table.begin_round()
         before = self._totals.copy()
         count_before = self._dedupe.count
         rows = RowSet()
@@ -180,7 +186,7 @@ class Lane:
         products = [change for change in decoded.products if ahead[change.message] and self._owns(hash_id(change.item))]
         self._products.fold(products, self._items, self._scopes, rows.single)
         events = self._mine(decoded.interactions, ahead)
-        user_slots = self._fold(events, raw.payload)
+        user_slots, buyers = self._fold(events, raw.payload)
         erased = {hash_id(e.user) for e in decoded.erasures if ahead[e.message] and self._owns(hash_id(e.user))}
 
         users = self._without(np.unique(user_slots), erased)
@@ -192,6 +198,9 @@ class Lane:
         self._products.write_feed(self._totals, rows.single)
         rows.blocks.append(self._items.block(self._items.changed()))
         rows.blocks.append(self._users.block(users))
+        if len(buyers):
+            rows.blocks.append(self._purchases.block(np.setdiff1d(buyers, np.array(sorted(erased), np.uint64))))
+            rows.single[keys.purchase_totals(self.prefix)] = self._purchases.totals()
         rows.blocks += vectors()
         if later and len(users):
             self._owed.add(self._users.ids_of(users))
@@ -267,10 +276,12 @@ class Lane:
             keep &= columns["user"] % np.uint64(self.settings.n_lanes) == self.lane
         return columns if keep.all() else columns[keep]
 
-    def _fold(self, events: Columns, payload: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-        """Fold the events; return the slot of each one's user."""
+    def _fold(
+        self, events: Columns, payload: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
+        """Fold the events; return (the slot of each one's user, who bought)."""
         if not len(events):
-            return np.zeros(0, np.int64)
+            return np.zeros(0, np.int64), np.zeros(0, np.uint64)
         fresh = self._dedupe.accept(events["message"], events["event_id"])
         user_slots = self._users.load_each(events["user"])
         self._items.load(np.concatenate((events["item"], self._users.latest_items(np.unique(user_slots)))))
@@ -284,8 +295,9 @@ class Lane:
                 break
             self._items.load(np.append(self._users.all_items(user_slots[at]), events["item"][at]))
         self._products.list_items(self._items.new_ids(events, payload))
-        self._scopes.count_countries(events[fresh])
-        return user_slots[fresh]
+        counted = events[fresh]
+        self._scopes.count_countries(counted)
+        return user_slots[fresh], self._purchases.fold(counted)
 
     def _start_vectors(self, slots: npt.NDArray[np.int64], anchors: tuple[Anchor, ...]) -> Callable[[], list[RowBlock]]:
         """Begin to fold the users in, half of them in a thread; what is returned does the rest and gives the rows."""
@@ -307,6 +319,8 @@ class Lane:
 
     def _forget(self, user: int, rows: RowSet) -> None:
         self._users.drop(user)
+        self._purchases.drop(user)
         rows.single[keys.user(self.prefix, user)] = None
+        rows.single[keys.purchases(self.prefix, user)] = None
         for anchor in self._anchors:
             rows.single[keys.vector(self.prefix, anchor.version, user)] = None

@@ -38,6 +38,13 @@ class RowTable:
         counts, self._counts = self._counts, (0, 0)
         return counts
 
+    def drop(self, row: int) -> None:
+        """Make a cached row that of an id never seen."""
+        slot = self._slots.find(np.array([row], np.uint64))[0]
+        if slot != ABSENT:
+            for column in self._columns:
+                column[slot] = 0
+
     def _count(self, found: int, missing: int = 0) -> None:
         self._counts = (self._counts[0] + found, self._counts[1] + missing)
 

@@ -5,7 +5,6 @@ import numpy as np
 from flows.row_table import Ids, RowTable, Slots
 from state import keys
 from state.row_block import RowBlock
-from state.slot_map import ABSENT
 from state.store import Store
 from state.user_rows import decode_users, empty_users, pack_users
 
@@ -49,10 +48,3 @@ class UserTable(RowTable):
     def block(self, slots: Slots) -> RowBlock:
         """Return the encoded rows of `slots`."""
         return RowBlock(keys.user_prefix(self._prefix), self.ids_of(slots), *pack_users(self.rows, slots))
-
-    def drop(self, user: int) -> None:
-        """Make the user's cached row that of a visitor never seen."""
-        slot = self._slots.find(np.array([user], np.uint64))[0]
-        if slot != ABSENT:
-            for column in self.rows:
-                column[slot] = 0

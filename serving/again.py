@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from serving.asking import Asking
+from serving.habits import habits
 from serving.pool import Tier
 from serving.reasons import Reason, reason
 from serving.visitor import DAY_MS
@@ -14,14 +15,13 @@ USUAL_INTERVAL_DAYS = 30.0
 
 
 def usual(asking: Asking) -> None:
-    """On a new visit, what a customer with habits buys again and again; the answer may repeat what was had."""
-    visitor = asking.visitor
-    if visitor.running or len(visitor.context) or visitor.plan.repeat != "allow":
+    """On a new visit, what a customer with habits buys again and again."""
+    if asking.purchases is None or not asking.visitor.may_follow_habits:
         return
-    items, shares = visitor.habits
-    asking.pool.add(
-        items, shares, Tier("personalised", lambda k: "repeat", lambda k: again(asking, int(items[k])))
-    )  # fmt: skip
+    shop, rows, i = asking.shop, asking.purchases, asking.i
+    counts = shop.items.rows.count[shop.slots_of(rows.item[i, : rows.n[i]], asking.visitor.now_ms)]
+    items, shares = habits(rows, i, shop.bought, np.maximum(counts, 0).astype(np.float64))
+    asking.pool.add(items, shares, Tier("personalised", lambda k: "repeat", lambda k: again(asking, int(items[k]))))
 
 
 def due(asking: Asking) -> None:

@@ -10,6 +10,7 @@ from serving.pool import Pool
 from serving.reasons import Reason
 from serving.shop import Shop, Vectors
 from serving.visitor import Visitor
+from state.purchase_rows import PurchaseRows
 
 SEEDS = 5
 """Latest items of the session that related items are looked for."""
@@ -29,6 +30,8 @@ class Asking(NamedTuple):
     vectors: Vectors
     want: int
     """How many candidates are enough."""
+    purchases: PurchaseRows | None = None
+    """What the visitors of the batch bought, by place in it, where one of them may follow habits."""
 
     @property
     def lang(self) -> str:

@@ -1,37 +1,38 @@
 """What a customer who buys the same things again takes first on a new visit: what they bought most and last.
 
-    weight(j) = Σ 2^(−age / HALF_LIFE) over the purchases of j
+    weight(j) = times bought · 2^(−days since / HALF_LIFE) · (1 + what all buy of it)^POPULARITY
 
 Own frequency is the strongest single signal for the next basket (Hu, He, Gao, Zhang, "Modeling Personalized Item
-Frequency Information for Next-basket Recommendation", SIGIR 2020). Somebody who never buys a thing twice has no
-habits: a shop of sofas does not offer the sofa again.
+Frequency Information for Next-basket Recommendation", SIGIR 2020) where things are bought again: groceries, not sofas.
+Whether they are, the shop's totals say, and else the customer's own purchases.
 """
 
 import numpy as np
 import numpy.typing as npt
 
-HALF_LIFE_MS = 120 * 86_400_000
+from state.purchase_rows import PurchaseRows
+
+HALF_LIFE_DAYS = 120.0
 LEAST_PURCHASES = 5
-LEAST_AGAIN = 0.02
-"""Share of the purchases that are of something bought on an earlier day."""
-DAY_MS = 86_400_000
+SHOP_OF_HABITS = 0.1
+"""Share of what customers bought that they bought on two days or more; above it everybody is taken to have habits."""
+POPULARITY = 0.15
 
 Hashes = npt.NDArray[np.uint64]
+Floats = npt.NDArray[np.float64]
 
 
-def habits(items: Hashes, ts_ms: npt.NDArray[np.int64]) -> tuple[Hashes, npt.NDArray[np.float64]]:
-    """Return (items, their share of the weight), heaviest first, equal ones by id hash; nothing without habits.
+def habits(rows: PurchaseRows, slot: int, totals: npt.NDArray[np.int64], popularity: Floats) -> tuple[Hashes, Floats]:
+    """Return (items, their share of the weight), heaviest first, equal ones by id hash.
 
-    `items`, `ts_ms`: the purchases of a customer, in any order.
+    `popularity` (n,): of the items of the row, 0 or more. Nothing before LEAST_PURCHASES; nor for who bought no item
+    on two days, unless the shop's `totals` (items bought, items bought again) say that customers do.
     """
-    nothing = np.zeros(0, np.uint64), np.zeros(0)
-    if len(items) < LEAST_PURCHASES:
-        return nothing
-    distinct, which = np.unique(items, return_inverse=True)
-    on_days = len(np.unique(np.stack((which, ts_ms // DAY_MS)), axis=1).T)
-    if on_days - len(distinct) < LEAST_AGAIN * on_days:
-        return nothing
-    weight = np.zeros(len(distinct))
-    np.add.at(weight, which, np.exp2((ts_ms - ts_ms.max()) / HALF_LIFE_MS))
-    order = np.lexsort((distinct, -weight))
-    return distinct[order], weight[order] / weight.sum()
+    n = int(rows.n[slot])
+    times, first, last = (column[slot, :n].astype(np.int64) for column in (rows.times, rows.first_day, rows.last_day))
+    again = (last > first).any() or totals[1] > SHOP_OF_HABITS * totals[0]
+    if times.sum() < LEAST_PURCHASES or not again:
+        return np.zeros(0, np.uint64), np.zeros(0)
+    weight = times * np.exp2((last - last.max()) / HALF_LIFE_DAYS) * (1 + popularity) ** POPULARITY
+    order = np.argsort(-weight, kind="stable")  # the items of a row ascend
+    return rows.item[slot, order], weight[order] / weight.sum()

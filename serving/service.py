@@ -7,6 +7,7 @@ import numpy as np
 import pybreaker
 from prometheus_client import Counter
 
+from serving.again import usual
 from serving.answer_cache import AnswerCache, Made
 from serving.answers import answer_of
 from serving.asking import Asking
@@ -168,6 +169,11 @@ class Recommender:
             i for i, visitor in enumerate(visitors)
             if kept[i] is None and _may_need_vector(visitor, scored, i, wanted[i])
         ])  # fmt: skip
+        returning = [
+            subject if kept[i] is None and usual in SOURCES[plans[i].strategy] and visitors[i].may_follow_habits else 0
+            for i, subject in enumerate(subjects)
+        ]
+        purchases = shop.read_purchases(returning) if any(returning) else None
         clock.lap("read_vectors")
         answers = []
         for i, (visitor, acting) in enumerate(zip(visitors, rules_of, strict=True)):
@@ -177,7 +183,7 @@ class Recommender:
                 continue
             mine = rows[i, : scored.n[i]] if rows is not None and scored is not None else NO_ROWS
             pool = self._pool(visitor, acting, rules)
-            asking = Asking(shop, visitor, pool, scored, i, mine, vectors, wanted[i])
+            asking = Asking(shop, visitor, pool, scored, i, mine, vectors, wanted[i], purchases)
             left_out = _ask(asking, started)
             answers.append(answer_of(asking, acting, rules, left_out, now_ms))
             if visitor.plan.cache_s and not left_out:

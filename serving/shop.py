@@ -21,6 +21,7 @@ from serving.rules import Book, Compiled
 from serving.selection import Selections
 from state import keys, lane_rows
 from state.decay import NO_SCORE, REFERENCE_MS
+from state.purchase_rows import PurchaseRows, decode_purchase_totals, decode_purchases, empty_purchases
 from state.settings import Settings
 from state.slot_map import ABSENT
 from state.store import Store
@@ -66,6 +67,7 @@ class Shop:
         self.half_lives = (int(settings.short_half_life_s * 1000), int(settings.long_half_life_s * 1000))
         self.scorer = Scorer(DEFAULT, ScoreConfig(*self.half_lives, 120))
         self.totals = np.zeros(lane_rows.SIZE, np.int64)
+        self.bought = decode_purchase_totals([])
         self.popular = NO_ITEMS
         self.trending: frozenset[int] = frozenset()
         self.rules = Compiled(Book())
@@ -88,6 +90,9 @@ class Shop:
             self.index.new_items.watch(added)
             self._renew_new_items(self.index.new_items)
         self.totals = sum_totals(self.store.read([keys.lane_globals(prefix) for prefix in self.prefixes]))
+        self.bought = decode_purchase_totals(
+            self.store.read([keys.purchase_totals(prefix) for prefix in self.prefixes])
+        )
         self.set_popular(self._read_scope(lane_rows.ALL, 0))
 
     def set_popular(self, popular: ScopeItems) -> None:
@@ -161,6 +166,14 @@ class Shop:
         asked = [i for i, subject in enumerate(subjects) if subject]
         wanted = [keys.user(self.prefixes[subjects[i] % len(self.prefixes)], subjects[i]) for i in asked]
         decode_users(self.store.read(wanted) if wanted else [], np.array(asked, np.int64), rows)
+        return rows
+
+    def read_purchases(self, subjects: Sequence[int]) -> PurchaseRows:
+        """Return what users bought, by id hash; 0 is nobody."""
+        rows = empty_purchases(len(subjects))
+        asked = [i for i, subject in enumerate(subjects) if subject]
+        wanted = [keys.purchases(self.prefixes[subjects[i] % len(self.prefixes)], subjects[i]) for i in asked]
+        decode_purchases(self.store.read(wanted) if wanted else [], np.array(asked, np.int64), rows)
         return rows
 
     def because(self, code: str, lang: str, item: int) -> Reason:

@@ -9,7 +9,6 @@ import numpy.typing as npt
 from schemas.events import FIRST_NEGATIVE_KIND, Kind
 from schemas.ids import hash_id
 from serving.cursor import decode_cursor
-from serving.habits import habits
 from serving.requests import RecommendRequest
 from serving.rules import Placement, RequestFacts
 from state.session import SESSION_EVENTS
@@ -97,11 +96,10 @@ class Visitor:
         """Id hashes of what the history says was bought."""
         return frozenset(self.history_items[self.kinds == Kind.PURCHASE].tolist())
 
-    @cached_property
-    def habits(self) -> tuple[Hashes, npt.NDArray[np.float64]]:
-        """What the visitor buys again and again, and its share of that, heaviest first."""
-        bought = self.kinds == Kind.PURCHASE
-        return habits(self.history_items[bought], self.times_ms[bought])
+    @property
+    def may_follow_habits(self) -> bool:
+        """Whether the request is a new visit that may show again what was bought."""
+        return not self.running and not len(self.context) and self.plan.repeat == "allow"
 
     @cached_property
     def purchase_intervals(self) -> dict[int, tuple[float, int]]:

@@ -6,6 +6,7 @@ Ids appear as 16 hex digits of their 64-bit hash (`schemas.ids`).
 
     {g1:0}u:0123456789abcdef   user row           {g1:0}i:…  item row
     {g1:0}v:<anchor>:<hash>    user vector        {g1:0}p:…  product (JSON)
+    {g1:0}b:…  what a user bought      {g1:0}bought  totals of these rows
     {g1:0}s:<scope hash>       scope list, or a country's list (`state.lane_rows.scope_hash`)
     {g1:0}f:<chunk>            item feed chunk    {g1:0}d:<segment>       dedupe segment
     {g1:0}globals  {g1:0}positions  {g1:0}redo  {g1:0}redo:<attempt>:<piece>  {g1:0}anchor
@@ -66,6 +67,20 @@ def item(lane_prefix: bytes, item_hash: int) -> bytes:
 
 def item_prefix(lane_prefix: bytes) -> bytes:
     return lane_prefix + b"i:"
+
+
+def purchases(lane_prefix: bytes, user_hash: int) -> bytes:
+    """What a user bought, how often and when."""
+    return b"%s%016x" % (purchases_prefix(lane_prefix), user_hash)
+
+
+def purchases_prefix(lane_prefix: bytes) -> bytes:
+    return lane_prefix + b"b:"
+
+
+def purchase_totals(lane_prefix: bytes) -> bytes:
+    """How many items users bought, and bought again."""
+    return lane_prefix + b"bought"
 
 
 def vector(lane_prefix: bytes, anchor: str, user_hash: int) -> bytes:

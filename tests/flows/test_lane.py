@@ -137,7 +137,7 @@ def test_users_may_interleave_in_any_way(events, random):
     while any(left.values()):
         mixed.append(left[random.choice([user for user in "uvw" if left[user]])].pop(0))
     one, other = fold(events).rows, fold(mixed).rows
-    order_free = [key for key in one if key[len(PREFIX) :][:2] in (b"u:", b"i:", b"s:", b"gl")]
+    order_free = [key for key in one if key[len(PREFIX) :][:2] in (b"u:", b"i:", b"b:", b"bo", b"s:", b"gl")]
     assert {key: one[key] for key in order_free} == {key: other[key] for key in order_free}
 
 

@@ -6,26 +6,42 @@ from hypothesis import strategies as st
 from serving_rows import DAY, NOW, shop_events
 from test_service import ask, items, recommender_of
 
+from flows.purchases import add_purchases
 from schemas.events import Kind
-from serving.habits import HALF_LIFE_MS, LEAST_AGAIN, LEAST_PURCHASES, habits
+from serving.habits import HALF_LIFE_DAYS, LEAST_PURCHASES, POPULARITY, SHOP_OF_HABITS, habits
+from state.purchase_rows import empty_purchases
 
 
-def by_definition(purchases):
-    """The same with dictionaries."""
-    days = {(item, ts // DAY) for item, ts in purchases}
-    distinct = {item for item, _ in purchases}
-    if len(purchases) < LEAST_PURCHASES or len(days) - len(distinct) < LEAST_AGAIN * len(days):
-        return []
-    newest = max(ts for _, ts in purchases)
-    weight = {x: sum(2 ** ((ts - newest) / HALF_LIFE_MS) for item, ts in purchases if item == x) for x in distinct}
-    return sorted(((x, w / sum(weight.values())) for x, w in weight.items()), key=lambda pair: (-pair[1], pair[0]))
+def by_definition(purchases, totals, popularity):
+    """The same with dictionaries; `purchases`: (item, day)."""
+    days = {item: sorted(day for other, day in purchases if other == item) for item, _ in purchases}
+    again = any(at[0] < at[-1] for at in days.values()) or totals[1] > SHOP_OF_HABITS * totals[0]
+    if len(purchases) < LEAST_PURCHASES or not again:
+        return {}
+    newest = max(day for _, day in purchases)
+    weight = {
+        item: len(at) * 2 ** ((at[-1] - newest) / HALF_LIFE_DAYS) * (1 + popularity[item]) ** POPULARITY
+        for item, at in days.items()
+    }
+    return {item: w / sum(weight.values()) for item, w in weight.items()}
 
 
-@given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 200).map(lambda day: day * DAY + 7)), max_size=30))
-def test_habits_are_their_definition(purchases):
-    found, share = habits(np.array([i for i, _ in purchases], np.uint64), np.array([t for _, t in purchases], np.int64))
-    expected = by_definition(purchases)
-    assert dict(zip(found.tolist(), share.tolist(), strict=True)) == pytest.approx(dict(expected))
+@given(
+    st.lists(st.tuples(st.integers(1, 6), st.integers(0, 200)), max_size=30),
+    st.tuples(st.just(100), st.integers(0, 20)),
+)
+def test_habits_are_their_definition(purchases, totals):
+    rows = empty_purchases(1)
+    bought = np.array([item for item, _ in purchases], np.uint64)
+    times = np.array([20_000 + day for _, day in purchases], np.int64) * DAY
+    add_purchases(rows, np.zeros(len(bought), np.int64), bought, times, np.zeros(2, np.int64))
+    popularity = {item: 7.0 * item for item in range(1, 7)}
+    found, share = habits(
+        rows, 0, np.array(totals), np.array([popularity[i] for i in rows.item[0, : rows.n[0]].tolist()])
+    )
+    assert dict(zip(found.tolist(), share.tolist(), strict=True)) == pytest.approx(
+        by_definition(purchases, totals, popularity)
+    )
     assert list(share) == sorted(share, reverse=True)
 
 
@@ -36,7 +52,7 @@ def buys(user, *purchases):
 @pytest.fixture(scope="module")
 def shop():
     weekly = buys("eve", *[("milk", 40), ("milk", 30), ("bread", 30), ("milk", 20), ("salt", 20), ("bread", 10)])
-    once = buys("sam", *[(f"sofa{n}", 40 - n) for n in range(8)])
+    once = buys("sam", *[(f"sofa{n}", 60 - n) for n in range(30)])
     return recommender_of([*weekly, *once, *shop_events()])[0]
 
 

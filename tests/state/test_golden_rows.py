@@ -6,6 +6,8 @@ import numpy as np
 
 from state import keys, lane_rows
 from state.item_rows import decode_items, empty_items, encode_items
+from state.purchase_rows import decode_purchases, empty_purchases, encode_purchase_totals, pack_purchases
+from state.row_codec import unpack_rows
 from state.user_rows import decode_users, empty_users, encode_users
 from state.vector_rows import encode_vector
 
@@ -55,6 +57,17 @@ def test_user_rows_keep_their_bytes():
     assert all(np.array_equal(one, other) for one, other in zip(read, user_rows(), strict=True))
 
 
+def test_purchase_rows_keep_their_bytes():
+    rows = numbered(empty_purchases(1), 3)
+    for column in rows[1:]:
+        column[0, 3:] = 0
+    assert unpack_rows(pack_purchases(rows, np.array([0]))) == [golden("purchases")]
+    read = empty_purchases(1)
+    decode_purchases([golden("purchases")], np.array([0]), read)
+    assert all(np.array_equal(one, other) for one, other in zip(read, rows, strict=True))
+    assert encode_purchase_totals(np.array([5, 2])) == golden("purchase_totals")
+
+
 def test_lane_rows_and_vectors_keep_their_bytes():
     scope = lane_rows.ScopeList(np.array([1, 2], np.uint64), np.array([1, 2], np.float32), np.array([3, 4], np.float32))
     assert lane_rows.encode_scope(scope) == golden("scope")
@@ -70,6 +83,7 @@ def test_keys_keep_their_bytes():
     made = [
         keys.user(prefix, 1), keys.item(prefix, 2), keys.vector(prefix, "a1", 3), keys.product(prefix, 4),
         keys.scope(prefix, 5), keys.feed(prefix, 6), keys.dedupe(prefix, 7), keys.lane_globals(prefix),
-        keys.positions(prefix), keys.redo(prefix), keys.anchor_ready(prefix),
+        keys.positions(prefix), keys.redo(prefix), keys.anchor_ready(prefix), keys.purchases(prefix, 8),
+        keys.purchase_totals(prefix),
     ]  # fmt: skip
     assert b"\n".join(made) == (GOLDEN / "keys.txt").read_bytes().rstrip(b"\n")

@@ -1,0 +1,94 @@
+"""What a user bought, how often, first and last: the longer memory beside the history of the user's row.
+
+    version u8 · n u8 · zeros to 8 · item u64[n], ascending · times bought u16[n] · first day u16[n] · last day u16[n]
+
+Days are counted from 2000-01-01, UTC. Little-endian, at most MAX_BOUGHT items; who never buys has no row.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from state.row_codec import Packed, decode_rows, pack_rows
+
+VERSION, HEADER = 1, 8
+MAX_BOUGHT = 96
+MAX_BYTES = (HEADER + 14 * MAX_BOUGHT + 7) // 8 * 8
+DAY_MS = 86_400_000
+DAY_ZERO = 10_957
+"""2000-01-01 in days since 1970-01-01."""
+
+Slots = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
+
+
+class PurchaseRows(NamedTuple):
+    """Rows by slot; of each, the first `n` places hold an item."""
+
+    n: npt.NDArray[np.uint8]
+    item: npt.NDArray[np.uint64]
+    times: npt.NDArray[np.uint16]
+    first_day: npt.NDArray[np.uint16]
+    last_day: npt.NDArray[np.uint16]
+
+
+def empty_purchases(n_rows: int) -> PurchaseRows:
+    """Return `n_rows` rows of zeros."""
+    z = np.zeros
+    days = (z((n_rows, MAX_BOUGHT), np.uint16) for _ in range(3))
+    return PurchaseRows(z(n_rows, np.uint8), z((n_rows, MAX_BOUGHT), np.uint64), *days)
+
+
+@numba.njit(cache=True)
+def _encode(rows: PurchaseRows, slots: Slots, out: Bytes, ends: npt.NDArray[np.int64]) -> None:
+    at = 0
+    u64, u16 = out.view(np.uint64), out.view(np.uint16)
+    for k in range(len(slots)):
+        s = slots[k]
+        n = int(rows.n[s])
+        length = (HEADER + 14 * n + 7) // 8 * 8
+        out[at : at + length] = 0
+        out[at], out[at + 1] = VERSION, n
+        for j in range(n):
+            u64[at // 8 + 1 + j] = rows.item[s, j]
+            w2 = (at + HEADER + 8 * n) // 2 + j
+            u16[w2], u16[w2 + n], u16[w2 + 2 * n] = rows.times[s, j], rows.first_day[s, j], rows.last_day[s, j]
+        at += length
+        ends[k] = at
+
+
+@numba.njit(cache=True)
+def _decode(data: Bytes, starts: npt.NDArray[np.int64], slots: Slots, rows: PurchaseRows) -> None:
+    u64, u16 = data.view(np.uint64), data.view(np.uint16)
+    for k in range(len(slots)):
+        at, s = starts[k], slots[k]
+        n = int(data[at + 1])
+        rows.n[s] = n
+        for j in range(n):
+            rows.item[s, j] = u64[at // 8 + 1 + j]
+            w2 = (at + HEADER + 8 * n) // 2 + j
+            rows.times[s, j], rows.first_day[s, j], rows.last_day[s, j] = u16[w2], u16[w2 + n], u16[w2 + 2 * n]
+
+
+def pack_purchases(rows: PurchaseRows, slots: Slots) -> Packed:
+    """Return the encoded rows of `slots`, in that order, one behind the other."""
+    return pack_rows(_encode, rows, slots, MAX_BYTES)
+
+
+def decode_purchases(values: Sequence[bytes | None], slots: Slots, rows: PurchaseRows) -> npt.NDArray[np.bool_]:
+    """Fill `slots` of `rows` from encoded values; return which were there (a None leaves its slot as it is)."""
+    return decode_rows(_decode, rows, slots, values, VERSION, "purchase")
+
+
+def encode_purchase_totals(totals: npt.NDArray[np.int64]) -> bytes:
+    """Return a lane's totals, two int64: items by user, and those of them bought on two days or more."""
+    return totals.astype("<i8").tobytes()
+
+
+def decode_purchase_totals(values: Sequence[bytes | None]) -> npt.NDArray[np.int64]:
+    """Return the sum of the lanes' totals."""
+    there = [np.frombuffer(value, "<i8").astype(np.int64) for value in values if value is not None]
+    return np.asarray(np.sum([np.zeros(2, np.int64), *there], axis=0), np.int64)

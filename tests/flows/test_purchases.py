@@ -1,0 +1,101 @@
+import itertools
+from collections import defaultdict
+
+import numpy as np
+from fold_oracle import EPOCH_MS, Event, batch_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.lane import Lane, LaneSettings
+from flows.purchases import EVICTION_DAYS, add_purchases
+from schemas.events import Erasure, Kind
+from schemas.ids import hash_id
+from state import keys
+from state.purchase_rows import (
+    DAY_MS,
+    DAY_ZERO,
+    MAX_BOUGHT,
+    decode_purchase_totals,
+    decode_purchases,
+    empty_purchases,
+)
+from state.store import MemoryStore
+
+SETTINGS = LaneSettings(max_cached_users=64, max_cached_items=64, dedupe_window=2048)
+PREFIX = keys.prefix("g1", 0)
+
+
+def fold(events, cuts=()):
+    """Fold events in batches that end at `cuts`, each by a new lane, as after a crash."""
+    store = MemoryStore()
+    for first, last in itertools.pairwise(sorted({0, *cuts, len(events)})):
+        lane = Lane(SETTINGS, store, "g1")
+        lane.open()
+        changes = lane.apply(*batch_of(events[first:last], first))
+        store.commit(lane.prefix, changes.expected, changes.new, changes.rows)
+    return store
+
+
+def row_of(store, user):
+    rows = empty_purchases(1)
+    decode_purchases([store.rows.get(keys.purchases(PREFIX, hash_id(user)))], np.array([0]), rows)
+    n = int(rows.n[0])
+    columns = (rows.item[0, :n], rows.times[0, :n], rows.first_day[0, :n], rows.last_day[0, :n])
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+@st.composite
+def purchases(draw):
+    kinds = st.sampled_from([Kind.PURCHASE, Kind.PURCHASE, Kind.VIEW, Kind.RETURN])
+    one = st.tuples(st.sampled_from("uv"), st.sampled_from("abcdef"), st.integers(0, 9), kinds)
+    events = draw(st.lists(one, min_size=1, max_size=40))
+    return [Event(u, i, EPOCH_MS + day * DAY_MS, k, str(n)) for n, (u, i, day, k) in enumerate(events)]
+
+
+@given(purchases(), st.lists(st.integers(1, 39), max_size=4), st.randoms(use_true_random=False))
+def test_a_row_is_the_sum_of_its_users_purchases_in_any_order_and_any_cut(events, cuts, random):
+    store = fold(events, [cut for cut in cuts if cut < len(events)])
+    days = defaultdict(list)
+    for event in events:
+        if event.kind == Kind.PURCHASE:
+            days[event.user, hash_id(event.item)].append(event.ts_ms // DAY_MS - DAY_ZERO)
+    for user in "uv":
+        expected = [(item, len(at), min(at), max(at)) for (who, item), at in sorted(days.items()) if who == user]
+        assert row_of(store, user) == expected
+    totals = decode_purchase_totals([store.rows.get(keys.purchase_totals(PREFIX))])
+    assert totals.tolist() == [len(days), sum(min(at) < max(at) for at in days.values())]
+    mixed = random.sample(events, len(events))
+    other = fold(mixed)
+    kept = [key for key in store.rows if key[len(PREFIX) :].startswith((b"b:", b"bought"))]
+    assert {key: store.rows[key] for key in kept} == {key: other.rows.get(key) for key in kept}
+
+
+def test_a_full_row_gives_up_what_was_bought_least_and_longest_ago():
+    rng = np.random.default_rng(3)
+    items = rng.integers(1, 200, 2_000).astype(np.uint64)
+    ts_ms = np.sort(rng.integers(0, 400, 2_000)) * DAY_MS + EPOCH_MS
+    rows, expected = empty_purchases(1), {}
+    add_purchases(rows, np.zeros(2_000, np.int64), items, ts_ms, np.zeros(2, np.int64))
+    for item, ts in zip(items.tolist(), ts_ms.tolist(), strict=True):
+        day = ts // DAY_MS - DAY_ZERO
+        if item not in expected and len(expected) == MAX_BOUGHT:
+            weights = {i: np.log2(n) + last / EVICTION_DAYS for i, (n, _, last) in expected.items()}
+            del expected[min(sorted(weights), key=weights.__getitem__)]
+        n, first, _ = expected.get(item, (0, day, day))
+        expected[item] = (n + 1, first, day)
+    columns = (rows.item[0], rows.times[0], rows.first_day[0], rows.last_day[0])
+    found = {item: rest for item, *rest in zip(*(column.tolist() for column in columns), strict=True)}
+    assert found == {item: list(rest) for item, rest in expected.items()}
+    assert list(found) == sorted(found)
+
+
+def test_an_erased_user_has_no_purchases_any_more():
+    store = fold([Event("u", "a", EPOCH_MS, Kind.PURCHASE), Event("v", "a", EPOCH_MS, Kind.PURCHASE)])
+    lane = Lane(SETTINGS, store, "g1")
+    lane.open()
+    decoded, raw = batch_of([Event("u", "b", EPOCH_MS + 1, Kind.PURCHASE), Event("w", "b", EPOCH_MS + 1)], 2)
+    decoded.erasures.append(Erasure(1, "u", EPOCH_MS))
+    changes = lane.apply(decoded, raw)
+    store.commit(lane.prefix, changes.expected, changes.new, changes.rows)
+    assert row_of(store, "u") == []
+    assert len(row_of(store, "v")) == 1
