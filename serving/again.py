@@ -42,7 +42,8 @@ def due(asking: Asking) -> None:
 
 def again(asking: Asking, item: int) -> Reason:
     """Return the reason of an item the user has had before, with its interval where there is one."""
-    days = asking.visitor.purchase_intervals.get(item, (0.0, 0))[0]
+    bought = item in asking.visitor.bought
+    days = asking.visitor.purchase_intervals[item][0] if bought else 0.0
     if days < 1:
-        return reason("buy_again", asking.lang)
+        return asking.shop.without_arguments("buy_again", asking.lang)
     return reason("buy_again", asking.lang, interval_days=f"{days:.0f}")

@@ -63,14 +63,17 @@ def _items(
             found.append(Recommendation(ids[row], titles[row], score, tier.source(k), tier.reason(k)))
         return found, [], shown
     vary = (lambda *args: _varied(asking, *args)) if asking.visitor.plan.diversity > 0 else None
-    placed, traces = arrange(pool, acting, asking.shop.selections, version, catalogue, count, offset, vary)
+    explain = asking.visitor.request.explain
+    placed, traces = arrange(pool, acting, asking.shop.selections, version, catalogue, count, offset, vary, explain)
     items = []
+    score_of, (tier_of, place_in) = scores.tolist(), origin.tolist()
     for place in placed:
+        k = place.candidate
         score, source, why = 0.0, "rule", None
-        if place.candidate >= 0:
-            tier, k = tiers[origin[0, place.candidate]], int(origin[1, place.candidate])
-            score, source = float(scores[place.candidate]), tier.source(k)
-            why = None if place.promoted_by else tier.reason(k)
+        if k >= 0:
+            tier = tiers[tier_of[k]]
+            score, source = score_of[k], tier.source(place_in[k])
+            why = None if place.promoted_by else tier.reason(place_in[k])
         why = why or _promoted(asking, place)
         items.append(Recommendation(ids[place.row], titles[place.row], score, source, why, place.rules))
     return items, traces, [place.row for place in placed]

@@ -5,16 +5,16 @@ boosts multiply, the list is sorted and made diverse, pins and promotions take t
 places, and caps bound what fills the rest. Pins and promotions come before caps.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from schemas.ids import hash_id
+from serving.caps import FIXED, NOBODY, fill
 from serving.catalogue import Catalogue
-from serving.columns import TextColumn
 from serving.pool import Pool
 from serving.requests import RuleTrace
 from serving.rules import Boost, Cap, Pin, Promote, Rule
@@ -34,83 +34,60 @@ class Placed(NamedTuple):
 
 
 class _Trace:
-    def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
+    """What the rules did, written down if somebody asked for it."""
+
+    def __init__(self, catalogue: Catalogue, wanted: bool) -> None:
+        self._catalogue, self._wanted = catalogue, wanted
         self.found: list[RuleTrace] = []
 
-    def say(self, rule: Rule, effect: str, rows: Sequence[int]) -> None:
-        items = [self._catalogue.ids[row] for row in list(rows)[:MAX_TRACED]]
-        self.found.append(RuleTrace(rule.id, rule.action, effect, items))
+    def say(self, rule: Rule, effect: str, rows: Iterable[int]) -> None:
+        if self._wanted:
+            self.note(rule, effect, [self._catalogue.ids[row] for row in islice(rows, MAX_TRACED)])
+
+    def note(self, rule: Rule, effect: str, items: list[str]) -> None:
+        if self._wanted:
+            self.found.append(RuleTrace(rule.id, rule.action, effect, items[:MAX_TRACED]))
 
 
 def arrange(
     pool: Pool, rules: Sequence[Rule], selections: Selections, book: int, catalogue: Catalogue, count: int,
     offset: int, vary: Callable[[Order, npt.NDArray[np.float64], npt.NDArray[np.int64]], Order] | None,
+    explain: bool,
 ) -> tuple[list[Placed], list[RuleTrace]]:  # fmt: skip
-    """Return the places `offset + 1` to `offset + count` and what each rule did.
+    """Return the places `offset + 1` to `offset + count` and, with `explain`, what each rule did.
 
     `vary(order, worth, rows)` makes an order diverse.
     """
     rows, _, worth, _ = pool.arrays()
-    trace = _Trace(catalogue)
-    boosts = [rule for rule in rules if isinstance(rule, Boost)]
-    moved: dict[int, list[str]] = defaultdict(list)
+    trace = _Trace(catalogue, explain)
     order = np.arange(len(rows))
+    boosts = [rule for rule in rules if isinstance(rule, Boost)]
+    boosted = [(rule.id, selections.matching(rule, book)[rows]) for rule in boosts]
     if boosts and len(rows):
         worth = worth.copy()
-        for rule in boosts:
-            touched = np.flatnonzero(selections.matching(rule, book)[rows])
+        for rule, (_, touched) in zip(boosts, boosted, strict=True):
             worth[touched] *= rule.factor
-            for k in touched.tolist():
-                moved[k].append(rule.id)
-            trace.say(rule, f"scores times {rule.factor:g}", rows[touched].tolist())
+            trace.say(rule, f"scores times {rule.factor:g}", rows[touched])
         order = np.argsort(-worth, kind="stable")
     if vary is not None and len(order):
         order = vary(order, worth, rows)
     fixed = _fixed_places(pool, rules, selections, book, catalogue, rows, order, offset + count, trace)
-    taken = {place.row for place in fixed.values()}
-    caps = [_Cap(rule, catalogue) for rule in rules if isinstance(rule, Cap)]
-    if not fixed and not caps:
-        return [Placed(k, int(rows[k]), moved.get(k, []), "") for k in order[:count].tolist()], trace.found
-    for cap in caps:
-        cap.expect(rows)
-        cap.expect(np.array(sorted(taken), np.int64))
-        for position, place in fixed.items():
-            cap.count(place.row, position)
-    row_of: list[int] = rows.tolist()
-    waiting = [k for k in order.tolist() if row_of[k] not in taken] if taken else order.tolist()
-    placed: list[Placed] = []
-    for position in range(offset + 1, offset + count + 1):  # what lies before was on an earlier page
-        here = fixed.get(position)
-        if here is None and waiting:
-            here = _next(waiting, row_of, caps, position, moved)
-            if here is None:  # what comes behind would move up to where it must not be
-                waiting = []
-        if here is not None:
-            placed.append(here)
-    for cap in caps:
-        if cap.held_back:
-            trace.say(
-                cap.rule, f"at most {cap.rule.most} of one {cap.rule.by} in {cap.rule.first}", list(cap.held_back)
-            )
+    if fixed:
+        order = order[~np.isin(rows[order], [place.row for place in fixed.values()])]
+    caps = [rule for rule in rules if isinstance(rule, Cap)]
+    row_at = {position: place.row for position, place in fixed.items()}
+    chosen, held_back = fill(order, rows, caps, catalogue, row_at, offset, count)
+    placed, row_of = [], rows.tolist()
+    moved = [(name, set(np.flatnonzero(touched).tolist())) for name, touched in boosted]
+    for position, k in enumerate(chosen.tolist(), offset + 1):  # what lies before was on an earlier page
+        if k == FIXED:
+            placed.append(fixed[position])
+        elif k != NOBODY:
+            placed.append(Placed(k, row_of[k], [name for name, touched in moved if k in touched], ""))
+    for cap, held in zip(caps, held_back, strict=True):
+        if held.any():
+            trace.say(cap, f"at most {cap.most} of one {cap.by} in {cap.first}", rows[held])
     return placed, trace.found
-
-
-def _next(
-    waiting: list[int], row_of: list[int], caps: list["_Cap"], position: int, moved: dict[int, list[str]]
-) -> Placed | None:
-    """Take the first candidate that no cap holds back at this position out of `waiting`."""
-    for at, k in enumerate(waiting):
-        row = row_of[k]
-        for cap in caps:
-            if not cap.allows(row, position):
-                break
-        else:
-            for cap in caps:
-                cap.count(row, position)
-            del waiting[at]
-            return Placed(k, row, moved.get(k, []), "")
-    return None
 
 
 def _fixed_places(
@@ -144,7 +121,7 @@ def _fixed_places(
                     put_there.append(row)
             trace.say(rule, f"put at position {rule.position}", put_there)
             if refused:
-                trace.found.append(RuleTrace(rule.id, rule.action, "may not be shown", refused[:MAX_TRACED]))
+                trace.note(rule, "may not be shown", refused)
         elif isinstance(rule, Promote):
             matching = selections.matching(rule, book)
             ranked = rows[order] if len(rows) else rows
@@ -155,29 +132,3 @@ def _fixed_places(
             put_there = [row for row, position in zip(best, rule.positions, strict=False) if put(rule, row, position)]
             trace.say(rule, f"at positions {', '.join(map(str, rule.positions))}", put_there)
     return fixed
-
-
-class _Cap:
-    """How many of each category, brand or seller are among the first so far."""
-
-    def __init__(self, rule: Cap, catalogue: Catalogue) -> None:
-        self.rule = rule
-        self._column: TextColumn = getattr(catalogue, rule.by)
-        self._code_of: dict[int, int] = {}
-        self._n: dict[int, int] = defaultdict(int)
-        self.held_back: dict[int, None] = {}
-
-    def expect(self, rows: npt.NDArray[np.int64]) -> None:
-        """Look up at once what rows will be asked about."""
-        self._code_of.update(zip(rows.tolist(), self._column.codes(rows).tolist(), strict=True))
-
-    def allows(self, row: int, position: int) -> bool:
-        code = self._code_of[row]
-        fits = position > self.rule.first or code == 0 or self._n[code] < self.rule.most
-        if not fits:
-            self.held_back[row] = None
-        return fits
-
-    def count(self, row: int, position: int) -> None:
-        if position <= self.rule.first:
-            self._n[self._code_of[row]] += 1

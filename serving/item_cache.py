@@ -2,16 +2,34 @@
 
 from collections.abc import Sequence
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
 from state import keys
 from state.anchor import Anchor
 from state.item_rows import MAX_NEIGHBOURS, decode_items, empty_items
-from state.slot_map import SlotMap
+from state.slot_map import ABSENT, SlotMap, find
 from state.store import Store
 
 SUMMED = ("total", "support", "repeat", "kinds", "count")
+
+
+@numba.njit(cache=True)
+def _due(
+    table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], used_in: npt.NDArray[np.int64],
+    read_ms: npt.NDArray[np.int64], ids: npt.NDArray[np.uint64], round_no: int, oldest_ms: int,
+) -> npt.NDArray[np.uint64]:  # fmt: skip
+    """Return the ids that have no row or one read before `oldest_ms`, and keep the rows of the others."""
+    due, n = np.empty(len(ids), np.uint64), 0
+    for i in range(len(ids)):
+        slot = find(table, slot_at, ids[i])
+        if slot != ABSENT:
+            used_in[slot] = round_no
+        if slot == ABSENT or read_ms[slot] < oldest_ms:
+            due[n] = ids[i]
+            n += 1
+    return due[:n]
 
 
 class ItemCache:
@@ -37,17 +55,18 @@ class ItemCache:
             self.embedding[slots] = np.where(row[:, None] >= 0, self._anchor.embedding[row], 0)
 
     def ensure(self, store: Store, ids: npt.NDArray[np.uint64], now_ms: int, max_age_ms: int) -> None:
-        """Have the rows of `ids` no older than `max_age_ms`; an item without a row gets zeros."""
-        ids = np.unique(ids)
+        """Have the rows of `ids` no older than `max_age_ms`; an item without a row gets zeros. Ids may repeat."""
+        slots = self.slots
+        due = _due(slots.table, slots.slot_at, slots.used_in, self._read_ms, ids, slots.round_no, now_ms - max_age_ms)
+        if len(due):
+            self._read(store, np.unique(due), now_ms)
+
+    def _read(self, store: Store, ids: npt.NDArray[np.uint64], now_ms: int) -> None:
         known = self.slots.find(ids)
         slots = self.slots.assign(ids)
         new = known != slots
         if new.any():
             self._embed(ids[new], slots[new])
-        stale = new | (now_ms - self._read_ms[slots] > max_age_ms)
-        if not stale.any():
-            return
-        ids, slots = ids[stale], slots[stale]
         for column in self.rows:
             column[slots] = 0
         wanted = [keys.item(prefix, item) for prefix in self._prefixes for item in ids.tolist()]

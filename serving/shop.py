@@ -23,7 +23,6 @@ from state import keys, lane_rows
 from state.decay import NO_SCORE, REFERENCE_MS
 from state.purchase_rows import PurchaseRows, decode_purchase_totals, decode_purchases, empty_purchases
 from state.settings import Settings
-from state.slot_map import ABSENT
 from state.store import Store
 from state.user_rows import UserRows, decode_users, empty_users
 from state.vector_rows import decode_vector
@@ -112,12 +111,11 @@ class Shop:
         slots.begin_round()
         seeds = np.concatenate(sessions)
         self.items.ensure(self.store, seeds, now_ms, self.settings.item_ttl_ms)
-        near = rows.neighbour[slots.find(np.unique(seeds))].ravel()
+        near = rows.neighbour[slots.find(seeds)].ravel()
         self.items.ensure(self.store, near[near != 0], now_ms, SLOW_AGE_MS)
         scored = self.scorer.score(sessions, rows, slots, self.totals, now_ms, modes, self.items.embedding)
-        found = np.unique(scored.item[scored.item != 0])
-        if (slots.find(found) == ABSENT).any():  # second-order candidates: their own rows decide too
-            self.items.ensure(self.store, found, now_ms, SLOW_AGE_MS)
+        if len(slots.keep(scored.item.ravel())):  # second-order candidates: their own rows decide too
+            self.items.ensure(self.store, scored.item[scored.item != 0], now_ms, SLOW_AGE_MS)
             scored = self.scorer.score(sessions, rows, slots, self.totals, now_ms, modes, self.items.embedding)
         return scored
 
@@ -183,6 +181,13 @@ class Shop:
             name = self.text(item)
             known = reason(code, lang, {"item": self.title(item, name)}, item=name)
             self._said[(code, item, lang)] = known
+        return known
+
+    def without_arguments(self, code: str, lang: str) -> Reason:
+        """Return a reason that is always the same."""
+        known = self._remembered().get((code, "", lang))
+        if known is None:
+            known = self._said[(code, "", lang)] = reason(code, lang)
         return known
 
     def popular_in(self, trending: bool, lang: str, scope: str) -> Reason:

@@ -1,0 +1,87 @@
+"""Filling the places of a list so that no category, brand or seller has more of the first ones than a rule allows."""
+
+from collections.abc import Sequence
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from serving.catalogue import Catalogue
+from serving.columns import TextColumn
+from serving.rules import Cap
+
+NOBODY, FIXED = -1, -2
+"""Instead of a candidate: the place stays empty; the place was given away before."""
+
+Rows = npt.NDArray[np.int64]
+Codes = npt.NDArray[np.int32]
+Flags = npt.NDArray[np.bool_]
+
+
+@numba.njit(cache=True)
+def _fill(
+    order: Rows, codes: Codes, most: Rows, first: Rows, offset: int, fixed_codes: Codes, is_fixed: Flags,
+    places: Rows, held_back: Flags,
+) -> None:  # fmt: skip
+    n_caps, n_places = len(most), len(places)
+    counted = np.zeros((n_caps, n_places + len(is_fixed)), np.int32)  # codes that count among the first, 0 for none
+    n_counted = np.zeros(n_caps, np.int64)
+    for position in range(len(is_fixed)):  # what is fixed counts before anything else is placed
+        for c in range(n_caps):
+            if is_fixed[position] and position < first[c] and fixed_codes[c, position] != 0:
+                counted[c, n_counted[c]] = fixed_codes[c, position]
+                n_counted[c] += 1
+    used, ended = np.zeros(len(order), np.bool_), False
+    for k in range(n_places):
+        position = offset + k
+        if is_fixed[position]:
+            places[k] = FIXED
+        if is_fixed[position] or ended:
+            continue
+        for at in range(len(order)):
+            if used[at]:
+                continue
+            fits = True
+            for c in range(n_caps):
+                code = codes[c, order[at]]
+                if position < first[c] and code != 0:
+                    same = 0
+                    for j in range(n_counted[c]):
+                        same += counted[c, j] == code
+                    if same >= most[c]:
+                        held_back[c, order[at]] = True
+                        fits = False
+                        break
+            if fits:
+                used[at] = True
+                places[k] = order[at]
+                for c in range(n_caps):
+                    code = codes[c, order[at]]
+                    if position < first[c] and code != 0:
+                        counted[c, n_counted[c]] = code
+                        n_counted[c] += 1
+                break
+        ended = places[k] == NOBODY  # what comes behind would move up to where it must not be
+
+
+def fill(
+    order: Rows, rows: Rows, caps: Sequence[Cap], catalogue: Catalogue, fixed: dict[int, int], offset: int, count: int
+) -> tuple[Rows, Flags]:
+    """Return (candidate of each of the `count` places behind `offset`, or FIXED or NOBODY; who was held back by cap).
+
+    `order`: the candidates that wait, best first; `rows`: catalogue row of each candidate; `fixed`: catalogue row by
+    position (from 1) of the places given away before. A candidate a cap holds back gives way to the next.
+    """
+    last = max([offset + count, *fixed])
+    is_fixed = np.zeros(last, np.bool_)
+    positions, fixed_rows = np.array(list(fixed), np.int64) - 1, np.array(list(fixed.values()), np.int64)
+    is_fixed[positions] = True
+    codes, fixed_codes = np.zeros((len(caps), len(rows)), np.int32), np.zeros((len(caps), last), np.int32)
+    for c, cap in enumerate(caps):
+        column: TextColumn = getattr(catalogue, cap.by)
+        codes[c] = column.codes(rows)
+        fixed_codes[c, positions] = column.codes(fixed_rows)
+    places, held_back = np.full(count, NOBODY), np.zeros((len(caps), len(rows)), np.bool_)
+    most, first = np.array([cap.most for cap in caps], np.int64), np.array([cap.first for cap in caps], np.int64)
+    _fill(order, codes, most, first, offset, fixed_codes, is_fixed, places, held_back)
+    return places, held_back
