@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from batch.baselines import NAMES, Baselines
 from batch.embedding import embed
-from batch.groups import Categories, by_category, by_group, miscalibration
+from batch.groups import Categories, by_category, by_group, groups_of, miscalibration
 from batch.metrics import bootstrap, hits_of, over_all, per_prediction
 from batch.mixture_table import mixture_table
 from batch.nightly import fit_night
@@ -109,7 +109,8 @@ class _Judge:
     """Measures lists for the predictions of one evaluation."""
 
     def __init__(self, train: Columns, pairs: Pairs, categories: Categories | None, n_items: int) -> None:
-        self._train, self._pairs, self._categories, self._n_items = train, pairs, categories, n_items
+        self._pairs, self._categories, self._n_items = pairs, categories, n_items
+        self._groups = groups_of(pairs, train)
         counts = (a.tolist() for a in np.unique(train["item"], return_counts=True))
         self._popularity: dict[int, float] = dict(zip(*counts, strict=True))
 
@@ -119,7 +120,7 @@ class _Judge:
         metrics = per_prediction(ranked, pairs.targets, K)
         found: dict[str, Any] = {name: float(values.mean()) for name, values in metrics.items()}
         found["interval"] = {name: bootstrap(metrics[name]) for name in INTERVALS}
-        found |= by_group(ranked, pairs, self._train, K) | over_all(ranked, K, self._popularity, self._n_items)
+        found |= by_group(ranked, self._groups, K) | over_all(ranked, K, self._popularity, self._n_items)
         if self._categories:
             found[f"miscalibration@{K}"] = miscalibration(ranked, pairs.history, self._categories)
             found["by_category"] = by_category(ranked, pairs, self._categories, K)

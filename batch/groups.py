@@ -45,12 +45,15 @@ def first_seen(train: Columns) -> dict[int, int]:
     return dict(zip(items.tolist(), first.tolist(), strict=True))
 
 
-def by_group(ranked: Ids, pairs: Pairs, train: Columns, k: int) -> dict[str, Any]:
-    """Return `new_only.HR@20` and the like: targets not in the history; histories under COLD_EVENTS;
-    targets first seen less than COLD_MS before the newest training event."""  # fmt: skip
+def groups_of(pairs: Pairs, train: Columns) -> dict[str, Sequence[Ids]]:
+    """Return the targets of each prediction by group.
+
+    `new_only`: not in the history; `cold_users`: of histories under COLD_EVENTS; `cold_items`: first seen less than
+    COLD_MS before the newest training event.
+    """
     first, cold_from = first_seen(train), int(train["ts_ms"].max()) - COLD_MS
     nothing = np.zeros(0, np.uint64)
-    parts = {
+    return {
         "new_only": [t[~np.isin(t, h)] for t, h in zip(pairs.targets, pairs.history, strict=True)],
         "cold_users": [
             t if len(h) < COLD_EVENTS else nothing for t, h in zip(pairs.targets, pairs.history, strict=True)
@@ -59,8 +62,12 @@ def by_group(ranked: Ids, pairs: Pairs, train: Columns, k: int) -> dict[str, Any
             np.array([item for item in t.tolist() if first.get(item, 0) > cold_from], np.uint64) for t in pairs.targets
         ],
     }
+
+
+def by_group(ranked: Ids, groups: Mapping[str, Sequence[Ids]], k: int) -> dict[str, Any]:
+    """Return `new_only.HR@20` and the like for the targets of each group."""
     found: dict[str, Any] = {}
-    for name, targets in parts.items():
+    for name, targets in groups.items():
         found |= {f"{name}.{metric}": value for metric, value in _figures(ranked, targets, k).items()}
     return found
 

@@ -28,11 +28,11 @@ def due(asking: Asking) -> None:
     """What the user buys again and again, the one closest to its usual interval first."""
     visitor = asking.visitor
     intervals = visitor.purchase_intervals
-    usual = float(np.median([days for days, _ in intervals.values() if days] or [USUAL_INTERVAL_DAYS]))
+    typical = float(np.median([days for days, _ in intervals.values() if days] or [USUAL_INTERVAL_DAYS]))
     scored = []
     for item, (days, last_ms) in intervals.items():
         elapsed = max((visitor.now_ms - last_ms) / DAY_MS, 1e-3)
-        scored.append((math.exp(-abs(math.log(elapsed / (days or usual)))) * (1.0 if days else 0.5), item))
+        scored.append((math.exp(-abs(math.log(elapsed / (days or typical)))) * (1.0 if days else 0.5), item))
     scored.sort(key=lambda entry: (-entry[0], entry[1]))
     asking.pool.add(
         np.array([item for _, item in scored], np.uint64), np.array([score for score, _ in scored]),

@@ -173,7 +173,7 @@ class Recommender:
             subject if kept[i] is None and usual in SOURCES[plans[i].strategy] and visitors[i].may_follow_habits else 0
             for i, subject in enumerate(subjects)
         ]
-        purchases = shop.read_purchases(returning) if any(returning) else None
+        purchases = shop.read_purchases(returning, now_ms) if any(returning) else None
         clock.lap("read_vectors")
         answers = []
         for i, (visitor, acting) in enumerate(zip(visitors, rules_of, strict=True)):

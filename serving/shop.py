@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -160,19 +160,26 @@ class Shop:
 
     def read_users(self, subjects: Sequence[int]) -> UserRows:
         """Return the rows of users by id hash; 0 is nobody."""
+        values, places = self._values_of(subjects, keys.user)
         rows = empty_users(len(subjects))
-        asked = [i for i, subject in enumerate(subjects) if subject]
-        wanted = [keys.user(self.prefixes[subjects[i] % len(self.prefixes)], subjects[i]) for i in asked]
-        decode_users(self.store.read(wanted) if wanted else [], np.array(asked, np.int64), rows)
+        decode_users(values, places, rows)
         return rows
 
-    def read_purchases(self, subjects: Sequence[int]) -> PurchaseRows:
-        """Return what users bought, by id hash; 0 is nobody."""
+    def read_purchases(self, subjects: Sequence[int], now_ms: int) -> PurchaseRows:
+        """Return what users bought, by id hash (0 is nobody), with the rows of these items at hand."""
+        values, places = self._values_of(subjects, keys.purchases)
         rows = empty_purchases(len(subjects))
-        asked = [i for i, subject in enumerate(subjects) if subject]
-        wanted = [keys.purchases(self.prefixes[subjects[i] % len(self.prefixes)], subjects[i]) for i in asked]
-        decode_purchases(self.store.read(wanted) if wanted else [], np.array(asked, np.int64), rows)
+        decode_purchases(values, places, rows)
+        self.slots_of(rows.item[rows.item != 0], now_ms)
         return rows
+
+    def _values_of(
+        self, subjects: Sequence[int], key_of: Callable[[bytes, int], bytes]
+    ) -> tuple[list[bytes | None], npt.NDArray[np.int64]]:
+        """Return (rows of one kind of those users who are somebody, their places among `subjects`)."""
+        asked = [i for i, subject in enumerate(subjects) if subject]
+        wanted = [key_of(self.prefixes[subjects[i] % len(self.prefixes)], subjects[i]) for i in asked]
+        return self.store.read(wanted) if wanted else [], np.array(asked, np.int64)
 
     def because(self, code: str, lang: str, item: int) -> Reason:
         """Return a reason that names an item; remembered until the catalogue changes, for most answers repeat a few."""

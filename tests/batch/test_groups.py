@@ -3,7 +3,7 @@ import polars as pl
 import pytest
 
 from batch.baselines import Baselines
-from batch.groups import by_category, by_group, miscalibration
+from batch.groups import by_category, by_group, groups_of, miscalibration
 from batch.reliability import reliability
 from batch.shop import Pairs, columns_of
 from batch.tables import WrongTable, read_events, read_pairs, split_baskets
@@ -19,7 +19,7 @@ def test_each_group_counts_only_its_own_targets():
     train = columns_of(ids(1, 1, 2, 2), ids(1, 2, 3, 4), np.array([0, 1, 2, 3 * DAY_MS]))  # item 4 is new, others old
     pairs = Pairs([ids(1, 2), ids(*range(1, 12))], ids(2, 4), [ids(2, 3), ids(4)])
     ranked = np.array([[3, 9], [4, 9]], np.uint64)
-    found = by_group(ranked, pairs, train, 2)
+    found = by_group(ranked, groups_of(pairs, train), 2)
     assert found["new_only.n"] == 1  # item 4 is in the second history
     assert found["new_only.recall@2"] == 1.0  # 2 was seen before, 3 is found
     assert (found["cold_users.n"], found["cold_users.recall@2"]) == (1, 0.5)

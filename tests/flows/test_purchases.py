@@ -1,12 +1,12 @@
-import itertools
 from collections import defaultdict
 
 import numpy as np
 from fold_oracle import EPOCH_MS, Event, batch_of
 from hypothesis import given
 from hypothesis import strategies as st
+from test_lane import PREFIX, SETTINGS, fold
 
-from flows.lane import Lane, LaneSettings
+from flows.lane import Lane
 from flows.purchases import EVICTION_DAYS, add_purchases
 from schemas.events import Erasure, Kind
 from schemas.ids import hash_id
@@ -19,21 +19,6 @@ from state.purchase_rows import (
     decode_purchases,
     empty_purchases,
 )
-from state.store import MemoryStore
-
-SETTINGS = LaneSettings(max_cached_users=64, max_cached_items=64, dedupe_window=2048)
-PREFIX = keys.prefix("g1", 0)
-
-
-def fold(events, cuts=()):
-    """Fold events in batches that end at `cuts`, each by a new lane, as after a crash."""
-    store = MemoryStore()
-    for first, last in itertools.pairwise(sorted({0, *cuts, len(events)})):
-        lane = Lane(SETTINGS, store, "g1")
-        lane.open()
-        changes = lane.apply(*batch_of(events[first:last], first))
-        store.commit(lane.prefix, changes.expected, changes.new, changes.rows)
-    return store
 
 
 def row_of(store, user):
@@ -54,7 +39,7 @@ def purchases(draw):
 
 @given(purchases(), st.lists(st.integers(1, 39), max_size=4), st.randoms(use_true_random=False))
 def test_a_row_is_the_sum_of_its_users_purchases_in_any_order_and_any_cut(events, cuts, random):
-    store = fold(events, [cut for cut in cuts if cut < len(events)])
+    store = fold(events, [cut for cut in cuts if cut < len(events)], crash=True)
     days = defaultdict(list)
     for event in events:
         if event.kind == Kind.PURCHASE:
