@@ -12,6 +12,7 @@ from serving.answer_cache import AnswerCache, Made
 from serving.answers import answer_of
 from serving.asking import Asking
 from serving.blend import REPEAT_MODES, Scored
+from serving.caps import fill
 from serving.cursor import BadCursor, decode_cursor
 from serving.pool import Pool
 from serving.requests import Answer, RecommendRequest
@@ -83,6 +84,8 @@ class Recommender:
     def warm_up(self) -> None:
         """Compile what the first request needs."""
         self.shop.scorer.warm_up()
+        self.shop.warm_up()
+        fill(NO_ROWS, NO_ROWS, (), self.shop.catalogue, {}, 0, 1)
 
     def refresh(self) -> None:
         """Follow the rows that are read ahead of requests."""

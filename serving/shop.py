@@ -21,7 +21,14 @@ from serving.rules import Book, Compiled
 from serving.selection import Selections
 from state import keys, lane_rows
 from state.decay import NO_SCORE, REFERENCE_MS
-from state.purchase_rows import PurchaseRows, decode_purchase_totals, decode_purchases, empty_purchases
+from state.purchase_rows import (
+    PurchaseRows,
+    decode_purchase_totals,
+    decode_purchases,
+    empty_purchases,
+    pack_purchases,
+)
+from state.row_codec import unpack_rows
 from state.settings import Settings
 from state.store import Store
 from state.user_rows import UserRows, decode_users, empty_users
@@ -118,6 +125,13 @@ class Shop:
             self.items.ensure(self.store, scored.item[scored.item != 0], now_ms, SLOW_AGE_MS)
             scored = self.scorer.score(sessions, rows, slots, self.totals, now_ms, modes, self.items.embedding)
         return scored
+
+    def warm_up(self) -> None:
+        """Compile what reads a returning customer's rows."""
+        nobody = empty_purchases(1)
+        first = np.zeros(1, np.int64)
+        decode_purchases(unpack_rows(pack_purchases(nobody, first)), first, nobody)
+        self.slots_of(np.zeros(0, np.uint64), 0)
 
     def slots_of(self, items: Hashes, now_ms: int, max_age_ms: int = SLOW_AGE_MS) -> npt.NDArray[np.int64]:
         """Return the slots in `items.rows` of these items, their rows read where they are old."""
