@@ -16,6 +16,7 @@ from confluent_kafka import Message as KafkaMessage
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from flows.log import LogUnavailable, Message, PositionLost, RawBatch
 from flows.time_merge import MAX_HELD, Merged, TimeMerge
@@ -25,12 +26,17 @@ from state.store import Positions
 TIMEOUT_S = 10.0
 REFRESH_S = 5.0
 LONGEST_HOLD_S = 2.0
+NO_LEADER = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 LOST = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 
 
 def _split(stream: str) -> tuple[str, int]:
     topic, _, partition = stream.rpartition(":")
     return topic, int(partition)
+
+
+def _without_leader(error: BaseException) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() in NO_LEADER
 
 
 class KafkaLog:
@@ -249,11 +255,19 @@ class KafkaLog:
         self._reading().assign([TopicPartition(*_split(stream), at) for stream, at in self._at.items()])
 
     def _offsets(self, streams: Sequence[str], spec: OffsetSpec) -> Positions:
-        """Return one offset for every stream, all of them asked for at once."""
+        """Return one offset for every stream, all of them asked for at once.
+
+        A partition has no leader for a moment when its topic was just made or its broker went away; it is asked again.
+        """
         asked = {TopicPartition(*_split(stream)): spec for stream in streams}
-        try:
+
+        def ask() -> Positions:
             found = self._admin.list_offsets(asked, request_timeout=TIMEOUT_S)
             return {f"{part.topic}:{part.partition}": future.result().offset for part, future in found.items()}
+
+        again = retry_if_exception(_without_leader)
+        try:
+            return Retrying(stop=stop_after_delay(TIMEOUT_S), wait=wait_fixed(0.1), retry=again, reraise=True)(ask)
         except KafkaException as error:
             raise LogUnavailable(f"Kafka cannot say its offsets: {error}") from error
 
