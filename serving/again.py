@@ -6,8 +6,9 @@ import numpy as np
 
 from serving.asking import Asking
 from serving.habits import habits
+from serving.items import Said
 from serving.pool import Tier
-from serving.reasons import Reason, reason
+from serving.reasons import reason
 from serving.visitor import DAY_MS
 
 USUAL_INTERVAL_DAYS = 30.0
@@ -19,9 +20,11 @@ def usual(asking: Asking) -> None:
     if asking.purchases is None or not asking.visitor.may_follow_habits:
         return
     shop, rows, i = asking.shop, asking.purchases, asking.i
+    if rows.n[i] == 0:
+        return
     counts = shop.items.rows.count[shop.slots_of(rows.item[i, : rows.n[i]], asking.visitor.now_ms)]
     items, shares = habits(rows, i, shop.bought, np.maximum(counts, 0).astype(np.float64))
-    asking.pool.add(items, shares, Tier("personalised", lambda k: "repeat", lambda k: again(asking, int(items[k]))))
+    asking.pool.add(items, shares, Tier("personalised", lambda k: again(asking, int(items[k]))))
 
 
 def due(asking: Asking) -> None:
@@ -36,14 +39,14 @@ def due(asking: Asking) -> None:
     scored.sort(key=lambda entry: (-entry[0], entry[1]))
     asking.pool.add(
         np.array([item for _, item in scored], np.uint64), np.array([score for score, _ in scored]),
-        Tier("personalised", lambda k: "repeat", lambda k: again(asking, scored[k][1])),
+        Tier("personalised", lambda k: again(asking, scored[k][1])),
     )  # fmt: skip
 
 
-def again(asking: Asking, item: int) -> Reason:
-    """Return the reason of an item the user has had before, with its interval where there is one."""
+def again(asking: Asking, item: int) -> Said:
+    """Return what is said of an item the user has had before, with its interval where there is one."""
     bought = item in asking.visitor.bought
     days = asking.visitor.purchase_intervals[item][0] if bought else 0.0
     if days < 1:
-        return asking.shop.without_arguments("buy_again", asking.lang)
-    return reason("buy_again", asking.lang, interval_days=f"{days:.0f}")
+        return asking.shop.phrases.plain("repeat", "buy_again", asking.lang)
+    return Said("repeat", reason("buy_again", asking.lang, interval_days=f"{days:.0f}"))

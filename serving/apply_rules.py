@@ -5,7 +5,7 @@ boosts multiply, the list is sorted and made diverse, pins and promotions take t
 places, and caps bound what fills the rest. Pins and promotions come before caps.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import NamedTuple
 
@@ -15,9 +15,10 @@ import numpy.typing as npt
 from schemas.ids import hash_id
 from serving.caps import FIXED, NOBODY, fill
 from serving.catalogue import Catalogue
+from serving.items import Rules
 from serving.pool import Pool
 from serving.requests import RuleTrace
-from serving.rules import Boost, Cap, Pin, Promote, Rule
+from serving.rules import Acting, Pin, Promote, Rule
 from serving.selection import Selections
 
 MAX_TRACED = 50
@@ -25,12 +26,23 @@ Order = npt.NDArray[np.int64]
 
 
 class Placed(NamedTuple):
-    """One place of the list: a candidate's index (-1: brought by a rule), its row, and the rules that moved it."""
+    """One place a rule has given away: a candidate's index (-1: brought by the rule), its row, and the rule."""
 
     candidate: int
     row: int
-    rules: list[str]
-    promoted_by: str
+    rule: str
+
+
+class Arranged(NamedTuple):
+    """The places of a list, as parallel lists."""
+
+    candidates: list[int]
+    """Index of each; -1: brought by a rule."""
+    rows: list[int]
+    rules: list[Rules]
+    """Rules that moved it."""
+    promoted: dict[int, str]
+    """By index in the list: the rule that gave the place away."""
 
 
 class _Trace:
@@ -50,52 +62,72 @@ class _Trace:
 
 
 def arrange(
-    pool: Pool, rules: Sequence[Rule], selections: Selections, book: int, catalogue: Catalogue, count: int,
-    offset: int, vary: Callable[[Order, npt.NDArray[np.float64], npt.NDArray[np.int64]], Order] | None,
-    explain: bool,
-) -> tuple[list[Placed], list[RuleTrace]]:  # fmt: skip
+    pool: Pool, acting: Acting, selections: Selections, book: int, catalogue: Catalogue, count: int, offset: int,
+    vary: Callable[[Order, npt.NDArray[np.float64], npt.NDArray[np.int64]], Order] | None, explain: bool,
+) -> tuple[Arranged, list[RuleTrace]]:  # fmt: skip
     """Return the places `offset + 1` to `offset + count` and, with `explain`, what each rule did.
 
     `vary(order, worth, rows)` makes an order diverse.
     """
-    rows, _, worth, _ = pool.arrays()
+    found = pool.candidates()
+    rows, worth = found.row, found.worth
     trace = _Trace(catalogue, explain)
-    order = np.arange(len(rows))
-    boosts = [rule for rule in rules if isinstance(rule, Boost)]
-    boosted = [(rule.id, selections.matching(rule, book)[rows]) for rule in boosts]
-    if boosts and len(rows):
+    boosted = [selections.matching(rule, book)[rows] for rule in acting.boosts]
+    if boosted:
         worth = worth.copy()
-        for rule, (_, touched) in zip(boosts, boosted, strict=True):
+        for rule, touched in zip(acting.boosts, boosted, strict=True):
             worth[touched] *= rule.factor
             trace.say(rule, f"scores times {rule.factor:g}", rows[touched])
         order = np.argsort(-worth, kind="stable")
+    else:
+        order = np.arange(pool.n)
     if vary is not None and len(order):
         order = vary(order, worth, rows)
-    fixed = _fixed_places(pool, rules, selections, book, catalogue, rows, order, offset + count, trace)
+    fixed = _fixed_places(pool, acting, selections, book, catalogue, rows, order, offset + count, trace)
     if fixed:
         order = order[~np.isin(rows[order], [place.row for place in fixed.values()])]
-    caps = [rule for rule in rules if isinstance(rule, Cap)]
-    row_at = {position: place.row for position, place in fixed.items()}
-    chosen, held_back = fill(order, rows, caps, catalogue, row_at, offset, count)
-    placed, row_of = [], rows.tolist()
-    moved = [(name, set(np.flatnonzero(touched).tolist())) for name, touched in boosted]
-    for position, k in enumerate(chosen.tolist(), offset + 1):  # what lies before was on an earlier page
+    if acting.caps or fixed:
+        row_at = {position: place.row for position, place in fixed.items()}
+        chosen, held_back = fill(order, rows, acting.caps, catalogue, row_at, offset, count)
+        for cap, held in zip(acting.caps, held_back, strict=True):
+            if explain and held.any():
+                trace.say(cap, f"at most {cap.most} of one {cap.by} in {cap.first}", rows[held])
+    else:
+        chosen = order[:count]
+    moved: dict[int, Rules] = {}
+    for rule, touched in zip(acting.boosts, boosted, strict=True):
+        for k in np.flatnonzero(touched).tolist():
+            moved[k] = (*moved.get(k, ()), rule.id)
+    return _lists(chosen.tolist(), rows.tolist(), moved, fixed, offset), trace.found
+
+
+def _lists(
+    chosen: list[int], rows: list[int], moved: dict[int, Rules], fixed: dict[int, Placed], offset: int
+) -> Arranged:
+    """Return the places, given the candidate of each, FIXED or NOBODY; `moved`: rules by candidate."""
+    placed = Arranged([], [], [], {})
+    for position, k in enumerate(chosen, offset + 1):  # what lies before was on an earlier page
+        if k == NOBODY:
+            continue
         if k == FIXED:
-            placed.append(fixed[position])
-        elif k != NOBODY:
-            placed.append(Placed(k, row_of[k], [name for name, touched in moved if k in touched], ""))
-    for cap, held in zip(caps, held_back, strict=True):
-        if held.any():
-            trace.say(cap, f"at most {cap.most} of one {cap.by} in {cap.first}", rows[held])
-    return placed, trace.found
+            place = fixed[position]
+            placed.promoted[len(placed.rows)] = place.rule
+            placed.candidates.append(place.candidate)
+            placed.rows.append(place.row)
+            placed.rules.append((place.rule,))
+        else:
+            placed.candidates.append(k)
+            placed.rows.append(rows[k])
+            placed.rules.append(moved.get(k, ()))
+    return placed
 
 
 def _fixed_places(
-    pool: Pool, rules: Sequence[Rule], selections: Selections, book: int, catalogue: Catalogue,
+    pool: Pool, acting: Acting, selections: Selections, book: int, catalogue: Catalogue,
     rows: npt.NDArray[np.int64], order: Order, last: int, trace: _Trace,
 ) -> dict[int, Placed]:  # fmt: skip
     fixed: dict[int, Placed] = {}
-    if not any(isinstance(rule, Pin | Promote) for rule in rules):
+    if not acting.fixing:
         return fixed
     candidate_of = {row: k for k, row in enumerate(rows.tolist())}
     taken: set[int] = set()
@@ -106,11 +138,11 @@ def _fixed_places(
             position += 1
         if position > last:
             return False
-        fixed[position] = Placed(candidate_of.get(row, -1), row, [rule.id], rule.id)
+        fixed[position] = Placed(candidate_of.get(row, -1), row, rule.id)
         taken.add(row)
         return True
 
-    for rule in rules:
+    for rule in acting.fixing:
         if isinstance(rule, Pin):
             put_there, refused = [], []
             for place, item in enumerate(rule.items):
@@ -122,7 +154,7 @@ def _fixed_places(
             trace.say(rule, f"put at position {rule.position}", put_there)
             if refused:
                 trace.note(rule, "may not be shown", refused)
-        elif isinstance(rule, Promote):
+        else:
             matching = selections.matching(rule, book)
             ranked = rows[order] if len(rows) else rows
             best = [row for row in ranked[matching[ranked]].tolist() if row not in taken]

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.blend import Scored
+from serving.items import Said
 from serving.pool import Pool
-from serving.reasons import Reason
 from serving.shop import Shop, Vectors
 from serving.visitor import Visitor
 from state.purchase_rows import PurchaseRows
@@ -37,9 +37,9 @@ class Asking(NamedTuple):
     def lang(self) -> str:
         return self.visitor.request.lang
 
-    def because(self, code: str, item: int) -> Reason:
+    def because(self, source: str, code: str, item: int) -> Said:
         """Return a reason that names an item."""
-        return self.shop.because(code, self.lang, item)
+        return self.shop.phrases.of_item(source, code, self.lang, item)
 
     def seeds(self) -> list[int]:
         """Return the items in context, else the latest of the session, latest first."""

@@ -44,6 +44,7 @@ class Scored(NamedTuple):
     probability: Floats  # (B, M)
     seed: Int64s  # (B, M)
     why: Int64s  # (B, M)
+    tied: npt.NDArray[np.bool_]  # (B,) whether some are equally likely
 
 
 @numba.njit(cache=True)
@@ -156,6 +157,7 @@ def _score(
                 break
             out.item[b, k], out.probability[b, k] = items[i], probability[i]
             out.seed[b, k], out.why[b, k] = seeds[i], why[i]
+            out.tied[b] |= k > 0 and out.probability[b, k - 1] == probability[i]
             k += 1
         out.n[b] = k
 
@@ -195,6 +197,7 @@ class Scorer:
             np.zeros((b, width)),
             np.zeros((b, width), np.int64),
             np.zeros((b, width), np.int64),
+            np.zeros(b, np.bool_),
         )
         mode_of = np.zeros(b, np.int64) if modes is None else np.array(modes, np.int64)
         _score(

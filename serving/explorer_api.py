@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from schemas.events import Kind
 from schemas.ids import hash_id
 from serving.http_parts import json
+from serving.recent import recent_events
 from serving.requests import RecommendRequest
 from serving.rules import PLACEMENTS
 from serving.service import Recommender
@@ -54,7 +55,8 @@ class Explorer:
         rows = shop.read_users([hash_id(user)])
         request = RecommendRequest(user=user)
         plan = plan_of(request, PLACEMENTS["home"], shop.settings)
-        visitor = Visitor(request, plan, rows, 0, time.time_ns() // 1_000_000, 0)
+        now_ms = time.time_ns() // 1_000_000
+        visitor = Visitor(request, plan, rows, recent_events(rows, now_ms, 0), 0, now_ms)
         events = []
         for item, kind, ts_ms in zip(visitor.history_items.tolist(), visitor.kinds, visitor.times_ms, strict=True):
             known = shop.catalogue.get(item)

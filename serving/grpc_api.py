@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from google.protobuf import message_factory
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from pydantic import ValidationError
@@ -14,6 +15,7 @@ from serving.gather import Gather, Overloaded
 from serving.proto import headrace_pb2, headrace_pb2_grpc
 from serving.requests import MAX_BATCH, MAX_COUNT, Answer, RecommendRequest, first_error
 from serving.service import BadRequest, Recommender
+from serving.wire import answer_message, batch_message
 from state.settings import PREFIX, BadSettings, Settings
 from state.store import StoreUnavailable
 
@@ -26,39 +28,6 @@ REFUSALS = {
 SCOPES = ("all", "category", "brand", "country")
 MAX_IN_STREAM = 256
 """Requests of a stream under way: a client that sends faster waits."""
-
-
-def _message(answer: Answer) -> Any:
-    """Return the answer as a message; the names are the same."""
-    return headrace_pb2.Answer(
-        items=[
-            headrace_pb2.Recommendation(
-                item=one.item,
-                title=one.title,
-                score=one.score,
-                source=one.source,
-                reason=headrace_pb2.Reason(code=one.reason.code, args=one.reason.args, text=one.reason.text),
-                rules=one.rules,
-                contributions=[headrace_pb2.Contribution(**part) for part in one.contributions],
-            )
-            for one in answer.items
-        ],
-        request_id=answer.request_id,
-        generation=answer.generation,
-        anchor=answer.anchor or "",
-        fallback=answer.fallback,
-        milliseconds=answer.milliseconds,
-        placement=answer.placement,
-        strategy=answer.strategy,
-        rules_version=answer.rules_version,
-        attribution=answer.attribution,
-        next=answer.next or "",
-        left_out=answer.left_out,
-        rules=[
-            headrace_pb2.RuleTrace(rule=trace.rule, action=trace.action, effect=trace.effect, items=trace.items)
-            for trace in answer.rules
-        ],
-    )
 
 
 def _request(message: Any) -> RecommendRequest:
@@ -80,14 +49,14 @@ class Servicer(headrace_pb2_grpc.HeadraceServicer):
         self._recommender, self._gather = recommender, gather
 
     async def Recommend(self, request: Any, context: Any) -> Any:
-        return _message(await self._answer(await self._checked(request, context), context))
+        return answer_message(await self._answer(await self._checked(request, context), context))
 
     async def RecommendBatch(self, request: Any, context: Any) -> Any:
         if not 1 <= len(request.requests) <= MAX_BATCH:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"requests: must hold 1 to {MAX_BATCH}")
         asked = [await self._checked(one, context, f"requests.{n}.") for n, one in enumerate(request.requests)]
         answers = await asyncio.gather(*(self._answer(one, context) for one in asked))
-        return headrace_pb2.BatchAnswer(answers=[_message(answer) for answer in answers])
+        return batch_message(answers)
 
     async def RecommendStream(self, requests: Any, context: Any) -> Any:
         waiting: asyncio.Queue[asyncio.Task[Answer] | None] = asyncio.Queue(MAX_IN_STREAM)
@@ -102,7 +71,7 @@ class Servicer(headrace_pb2_grpc.HeadraceServicer):
 
         taking = asyncio.ensure_future(take())
         while (task := await waiting.get()) is not None:
-            yield _message(await task)
+            yield answer_message(await task)
         await taking
 
     async def _answer(self, asked: RecommendRequest, context: Any) -> Answer:
@@ -128,7 +97,7 @@ class Servicer(headrace_pb2_grpc.HeadraceServicer):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "item: is needed")
         count, lang = await self._common(request, context)
         try:
-            return _message(self._recommender.similar_items(request.item, count, lang))
+            return answer_message(self._recommender.similar_items(request.item, count, lang))
         except StoreUnavailable:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the store is out of reach")
 
@@ -140,7 +109,7 @@ class Servicer(headrace_pb2_grpc.HeadraceServicer):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"name: is needed for scope {scope}")
         count, lang = await self._common(request, context)
         try:
-            return _message(self._recommender.popular(scope, request.name, count, lang))
+            return answer_message(self._recommender.popular(scope, request.name, count, lang))
         except StoreUnavailable:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the store is out of reach")
 
@@ -178,6 +147,17 @@ class _CheckKey(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         return handler
 
 
+def _handlers(servicer: Servicer) -> Any:
+    """Return the handlers of the service's methods. They answer in bytes, so nothing is left to serialise."""
+    service = headrace_pb2.DESCRIPTOR.services_by_name[SERVICE.rpartition(".")[2]]
+    handlers = {}
+    for method in service.methods:
+        make = grpc.stream_stream_rpc_method_handler if method.client_streaming else grpc.unary_unary_rpc_method_handler
+        reads = message_factory.GetMessageClass(method.input_type).FromString
+        handlers[method.name] = make(getattr(servicer, method.name), request_deserializer=reads)
+    return grpc.method_handlers_generic_handler(SERVICE, handlers)
+
+
 def _pem(name: str, path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -204,7 +184,7 @@ def make_server(recommender: Recommender, gather: Gather, address: str, guard: G
     credentials = _credentials(settings)
     options = [("grpc.so_reuseport", int(settings.reuse_port))]
     server = grpc.aio.server(interceptors=[_CheckKey(guard)], options=options)
-    headrace_pb2_grpc.add_HeadraceServicer_to_server(Servicer(recommender, gather), server)
+    server.add_generic_rpc_handlers((_handlers(Servicer(recommender, gather)),))
     checks = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)

@@ -29,6 +29,7 @@ from serving.http_parts import BoundBody, CheckKey, add_error_handlers, error, j
 from serving.requests import MAX_BATCH, MAX_COUNT, Answer, RecommendRequest, first_error
 from serving.rules_api import rules_router
 from serving.service import BadRequest, Recommender
+from serving.wire import answer_json, json_default
 
 MAX_EVENTS = 1000
 LIST_AGE_S = 5
@@ -56,11 +57,11 @@ def _count(method: str, answer: Answer) -> None:
 def _same_for_everybody(request: Request, method: str, answer: Answer) -> Response:
     """Return an anonymous list so that a cache can keep it and ask whether it is still the same."""
     _count(method, answer)
-    shown = orjson.dumps([answer.items, answer.fallback, answer.rules_version])
+    shown = orjson.dumps([answer.items, answer.fallback, answer.rules_version], default=json_default)
     headers = {"ETag": f'"{hashlib.sha256(shown).hexdigest()[:24]}"', "Cache-Control": f"public, max-age={LIST_AGE_S}"}
     if request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
-    return Response(orjson.dumps(answer), headers=headers, media_type="application/json")
+    return Response(answer_json(answer), headers=headers, media_type="application/json")
 
 
 def make_app(
@@ -98,7 +99,7 @@ def make_app(
             log.error("request failed", path=PATH, exc_info=wrong)
             return error(500, "", "internal error")
         _count("recommend", found)
-        return orjson.dumps(found)
+        return answer_json(found)
 
     @app.post(PATH, openapi_extra=schema)
     async def recommend(request: Request) -> Response:

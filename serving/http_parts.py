@@ -17,6 +17,7 @@ from serving.api_keys import Scope as KeyScope
 from serving.gather import Overloaded
 from serving.rule_book import BadBook
 from serving.service import BadRequest
+from serving.wire import json_default
 from state.store import Fenced, StoreUnavailable
 
 MAX_BODY = 1 << 20
@@ -30,7 +31,7 @@ def error(status: int, field: str, message: str, **headers: str) -> JSONResponse
 
 def json(value: Any, status: int = 200, **headers: str) -> Response:
     """Return any value as JSON."""
-    body = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
+    body = orjson.dumps(value, json_default, orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
     return Response(body, status, headers or None, "application/json")
 
 

@@ -3,98 +3,146 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
+from schemas.events import FIRST_NEGATIVE_KIND, Kind
 from serving.catalogue import Catalogue
-from serving.reasons import Reason
+from serving.items import Said
 from serving.selection import Selection
 
 RANK_DECAY = 0.98
 """Worth of a candidate relative to the one before it, where scores of a source are no probabilities."""
+LEAST_WORTH = 1e-300
+FIRST_CAPACITY = 512
+FIRST_NEGATIVE, PURCHASE = FIRST_NEGATIVE_KIND, int(Kind.PURCHASE)
 
 Hashes = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+NO_WORTH = np.zeros(0)
 
 
-class Marks:
-    """Which catalogue rows an answer has met, without clearing anything between answers."""
+class Candidates(NamedTuple):
+    """Candidates as columns."""
+
+    row: Ints
+    score: Floats
+    worth: Floats  # comparable between sources
+    tier: Ints
+    place: Ints  # among what the tier's source brought
+
+
+def _room_for(n: int) -> Candidates:
+    ints, floats = np.zeros((3, n), np.int64), np.zeros((2, n))
+    return Candidates(ints[0], floats[0], floats[1], ints[1], ints[2])
+
+
+@numba.njit(cache=True)
+def _take(
+    rows: Ints, scores: Floats, worth: Floats, mask: npt.NDArray[np.bool_], met_in: Ints, answer: int, tier: int,
+    least: float, out: Candidates, n: int,
+) -> tuple[int, float]:  # fmt: skip
+    """Return (how many candidates there are now, the least worth of those that came)."""
+    came, worst = 0, least
+    for k in range(len(rows)):
+        row = rows[k]
+        if row < 0 or met_in[row] == answer or not mask[row]:
+            continue
+        met_in[row] = answer
+        came += 1
+        value = worth[k] if len(worth) else least * RANK_DECAY**came
+        worst = value if came == 1 else min(worst, value)
+        out.row[n], out.score[n], out.worth[n], out.tier[n], out.place[n] = row, scores[k], value, tier, k
+        n += 1
+    return n, worst
+
+
+@numba.njit(cache=True)
+def _meet_refused(rows: Ints, kinds: npt.NDArray[np.uint8], bought: bool, met_in: Ints, answer: int) -> None:
+    for k in range(len(rows)):
+        refused = kinds[k] >= FIRST_NEGATIVE or (bought and kinds[k] == PURCHASE)
+        if refused and rows[k] >= 0:
+            met_in[rows[k]] = answer
+
+
+class Scratch:
+    """Room for the candidates of one answer after the other, and which rows an answer has met: nothing is cleared."""
 
     def __init__(self) -> None:
-        self._met_in = np.zeros(0, np.int64)
-        self._answer = 0
+        self.met_in = np.zeros(0, np.int64)
+        self.answer = 0
+        self.candidates = _room_for(FIRST_CAPACITY)
 
     def begin(self, n_rows: int) -> None:
-        if len(self._met_in) < n_rows:
-            self._met_in = np.zeros(2 * n_rows, np.int64)
-        self._answer += 1
+        if len(self.met_in) < n_rows:
+            self.met_in = np.zeros(2 * n_rows, np.int64)
+        self.answer += 1
 
-    def new(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Return which of the known rows were not met yet."""
-        new: npt.NDArray[np.bool_] = self._met_in[rows] != self._answer
-        return new
-
-    def meet(self, rows: npt.NDArray[np.int64]) -> None:
-        self._met_in[rows] = self._answer
+    def room(self, used: int, more: int) -> Candidates:
+        """Return the columns with room for `more` behind the `used` ones."""
+        if used + more > len(self.candidates.row):
+            grown = _room_for(2 * (used + more))
+            for old, new in zip(self.candidates, grown, strict=True):
+                new[:used] = old[:used]
+            self.candidates = grown
+        return self.candidates
 
 
 class Tier(NamedTuple):
-    """What one source brought: its name by candidate, and why each is there, asked for those that are shown."""
+    """What one source brought, and what is to be said of each: asked for those that are shown."""
 
     level: str
     """How far down the fallback ladder it is."""
-    source: Callable[[int], str]
-    reason: Callable[[int], Reason]
+    said: Callable[[int], Said]
 
 
 class Pool:
-    """Candidates as parallel arrays: catalogue row, score, worth, tier and place within the tier."""
+    """The candidates of one answer. The next pool on the same scratch ends this one."""
 
-    def __init__(self, catalogue: Catalogue, selection: Selection, marks: Marks, excluded: Hashes) -> None:
-        self._catalogue, self.selection, self._marks = catalogue, selection, marks
-        marks.begin(len(catalogue))
-        if len(excluded):
-            rows = catalogue.rows_of(excluded)
-            marks.meet(rows[rows >= 0])
+    def __init__(self, catalogue: Catalogue, selection: Selection, scratch: Scratch) -> None:
+        self._catalogue, self.selection, self._scratch = catalogue, selection, scratch
+        scratch.begin(len(catalogue))
         self.tiers: list[Tier] = []
-        self._parts: list[tuple[npt.NDArray[np.int64], Floats, Floats, npt.NDArray[np.int64]]] = []
         self._least = 1.0
         self.n = 0
 
+    def leave_out(self, hashes: Hashes) -> None:
+        """Let none of these items in."""
+        rows = self._catalogue.rows_of(hashes)
+        self._scratch.met_in[rows[rows >= 0]] = self._scratch.answer
+
+    def leave_out_refused(self, hashes: Hashes, kinds: npt.NDArray[np.uint8], bought: bool) -> None:
+        """Let nothing in that events of these kinds refuse, nor, if so said, what they bought."""
+        _meet_refused(self._catalogue.rows_of(hashes), kinds, bought, self._scratch.met_in, self._scratch.answer)
+
     def add(
-        self, hashes: Hashes, scores: Floats, tier: Tier, worth: Floats | None = None,
-        rows: npt.NDArray[np.int64] | None = None,
-    ) -> None:  # fmt: skip
+        self, hashes: Hashes, scores: Floats, tier: Tier, worth: Floats = NO_WORTH, rows: Ints | None = None
+    ) -> None:
         """Add a source's distinct items, best first; `worth` where it is comparable, else it follows from the rank."""
         rows = self._catalogue.rows_of(hashes) if rows is None else rows
-        keep = np.flatnonzero(rows >= 0)
-        keep = keep[self.selection.mask[rows[keep]] & self._marks.new(rows[keep])]
-        if not len(keep):
-            return
-        taken = rows[keep]
-        self._marks.meet(taken)
-        value: Floats = np.power(RANK_DECAY, np.arange(1, len(keep) + 1.0)) * self._least
-        if worth is not None:
-            value = worth[keep]
-        self._least = max(float(value.min()), 1e-300)
-        self._parts.append((taken, scores[keep], value, np.stack((np.full(len(keep), len(self.tiers)), keep))))
-        self.tiers.append(tier)
-        self.n += len(keep)
+        scratch, before = self._scratch, self.n
+        self.n, self._least = _take(
+            rows, scores, worth, self.selection.mask, scratch.met_in, scratch.answer, len(self.tiers), self._least,
+            scratch.room(self.n, len(rows)), self.n,
+        )  # fmt: skip
+        self._least = max(self._least, LEAST_WORTH)
+        if self.n > before:
+            self.tiers.append(tier)
 
     def allows(self, row: int) -> bool:
         """Say whether an item may be shown that no source brought."""
-        return bool(self.selection.mask[row]) and bool(self._marks.new(np.array([row]))[0])
+        return bool(self.selection.mask[row]) and bool(self._scratch.met_in[row] != self._scratch.answer)
 
-    def unmet(self) -> npt.NDArray[np.int64]:
+    def unmet(self) -> Ints:
         """Return the rows that may be shown and that no source brought."""
         rows = np.flatnonzero(self.selection.mask)
-        return rows[self._marks.new(rows)]
+        unmet: Ints = rows[self._scratch.met_in[rows] != self._scratch.answer]
+        return unmet
 
-    def arrays(self) -> tuple[npt.NDArray[np.int64], Floats, Floats, npt.NDArray[np.int64]]:
-        """Return (rows, scores, worth, (tier, place) as (2, n)) of all candidates, in the order they came."""
-        if not self._parts:
-            return np.zeros(0, np.int64), np.zeros(0), np.zeros(0), np.zeros((2, 0), np.int64)
-        if len(self._parts) == 1:
-            return self._parts[0]
-        rows, scores, worth, origin = zip(*self._parts, strict=True)
-        return np.concatenate(rows), np.concatenate(scores), np.concatenate(worth), np.concatenate(origin, axis=1)
+    def candidates(self) -> Candidates:
+        """Return the candidates in the order they came; good until the next pool begins."""
+        row, score, worth, tier, place = self._scratch.candidates
+        n = self.n
+        return Candidates(row[:n], score[:n], worth[:n], tier[:n], place[:n])

@@ -1,13 +1,12 @@
 """What is asked and what is answered, the same over HTTP, gRPC and GraphQL."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from serving.expressions import ItemCondition
-from serving.reasons import Reason
+from serving.items import Items
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]
 Strategy = Literal[
@@ -79,21 +78,6 @@ class RecommendRequest(BaseModel):
 
 
 @dataclass(slots=True)
-class Recommendation:
-    """One item of an answer."""
-
-    item: str
-    title: str
-    score: float
-    source: str
-    reason: Reason
-    rules: Sequence[str] = ()
-    """Rules that moved it."""
-    contributions: Sequence[dict[str, Any]] = ()
-    """With `explain`: by how much its score is due to what (`kind`, `item`, `share`)."""
-
-
-@dataclass(slots=True)
 class RuleTrace:
     """What one rule did to an answer."""
 
@@ -107,7 +91,7 @@ class RuleTrace:
 class Answer:
     """An answer; `fallback` says how far down the ladder it came from (docs/api.md)."""
 
-    items: list[Recommendation]
+    items: Items
     request_id: str
     generation: str
     anchor: str | None

@@ -3,6 +3,7 @@
 docs/rules.md is the reference; `serving.rule_book` keeps the books, `serving.apply_rules` applies them.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -14,6 +15,8 @@ from serving.requests import MAX_COUNT, Id, Strategy
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 Condition = Annotated[str, Field(max_length=1000)]
+MAX_SETS = 1000
+"""Sets of rules acting together that are remembered."""
 
 
 class _Rule(BaseModel):
@@ -196,6 +199,21 @@ class RequestFacts(NamedTuple):
         return hash_id(name) & 0xFFFFFFFF in self.liked
 
 
+class Acting:
+    """The rules that act on an answer, in the order they act."""
+
+    def __init__(self, rules: tuple[Rule, ...]) -> None:
+        self.rules = rules
+        self.limiting = tuple(rule for rule in rules if isinstance(rule, Limiting))
+        self.boosts = tuple(rule for rule in rules if isinstance(rule, Boost))
+        self.fixing = tuple(rule for rule in rules if isinstance(rule, Pin | Promote))
+        self.caps = tuple(rule for rule in rules if isinstance(rule, Cap))
+        self.limits = tuple(rule.id for rule in self.limiting)
+
+
+NO_RULES = Acting(())
+
+
 class Compiled:
     """A book ready for requests."""
 
@@ -204,9 +222,24 @@ class Compiled:
         order = sorted(book.rules, key=lambda rule: (-rule.priority, rule.id))
         self._rules = [rule for rule in order if rule.enabled]
         self._when = {rule.id: RequestCondition(rule.when) for rule in self._rules if rule.when}
+        sometimes = any(rule.placements or rule.start or rule.end or rule.when or rule.group for rule in self._rules)
+        self._always = None if sometimes else Acting(tuple(self._rules))
+        self._sets: dict[tuple[str, ...], Acting] = {}
 
-    def acting(self, facts: RequestFacts) -> tuple[Rule, ...]:
-        """Return the rules that hold for a request, in the order they act."""
+    def acting(self, facts: Callable[[], RequestFacts]) -> Acting:
+        """Return the rules that hold for a request; `facts` are asked for where a rule has a condition."""
+        if self._always is not None:
+            return self._always
+        rules = self._holding(facts())
+        key = tuple(rule.id for rule in rules)
+        found = self._sets.get(key)
+        if found is None:
+            if len(self._sets) >= MAX_SETS:
+                self._sets.clear()
+            found = self._sets[key] = Acting(tuple(rules))
+        return found
+
+    def _holding(self, facts: RequestFacts) -> list[Rule]:
         found: list[Rule] = []
         groups: set[str] = set()
         for rule in self._rules:
@@ -215,7 +248,7 @@ class Compiled:
             if rule.group:
                 groups.add(rule.group)
             found.append(rule)
-        return tuple(found)
+        return found
 
     def _holds(self, rule: Rule, facts: RequestFacts) -> bool:
         if rule.placements and facts.placement not in rule.placements:

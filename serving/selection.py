@@ -9,7 +9,7 @@ from serving.catalogue import Catalogue
 from serving.columns import Mask
 from serving.expressions import ItemCondition, under
 from serving.requests import Filters
-from serving.rules import Include, Limiting, MinMargin, MinStock, Rule
+from serving.rules import Acting, Include, MinMargin, MinStock, Rule
 
 MAX_KEPT = 256
 
@@ -34,19 +34,18 @@ class Selections:
         self._kept: dict[object, Selection] = {}
         self._masks: dict[tuple[int, str], Mask] = {}
 
-    def of(self, in_stock: bool, filters: Filters | None, rules: tuple[Rule, ...], book: int) -> Selection:
-        """Return the selection; `rules` are of the book with this version."""
+    def of(self, in_stock: bool, filters: Filters | None, acting: Acting, book: int) -> Selection:
+        """Return the selection; the rules are of the book with this version."""
         self._look()
-        limiting = tuple(rule for rule in rules if isinstance(rule, Limiting))
-        key = (in_stock, filters, book, tuple(rule.id for rule in limiting))
+        key = (in_stock, filters, book, acting.limits)
         found = self._kept.get(key)
         if found is None:
             mask = self._catalogue.shown(in_stock)
             if filters is not None:
                 mask &= filter_mask(filters, self._catalogue)
-            for rule in limiting:
+            for rule in acting.limiting:
                 mask &= ~self.left_out(rule, book)
-            found = Selection(mask, self._catalogue.hashes(), filters is not None or bool(limiting))
+            found = Selection(mask, self._catalogue.hashes(), filters is not None or bool(acting.limiting))
             if len(self._kept) >= MAX_KEPT:
                 self._kept.clear()
             self._kept[key] = found

@@ -7,6 +7,7 @@ import numpy as np
 import pybreaker
 from prometheus_client import Counter
 
+from schemas.ids import hash_id
 from serving.again import usual
 from serving.answer_cache import AnswerCache, Made
 from serving.answers import answer_of
@@ -15,18 +16,18 @@ from serving.blend import REPEAT_MODES, Scored
 from serving.caps import fill
 from serving.cursor import BadCursor, decode_cursor
 from serving.pool import Pool
+from serving.recent import recent_events
 from serving.requests import Answer, RecommendRequest
 from serving.retrieval import VectorIndex
-from serving.rules import PLACEMENTS, Boost, Cap, Compiled, Placement, Rule
+from serving.rules import PLACEMENTS, Acting, Compiled, Placement
 from serving.shop import Shop, Vectors
 from serving.sources import SOURCES, WITH_MIXTURE, WITH_VECTOR, last_known, popular
-from serving.visitor import Hashes, Visitor, plan_of, subject_of
+from serving.visitor import NOTHING, Visitor, plan_of, subject_of
 from state.settings import Settings
 from state.store import Store, StoreUnavailable
 from state.user_rows import empty_users
 
 BREAK_S = 1.0
-NOTHING: Hashes = np.zeros(0, np.uint64)
 NO_ROWS = np.zeros(0, np.int64)
 SCOPES = ("all", "category", "brand", "country")
 STAGE_SECONDS = Counter("headrace_answer_stage_seconds", "Time of answers by stage", ["stage"])
@@ -153,7 +154,8 @@ class Recommender:
         subjects = [subject_of(request) for request in requests]
         users = shop.read_users(subjects)
         clock.lap("read_users")
-        visitors = [Visitor(requests[i], plan, users, i, now_ms, gap_ms) for i, plan in enumerate(plans)]
+        recent = recent_events(users, now_ms, gap_ms)
+        visitors = [Visitor(requests[i], plan, users, recent, i, now_ms) for i, plan in enumerate(plans)]
         kept = [
             self._cache.get(visitor.request, self._made(visitor, rules), now_ms) if visitor.plan.cache_s else None
             for visitor in visitors
@@ -165,7 +167,7 @@ class Recommender:
             scored = shop.score(sessions, [REPEAT_MODES[plan.repeat] for plan in plans], now_ms)
             rows = shop.catalogue.rows_of(scored.item.ravel()).reshape(scored.item.shape)
         clock.lap("score")
-        rules_of = [rules.acting(visitor.facts()) if rules.book.rules else () for visitor in visitors]
+        rules_of = [rules.acting(visitor.facts) for visitor in visitors]
         wanted = [_wanted(visitor, acting) for visitor, acting in zip(visitors, rules_of, strict=True)]
         vectors = Vectors(shop, subjects)
         vectors.read([
@@ -198,20 +200,26 @@ class Recommender:
     def _made(self, visitor: Visitor, rules: Compiled) -> Made:
         return Made(visitor.n_events, self.shop.catalogue.version, rules.version, self.shop.generation, self.anchor)
 
-    def _pool(self, visitor: Visitor, acting: tuple[Rule, ...], rules: Compiled) -> Pool:
+    def _pool(self, visitor: Visitor, acting: Acting, rules: Compiled) -> Pool:
         shop, request = self.shop, visitor.request
         selection = shop.selections.of(visitor.plan.in_stock, request.filters, acting, rules.version)
-        return Pool(shop.catalogue, selection, shop.marks, visitor.excluded())
+        pool = Pool(shop.catalogue, selection, shop.scratch)
+        if request.exclude:
+            pool.leave_out(np.array([hash_id(item) for item in request.exclude], np.uint64))
+        if request.cursor:
+            pool.leave_out(visitor.shown)
+        if visitor.refuses:
+            pool.leave_out_refused(visitor.history_items, visitor.kinds, visitor.plan.without_bought)
+        return pool
 
-    def _asking_nobody(
-        self, request: RecommendRequest, rules: Compiled, now_ms: int
-    ) -> tuple[Asking, tuple[Rule, ...]]:
+    def _asking_nobody(self, request: RecommendRequest, rules: Compiled, now_ms: int) -> tuple[Asking, Acting]:
         """Return a request ready for sources that need nothing of the store, and the rules that act on it."""
         plan = plan_of(request, placement_of(request, rules), self._settings)
-        visitor = Visitor(request, plan, empty_users(1), 0, now_ms, 0)
-        acting = rules.acting(visitor.facts()) if rules.book.rules else ()
-        pool, nobody = self._pool(visitor, acting, rules), Vectors(self.shop, [0])
-        return Asking(self.shop, visitor, pool, None, 0, NO_ROWS, nobody, _wanted(visitor, acting)), acting
+        nobody = empty_users(1)
+        visitor = Visitor(request, plan, nobody, recent_events(nobody, now_ms, 0), 0, now_ms)
+        acting = rules.acting(visitor.facts)
+        pool, nothing = self._pool(visitor, acting, rules), Vectors(self.shop, [0])
+        return Asking(self.shop, visitor, pool, None, 0, NO_ROWS, nothing, _wanted(visitor, acting)), acting
 
     def _from_memory(self, request: RecommendRequest, rules: Compiled, now_ms: int) -> Answer:
         asking, acting = self._asking_nobody(request, rules, now_ms)
@@ -232,9 +240,9 @@ def _may_need_vector(visitor: Visitor, scored: Scored | None, i: int, want: int)
     return found < want + len(visitor.history_items) + len(visitor.request.exclude)
 
 
-def _wanted(visitor: Visitor, acting: tuple[Rule, ...]) -> int:
+def _wanted(visitor: Visitor, acting: Acting) -> int:
     """Return how many candidates are enough: more where rules or variety leave some behind."""
-    more = any(isinstance(rule, Cap | Boost) for rule in acting) or visitor.plan.diversity > 0
+    more = acting.caps or acting.boosts or visitor.plan.diversity > 0
     return visitor.plan.count * (3 if more else 1) + 1
 
 

@@ -12,10 +12,11 @@ from schemas.ids import hash_id
 from serving.blend import Scored, Scorer
 from serving.catalogue import Catalogue
 from serving.item_cache import ItemCache
+from serving.items import Heads
 from serving.mixture import DEFAULT, ScoreConfig, params_from
 from serving.new_items import NewItems
-from serving.pool import Marks
-from serving.reasons import Reason, reason
+from serving.phrases import Phrases
+from serving.pool import Scratch
 from serving.retrieval import VectorIndex
 from serving.rules import Book, Compiled
 from serving.selection import Selections
@@ -39,7 +40,6 @@ SLOW_AGE_MS = 5_000
 TRENDING = 1.5
 SCOPE_AGE_MS = 1_000
 MAX_SCOPES = 1_000
-MAX_SAID = 100_000
 
 Hashes = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float64]
@@ -68,7 +68,8 @@ class Shop:
         self.store, self.settings, self.generation = store, settings, generation
         self.prefixes = [keys.prefix(generation, lane) for lane in range(settings.n_lanes)]
         self.catalogue = Catalogue(self.prefixes)
-        self.selections, self.marks = Selections(self.catalogue), Marks()
+        self.heads, self.phrases = Heads(self.catalogue), Phrases(self.catalogue)
+        self.selections, self.scratch = Selections(self.catalogue), Scratch()
         self.items = ItemCache(settings.server_cached_items, self.prefixes)
         self.half_lives = (int(settings.short_half_life_s * 1000), int(settings.long_half_life_s * 1000))
         self.scorer = Scorer(DEFAULT, ScoreConfig(*self.half_lives, 120))
@@ -79,8 +80,6 @@ class Shop:
         self.rules = Compiled(Book())
         self.index: VectorIndex | None = None
         self._scopes: dict[int, tuple[int, ScopeItems]] = {}
-        self._said: dict[tuple[str, int | str, str], Reason] = {}
-        self._said_of = -1
 
     def take_over(self, index: VectorIndex) -> None:
         """Answer from this anchor from now on."""
@@ -194,36 +193,6 @@ class Shop:
         asked = [i for i, subject in enumerate(subjects) if subject]
         wanted = [key_of(self.prefixes[subjects[i] % len(self.prefixes)], subjects[i]) for i in asked]
         return self.store.read(wanted) if wanted else [], np.array(asked, np.int64)
-
-    def because(self, code: str, lang: str, item: int) -> Reason:
-        """Return a reason that names an item; remembered until the catalogue changes, for most answers repeat a few."""
-        known = self._remembered().get((code, item, lang))
-        if known is None:
-            name = self.text(item)
-            known = reason(code, lang, {"item": self.title(item, name)}, item=name)
-            self._said[(code, item, lang)] = known
-        return known
-
-    def without_arguments(self, code: str, lang: str) -> Reason:
-        """Return a reason that is always the same."""
-        known = self._remembered().get((code, "", lang))
-        if known is None:
-            known = self._said[(code, "", lang)] = reason(code, lang)
-        return known
-
-    def popular_in(self, trending: bool, lang: str, scope: str) -> Reason:
-        """Return the reason of an item of a scope's list."""
-        code = "trending_in" if trending else "popular_in"
-        known = self._remembered().get((code, scope, lang))
-        if known is None:
-            known = self._said[(code, scope, lang)] = reason(code, lang, scope=scope)
-        return known
-
-    def _remembered(self) -> dict[tuple[str, int | str, str], Reason]:
-        if self._said_of != self.catalogue.version or len(self._said) > MAX_SAID:
-            self._said.clear()
-            self._said_of = self.catalogue.version
-        return self._said
 
     def text(self, item_hash: int) -> str:
         """Return an item's id, "" for one that is not known."""

@@ -11,8 +11,9 @@ from serving.again import again, due, usual
 from serving.asking import Asking
 from serving.candidates import BY_POPULARITY, BY_REPEAT
 from serving.item_sources import content, similar, together
+from serving.items import Said
 from serving.pool import Tier
-from serving.reasons import Reason, reason
+from serving.reasons import reason
 from serving.shop import ScopeItems
 from state import lane_rows
 from state.item_rows import ADJ
@@ -21,7 +22,7 @@ WHOLE_SHOP = {"en": "the whole shop", "de": "der ganzen Auswahl"}
 WHAT_WAS_ASKED = {"en": "what you asked for", "de": "dem, was Sie suchen"}
 MAX_COUNTED = 5_000
 """Items that pass a filter whose weights are looked up to fill an answer."""
-SOURCE_OF = {BY_REPEAT: "repeat", BY_POPULARITY: "popular", ADJ: "next_item"}
+SOURCE_OF = {BY_POPULARITY: "popular", ADJ: "next_item"}
 """Names of what decided in the mixture; everything else is a co-occurrence."""
 
 
@@ -30,31 +31,32 @@ def next_items(asking: Asking) -> None:
     visitor, scored, i = asking.visitor, asking.scored, asking.i
     if scored is None or not len(visitor.session) or scored.n[i] == 0:
         return
-    m = int(scored.n[i])
-    shop, lang = asking.shop, asking.lang
+    shop, lang, m = asking.shop, asking.lang, int(scored.n[i])
     latest = list(dict.fromkeys(visitor.session.tolist()[::-1]))
-    items, probability = scored.item[i, :m], scored.probability[i, :m]
-    order = np.arange(m)
-    if (probability[1:] == probability[:-1]).any():  # ties are broken by item id
+    items, probability, rows = scored.item[i, :m], scored.probability[i, :m], asking.rows
+    whys, seeds = scored.why[i, :m], scored.seed[i, :m]
+    if scored.tied[i]:  # ties are broken by item id
         order = np.array(sorted(range(m), key=lambda k: (-probability[k], shop.text(int(items[k])))))
-    whys, seeds = scored.why[i, order].tolist(), scored.seed[i, order].tolist()
+        items, probability, rows, whys, seeds = (
+            column[order] for column in (items, probability, rows, whys, seeds)
+        )  # fmt: skip
+    decided = list(zip(whys.tolist(), seeds.tolist(), strict=True))
+    known: dict[tuple[int, int], Said] = {}
 
-    def source(k: int) -> str:
-        return SOURCE_OF.get(whys[k], "cooccurrence")
-
-    def say(k: int) -> Reason:
-        why, seed = whys[k], seeds[k]
+    def say(k: int) -> Said:
+        why, seed = decided[k]
         if why == BY_REPEAT:
-            return again(asking, int(items[order[k]]))
+            return again(asking, int(items[k]))
         if why == BY_POPULARITY or seed >= len(latest):
-            return shop.popular_in(int(items[order[k]]) in shop.trending, lang, WHOLE_SHOP[lang])
-        return shop.because(
-            "because_bought" if latest[seed] in visitor.bought else "because_viewed", lang, latest[seed]
-        )
+            source = SOURCE_OF.get(why, "cooccurrence")
+            return shop.phrases.of_scope(source, int(items[k]) in shop.trending, lang, WHOLE_SHOP[lang])
+        if decided[k] not in known:
+            code = "because_bought" if latest[seed] in visitor.bought else "because_viewed"
+            known[decided[k]] = asking.because(SOURCE_OF.get(why, "cooccurrence"), code, latest[seed])
+        return known[decided[k]]
 
     level = "personalised" if visitor.known else "session"
-    ranked = probability[order]
-    asking.pool.add(items[order], ranked, Tier(level, source, say), ranked, asking.rows[order])
+    asking.pool.add(items, probability, Tier(level, say), probability, rows)
 
 
 def taste(asking: Asking) -> None:
@@ -67,7 +69,7 @@ def taste(asking: Asking) -> None:
     found = index.search(vector, 2 * asking.want, narrow)
     hashes = np.array([item for item, _ in found], np.uint64)
     scores = np.array([score for _, score in found])
-    asking.pool.add(hashes, scores, Tier("personalised", lambda k: "vector", lambda k: _affinity(asking, hashes[k])))
+    asking.pool.add(hashes, scores, Tier("personalised", lambda k: _affinity(asking, hashes[k])))
 
 
 def popular(asking: Asking, scopes: list[tuple[ScopeItems, str]] | None = None) -> None:
@@ -79,8 +81,8 @@ def popular(asking: Asking, scopes: list[tuple[ScopeItems, str]] | None = None) 
 def last_known(asking: Asking) -> None:
     """The list of everything as it was last read: what is left without the store."""
     found = asking.shop.popular
-    say = reason("fallback", asking.lang, kind="last_known_popular")
-    asking.pool.add(found.hashes, found.weight, Tier("last_known_popular", lambda k: "popular", lambda k: say))
+    said = Said("popular", reason("fallback", asking.lang, kind="last_known_popular"))
+    asking.pool.add(found.hashes, found.weight, Tier("last_known_popular", lambda k: said))
 
 
 def trending(asking: Asking) -> None:
@@ -108,7 +110,7 @@ def _add_scope(
     trend, scores = found.trending[order], (found.trend if by_trend else found.weight)[order]
     asking.pool.add(
         found.hashes[order], scores,
-        Tier("popular", lambda k: "popular", lambda k: asking.shop.popular_in(bool(trend[k]), asking.lang, name)),
+        Tier("popular", lambda k: asking.shop.phrases.of_scope("popular", bool(trend[k]), asking.lang, name)),
     )  # fmt: skip
 
 
@@ -117,7 +119,7 @@ def newest(asking: Asking) -> None:
     rows = np.flatnonzero(asking.pool.selection.mask)[::-1][: 4 * asking.want]
     asking.pool.add(
         asking.shop.catalogue.hashes()[rows], np.power(1.0 + np.arange(len(rows)), -1.0),
-        Tier("new", lambda k: "new", lambda k: reason("new_arrival", asking.lang)), rows=rows,
+        Tier("new", lambda k: asking.shop.phrases.plain("new", "new_arrival", asking.lang)), rows=rows,
     )  # fmt: skip
 
 
@@ -128,21 +130,21 @@ def whatever_passes(asking: Asking) -> None:
     hashes = np.sort(asking.pool.selection.hashes)[:MAX_COUNTED]
     weights = asking.shop.items.rows.count[asking.shop.slots_of(hashes, asking.visitor.now_ms)]
     order = np.lexsort((hashes, -weights))
-    say = reason("popular_in", asking.lang, scope=WHAT_WAS_ASKED[asking.lang])
-    asking.pool.add(hashes[order], weights[order] / 100, Tier("popular", lambda k: "popular", lambda k: say))
+    said = asking.shop.phrases.of_scope("popular", False, asking.lang, WHAT_WAS_ASKED[asking.lang])
+    asking.pool.add(hashes[order], weights[order] / 100, Tier("popular", lambda k: said))
 
 
-def _affinity(asking: Asking, item: np.uint64) -> Reason:
+def _affinity(asking: Asking, item: np.uint64) -> Said:
     """Return what of the user's affinities an item meets: brand, category or price; else taste at large."""
     catalogue, visitor = asking.shop.catalogue, asking.visitor
     row = catalogue.row_of(int(item))
     for kind, value in (("brand", catalogue.brand.get(row)), ("category", catalogue.category.get(row))):
         if value and hash_id(value) & 0xFFFFFFFF in visitor.liked:
-            return reason("matches_affinity", asking.lang, kind=kind, value=value)
+            return Said("vector", reason("matches_affinity", asking.lang, kind=kind, value=value))
     price, usual = catalogue.number("price")[row], visitor.price_ln
     if usual is not None and price > 0 and abs(math.log(price) - usual[0]) <= usual[1]:
-        return reason("matches_affinity", asking.lang, kind="price", value=f"{price:g}")
-    return reason("matches_taste", asking.lang)
+        return Said("vector", reason("matches_affinity", asking.lang, kind="price", value=f"{price:g}"))
+    return asking.shop.phrases.plain("vector", "matches_taste", asking.lang)
 
 
 Source = Callable[[Asking], None]

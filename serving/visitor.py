@@ -6,9 +6,10 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from schemas.events import FIRST_NEGATIVE_KIND, Kind
+from schemas.events import Kind
 from schemas.ids import hash_id
 from serving.cursor import decode_cursor
+from serving.recent import Recent
 from serving.requests import RecommendRequest
 from serving.rules import Placement, RequestFacts
 from state.session import SESSION_EVENTS
@@ -17,9 +18,10 @@ from state.user_rows import KIND_MASK, UserRows
 
 Hashes = npt.NDArray[np.uint64]
 DAY_MS = 86_400_000
+NOTHING: Hashes = np.zeros(0, np.uint64)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plan:
     """What a request comes to: what it says itself, else its placement, else the settings."""
 
@@ -51,34 +53,32 @@ def plan_of(request: RecommendRequest, placement: Placement, settings: Settings)
 class Visitor:
     """The user of one request, read from row `i` of `users`; nobody has an empty row."""
 
-    def __init__(self, request: RecommendRequest, plan: Plan, users: UserRows, i: int, now_ms: int, gap_ms: int):
+    def __init__(
+        self, request: RecommendRequest, plan: Plan, users: UserRows, recent: Recent, i: int, now_ms: int
+    ) -> None:
         self.request, self.plan, self.now_ms = request, plan, now_ms
         self._users, self._i = users, i
-        n = int(users.n[i])
-        self.history_items: Hashes = users.item[i, :n]
-        self.kinds = users.kind[i, :n] & KIND_MASK
-        self.context = np.array([hash_id(item) for item in request.items], np.uint64)
-        history, self.running = self._recent(gap_ms)
+        self.context = np.array([hash_id(item) for item in request.items], np.uint64) if request.items else NOTHING
+        self.running = bool(recent.running[i])
         """Whether the latest events are a session that still runs."""
+        self.refuses = bool(recent.refuses[i])
+        """Whether the history holds something that must not, or need not, be shown."""
+        history = recent.item[i, : recent.n[i]]
         if plan.strategy == "session" and not self.running:
-            history = history[:0]
+            history = NOTHING
         self.known = len(history) > 0
-        recent = history if self.running or not len(self.context) else history[:0]
-        self.session: Hashes = np.concatenate((recent, self.context))[-SESSION_EVENTS:]
+        self.session: Hashes = history
         """What the mixture scores, oldest first: the running session and the context, else the latest history."""
+        if request.items:
+            self.session = np.concatenate((history if self.running else NOTHING, self.context))[-SESSION_EVENTS:]
 
-    def _recent(self, gap_ms: int) -> tuple[Hashes, bool]:
-        """Return (items that stand for the user, whether they are a session that still runs)."""
-        users, i, n = self._users, self._i, len(self.history_items)
-        positive = self.kinds < FIRST_NEGATIVE_KIND
-        first = n
-        if n and self.now_ms - int(users.last_ms[i]) <= gap_ms:
-            first = n - 1
-            while first > 0 and users.gap_ms[i, first] <= gap_ms:
-                first -= 1
-        running = first < n
-        start = first if running else max(0, n - SESSION_EVENTS)
-        return self.history_items[start:][positive[start:]], running
+    @cached_property
+    def history_items(self) -> Hashes:
+        return self._users.item[self._i, : self._users.n[self._i]]
+
+    @cached_property
+    def kinds(self) -> npt.NDArray[np.uint8]:
+        return self._users.kind[self._i, : self._users.n[self._i]] & np.uint8(KIND_MASK)
 
     @property
     def n_events(self) -> int:
@@ -135,15 +135,6 @@ class Visitor:
     def shown(self) -> Hashes:
         """What earlier pages of this list showed."""
         return decode_cursor(self.request.cursor)
-
-    def excluded(self) -> Hashes:
-        """Return what must not be shown to this user now, whatever the rules say."""
-        asked = np.array([hash_id(item) for item in self.request.exclude], np.uint64)
-        disliked = self.history_items[self.kinds >= FIRST_NEGATIVE_KIND]
-        parts = [asked, disliked, self.shown]
-        if self.plan.without_bought:
-            parts.append(self.history_items[self.kinds == Kind.PURCHASE])
-        return np.concatenate(parts)
 
     def facts(self) -> RequestFacts:
         """Return what rules can ask."""

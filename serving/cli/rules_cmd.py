@@ -1,10 +1,10 @@
 """`headrace rules`: try, check, put and look back at the book of business rules."""
 
-import dataclasses
 import getpass
 from pathlib import Path
 from typing import Any
 
+import orjson
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
@@ -19,6 +19,7 @@ from serving.rule_book import BadBook, history, live_version, load_book, put_boo
 from serving.rules import Book
 from serving.rules_api import parse_at, preview, trial
 from serving.service import BadRequest, Recommender
+from serving.wire import answer_json
 from state import keys
 from state.anchor import AnchorDamaged
 from state.generations import live_generation
@@ -143,7 +144,7 @@ def _test(recommender: Recommender, book: Book, request: dict[str, Any], at: str
         return WRONG_USAGE
     found = preview(recommender, trial(book.model_dump(mode="json")), asked, at_ms)
     if json:
-        print_json({"before": _plain(found["before"]), "after": _plain(found["after"])})
+        print_json({name: orjson.loads(answer_json(answer)) for name, answer in found.items()})
         return OK
     before: Answer = found["before"]
     after: Answer = found["after"]
@@ -158,8 +159,3 @@ def _test(recommender: Recommender, book: Book, request: dict[str, Any], at: str
     for trace in after.rules:
         err.print(f"{trace.rule} ({trace.action}): {trace.effect}: {', '.join(trace.items) or 'nothing'}", markup=False)
     return OK
-
-
-def _plain(answer: Answer) -> dict[str, Any]:
-
-    return dataclasses.asdict(answer)

@@ -86,8 +86,10 @@ def test_generated_grpc_code_is_what_the_proto_says(tmp_path):
         "grpc_tools.protoc",
         "-I.",
         f"--python_out={tmp_path}",
+        f"--pyi_out={tmp_path}",
         "serving/proto/headrace.proto",
     ]
     subprocess.run(command, check=True, cwd=ROOT)
-    made = (tmp_path / "serving" / "proto" / "headrace_pb2.py").read_text()
-    assert made == (ROOT / "serving" / "proto" / "headrace_pb2.py").read_text()
+    for name in ("headrace_pb2.py", "headrace_pb2.pyi"):
+        made = (tmp_path / "serving" / "proto" / name).read_text()
+        assert made == (ROOT / "serving" / "proto" / name).read_text()

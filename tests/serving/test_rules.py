@@ -48,7 +48,7 @@ def test_a_boost_moves_items_and_the_answer_says_so(shop):
     plain = items(with_rules(shop, repeat="exclude"))
     answer = with_rules(shop, rule("boost", where="brand == 'Globex'", factor=1000), repeat="exclude")
     assert items(answer).index("old") < plain.index("old")
-    assert next(one for one in answer.items if one.item == "old").rules == ["r"]
+    assert list(next(one for one in answer.items if one.item == "old").rules) == ["r"]
     assert [(trace.rule, trace.action, trace.items) for trace in answer.rules] == [("r", "boost", ["old"])]
     buried = items(with_rules(shop, rule("boost", where="brand == 'Acme'", factor=0.001), repeat="exclude"))
     assert buried.index("cup") > plain.index("cup")

@@ -1,0 +1,57 @@
+"""What users did last: the running session, else the latest of the history; for a whole batch at once."""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from schemas.events import FIRST_NEGATIVE_KIND, Kind
+from state.session import SESSION_EVENTS
+from state.user_rows import KIND_MASK, UserRows
+
+FIRST_NEGATIVE, PURCHASE = FIRST_NEGATIVE_KIND, int(Kind.PURCHASE)
+
+
+class Recent(NamedTuple):
+    """What the rows of a batch's users say of their latest events; column i is that of the i-th user."""
+
+    item: npt.NDArray[
+        np.uint64
+    ]  # (B, SESSION_EVENTS) what stands for the user: a running session, else the latest history
+    n: npt.NDArray[np.int64]  # (B,) how many of them there are
+    running: npt.NDArray[np.bool_]  # (B,) whether they are a session that still runs
+    refuses: npt.NDArray[np.bool_]  # (B,) whether some event of the history is negative or a purchase
+
+
+@numba.njit(cache=True)
+def _recent(users: UserRows, now_ms: int, gap_ms: int, out: Recent) -> None:
+    for i in range(len(users.n)):
+        n = np.int64(users.n[i])
+        first = n
+        if n > 0 and now_ms - users.last_ms[i] <= gap_ms:
+            first = n - 1
+            while first > 0 and users.gap_ms[i, first] <= gap_ms:
+                first -= 1
+        out.running[i] = first < n
+        for k in range(n):
+            kind = users.kind[i, k] & KIND_MASK
+            out.refuses[i] |= kind >= FIRST_NEGATIVE or kind == PURCHASE
+        came = 0  # from the newest back, then turned round
+        for k in range(n - 1, (first if first < n else max(0, n - SESSION_EVENTS)) - 1, -1):
+            if came < SESSION_EVENTS and users.kind[i, k] & KIND_MASK < FIRST_NEGATIVE:
+                came += 1
+                out.item[i, SESSION_EVENTS - came] = users.item[i, k]
+        for k in range(came):
+            out.item[i, k] = out.item[i, SESSION_EVENTS - came + k]
+        out.n[i] = came
+
+
+def recent_events(users: UserRows, now_ms: int, gap_ms: int) -> Recent:
+    """Return the latest events of users, oldest first; negative ones are left out."""
+    b = len(users.n)
+    found = Recent(
+        np.zeros((b, SESSION_EVENTS), np.uint64), np.zeros(b, np.int64), np.zeros(b, np.bool_), np.zeros(b, np.bool_)
+    )
+    _recent(users, now_ms, gap_ms, found)
+    return found

@@ -1,0 +1,79 @@
+"""Answers as bytes, put together from pieces that most answers share; both ways say what the answer's fields say."""
+
+import struct
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from serving.items import Items, Rules
+from serving.proto import headrace_pb2
+from serving.requests import Answer
+
+TAG, BATCH_TAG = (
+    bytes([message.DESCRIPTOR.fields_by_name[name].number << 3 | 2])  # 2: what follows has a length
+    for message, name in ((headrace_pb2.Answer, "items"), (headrace_pb2.BatchAnswer, "answers"))
+)
+NO_RULES = b',"rules":[],"contributions":[]}'
+double = struct.Struct("<d").pack
+
+
+def answer_json(answer: Answer) -> bytes:
+    """Return an answer as JSON."""
+    return orjson.dumps(answer, default=json_default)
+
+
+def json_default(value: Any) -> orjson.Fragment:
+    """Tell the JSON encoder how to write the items of an answer: as a list of what they stand for."""
+    if not isinstance(value, Items):
+        raise TypeError(f"{type(value).__name__} has no JSON")
+    scores = orjson.dumps(value.scores)[1:-1].split(b",")
+    if value.contributions:
+        ends = [_end(*both) for both in zip(value.rules, map(orjson.dumps, value.contributions), strict=True)]
+    else:
+        ends = [_end(rules) if rules else NO_RULES for rules in value.rules]
+    pieces = zip(value.heads.json(value.rows), scores, value.said, ends, strict=True) if len(value) else ()
+    return orjson.Fragment(b"[%b]" % b",".join([head + score + said.json + end for head, score, said, end in pieces]))
+
+
+def _end(rules: Rules, contributions: bytes = b"[]") -> bytes:
+    return b',"rules":%b,"contributions":%b}' % (orjson.dumps(rules), contributions)
+
+
+def answer_message(answer: Answer) -> bytes:
+    """Return an answer as an `Answer` message."""
+    items = answer.items
+    parts: list[bytes] = []
+    for k, head in enumerate(items.heads.message(items.rows)):
+        body = head + double(items.scores[k]) + items.said[k].message
+        if items.rules[k] or items.contributions:
+            why = [headrace_pb2.Contribution(**part) for part in items.contributions[k]] if items.contributions else ()
+            body += headrace_pb2.Recommendation(rules=items.rules[k], contributions=why).SerializeToString()
+        parts += (TAG, _number(len(body)), body)
+    rest = headrace_pb2.Answer(
+        request_id=answer.request_id, generation=answer.generation, anchor=answer.anchor or "",
+        fallback=answer.fallback, milliseconds=answer.milliseconds, placement=answer.placement,
+        strategy=answer.strategy, rules_version=answer.rules_version, attribution=answer.attribution,
+        next=answer.next or "", left_out=answer.left_out,
+        rules=[
+            headrace_pb2.RuleTrace(rule=trace.rule, action=trace.action, effect=trace.effect, items=trace.items)
+            for trace in answer.rules
+        ],
+    )  # fmt: skip
+    parts.append(rest.SerializeToString())  # fields of one message may come in several pieces
+    return b"".join(parts)
+
+
+def batch_message(answers: Sequence[Answer]) -> bytes:
+    """Return answers as a `BatchAnswer` message."""
+    parts: list[bytes] = []
+    for body in map(answer_message, answers):
+        parts += (BATCH_TAG, _number(len(body)), body)
+    return b"".join(parts)
+
+
+@lru_cache(1 << 14)
+def _number(n: int) -> bytes:
+    """Return a length as Protocol Buffers write it: base 128, lowest digit first."""
+    return bytes([n]) if n < 128 else bytes([n & 127 | 128]) + _number(n >> 7)

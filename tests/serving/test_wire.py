@@ -1,0 +1,81 @@
+"""Answers put together from pieces are what the encoders make of their fields."""
+
+from dataclasses import asdict, fields
+
+import numpy as np
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.ids import hash_id
+from serving.catalogue import Catalogue
+from serving.items import Heads, Items, Said
+from serving.proto import headrace_pb2 as pb
+from serving.reasons import Reason
+from serving.requests import Answer, RuleTrace
+from serving.wire import answer_json, answer_message, batch_message
+
+text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+contribution = st.fixed_dictionaries({"kind": text, "item": text, "title": text, "share": st.floats(0, 1)})
+CATALOGUE = Catalogue([b"g1:0:"])
+IDS = ["tea", 'quo"te', "ünïcode", "x" * 256, "new\nline"]
+CATALOGUE.take(IDS, np.array([hash_id(one) for one in IDS], np.uint64), [{"title": 7 * one} for one in IDS])
+
+
+@st.composite
+def answers(draw):
+    n = draw(st.integers(0, 4))
+
+    def several(strategy):
+        return draw(st.lists(strategy, min_size=n, max_size=n))
+
+    said = st.builds(Said, text, st.builds(Reason, text, st.dictionaries(text, text, max_size=2), text))
+    items = Items(
+        Heads(CATALOGUE), several(st.integers(0, len(IDS) - 1)),
+        several(st.floats(allow_nan=False, allow_infinity=False)),
+        several(said), several(st.lists(text, max_size=2).map(tuple)),
+    )  # fmt: skip
+    if draw(st.booleans()):
+        items.contributions = several(st.lists(contribution, max_size=2))
+    trace = st.builds(RuleTrace, text, text, text, st.lists(text, max_size=2))
+    return Answer(
+        items, draw(text), draw(text), draw(st.none() | text), draw(text), draw(text), draw(text),
+        draw(st.integers(0, 2**31)), draw(text), draw(st.none() | text), draw(st.lists(text, max_size=2)),
+        draw(st.lists(trace, max_size=2)), draw(st.floats(0, 1e6)),
+    )  # fmt: skip
+
+
+def by_definition(answer):
+    rest = {field.name: getattr(answer, field.name) for field in fields(answer) if field.name != "items"}
+    return {"items": [asdict(one) for one in answer.items], **rest, "rules": [asdict(trace) for trace in answer.rules]}
+
+
+def message_by_definition(answer):
+    said = by_definition(answer)
+    return pb.Answer(**{name: value for name, value in said.items() if value is not None})
+
+
+@given(answers())
+def test_json_is_that_of_the_fields(answer):
+    plain = orjson.loads(orjson.dumps(by_definition(answer)))
+    for _ in range(2):  # the second time from pieces that are kept
+        assert orjson.loads(answer_json(answer)) == plain
+    assert list(orjson.loads(answer_json(answer))) == [field.name for field in fields(answer)]
+
+
+@given(st.lists(answers(), max_size=3))
+def test_messages_are_those_of_the_fields(several):
+    expected = [message_by_definition(answer) for answer in several]
+    assert [pb.Answer.FromString(answer_message(answer)) for answer in several] == expected
+    assert list(pb.BatchAnswer.FromString(batch_message(several)).answers) == expected
+
+
+def test_a_changed_title_is_in_the_next_answer():
+    catalogue = Catalogue([b"g1:0:"])
+    hashes = np.array([hash_id("tea")], np.uint64)
+    items = Items(Heads(catalogue), [0], [1.0], [Said("popular", Reason("fallback"))], [()])
+    for title in ("Tea", "Green tea"):
+        catalogue.take(["tea"], hashes, [{"title": title}])
+        answer = Answer(items, "r", "g1", None, "popular")
+        assert orjson.loads(answer_json(answer))["items"][0]["title"] == title
+        assert pb.Answer.FromString(answer_message(answer)).items[0].title == title
