@@ -72,13 +72,11 @@ def arrange(
     found = pool.candidates()
     rows, worth = found.row, found.worth
     trace = _Trace(catalogue, explain)
-    boosted = [selections.matching(rule, book)[rows] for rule in acting.boosts]
-    if boosted:
-        worth = worth.copy()
-        for rule, touched in zip(acting.boosts, boosted, strict=True):
-            worth[touched] *= rule.factor
-            trace.say(rule, f"scores times {rule.factor:g}", rows[touched])
+    if acting.boosts:
+        worth = worth * selections.factors(acting, book)[rows]
         order = np.argsort(-worth, kind="stable")
+        for rule in acting.boosts if explain else ():
+            trace.say(rule, f"scores times {rule.factor:g}", rows[selections.matching(rule, book)[rows]])
     else:
         order = np.arange(pool.n)
     if vary is not None and len(order):
@@ -94,31 +92,31 @@ def arrange(
                 trace.say(cap, f"at most {cap.most} of one {cap.by} in {cap.first}", rows[held])
     else:
         chosen = order[:count]
-    moved: dict[int, Rules] = {}
-    for rule, touched in zip(acting.boosts, boosted, strict=True):
-        for k in np.flatnonzero(touched).tolist():
-            moved[k] = (*moved.get(k, ()), rule.id)
-    return _lists(chosen.tolist(), rows.tolist(), moved, fixed, offset), trace.found
+    placed = _lists(chosen.tolist(), rows, fixed, offset)
+    for rule in acting.boosts:
+        for k in np.flatnonzero(selections.matching(rule, book)[placed.rows]).tolist():
+            if k not in placed.promoted:
+                placed.rules[k] = (*placed.rules[k], rule.id)
+    return placed, trace.found
 
 
-def _lists(
-    chosen: list[int], rows: list[int], moved: dict[int, Rules], fixed: dict[int, Placed], offset: int
-) -> Arranged:
-    """Return the places, given the candidate of each, FIXED or NOBODY; `moved`: rules by candidate."""
+def _lists(chosen: list[int], rows: npt.NDArray[np.int64], fixed: dict[int, Placed], offset: int) -> Arranged:
+    """Return the places, given the candidate of each, FIXED or NOBODY."""
+    if not fixed:
+        candidates = [k for k in chosen if k != NOBODY]
+        return Arranged(candidates, rows[candidates].tolist(), [()] * len(candidates), {})
     placed = Arranged([], [], [], {})
     for position, k in enumerate(chosen, offset + 1):  # what lies before was on an earlier page
-        if k == NOBODY:
-            continue
         if k == FIXED:
             place = fixed[position]
             placed.promoted[len(placed.rows)] = place.rule
             placed.candidates.append(place.candidate)
             placed.rows.append(place.row)
             placed.rules.append((place.rule,))
-        else:
+        elif k != NOBODY:
             placed.candidates.append(k)
-            placed.rows.append(rows[k])
-            placed.rules.append(moved.get(k, ()))
+            placed.rows.append(int(rows[k]))
+            placed.rules.append(())
     return placed
 
 

@@ -20,10 +20,12 @@ Flags = npt.NDArray[np.bool_]
 
 @numba.njit(cache=True)
 def _fill(
-    order: Rows, codes: Codes, most: Rows, first: Rows, offset: int, fixed_codes: Codes, is_fixed: Flags,
-    places: Rows, held_back: Flags,
+    order: Rows, codes: Codes, limits: Rows, offset: int, fixed_codes: Codes, is_fixed: Flags, places: Rows,
+    held_back: Flags,
 ) -> None:  # fmt: skip
-    n_caps, n_places = len(most), len(places)
+    n_caps, n_places = len(limits), len(places)
+    most, first = limits[:, 0], limits[:, 1]
+    places[:] = NOBODY
     counted = np.zeros((n_caps, n_places + len(is_fixed)), np.int32)  # codes that count among the first, 0 for none
     n_counted = np.zeros(n_caps, np.int64)
     for position in range(len(is_fixed)):  # what is fixed counts before anything else is placed
@@ -73,15 +75,17 @@ def fill(
     position (from 1) of the places given away before. A candidate a cap holds back gives way to the next.
     """
     last = max([offset + count, *fixed])
-    is_fixed = np.zeros(last, np.bool_)
-    positions, fixed_rows = np.array(list(fixed), np.int64) - 1, np.array(list(fixed.values()), np.int64)
-    is_fixed[positions] = True
-    codes, fixed_codes = np.zeros((len(caps), len(rows)), np.int32), np.zeros((len(caps), last), np.int32)
-    for c, cap in enumerate(caps):
-        column: TextColumn = getattr(catalogue, cap.by)
+    is_fixed, fixed_codes = np.zeros(last, np.bool_), np.zeros((len(caps), last), np.int32)
+    codes = np.zeros((len(caps), len(rows)), np.int32)
+    columns: list[TextColumn] = [getattr(catalogue, cap.by) for cap in caps]
+    for c, column in enumerate(columns):
         codes[c] = column.codes(rows)
-        fixed_codes[c, positions] = column.codes(fixed_rows)
-    places, held_back = np.full(count, NOBODY), np.zeros((len(caps), len(rows)), np.bool_)
-    most, first = np.array([cap.most for cap in caps], np.int64), np.array([cap.first for cap in caps], np.int64)
-    _fill(order, codes, most, first, offset, fixed_codes, is_fixed, places, held_back)
+    if fixed:
+        positions, fixed_rows = np.array(list(fixed), np.int64) - 1, np.array(list(fixed.values()), np.int64)
+        is_fixed[positions] = True
+        for c, column in enumerate(columns):
+            fixed_codes[c, positions] = column.codes(fixed_rows)
+    places, held_back = np.empty(count, np.int64), np.zeros((len(caps), len(rows)), np.bool_)
+    limits = np.array([(cap.most, cap.first) for cap in caps], np.int64).reshape(len(caps), 2)
+    _fill(order, codes, limits, offset, fixed_codes, is_fixed, places, held_back)
     return places, held_back

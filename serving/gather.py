@@ -7,7 +7,9 @@ mark requests are answered at once from memory, past the second they are refused
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 
+import structlog
 from prometheus_client import Counter
 
 from serving.impressions import Impressions
@@ -23,6 +25,10 @@ A gRPC request takes several turns from its socket to its handler, an HTTP one t
 CHEAP_ABOVE, REFUSE_ABOVE = 1_000, 2_000
 SHED = Counter("headrace_shed", "Requests not answered in full because too many waited", ["how"])
 
+log = structlog.get_logger()
+
+Done = Callable[[Answer | Exception], None]
+
 
 class Overloaded(Exception):
     """Too many requests wait; try again in a second."""
@@ -33,28 +39,55 @@ class Gather:
 
     def __init__(self, recommender: Recommender, impressions: Impressions | None = None) -> None:
         self._recommender, self._impressions = recommender, impressions
-        self._waiting: deque[tuple[RecommendRequest, bytes, asyncio.Future[Answer]]] = deque()
+        self._waiting: deque[tuple[RecommendRequest, bytes, Done]] = deque()
         self._scheduled = False
 
-    async def recommend(self, request: RecommendRequest, key: bytes = b"") -> Answer:
-        """Answer one request; requests with the same `key` are equal. Raises Overloaded."""
+    def ask(self, request: RecommendRequest, key: bytes, done: Done) -> None:
+        """Have `done` called with the answer; requests with the same `key` are equal, b"" is none. Raises Overloaded.
+
+        `done` gets the exception instead where there is no answer.
+        """
         if len(self._waiting) >= CHEAP_ABOVE:
             if len(self._waiting) >= REFUSE_ABOVE:
                 SHED.labels("refused").inc()
                 raise Overloaded(f"{len(self._waiting)} requests wait")
             if len(self._waiting) % 2:  # half of them, so that the queue grows slower and some are still in full
                 SHED.labels("from_memory").inc()
-                return self._recommender.from_memory(request, time.time_ns() // 1_000_000)
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
-        self._waiting.append((request, key, future))
+                done(self._recommender.from_memory(request, time.time_ns() // 1_000_000))
+                return
+        self._waiting.append((request, key, done))
         if not self._scheduled:
             self._scheduled = True
+            loop = asyncio.get_running_loop()
             loop.call_soon(self._flush, loop, 0, 0)
-        answer = await future
-        if self._impressions is not None:
-            self._impressions.note(request, answer)
-        return answer
+
+    async def recommend(self, request: RecommendRequest) -> Answer:
+        """Answer one request. Raises Overloaded."""
+        return (await self.recommend_all([request]))[0]
+
+    async def recommend_all(self, requests: Sequence[RecommendRequest]) -> list[Answer]:
+        """Answer requests that came together. Raises Overloaded."""
+        answers: list[Answer] = [None] * len(requests)  # type: ignore[list-item]
+        missing = len(requests)
+        everything: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
+
+        def done_with(place: int) -> Done:
+            def done(found: Answer | Exception) -> None:
+                nonlocal missing
+                if everything.done():
+                    return
+                if isinstance(found, Exception):
+                    everything.set_exception(found)
+                    return
+                answers[place], missing = found, missing - 1
+                if missing == 0:
+                    everything.set_result(answers)
+
+            return done
+
+        for place, request in enumerate(requests):
+            self.ask(request, b"", done_with(place))
+        return await everything
 
     def _flush(self, loop: asyncio.AbstractEventLoop, seen: int, quiet: int) -> None:
         n = len(self._waiting)
@@ -70,16 +103,21 @@ class Gather:
             if place == len(requests):
                 requests.append(request)
             places.append(place)
+        found: Sequence[Answer | Exception]
         try:
-            answers = self._recommender.recommend(requests, time.time_ns() // 1_000_000)
-            for (_, _, future), place in zip(batch, places, strict=True):
-                if not future.done():
-                    future.set_result(answers[place])
+            found = self._recommender.recommend(requests, time.time_ns() // 1_000_000)
         except Exception as error:  # the waiting requests must hear of it, and the next batch must go on
-            for _, _, future in batch:
-                if not future.done():
-                    future.set_exception(error)
-        if self._waiting:
+            found = [error] * len(requests)
+        self._scheduled = bool(self._waiting)
+        if self._scheduled:
             loop.call_soon(self._flush, loop, 0, 0)
-        else:
-            self._scheduled = False
+        for (request, _, done), place in zip(batch, places, strict=True):
+            self._hand_over(request, found[place], done)
+
+    def _hand_over(self, request: RecommendRequest, answer: Answer | Exception, done: Done) -> None:
+        try:
+            done(answer)
+        except Exception as error:  # of one request; the others of its batch have answers
+            log.error("an answer was not sent", exc_info=error)
+        if self._impressions is not None and isinstance(answer, Answer):
+            self._impressions.note(request, answer)

@@ -55,8 +55,7 @@ class Servicer(headrace_pb2_grpc.HeadraceServicer):
         if not 1 <= len(request.requests) <= MAX_BATCH:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"requests: must hold 1 to {MAX_BATCH}")
         asked = [await self._checked(one, context, f"requests.{n}.") for n, one in enumerate(request.requests)]
-        answers = await asyncio.gather(*(self._answer(one, context) for one in asked))
-        return batch_message(answers)
+        return batch_message(await self._answers(asked, context))
 
     async def RecommendStream(self, requests: Any, context: Any) -> Any:
         waiting: asyncio.Queue[asyncio.Task[Answer] | None] = asyncio.Queue(MAX_IN_STREAM)
@@ -75,8 +74,11 @@ class Servicer(headrace_pb2_grpc.HeadraceServicer):
         await taking
 
     async def _answer(self, asked: RecommendRequest, context: Any) -> Answer:
+        return (await self._answers([asked], context))[0]
+
+    async def _answers(self, asked: list[RecommendRequest], context: Any) -> list[Answer]:
         try:
-            return await self._gather.recommend(asked)
+            return await self._gather.recommend_all(asked)
         except Overloaded as error:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{error}; try again in a second")
             raise

@@ -1,59 +1,101 @@
-"""`POST /v1/recommend` without the framework's routing, which costs more than the answer's own HTTP.
+"""`POST /v1/recommend` without task, scope and routing, which cost more than everything else of HTTP together.
 
-It is an ASGI application in front of the other one, so the server's protocol (framing,
-keep-alive, pipelining, slow and broken clients) is the same; only routing, dependency
-injection and response classes are left out. Checks and errors are those of all routes.
+It is uvicorn's own protocol class (framing, keep-alive, pipelining, time limits, slow and broken clients stay as
+they are) that takes plain requests for that one path itself and hands all others on: to the route of the same
+name where anything about a request is special, so both answer alike.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
 
-from fastapi.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from fastapi import Response
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving.api_keys import Guard, Refused
-from serving.http_parts import MAX_BODY, refused, says_too_large, secret_of, too_large
+from serving.http_parts import MAX_BODY, refused, secret_of
 
-PATH = "/v1/recommend"
-Answering = Callable[[bytes], Awaitable[bytes | JSONResponse]]
+PATH = b"/v1/recommend"
+OK = b"HTTP/1.1 200 OK\r\n%bcontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n%b"
+CLOSE = b"connection: close\r\n"
+
+Reply = Callable[[bytes | Response], None]
+Ask = Callable[[bytes, Reply], None]
 
 
-class HotPath:
-    """Answers recommendations itself and hands everything else on."""
+class _Cycle:
+    """One request and its answer, as far as uvicorn's protocol needs to know of them."""
 
-    def __init__(self, app: ASGIApp, guard: Guard, answer: Answering) -> None:
-        """`answer(body)` returns the body of a 200, or an error."""
-        self._app, self._guard, self._answer = app, guard, answer
+    def __init__(self, protocol: "HotProtocol", keep_alive: bool) -> None:
+        self._protocol, self.keep_alive = protocol, keep_alive
+        self.body = bytearray()
+        self.more_body, self.response_complete, self.disconnected = True, False, False
+        self.message_event = self
+        self._asked = False
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST":
-            await self._app(scope, receive, send)
+    def set(self) -> None:
+        """Ask as soon as the body is there; uvicorn calls this for every part of it and when the client is gone."""
+        if not (self.more_body or self.disconnected or self.response_complete or self._asked):
+            self._asked = True
+            self._protocol.ask(bytes(self.body), self.reply)
+
+    def reply(self, answer: bytes | Response) -> None:
+        """Send the JSON of a 200, or another response; to nobody where the client has gone."""
+        protocol = self._protocol
+        if self.response_complete or self.disconnected or protocol.transport.is_closing():
             return
+        self.response_complete = True
+        end = b"" if self.keep_alive else CLOSE
+        if isinstance(answer, bytes):
+            protocol.transport.write(OK % (protocol.default_headers(), len(answer), end, answer))
+        else:
+            status = b"HTTP/1.1 %d %b\r\n" % (answer.status_code, HTTPStatus(answer.status_code).phrase.encode())
+            lines = [b"%b: %b\r\n" % line for line in answer.raw_headers]
+            body = bytes(answer.body)
+            protocol.transport.write(b"".join((status, protocol.default_headers(), *lines, end, b"\r\n", body)))
+        if not self.keep_alive:
+            protocol.transport.close()
+        protocol.on_response_complete()
+
+
+class HotProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with a short way for recommendations."""
+
+    _lines: tuple[Any, bytes] = ([], b"")
+
+    def __init__(self, ask: Ask, guard: Guard, **of_uvicorn: Any) -> None:
+        """`ask(body, reply)` has `reply` called with the answer's JSON, or with another response."""
+        super().__init__(**of_uvicorn)
+        self.ask, self._guard = ask, guard
+
+    def default_headers(self) -> bytes:
+        """Return the lines all responses have; uvicorn makes them anew every second."""
+        headers = self.server_state.default_headers
+        if HotProtocol._lines[0] is not headers:
+            HotProtocol._lines = headers, b"".join(b"%b: %b\r\n" % line for line in headers)
+        return HotProtocol._lines[1]
+
+    def on_headers_complete(self) -> None:
+        """Take a plain request; leave the others to the framework."""
+        if self.url != PATH or not self._is_plain():
+            super().on_headers_complete()
+            return
+        cycle: Any = _Cycle(self, self.parser.should_keep_alive())
+        self.cycle = cycle
         try:
-            self._guard.admit(secret_of(scope), "read")
+            self._guard.admit(secret_of(self.headers), "read")
         except Refused as refusal:
-            await refused(refusal)(scope, receive, send)
-            return
-        if says_too_large(scope):
-            await too_large()(scope, receive, send)
-            return
-        parts: list[bytes] = []
-        size = 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            part = message.get("body", b"")
-            size += len(part)
-            if size > MAX_BODY:
-                await too_large()(scope, receive, send)
-                return
-            parts.append(part)
-            if not message.get("more_body", False):
-                break
-        answer = await self._answer(b"".join(parts))
-        if isinstance(answer, JSONResponse):
-            await answer(scope, receive, send)
-            return
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": answer})
+            cycle.reply(refused(refusal))
+
+    def _is_plain(self) -> bool:
+        """Say whether nothing else is under way, and a body of known and permitted length follows."""
+        busy = self.cycle is not None and not self.cycle.response_complete
+        if busy or self.flow.write_paused or self.expect_100_continue or self.parser.get_method() != b"POST":
+            return False
+        length = b""
+        for name, value in self.headers:
+            if name == b"content-length":
+                length = value
+            elif name in (b"transfer-encoding", b"upgrade"):
+                return False
+        return length.isdigit() and int(length) <= MAX_BODY and self.parser.get_http_version() == "1.1"

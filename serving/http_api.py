@@ -5,7 +5,7 @@ import hashlib
 import time
 import uuid
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Literal
 
 import orjson
@@ -24,7 +24,7 @@ from serving.api_keys import Guard
 from serving.explorer_api import Explorer
 from serving.gather import Gather, Overloaded
 from serving.graphql_api import make_router
-from serving.hot_path import PATH, HotPath
+from serving.hot_path import HotProtocol, Reply
 from serving.http_parts import BoundBody, CheckKey, add_error_handlers, error, json
 from serving.requests import MAX_BATCH, MAX_COUNT, Answer, RecommendRequest, first_error
 from serving.rules_api import rules_router
@@ -54,6 +54,16 @@ def _count(method: str, answer: Answer) -> None:
     latency.observe(answer.milliseconds / 1000)
 
 
+def _failure(wrong: Exception) -> Response:
+    """Return the response to a request that has no answer."""
+    if isinstance(wrong, BadRequest):
+        return error(422, wrong.field, wrong.message)
+    if isinstance(wrong, Overloaded):
+        return error(429, "", str(wrong), **{"Retry-After": "1"})
+    log.error("request failed", path="/v1/recommend", exc_info=wrong)
+    return error(500, "", "internal error")
+
+
 def _same_for_everybody(request: Request, method: str, answer: Answer) -> Response:
     """Return an anonymous list so that a cache can keep it and ask whether it is still the same."""
     _count(method, answer)
@@ -68,7 +78,7 @@ def make_app(
     recommender: Recommender, gather: Gather, events_log: Log, registry: SchemaRegistry, ready: Callable[[], bool],
     guard: Guard,
 ) -> FastAPI:  # fmt: skip
-    """Return the application; `ready` says whether /readyz answers 200."""
+    """Return the application; `ready` says whether /readyz answers 200. `state.hot` is the protocol to serve it by."""
     app = FastAPI(title="headrace", version="1", docs_url=None, redoc_url=None)
     add_error_handlers(app)
     app.add_middleware(BoundBody)
@@ -86,25 +96,29 @@ def make_app(
         recommender.check(asked)
         return asked
 
-    async def answer(body: bytes) -> bytes | JSONResponse:
+    def ask(body: bytes, reply: Reply) -> None:
+        def done(found: Answer | Exception) -> None:
+            if isinstance(found, Answer):
+                _count("recommend", found)
+                reply(answer_json(found))
+            else:
+                reply(_failure(found))
+
         try:
             asked = checked(body)
             explorer.met(asked.user)
-            found = await gather.recommend(asked, body)
-        except BadRequest as wrong:
-            return error(422, wrong.field, wrong.message)
-        except Overloaded as wrong:
-            return error(429, "", str(wrong), **{"Retry-After": "1"})
+            gather.ask(asked, body, done)
         except Exception as wrong:
-            log.error("request failed", path=PATH, exc_info=wrong)
-            return error(500, "", "internal error")
-        _count("recommend", found)
-        return answer_json(found)
+            done(wrong)
 
-    @app.post(PATH, openapi_extra=schema)
+    app.state.hot = partial(HotProtocol, ask, guard)
+
+    @app.post("/v1/recommend", openapi_extra=schema)
     async def recommend(request: Request) -> Response:
-        """Items for a user, a session, items in context; answered by `serving.hot_path`."""
-        found = await answer(await request.body())
+        """Items for a user, a session, items in context; plain requests are answered by `serving.hot_path`."""
+        reply: asyncio.Future[bytes | Response] = asyncio.get_running_loop().create_future()
+        ask(await request.body(), lambda found: None if reply.done() else reply.set_result(found))
+        found = await reply
         return found if isinstance(found, Response) else Response(found, media_type="application/json")
 
     @app.post("/v1/recommend/batch")
@@ -122,7 +136,7 @@ def make_app(
                 requests.append(checked(orjson.dumps(one)))
             except BadRequest as wrong:
                 return error(422, f"requests.{n}.{wrong.field}", wrong.message)
-        answers = await asyncio.gather(*(gather.recommend(one) for one in requests))
+        answers = await gather.recommend_all(requests)
         for answer in answers:
             _count("batch", answer)
         return json({"answers": answers})
@@ -193,5 +207,4 @@ def make_app(
     async def metrics() -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
-    app.add_middleware(HotPath, guard=guard, answer=answer)  # the last one added is asked first
     return app

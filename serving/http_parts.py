@@ -1,5 +1,6 @@
 """What all HTTP routes share: errors, bounds on bodies, and who may do what."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -81,10 +82,10 @@ def scope_of(method: str, path: str) -> KeyScope | None:
     return "read" if path.startswith(("/v1/", "/graphql")) else None
 
 
-def secret_of(scope: Scope) -> str:
+def secret_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """Return the API key a request brings, "" for none."""
     secret = b""
-    for name, value in scope["headers"]:
+    for name, value in headers:
         if name == b"x-api-key" or (name == b"authorization" and not secret):
             secret = value.removeprefix(b"Bearer ")
     return str(secret.decode("latin-1"))
@@ -105,7 +106,7 @@ class CheckKey:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and (needed := scope_of(scope["method"], scope["path"])) is not None:
             try:
-                self._guard.admit(secret_of(scope), needed)
+                self._guard.admit(secret_of(scope["headers"]), needed)
             except Refused as refusal:
                 await refused(refusal)(scope, receive, send)
                 return

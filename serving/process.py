@@ -162,7 +162,12 @@ async def _serve(settings: Settings, store: RedisStore, guard: Guard, stopping: 
     await checks.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
     following = asyncio.create_task(follower.run())
     config = uvicorn.Config(
-        app, settings.http_host, settings.http_port, log_level="warning", timeout_graceful_shutdown=DRAIN_S
+        app,
+        settings.http_host,
+        settings.http_port,
+        http=app.state.hot,
+        log_level="warning",
+        timeout_graceful_shutdown=DRAIN_S,
     )
     log.info(
         "server is running", http=settings.http_port, grpc=settings.grpc_port, items=len(recommender.shop.catalogue)

@@ -11,7 +11,7 @@ from serving.expressions import ItemCondition, under
 from serving.requests import Filters
 from serving.rules import Acting, Include, MinMargin, MinStock, Rule
 
-MAX_KEPT = 256
+MAX_KEPT, MAX_FACTORS = 256, 32
 
 
 class Selection:
@@ -33,6 +33,7 @@ class Selections:
         self._catalogue, self._version = catalogue, -1
         self._kept: dict[object, Selection] = {}
         self._masks: dict[tuple[int, str], Mask] = {}
+        self._factors: dict[tuple[int, tuple[str, ...]], npt.NDArray[np.float64]] = {}
 
     def of(self, in_stock: bool, filters: Filters | None, acting: Acting, book: int) -> Selection:
         """Return the selection; the rules are of the book with this version."""
@@ -65,9 +66,23 @@ class Selections:
             self._masks[key] = rule_mask(rule, self._catalogue)
         return self._masks[key]
 
+    def factors(self, acting: Acting, book: int) -> npt.NDArray[np.float64]:
+        """Return the product of all boosts, by catalogue row."""
+        self._look()
+        key = (book, tuple(rule.id for rule in acting.boosts))
+        if key not in self._factors:
+            if len(self._factors) >= MAX_FACTORS:
+                self._factors.clear()
+            factors = np.ones(len(self._catalogue))
+            for rule in acting.boosts:
+                factors[self.matching(rule, book)] *= rule.factor
+            self._factors[key] = factors
+        return self._factors[key]
+
     def _look(self) -> None:
         if self._catalogue.version != self._version:
             self._kept.clear()
+            self._factors.clear()
             self._masks.clear()
             self._version = self._catalogue.version
 

@@ -40,20 +40,20 @@ def next_items(asking: Asking) -> None:
         items, probability, rows, whys, seeds = (
             column[order] for column in (items, probability, rows, whys, seeds)
         )  # fmt: skip
-    decided = list(zip(whys.tolist(), seeds.tolist(), strict=True))
+    decided, latest_first = whys.tolist(), seeds.tolist()
     known: dict[tuple[int, int], Said] = {}
 
     def say(k: int) -> Said:
-        why, seed = decided[k]
+        why, seed = decided[k], latest_first[k]
         if why == BY_REPEAT:
             return again(asking, int(items[k]))
         if why == BY_POPULARITY or seed >= len(latest):
-            source = SOURCE_OF.get(why, "cooccurrence")
-            return shop.phrases.of_scope(source, int(items[k]) in shop.trending, lang, WHOLE_SHOP[lang])
-        if decided[k] not in known:
+            source, trending = SOURCE_OF.get(why, "cooccurrence"), int(items[k]) in shop.trending
+            return shop.phrases.of_scope(source, trending, lang, WHOLE_SHOP[lang])
+        if (why, seed) not in known:
             code = "because_bought" if latest[seed] in visitor.bought else "because_viewed"
-            known[decided[k]] = asking.because(SOURCE_OF.get(why, "cooccurrence"), code, latest[seed])
-        return known[decided[k]]
+            known[why, seed] = asking.because(SOURCE_OF.get(why, "cooccurrence"), code, latest[seed])
+        return known[why, seed]
 
     level = "personalised" if visitor.known else "session"
     asking.pool.add(items, probability, Tier(level, say), probability, rows)

@@ -31,7 +31,8 @@ class Running:
         self.impressions = Impressions(self.log, FolderRegistry(), impressions_share)
         gather = Gather(recommender, self.impressions)
         self.app = make_app(recommender, gather, self.log, FolderRegistry(), lambda: True, self.guard)
-        self._uvicorn = uvicorn.Server(uvicorn.Config(self.app, "127.0.0.1", self.http_port, log_level="error"))
+        config = uvicorn.Config(self.app, "127.0.0.1", self.http_port, http=self.app.state.hot, log_level="error")
+        self._uvicorn = uvicorn.Server(config)
 
         async def serve():
             address = f"127.0.0.1:{self.grpc_port}"

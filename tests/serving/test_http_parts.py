@@ -208,9 +208,11 @@ def test_equal_requests_of_a_batch_are_answered_once():
 
     async def together():
         gather = Gather(recommender)
-        same = [gather.recommend(RecommendRequest(user="ann"), b"ann") for _ in range(5)]
-        other = [gather.recommend(RecommendRequest(user="bob"), b"bob"), gather.recommend(RecommendRequest(user="bob"))]
-        return await asyncio.gather(*same, *other)
+        answers = [asyncio.get_running_loop().create_future() for _ in range(7)]
+        keys = [(b"ann", "ann")] * 5 + [(b"bob", "bob"), (b"", "bob")]
+        for answer, (key, user) in zip(answers, keys, strict=True):
+            gather.ask(RecommendRequest(user=user), key, answer.set_result)
+        return await asyncio.gather(*answers)
 
     answers = asyncio.run(together())
     assert len(asked) == 3
