@@ -7,7 +7,7 @@ import numpy as np
 from serving.asking import Asking
 from serving.habits import habits
 from serving.items import Said
-from serving.pool import Tier
+from serving.pool import each
 from serving.reasons import reason
 from serving.visitor import DAY_MS
 
@@ -24,7 +24,7 @@ def usual(asking: Asking) -> None:
         return
     counts = shop.items.rows.count[shop.slots_of(rows.item[i, : rows.n[i]], asking.visitor.now_ms)]
     items, shares = habits(rows, i, shop.bought, np.maximum(counts, 0).astype(np.float64))
-    asking.pool.add(items, shares, Tier("personalised", lambda k: again(asking, int(items[k]))))
+    asking.pool.add(items, shares, each("personalised", lambda k: again(asking, int(items[k]))))
 
 
 def due(asking: Asking) -> None:
@@ -39,7 +39,7 @@ def due(asking: Asking) -> None:
     scored.sort(key=lambda entry: (-entry[0], entry[1]))
     asking.pool.add(
         np.array([item for _, item in scored], np.uint64), np.array([score for score, _ in scored]),
-        Tier("personalised", lambda k: again(asking, scored[k][1])),
+        each("personalised", lambda k: again(asking, scored[k][1])),
     )  # fmt: skip
 
 
@@ -48,5 +48,5 @@ def again(asking: Asking, item: int) -> Said:
     bought = item in asking.visitor.bought
     days = asking.visitor.purchase_intervals[item][0] if bought else 0.0
     if days < 1:
-        return asking.shop.phrases.plain("repeat", "buy_again", asking.lang)
+        return asking.shop.phrases["repeat", "buy_again", asking.lang, None]
     return Said("repeat", reason("buy_again", asking.lang, interval_days=f"{days:.0f}"))

@@ -11,6 +11,7 @@ from serving.cursor import encode_cursor
 from serving.diversity import METHODS, similarities
 from serving.explain import contributions
 from serving.items import Items, Said
+from serving.pool import Pool
 from serving.reasons import reason
 from serving.requests import Answer, RuleTrace
 from serving.rules import Acting, Compiled
@@ -31,7 +32,7 @@ def answer_of(asking: Asking, acting: Acting, rules: Compiled, left_out: list[st
     for row in _explored(unmet, items.rows, n_explored, request.seed):
         items.rows.append(row)
         items.scores.append(0.0)
-        items.said.append(shop.phrases.plain("explore", "exploration", request.lang))
+        items.said.append(shop.phrases["explore", "exploration", request.lang, None])
         items.rules.append(())
     request_id, placement = os.urandom(16).hex(), request.placement or ""
     answer = Answer(
@@ -60,22 +61,32 @@ def _items(asking: Asking, acting: Acting, version: int, count: int, offset: int
     found = pool.candidates()
     if not acting.rules and asking.visitor.plan.diversity == 0:
         # As the sources brought them: the usual case, and a quick one.
-        rows, scores, tiers, places = (column[:count].tolist() for column in found if column is not found.worth)
-        said = [pool.tiers[tier].said(place) for tier, place in zip(tiers, places, strict=True)]
-        return Items(shop.heads, rows, scores, said, [()] * len(rows)), []
+        rows = found.row[:count].tolist()
+        said = _said(pool, found.tier[:count], found.place[:count])
+        return Items(shop.heads, rows, found.score[:count].tolist(), said, [()] * len(rows)), []
     vary = (lambda *args: _varied(asking, *args)) if asking.visitor.plan.diversity > 0 else None
     explain = asking.visitor.request.explain
     placed, traces = arrange(pool, acting, shop.selections, version, shop.catalogue, count, offset, vary, explain)
-    scores, said = [], []
-    score_of, tier_of, place_in = found.score.tolist(), found.tier.tolist(), found.place.tolist()
-    for at, k in enumerate(placed.candidates):
-        scores.append(score_of[k] if k >= 0 else 0.0)
-        if at in placed.promoted:
-            why = reason("promoted", asking.lang, rule=placed.promoted[at])
-            said.append(Said(pool.tiers[tier_of[k]].said(place_in[k]).source if k >= 0 else "rule", why))
+    brought = [k for k in placed.candidates if k >= 0]
+    scores, said = found.score[brought].tolist(), _said(pool, found.tier[brought], found.place[brought])
+    for at, rule in placed.promoted.items():
+        if placed.candidates[at] < 0:
+            scores.insert(at, 0.0)
+            said.insert(at, Said("rule", reason("promoted", asking.lang, rule=rule)))
         else:
-            said.append(pool.tiers[tier_of[k]].said(place_in[k]))
+            said[at] = Said(said[at].source, reason("promoted", asking.lang, rule=rule))
     return Items(shop.heads, placed.rows, scores, said, placed.rules), traces
+
+
+def _said(pool: Pool, tiers: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> list[Said]:
+    """Return what is said of candidates, given their tiers and their places in them."""
+    if not len(tiers):
+        return []
+    first = pool.tiers[int(tiers[0])]
+    if (tiers == tiers[0]).all():
+        return first.said(places.tolist())
+    said = {tier: iter(pool.tiers[tier].said(places[tiers == tier].tolist())) for tier in set(tiers.tolist())}
+    return [next(said[tier]) for tier in tiers.tolist()]
 
 
 def _varied(asking: Asking, order: Order, worth: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]) -> Order:

@@ -39,7 +39,7 @@ class Asking(NamedTuple):
 
     def because(self, source: str, code: str, item: int) -> Said:
         """Return a reason that names an item."""
-        return self.shop.phrases.of_item(source, code, self.lang, item)
+        return self.shop.phrases[source, code, self.lang, item]
 
     def seeds(self) -> list[int]:
         """Return the items in context, else the latest of the session, latest first."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from serving.asking import Asking
 from serving.items import Said
-from serving.pool import Tier
+from serving.pool import each
 from state.item_rows import PAIR_UNIT
 
 CONTENT_CATEGORY, CONTENT_BRAND, CONTENT_PRICE = 1.0, 0.5, 0.3
@@ -34,7 +34,7 @@ def together(asking: Asking) -> None:
     def say(k: int) -> Said:
         return asking.because("cooccurrence", "bought_together", owed[ranked[k][0]][1])
 
-    asking.pool.add(hashes, weights, Tier("cooccurrence", say))
+    asking.pool.add(hashes, weights, each("cooccurrence", say))
 
 
 def similar(asking: Asking) -> None:
@@ -50,7 +50,7 @@ def similar(asking: Asking) -> None:
     ranked = sorted(best.items(), key=lambda entry: (-entry[1][0], entry[0]))
     asking.pool.add(
         np.array([item for item, _ in ranked], np.uint64), np.array([cosine for _, (cosine, _) in ranked]),
-        Tier("cooccurrence", lambda k: asking.because("vector", "similar_to", ranked[k][1][1])),
+        each("cooccurrence", lambda k: asking.because("vector", "similar_to", ranked[k][1][1])),
     )  # fmt: skip
 
 
@@ -80,6 +80,6 @@ def content(asking: Asking) -> None:
     best = best[score[best] > 0]
     asking.pool.add(
         catalogue.hashes()[best], score[best],
-        Tier("content", lambda k: asking.because("content", "similar_to", seeds[int(owed[best[k]])])),
+        each("content", lambda k: asking.because("content", "similar_to", seeds[int(owed[best[k]])])),
         rows=best,
     )  # fmt: skip

@@ -1,6 +1,6 @@
 """The items of a list as what they are made of: they become objects or bytes only where somebody asks for them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, overload
@@ -46,33 +46,42 @@ class Said:
         return bytes(headrace_pb2.Recommendation(source=self.source, reason=why).SerializeToString())
 
 
+class _Kept(dict[int, bytes]):
+    """What was made of a row once."""
+
+    def __init__(self, make: Callable[[int], bytes]) -> None:
+        self._make = make
+
+    def __missing__(self, row: int) -> bytes:
+        made = self[row] = self._make(row)
+        return made
+
+
 class Heads:
     """How each item of a catalogue begins in JSON and in Protocol Buffers, kept until the catalogue changes."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
         self._version = catalogue.version
-        self._json: dict[int, bytes] = {}
-        self._message: dict[int, bytes] = {}
+        self._json, self._message = _Kept(self._make_json), _Kept(self._make_message)
 
     def json(self, rows: Sequence[int]) -> list[bytes]:
         """Return `{"item":...,"title":...,"score":` of each row."""
         self._look()
-        kept, ids, titles = self._json, self.catalogue.ids, self.catalogue.titles
-        for row in rows:
-            if row not in kept:
-                kept[row] = b'{"item":%b,"title":%b,"score":' % (orjson.dumps(ids[row]), orjson.dumps(titles[row]))
-        return [kept[row] for row in rows]
+        return list(map(self._json.__getitem__, rows))
 
     def message(self, rows: Sequence[int]) -> list[bytes]:
         """Return item and title of each row as fields of a Recommendation message, and the tag of its score."""
         self._look()
-        kept, ids, titles = self._message, self.catalogue.ids, self.catalogue.titles
-        for row in rows:
-            if row not in kept:
-                begun = headrace_pb2.Recommendation(item=ids[row], title=titles[row]).SerializeToString()
-                kept[row] = begun + SCORE_TAG
-        return [kept[row] for row in rows]
+        return list(map(self._message.__getitem__, rows))
+
+    def _make_json(self, row: int) -> bytes:
+        item, title = orjson.dumps(self.catalogue.ids[row]), orjson.dumps(self.catalogue.titles[row])
+        return b'{"item":%b,"title":%b,"score":' % (item, title)
+
+    def _make_message(self, row: int) -> bytes:
+        head = headrace_pb2.Recommendation(item=self.catalogue.ids[row], title=self.catalogue.titles[row])
+        return head.SerializeToString() + SCORE_TAG
 
     def _look(self) -> None:
         if self.catalogue.version != self._version or max(len(self._json), len(self._message)) > MAX_KEPT:

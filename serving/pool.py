@@ -60,6 +60,13 @@ def _take(
 
 
 @numba.njit(cache=True)
+def _meet(rows: Ints, met_in: Ints, answer: int) -> None:
+    for row in rows:
+        if row >= 0:
+            met_in[row] = answer
+
+
+@numba.njit(cache=True)
 def _meet_refused(rows: Ints, kinds: npt.NDArray[np.uint8], bought: bool, met_in: Ints, answer: int) -> None:
     for k in range(len(rows)):
         refused = kinds[k] >= FIRST_NEGATIVE or (bought and kinds[k] == PURCHASE)
@@ -91,11 +98,16 @@ class Scratch:
 
 
 class Tier(NamedTuple):
-    """What one source brought, and what is to be said of each: asked for those that are shown."""
+    """What one source brought, and what is to be said of those that are shown, by their places in it."""
 
     level: str
     """How far down the fallback ladder it is."""
-    said: Callable[[int], Said]
+    said: Callable[[list[int]], list[Said]]
+
+
+def each(level: str, said: Callable[[int], Said]) -> Tier:
+    """Return a tier of which something is said one by one."""
+    return Tier(level, lambda places: [said(place) for place in places])
 
 
 class Pool:
@@ -110,8 +122,7 @@ class Pool:
 
     def leave_out(self, hashes: Hashes) -> None:
         """Let none of these items in."""
-        rows = self._catalogue.rows_of(hashes)
-        self._scratch.met_in[rows[rows >= 0]] = self._scratch.answer
+        _meet(self._catalogue.rows_of(hashes), self._scratch.met_in, self._scratch.answer)
 
     def leave_out_refused(self, hashes: Hashes, kinds: npt.NDArray[np.uint8], bought: bool) -> None:
         """Let nothing in that events of these kinds refuse, nor, if so said, what they bought."""

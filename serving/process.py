@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
 import threading
 import time
@@ -34,6 +35,7 @@ FOLLOW_S = 0.2
 SAVE_S = 10.0
 """How often the copy for answers without Redis is written."""
 DRAIN_S = 10
+GC_THRESHOLDS = 20_000, 20, 50
 NEVER_S = 1e8
 """A server's requests never try whether Redis is back: the follower does, beside them."""
 
@@ -161,6 +163,10 @@ async def _serve(settings: Settings, store: RedisStore, guard: Guard, stopping: 
     await rpc.start()
     await checks.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
     following = asyncio.create_task(follower.run())
+    # What is there now stays: looking through a large catalogue for garbage again and again would keep answers waiting.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     config = uvicorn.Config(
         app,
         settings.http_host,

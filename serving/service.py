@@ -8,7 +8,6 @@ import pybreaker
 from prometheus_client import Counter
 
 from schemas.ids import hash_id
-from serving.again import usual
 from serving.answer_cache import AnswerCache, Made
 from serving.answers import answer_of
 from serving.asking import Asking
@@ -21,8 +20,8 @@ from serving.requests import Answer, RecommendRequest
 from serving.retrieval import VectorIndex
 from serving.rules import PLACEMENTS, Acting, Compiled, Placement
 from serving.shop import Shop, Vectors
-from serving.sources import SOURCES, WITH_MIXTURE, WITH_VECTOR, last_known, popular
-from serving.visitor import NOTHING, Visitor, plan_of, subject_of
+from serving.sources import SOURCES, WITH_HABITS, WITH_MIXTURE, WITH_VECTOR, last_known, popular
+from serving.visitor import NOTHING, Visitor, may_follow, plan_of, subject_of
 from state.settings import Settings
 from state.store import Store, StoreUnavailable
 from state.user_rows import empty_users
@@ -152,7 +151,8 @@ class Recommender:
         clock = _Clock()
         plans = [plan_of(request, placement_of(request, rules), self._settings) for request in requests]
         subjects = [subject_of(request) for request in requests]
-        users = shop.read_users(subjects)
+        may_return = [plan.strategy in WITH_HABITS and may_follow(requests[i], plan) for i, plan in enumerate(plans)]
+        users, purchases = shop.read_visitors(subjects, may_return)
         clock.lap("read_users")
         recent = recent_events(users, now_ms, gap_ms)
         visitors = [Visitor(requests[i], plan, users, recent, i, now_ms) for i, plan in enumerate(plans)]
@@ -174,11 +174,9 @@ class Recommender:
             i for i, visitor in enumerate(visitors)
             if kept[i] is None and _may_need_vector(visitor, scored, i, wanted[i])
         ])  # fmt: skip
-        returning = [
-            subject if kept[i] is None and usual in SOURCES[plans[i].strategy] and visitors[i].may_follow_habits else 0
-            for i, subject in enumerate(subjects)
-        ]
-        purchases = shop.read_purchases(returning, now_ms) if any(returning) else None
+        if purchases is not None:
+            bought = purchases.item[np.array(may_return) & ~recent.running]
+            shop.slots_of(bought[bought != 0], now_ms)  # the rows of these items are read together
         clock.lap("read_vectors")
         answers = []
         for i, (visitor, acting) in enumerate(zip(visitors, rules_of, strict=True)):
@@ -203,6 +201,7 @@ class Recommender:
     def _pool(self, visitor: Visitor, acting: Acting, rules: Compiled) -> Pool:
         shop, request = self.shop, visitor.request
         selection = shop.selections.of(visitor.plan.in_stock, request.filters, acting, rules.version)
+        shop.phrases.look()
         pool = Pool(shop.catalogue, selection, shop.scratch)
         if request.exclude:
             pool.leave_out(np.array([hash_id(item) for item in request.exclude], np.uint64))

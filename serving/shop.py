@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -171,28 +171,22 @@ class Shop:
         short, long = np.array([scores for _, scores in ranked]).T
         return ScopeItems(np.array([item for item, _ in ranked], np.uint64), long, short - long - steady)
 
-    def read_users(self, subjects: Sequence[int]) -> UserRows:
-        """Return the rows of users by id hash; 0 is nobody."""
-        values, places = self._values_of(subjects, keys.user)
-        rows = empty_users(len(subjects))
-        decode_users(values, places, rows)
-        return rows
-
-    def read_purchases(self, subjects: Sequence[int], now_ms: int) -> PurchaseRows:
-        """Return what users bought, by id hash (0 is nobody), with the rows of these items at hand."""
-        values, places = self._values_of(subjects, keys.purchases)
-        rows = empty_purchases(len(subjects))
-        decode_purchases(values, places, rows)
-        self.slots_of(rows.item[rows.item != 0], now_ms)
-        return rows
-
-    def _values_of(
-        self, subjects: Sequence[int], key_of: Callable[[bytes, int], bytes]
-    ) -> tuple[list[bytes | None], npt.NDArray[np.int64]]:
-        """Return (rows of one kind of those users who are somebody, their places among `subjects`)."""
-        asked = [i for i, subject in enumerate(subjects) if subject]
-        wanted = [key_of(self.prefixes[subjects[i] % len(self.prefixes)], subjects[i]) for i in asked]
-        return self.store.read(wanted) if wanted else [], np.array(asked, np.int64)
+    def read_visitors(
+        self, subjects: Sequence[int], maybe_returning: Sequence[bool]
+    ) -> tuple[UserRows, PurchaseRows | None]:
+        """Return the rows of users by id hash, 0 is nobody, and of some of them what they bought, None for nothing."""
+        somebody = [i for i, subject in enumerate(subjects) if subject]
+        buyers = [i for i in somebody if maybe_returning[i]]
+        prefixes = {i: self.prefixes[subjects[i] % len(self.prefixes)] for i in somebody}
+        wanted = [keys.user(prefixes[i], subjects[i]) for i in somebody]
+        wanted += [keys.purchases(prefixes[i], subjects[i]) for i in buyers]
+        values = self.store.read(wanted) if wanted else []
+        users, purchases, bought = empty_users(len(subjects)), None, values[len(somebody) :]
+        decode_users(values[: len(somebody)], np.array(somebody, np.int64), users)
+        if any(bought):
+            purchases = empty_purchases(len(subjects))
+            decode_purchases(bought, np.array(buyers, np.int64), purchases)
+        return users, purchases
 
     def text(self, item_hash: int) -> str:
         """Return an item's id, "" for one that is not known."""

@@ -12,14 +12,16 @@ from serving.asking import Asking
 from serving.candidates import BY_POPULARITY, BY_REPEAT
 from serving.item_sources import content, similar, together
 from serving.items import Said
-from serving.pool import Tier
+from serving.pool import Tier, each
 from serving.reasons import reason
 from serving.shop import ScopeItems
 from state import lane_rows
 from state.item_rows import ADJ
+from state.session import SESSION_EVENTS
 
 WHOLE_SHOP = {"en": "the whole shop", "de": "der ganzen Auswahl"}
 WHAT_WAS_ASKED = {"en": "what you asked for", "de": "dem, was Sie suchen"}
+IN_SCOPE = {False: "popular_in", True: "trending_in"}
 MAX_COUNTED = 5_000
 """Items that pass a filter whose weights are looked up to fill an answer."""
 SOURCE_OF = {BY_POPULARITY: "popular", ADJ: "next_item"}
@@ -31,7 +33,7 @@ def next_items(asking: Asking) -> None:
     visitor, scored, i = asking.visitor, asking.scored, asking.i
     if scored is None or not len(visitor.session) or scored.n[i] == 0:
         return
-    shop, lang, m = asking.shop, asking.lang, int(scored.n[i])
+    shop, m = asking.shop, int(scored.n[i])
     latest = list(dict.fromkeys(visitor.session.tolist()[::-1]))
     items, probability, rows = scored.item[i, :m], scored.probability[i, :m], asking.rows
     whys, seeds = scored.why[i, :m], scored.seed[i, :m]
@@ -40,23 +42,33 @@ def next_items(asking: Asking) -> None:
         items, probability, rows, whys, seeds = (
             column[order] for column in (items, probability, rows, whys, seeds)
         )  # fmt: skip
-    decided, latest_first = whys.tolist(), seeds.tolist()
-    known: dict[tuple[int, int], Said] = {}
 
-    def say(k: int) -> Said:
-        why, seed = decided[k], latest_first[k]
-        if why == BY_REPEAT:
-            return again(asking, int(items[k]))
-        if why == BY_POPULARITY or seed >= len(latest):
-            source, trending = SOURCE_OF.get(why, "cooccurrence"), int(items[k]) in shop.trending
-            return shop.phrases.of_scope(source, trending, lang, WHOLE_SHOP[lang])
-        if (why, seed) not in known:
-            code = "because_bought" if latest[seed] in visitor.bought else "because_viewed"
-            known[why, seed] = asking.because(SOURCE_OF.get(why, "cooccurrence"), code, latest[seed])
-        return known[why, seed]
+    def say(places: list[int]) -> list[Said]:
+        known: dict[int, Said] = {}  # most items of a list come of the same few events
+        said = []
+        codes = (whys * SESSION_EVENTS + seeds)[places].tolist()
+        for code, item in zip(codes, items[places].tolist(), strict=True):
+            found = known.get(code)
+            if found is None:
+                why, seed = divmod(code, SESSION_EVENTS)
+                found = again(asking, item) if why == BY_REPEAT else _because(asking, latest, why, seed, item)
+                if why not in (BY_REPEAT, BY_POPULARITY):
+                    known[code] = found
+            said.append(found)
+        return said
 
     level = "personalised" if visitor.known else "session"
     asking.pool.add(items, probability, Tier(level, say), probability, rows)
+
+
+def _because(asking: Asking, latest: list[int], why: int, seed: int, item: int) -> Said:
+    """Return what decided on an item: popularity, or the event of the session with this place, latest first."""
+    source, lang = SOURCE_OF.get(why, "cooccurrence"), asking.lang
+    if why == BY_POPULARITY or seed >= len(latest):
+        trending = item in asking.shop.trending
+        return asking.shop.phrases[source, IN_SCOPE[trending], lang, WHOLE_SHOP[lang]]
+    code = "because_bought" if latest[seed] in asking.visitor.bought else "because_viewed"
+    return asking.because(source, code, latest[seed])
 
 
 def taste(asking: Asking) -> None:
@@ -69,7 +81,7 @@ def taste(asking: Asking) -> None:
     found = index.search(vector, 2 * asking.want, narrow)
     hashes = np.array([item for item, _ in found], np.uint64)
     scores = np.array([score for _, score in found])
-    asking.pool.add(hashes, scores, Tier("personalised", lambda k: _affinity(asking, hashes[k])))
+    asking.pool.add(hashes, scores, each("personalised", lambda k: _affinity(asking, hashes[k])))
 
 
 def popular(asking: Asking, scopes: list[tuple[ScopeItems, str]] | None = None) -> None:
@@ -82,7 +94,7 @@ def last_known(asking: Asking) -> None:
     """The list of everything as it was last read: what is left without the store."""
     found = asking.shop.popular
     said = Said("popular", reason("fallback", asking.lang, kind="last_known_popular"))
-    asking.pool.add(found.hashes, found.weight, Tier("last_known_popular", lambda k: said))
+    asking.pool.add(found.hashes, found.weight, each("last_known_popular", lambda k: said))
 
 
 def trending(asking: Asking) -> None:
@@ -110,7 +122,7 @@ def _add_scope(
     trend, scores = found.trending[order], (found.trend if by_trend else found.weight)[order]
     asking.pool.add(
         found.hashes[order], scores,
-        Tier("popular", lambda k: asking.shop.phrases.of_scope("popular", bool(trend[k]), asking.lang, name)),
+        each("popular", lambda k: asking.shop.phrases["popular", IN_SCOPE[bool(trend[k])], asking.lang, name]),
     )  # fmt: skip
 
 
@@ -119,7 +131,7 @@ def newest(asking: Asking) -> None:
     rows = np.flatnonzero(asking.pool.selection.mask)[::-1][: 4 * asking.want]
     asking.pool.add(
         asking.shop.catalogue.hashes()[rows], np.power(1.0 + np.arange(len(rows)), -1.0),
-        Tier("new", lambda k: asking.shop.phrases.plain("new", "new_arrival", asking.lang)), rows=rows,
+        each("new", lambda k: asking.shop.phrases["new", "new_arrival", asking.lang, None]), rows=rows,
     )  # fmt: skip
 
 
@@ -130,8 +142,8 @@ def whatever_passes(asking: Asking) -> None:
     hashes = np.sort(asking.pool.selection.hashes)[:MAX_COUNTED]
     weights = asking.shop.items.rows.count[asking.shop.slots_of(hashes, asking.visitor.now_ms)]
     order = np.lexsort((hashes, -weights))
-    said = asking.shop.phrases.of_scope("popular", False, asking.lang, WHAT_WAS_ASKED[asking.lang])
-    asking.pool.add(hashes[order], weights[order] / 100, Tier("popular", lambda k: said))
+    said = asking.shop.phrases["popular", IN_SCOPE[False], asking.lang, WHAT_WAS_ASKED[asking.lang]]
+    asking.pool.add(hashes[order], weights[order] / 100, each("popular", lambda k: said))
 
 
 def _affinity(asking: Asking, item: np.uint64) -> Said:
@@ -144,7 +156,7 @@ def _affinity(asking: Asking, item: np.uint64) -> Said:
     price, usual = catalogue.number("price")[row], visitor.price_ln
     if usual is not None and price > 0 and abs(math.log(price) - usual[0]) <= usual[1]:
         return Said("vector", reason("matches_affinity", asking.lang, kind="price", value=f"{price:g}"))
-    return asking.shop.phrases.plain("vector", "matches_taste", asking.lang)
+    return asking.shop.phrases["vector", "matches_taste", asking.lang, None]
 
 
 Source = Callable[[Asking], None]
@@ -160,4 +172,8 @@ SOURCES: dict[str, tuple[Source, ...]] = {
     "buy_again": (due, popular, whatever_passes),
     "new": (newest, popular),
 }
-WITH_MIXTURE, WITH_VECTOR = frozenset({"hybrid", "session"}), frozenset({"hybrid", "collaborative"})
+WITH_MIXTURE, WITH_VECTOR, WITH_HABITS = (
+    frozenset(strategy for strategy, sources in SOURCES.items() if source in sources)
+    for source in (next_items, taste, usual)
+)
+"""Strategies by what has to be read or computed for the batch before the sources are asked."""

@@ -94,12 +94,14 @@ class Visitor:
     @cached_property
     def bought(self) -> frozenset[int]:
         """Id hashes of what the history says was bought."""
+        if not self.refuses:
+            return frozenset()
         return frozenset(self.history_items[self.kinds == Kind.PURCHASE].tolist())
 
     @property
     def may_follow_habits(self) -> bool:
         """Whether the request is a new visit that may show again what was bought."""
-        return not self.running and not len(self.context) and self.plan.repeat == "allow"
+        return not self.running and may_follow(self.request, self.plan)
 
     @cached_property
     def purchase_intervals(self) -> dict[int, tuple[float, int]]:
@@ -143,6 +145,11 @@ class Visitor:
             request.placement or "", request.country or "", request.user or "", self.now_ms, self.n_events,
             int(self._users.counts[self._i, 2]), len(request.items), self.liked,
         )  # fmt: skip
+
+
+def may_follow(request: RecommendRequest, plan: Plan) -> bool:
+    """Say whether an answer may follow habits, if it is one of a new visit."""
+    return plan.repeat == "allow" and not request.items
 
 
 def subject_of(request: RecommendRequest) -> int:

@@ -15,7 +15,7 @@ TAG, BATCH_TAG = (
     bytes([message.DESCRIPTOR.fields_by_name[name].number << 3 | 2])  # 2: what follows has a length
     for message, name in ((headrace_pb2.Answer, "items"), (headrace_pb2.BatchAnswer, "answers"))
 )
-NO_RULES = b',"rules":[],"contributions":[]}'
+NO_RULES = b',"rules":[],"contributions":[]},'
 double = struct.Struct("<d").pack
 
 
@@ -28,17 +28,21 @@ def json_default(value: Any) -> orjson.Fragment:
     """Tell the JSON encoder how to write the items of an answer: as a list of what they stand for."""
     if not isinstance(value, Items):
         raise TypeError(f"{type(value).__name__} has no JSON")
+    if not len(value):
+        return orjson.Fragment(b"[]")
     scores = orjson.dumps(value.scores)[1:-1].split(b",")
+    saids = [said.json for said in value.said]
     if value.contributions:
         ends = [_end(*both) for both in zip(value.rules, map(orjson.dumps, value.contributions), strict=True)]
     else:
         ends = [_end(rules) if rules else NO_RULES for rules in value.rules]
-    pieces = zip(value.heads.json(value.rows), scores, value.said, ends, strict=True) if len(value) else ()
-    return orjson.Fragment(b"[%b]" % b",".join([head + score + said.json + end for head, score, said, end in pieces]))
+    items = zip(value.heads.json(value.rows), scores, saids, ends, strict=True)
+    written = b"".join([piece for item in items for piece in item])
+    return orjson.Fragment(b"[%b]" % written[:-1])
 
 
 def _end(rules: Rules, contributions: bytes = b"[]") -> bytes:
-    return b',"rules":%b,"contributions":%b}' % (orjson.dumps(rules), contributions)
+    return b',"rules":%b,"contributions":%b},' % (orjson.dumps(rules), contributions)
 
 
 def answer_message(answer: Answer) -> bytes:

@@ -35,6 +35,7 @@ import redis
 
 from state import keys
 from state.guarded_connection import GuardedConnection
+from state.quick_reads import QuickReads
 from state.redis_nodes import RedisNodes
 from state.row_block import CHUNK, Command, RowSet, pack
 from state.store import Fenced, Positions, Rows, StoreUnavailable, decode_positions, encode_positions
@@ -66,6 +67,7 @@ class RedisStore:
     def __init__(self, url: str, timeout_s: float = TIMEOUT_S) -> None:
         self._nodes = RedisNodes(url, timeout_s)
         self._lanes: dict[bytes, _Lane] = {}
+        self._quick = None if self._nodes.is_cluster else QuickReads(self._nodes.client_for(b""))
 
     def ping(self) -> None:
         """Raise StoreUnavailable unless Redis answers and has loaded its data."""
@@ -93,6 +95,8 @@ class RedisStore:
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
         with self._trouble():
+            if self._quick is not None and 0 < len(keys) <= CHUNK:
+                return self._quick.mget(list(keys))
             if not self._nodes.is_cluster:
                 return self._read_from(self._nodes.client_for(b""), keys)
             found: dict[bytes, bytes | None] = {}
@@ -205,6 +209,8 @@ class RedisStore:
     def close(self) -> None:
         for lane in self._lanes.values():
             lane.forget()
+        if self._quick is not None:
+            self._quick.close()
         self._nodes.close()
 
     def _write_redo(
