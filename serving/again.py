@@ -9,7 +9,8 @@ from serving.habits import habits
 from serving.items import Said
 from serving.pool import each
 from serving.reasons import reason
-from serving.visitor import DAY_MS
+from serving.shop import Shop
+from serving.visitor import DAY_MS, Visitor
 
 USUAL_INTERVAL_DAYS = 30.0
 """Of users who have bought nothing twice."""
@@ -24,7 +25,7 @@ def usual(asking: Asking) -> None:
         return
     counts = shop.items.rows.count[shop.slots_of(rows.item[i, : rows.n[i]], asking.visitor.now_ms)]
     items, shares = habits(rows, i, shop.bought, np.maximum(counts, 0).astype(np.float64))
-    asking.pool.add(items, shares, each("personalised", lambda k: again(asking, int(items[k]))))
+    asking.pool.add(items, shares, each("personalised", lambda k: again(shop, asking.visitor, int(items[k]))))
 
 
 def due(asking: Asking) -> None:
@@ -39,14 +40,13 @@ def due(asking: Asking) -> None:
     scored.sort(key=lambda entry: (-entry[0], entry[1]))
     asking.pool.add(
         np.array([item for _, item in scored], np.uint64), np.array([score for score, _ in scored]),
-        each("personalised", lambda k: again(asking, scored[k][1])),
+        each("personalised", lambda k: again(asking.shop, visitor, scored[k][1])),
     )  # fmt: skip
 
 
-def again(asking: Asking, item: int) -> Said:
+def again(shop: Shop, visitor: Visitor, item: int) -> Said:
     """Return what is said of an item the user has had before, with its interval where there is one."""
-    bought = item in asking.visitor.bought
-    days = asking.visitor.purchase_intervals[item][0] if bought else 0.0
+    days = visitor.purchase_intervals[item][0] if item in visitor.bought else 0.0
     if days < 1:
-        return asking.shop.phrases["repeat", "buy_again", asking.lang, None]
-    return Said("repeat", reason("buy_again", asking.lang, interval_days=f"{days:.0f}"))
+        return shop.phrases["repeat", "buy_again", visitor.request.lang, None]
+    return Said("repeat", reason("buy_again", visitor.request.lang, interval_days=f"{days:.0f}"))

@@ -15,6 +15,8 @@ from serving.pool import Pool
 from serving.reasons import reason
 from serving.requests import Answer, RuleTrace
 from serving.rules import Acting, Compiled
+from serving.shop import Shop
+from serving.visitor import Visitor
 
 MAX_VARIED = 400
 """Candidates among which a diverse list is looked for: the similarities are a matrix of them."""
@@ -22,10 +24,15 @@ MAX_LEFT_OUT = 50
 NOTHING = np.zeros(0, np.int64)
 
 
+def quick_answer(shop: Shop, visitor: Visitor, items: Items, rules: Compiled) -> Answer:
+    """Return the answer with a list that was made without the sources."""
+    return _answer(shop, visitor, items, visitor.level, rules)
+
+
 def answer_of(asking: Asking, acting: Acting, rules: Compiled, left_out: list[str], now_ms: int) -> Answer:
     """Return the answer to a request whose sources have brought their candidates."""
     shop, visitor, pool = asking.shop, asking.visitor, asking.pool
-    request, plan, catalogue = visitor.request, visitor.plan, shop.catalogue
+    request, plan = visitor.request, visitor.plan
     unmet = pool.unmet() if plan.explore else NOTHING
     n_explored = min(plan.explore, plan.count - 1, len(unmet))
     items, traces = _items(asking, acting, rules.version, plan.count - n_explored, len(visitor.shown))
@@ -34,25 +41,25 @@ def answer_of(asking: Asking, acting: Acting, rules: Compiled, left_out: list[st
         items.scores.append(0.0)
         items.said.append(shop.phrases["explore", "exploration", request.lang, None])
         items.rules.append(())
-    request_id, placement = os.urandom(16).hex(), request.placement or ""
-    answer = Answer(
-        items,
-        request_id,
-        shop.generation,
-        shop.index.version if shop.index else None,
-        pool.tiers[0].level if pool.tiers else "rules" if len(items) else "nothing_known",
-        placement,
-        plan.strategy,
-        rules.version,
-        f"{request_id}.{placement}.{plan.strategy}.{rules.version}",
-        left_out=left_out,
-    )
-    if len(items) == plan.count:
-        answer.next = encode_cursor(np.concatenate((visitor.shown, catalogue.hashes()[items.rows])))
+    fallback = pool.tiers[0].level if pool.tiers else "rules" if len(items) else "nothing_known"
+    answer = _answer(shop, visitor, items, fallback, rules)
+    answer.left_out = left_out
     if request.explain:
         answer.rules = _left_out_by_rules(asking, acting, rules.version) + traces
         items.contributions = contributions(asking, [one.item for one in items], now_ms)
     return answer
+
+
+def _answer(shop: Shop, visitor: Visitor, items: Items, fallback: str, rules: Compiled) -> Answer:
+    request_id, placement, strategy = os.urandom(16).hex(), visitor.request.placement or "", visitor.plan.strategy
+    attribution = f"{request_id}.{placement}.{strategy}.{rules.version}"
+    anchor, following = shop.index.version if shop.index else None, None
+    if len(items) == visitor.plan.count:
+        shown = shop.catalogue.hashes()[items.rows]
+        following = encode_cursor(np.concatenate((visitor.shown, shown)) if visitor.request.cursor else shown)
+    return Answer(
+        items, request_id, shop.generation, anchor, fallback, placement, strategy, rules.version, attribution, following
+    )
 
 
 def _items(asking: Asking, acting: Acting, version: int, count: int, offset: int) -> tuple[Items, list[RuleTrace]]:

@@ -19,10 +19,11 @@ Flags = npt.NDArray[np.bool_]
 
 
 @numba.njit(cache=True)
-def _fill(
+def fill_places(
     order: Rows, codes: Codes, limits: Rows, offset: int, fixed_codes: Codes, is_fixed: Flags, places: Rows,
     held_back: Flags,
 ) -> None:  # fmt: skip
+    """Write the candidate of each place into `places`, and who was held back; `limits` (n_caps, 2): most, first."""
     n_caps, n_places = len(limits), len(places)
     most, first = limits[:, 0], limits[:, 1]
     places[:] = NOBODY
@@ -66,6 +67,11 @@ def _fill(
         ended = places[k] == NOBODY  # what comes behind would move up to where it must not be
 
 
+def limits_of(caps: Sequence[Cap]) -> Rows:
+    """Return (most, first) of each cap."""
+    return np.array([(cap.most, cap.first) for cap in caps], np.int64).reshape(len(caps), 2)
+
+
 def fill(
     order: Rows, rows: Rows, caps: Sequence[Cap], catalogue: Catalogue, fixed: dict[int, int], offset: int, count: int
 ) -> tuple[Rows, Flags]:
@@ -86,6 +92,5 @@ def fill(
         for c, column in enumerate(columns):
             fixed_codes[c, positions] = column.codes(fixed_rows)
     places, held_back = np.empty(count, np.int64), np.zeros((len(caps), len(rows)), np.bool_)
-    limits = np.array([(cap.most, cap.first) for cap in caps], np.int64).reshape(len(caps), 2)
-    _fill(order, codes, limits, offset, fixed_codes, is_fixed, places, held_back)
+    fill_places(order, codes, limits_of(caps), offset, fixed_codes, is_fixed, places, held_back)
     return places, held_back

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 MAX_SHOWN = 1000
+NOTHING = np.zeros(0, np.uint64)
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -22,8 +23,10 @@ def encode_cursor(shown: Hashes) -> str | None:
 
 def decode_cursor(cursor: str | None) -> Hashes:
     """Return the id hashes of what earlier pages showed. Raises BadCursor."""
+    if not cursor:
+        return NOTHING
     try:
-        data = base64.urlsafe_b64decode((cursor or "").encode())
+        data = base64.urlsafe_b64decode(cursor.encode())
     except (binascii.Error, ValueError):
         data = b"?"
     if len(data) % 8 or len(data) > 8 * MAX_SHOWN:

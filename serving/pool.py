@@ -7,7 +7,6 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from schemas.events import FIRST_NEGATIVE_KIND, Kind
 from serving.catalogue import Catalogue
 from serving.items import Said
 from serving.selection import Selection
@@ -16,7 +15,6 @@ RANK_DECAY = 0.98
 """Worth of a candidate relative to the one before it, where scores of a source are no probabilities."""
 LEAST_WORTH = 1e-300
 FIRST_CAPACITY = 512
-FIRST_NEGATIVE, PURCHASE = FIRST_NEGATIVE_KIND, int(Kind.PURCHASE)
 
 Hashes = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float64]
@@ -66,14 +64,6 @@ def _meet(rows: Ints, met_in: Ints, answer: int) -> None:
             met_in[row] = answer
 
 
-@numba.njit(cache=True)
-def _meet_refused(rows: Ints, kinds: npt.NDArray[np.uint8], bought: bool, met_in: Ints, answer: int) -> None:
-    for k in range(len(rows)):
-        refused = kinds[k] >= FIRST_NEGATIVE or (bought and kinds[k] == PURCHASE)
-        if refused and rows[k] >= 0:
-            met_in[rows[k]] = answer
-
-
 class Scratch:
     """Room for the candidates of one answer after the other, and which rows an answer has met: nothing is cleared."""
 
@@ -82,10 +72,12 @@ class Scratch:
         self.answer = 0
         self.candidates = _room_for(FIRST_CAPACITY)
 
-    def begin(self, n_rows: int) -> None:
+    def begin(self, n_rows: int, n_answers: int = 1) -> int:
+        """Begin answers over so many catalogue rows; return the number of the first one."""
         if len(self.met_in) < n_rows:
             self.met_in = np.zeros(2 * n_rows, np.int64)
-        self.answer += 1
+        self.answer += n_answers
+        return self.answer - n_answers + 1
 
     def room(self, used: int, more: int) -> Candidates:
         """Return the columns with room for `more` behind the `used` ones."""
@@ -123,10 +115,6 @@ class Pool:
     def leave_out(self, hashes: Hashes) -> None:
         """Let none of these items in."""
         _meet(self._catalogue.rows_of(hashes), self._scratch.met_in, self._scratch.answer)
-
-    def leave_out_refused(self, hashes: Hashes, kinds: npt.NDArray[np.uint8], bought: bool) -> None:
-        """Let nothing in that events of these kinds refuse, nor, if so said, what they bought."""
-        _meet_refused(self._catalogue.rows_of(hashes), kinds, bought, self._scratch.met_in, self._scratch.answer)
 
     def add(
         self, hashes: Hashes, scores: Floats, tier: Tier, worth: Floats = NO_WORTH, rows: Ints | None = None

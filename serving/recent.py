@@ -21,7 +21,8 @@ class Recent(NamedTuple):
     ]  # (B, SESSION_EVENTS) what stands for the user: a running session, else the latest history
     n: npt.NDArray[np.int64]  # (B,) how many of them there are
     running: npt.NDArray[np.bool_]  # (B,) whether they are a session that still runs
-    refuses: npt.NDArray[np.bool_]  # (B,) whether some event of the history is negative or a purchase
+    negative: npt.NDArray[np.bool_]  # (B,) whether some event of the history is negative
+    bought: npt.NDArray[np.bool_]  # (B,) whether some is a purchase
 
 
 @numba.njit(cache=True)
@@ -36,7 +37,8 @@ def _recent(users: UserRows, now_ms: int, gap_ms: int, out: Recent) -> None:
         out.running[i] = first < n
         for k in range(n):
             kind = users.kind[i, k] & KIND_MASK
-            out.refuses[i] |= kind >= FIRST_NEGATIVE or kind == PURCHASE
+            out.negative[i] |= kind >= FIRST_NEGATIVE
+            out.bought[i] |= kind == PURCHASE
         came = 0  # from the newest back, then turned round
         for k in range(n - 1, (first if first < n else max(0, n - SESSION_EVENTS)) - 1, -1):
             if came < SESSION_EVENTS and users.kind[i, k] & KIND_MASK < FIRST_NEGATIVE:
@@ -50,8 +52,7 @@ def _recent(users: UserRows, now_ms: int, gap_ms: int, out: Recent) -> None:
 def recent_events(users: UserRows, now_ms: int, gap_ms: int) -> Recent:
     """Return the latest events of users, oldest first; negative ones are left out."""
     b = len(users.n)
-    found = Recent(
-        np.zeros((b, SESSION_EVENTS), np.uint64), np.zeros(b, np.int64), np.zeros(b, np.bool_), np.zeros(b, np.bool_)
-    )
+    flags = np.zeros((3, b), np.bool_)
+    found = Recent(np.zeros((b, SESSION_EVENTS), np.uint64), np.zeros(b, np.int64), *flags)
     _recent(users, now_ms, gap_ms, found)
     return found

@@ -9,12 +9,13 @@ from prometheus_client import Counter
 
 from schemas.ids import hash_id
 from serving.answer_cache import AnswerCache, Made
-from serving.answers import answer_of
+from serving.answers import answer_of, quick_answer
 from serving.asking import Asking
 from serving.blend import REPEAT_MODES, Scored
 from serving.caps import fill
 from serving.cursor import BadCursor, decode_cursor
 from serving.pool import Pool
+from serving.quick_lists import Waiting, is_quick, quick_lists
 from serving.recent import recent_events
 from serving.requests import Answer, RecommendRequest
 from serving.retrieval import VectorIndex
@@ -83,9 +84,14 @@ class Recommender:
 
     def warm_up(self) -> None:
         """Compile what the first request needs."""
-        self.shop.scorer.warm_up()
-        self.shop.warm_up()
-        fill(NO_ROWS, NO_ROWS, (), self.shop.catalogue, {}, 0, 1)
+        shop = self.shop
+        shop.scorer.warm_up()
+        shop.warm_up()
+        asking, acting = self._asking_nobody(RecommendRequest(exclude=["nothing"]), shop.rules, 1)
+        last_known(asking)
+        scored = shop.score([NOTHING], [0], 1)
+        quick_lists(shop, [Waiting(0, asking.visitor, acting, 1)], scored, np.full(scored.item.shape, -1), 0)
+        fill(NO_ROWS, NO_ROWS, (), shop.catalogue, {}, 0, 1)
 
     def refresh(self) -> None:
         """Follow the rows that are read ahead of requests."""
@@ -161,11 +167,9 @@ class Recommender:
             for visitor in visitors
         ]
         mixed = [plan.strategy in WITH_MIXTURE and kept[i] is None for i, plan in enumerate(plans)]
-        scored, rows = None, None
-        if any(mixed):
-            sessions = [visitor.session if mix else NOTHING for visitor, mix in zip(visitors, mixed, strict=True)]
-            scored = shop.score(sessions, [REPEAT_MODES[plan.repeat] for plan in plans], now_ms)
-            rows = shop.catalogue.rows_of(scored.item.ravel()).reshape(scored.item.shape)
+        sessions = [visitor.session if mix else NOTHING for visitor, mix in zip(visitors, mixed, strict=True)]
+        scored = shop.score(sessions, [REPEAT_MODES[plan.repeat] for plan in plans], now_ms)
+        rows = shop.catalogue.rows_of(scored.item.ravel()).reshape(scored.item.shape)
         clock.lap("score")
         rules_of = [rules.acting(visitor.facts) for visitor in visitors]
         wanted = [_wanted(visitor, acting) for visitor, acting in zip(visitors, rules_of, strict=True)]
@@ -178,20 +182,31 @@ class Recommender:
             bought = purchases.item[np.array(may_return) & ~recent.running]
             shop.slots_of(bought[bought != 0], now_ms)  # the rows of these items are read together
         clock.lap("read_vectors")
+        shop.phrases.look()
+        quick = [
+            Waiting(i, visitor, rules_of[i], wanted[i])
+            for i, visitor in enumerate(visitors)
+            if mixed[i] and not scored.tied[i] and is_quick(visitor, rules_of[i])
+            and not (purchases is not None and purchases.n[i] and may_return[i] and not visitor.running)
+        ]  # fmt: skip
+        lists = quick_lists(shop, quick, scored, rows, rules.version) if quick else {}
         answers = []
         for i, (visitor, acting) in enumerate(zip(visitors, rules_of, strict=True)):
-            answer = kept[i]
-            if answer is not None:
-                answers.append(answer)
-                continue
-            mine = rows[i, : scored.n[i]] if rows is not None and scored is not None else NO_ROWS
-            pool = self._pool(visitor, acting, rules)
-            asking = Asking(shop, visitor, pool, scored, i, mine, vectors, wanted[i], purchases)
-            left_out = _ask(asking, started)
-            answers.append(answer_of(asking, acting, rules, left_out, now_ms))
-            if visitor.plan.cache_s and not left_out:
+            answer, left_out = kept[i], list[str]()
+            if answer is None and i in lists:
+                answer = quick_answer(shop, visitor, lists[i], rules)
+            elif answer is None:
+                mine = rows[i, : scored.n[i]] if mixed[i] else NO_ROWS
+                pool = self._pool(visitor, acting, rules)
+                asking = Asking(
+                    shop, visitor, pool, scored if mixed[i] else None, i, mine, vectors, wanted[i], purchases
+                )
+                left_out = _ask(asking, started)
+                answer = answer_of(asking, acting, rules, left_out, now_ms)
+            answers.append(answer)
+            if visitor.plan.cache_s and kept[i] is None and not left_out:
                 until_ms = now_ms + visitor.plan.cache_s * 1000
-                self._cache.put(visitor.request, self._made(visitor, rules), until_ms, answers[-1])
+                self._cache.put(visitor.request, self._made(visitor, rules), until_ms, answer)
         clock.lap("assemble")
         return answers
 
@@ -208,7 +223,7 @@ class Recommender:
         if request.cursor:
             pool.leave_out(visitor.shown)
         if visitor.refuses:
-            pool.leave_out_refused(visitor.history_items, visitor.kinds, visitor.plan.without_bought)
+            pool.leave_out(visitor.refused())
         return pool
 
     def _asking_nobody(self, request: RecommendRequest, rules: Compiled, now_ms: int) -> tuple[Asking, Acting]:
@@ -231,11 +246,11 @@ def placement_of(request: RecommendRequest, rules: Compiled) -> Placement:
     return rules.placements.get(request.placement or "home", PLACEMENTS["home"])
 
 
-def _may_need_vector(visitor: Visitor, scored: Scored | None, i: int, want: int) -> bool:
+def _may_need_vector(visitor: Visitor, scored: Scored, i: int, want: int) -> bool:
     """Say whether the mixture may leave places; then the vector is read with those of the batch, else on its own."""
     if visitor.plan.strategy not in WITH_VECTOR:
         return False
-    found = int(scored.n[i]) if scored is not None and len(visitor.session) else 0
+    found = int(scored.n[i])
     return found < want + len(visitor.history_items) + len(visitor.request.exclude)
 
 

@@ -7,25 +7,19 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.ids import hash_id
-from serving.again import again, due, usual
+from serving.again import due, usual
 from serving.asking import Asking
-from serving.candidates import BY_POPULARITY, BY_REPEAT
 from serving.item_sources import content, similar, together
 from serving.items import Said
+from serving.mixture_reasons import CODE, IN_SCOPE, WHOLE_SHOP, what_decided
 from serving.pool import Tier, each
 from serving.reasons import reason
 from serving.shop import ScopeItems
 from state import lane_rows
-from state.item_rows import ADJ
-from state.session import SESSION_EVENTS
 
-WHOLE_SHOP = {"en": "the whole shop", "de": "der ganzen Auswahl"}
 WHAT_WAS_ASKED = {"en": "what you asked for", "de": "dem, was Sie suchen"}
-IN_SCOPE = {False: "popular_in", True: "trending_in"}
 MAX_COUNTED = 5_000
 """Items that pass a filter whose weights are looked up to fill an answer."""
-SOURCE_OF = {BY_POPULARITY: "popular", ADJ: "next_item"}
-"""Names of what decided in the mixture; everything else is a co-occurrence."""
 
 
 def next_items(asking: Asking) -> None:
@@ -34,41 +28,16 @@ def next_items(asking: Asking) -> None:
     if scored is None or not len(visitor.session) or scored.n[i] == 0:
         return
     shop, m = asking.shop, int(scored.n[i])
-    latest = list(dict.fromkeys(visitor.session.tolist()[::-1]))
     items, probability, rows = scored.item[i, :m], scored.probability[i, :m], asking.rows
-    whys, seeds = scored.why[i, :m], scored.seed[i, :m]
+    codes = scored.why[i, :m] * CODE + scored.seed[i, :m]
     if scored.tied[i]:  # ties are broken by item id
         order = np.array(sorted(range(m), key=lambda k: (-probability[k], shop.text(int(items[k])))))
-        items, probability, rows, whys, seeds = (
-            column[order] for column in (items, probability, rows, whys, seeds)
-        )  # fmt: skip
+        items, probability, rows, codes = items[order], probability[order], rows[order], codes[order]
 
     def say(places: list[int]) -> list[Said]:
-        known: dict[int, Said] = {}  # most items of a list come of the same few events
-        said = []
-        codes = (whys * SESSION_EVENTS + seeds)[places].tolist()
-        for code, item in zip(codes, items[places].tolist(), strict=True):
-            found = known.get(code)
-            if found is None:
-                why, seed = divmod(code, SESSION_EVENTS)
-                found = again(asking, item) if why == BY_REPEAT else _because(asking, latest, why, seed, item)
-                if why not in (BY_REPEAT, BY_POPULARITY):
-                    known[code] = found
-            said.append(found)
-        return said
+        return what_decided(shop, visitor, codes[places].tolist(), items[places].tolist())
 
-    level = "personalised" if visitor.known else "session"
-    asking.pool.add(items, probability, Tier(level, say), probability, rows)
-
-
-def _because(asking: Asking, latest: list[int], why: int, seed: int, item: int) -> Said:
-    """Return what decided on an item: popularity, or the event of the session with this place, latest first."""
-    source, lang = SOURCE_OF.get(why, "cooccurrence"), asking.lang
-    if why == BY_POPULARITY or seed >= len(latest):
-        trending = item in asking.shop.trending
-        return asking.shop.phrases[source, IN_SCOPE[trending], lang, WHOLE_SHOP[lang]]
-    code = "because_bought" if latest[seed] in asking.visitor.bought else "because_viewed"
-    return asking.because(source, code, latest[seed])
+    asking.pool.add(items, probability, Tier(visitor.level, say), probability, rows)
 
 
 def taste(asking: Asking) -> None:

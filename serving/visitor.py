@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from schemas.events import Kind
+from schemas.events import FIRST_NEGATIVE_KIND, Kind
 from schemas.ids import hash_id
 from serving.cursor import decode_cursor
 from serving.recent import Recent
@@ -61,12 +61,14 @@ class Visitor:
         self.context = np.array([hash_id(item) for item in request.items], np.uint64) if request.items else NOTHING
         self.running = bool(recent.running[i])
         """Whether the latest events are a session that still runs."""
-        self.refuses = bool(recent.refuses[i])
-        """Whether the history holds something that must not, or need not, be shown."""
+        self._has_bought = bool(recent.bought[i])
+        self.refuses = bool(recent.negative[i]) or (self._has_bought and plan.without_bought)
+        """Whether the history holds something that must not be shown."""
         history = recent.item[i, : recent.n[i]]
         if plan.strategy == "session" and not self.running:
             history = NOTHING
-        self.known = len(history) > 0
+        self.level = "personalised" if len(history) else "session"
+        """How far down the fallback ladder an answer is that comes of what the visitor did."""
         self.session: Hashes = history
         """What the mixture scores, oldest first: the running session and the context, else the latest history."""
         if request.items:
@@ -79,6 +81,13 @@ class Visitor:
     @cached_property
     def kinds(self) -> npt.NDArray[np.uint8]:
         return self._users.kind[self._i, : self._users.n[self._i]] & np.uint8(KIND_MASK)
+
+    def refused(self) -> Hashes:
+        """Return what must not be shown: what negative events are about and, if so planned, what was bought."""
+        refused = self.kinds >= FIRST_NEGATIVE_KIND
+        if self.plan.without_bought:
+            refused |= self.kinds == Kind.PURCHASE
+        return self.history_items[refused]
 
     @property
     def n_events(self) -> int:
@@ -94,7 +103,7 @@ class Visitor:
     @cached_property
     def bought(self) -> frozenset[int]:
         """Id hashes of what the history says was bought."""
-        if not self.refuses:
+        if not self._has_bought:
             return frozenset()
         return frozenset(self.history_items[self.kinds == Kind.PURCHASE].tolist())
 

@@ -1,0 +1,41 @@
+"""What the mixture's candidates owe their places to, said in a list."""
+
+from serving.again import again
+from serving.candidates import BY_POPULARITY, BY_REPEAT
+from serving.items import Said
+from serving.shop import Shop
+from serving.visitor import Visitor
+from state.item_rows import ADJ
+from state.session import SESSION_EVENTS
+
+WHOLE_SHOP = {"en": "the whole shop", "de": "der ganzen Auswahl"}
+IN_SCOPE = {False: "popular_in", True: "trending_in"}
+SOURCE_OF = {BY_POPULARITY: "popular", ADJ: "next_item"}
+"""Names of what decided in the mixture; everything else is a co-occurrence."""
+CODE = SESSION_EVENTS
+"""`why * CODE + seed`: what decided, and the rank of the event it came from."""
+
+
+def what_decided(shop: Shop, visitor: Visitor, codes: list[int], items: list[int]) -> list[Said]:
+    """Return what is said of items by id hash, given what decided on each."""
+    latest = list(dict.fromkeys(visitor.session.tolist()[::-1]))
+    known: dict[int, Said] = {}  # most items of a list come of the same few events
+    said = []
+    for code, item in zip(codes, items, strict=True):
+        found = known.get(code)
+        if found is None:
+            why, seed = divmod(code, CODE)
+            if why == BY_REPEAT:
+                found = again(shop, visitor, item)
+            elif why == BY_POPULARITY or seed >= len(latest):
+                source, lang = SOURCE_OF.get(why, "cooccurrence"), visitor.request.lang
+                found = shop.phrases[source, IN_SCOPE[item in shop.trending], lang, WHOLE_SHOP[lang]]
+            else:
+                found = known[code] = _because(shop, visitor, why, latest[seed])
+        said.append(found)
+    return said
+
+
+def _because(shop: Shop, visitor: Visitor, why: int, event: int) -> Said:
+    code = "because_bought" if event in visitor.bought else "because_viewed"
+    return shop.phrases[SOURCE_OF.get(why, "cooccurrence"), code, visitor.request.lang, event]

@@ -1,0 +1,78 @@
+"""Lists made for a batch at once are those the sources and the rules make one by one."""
+
+import numpy as np
+import pytest
+from fold_oracle import Event
+from hypothesis import given
+from hypothesis import strategies as st
+from serving_rows import DAY, NOW, product
+from test_service import recommender_of
+
+import serving.service
+from schemas.events import Kind
+from serving.requests import RecommendRequest
+from serving.rules_api import trial
+
+N_ITEMS, N_USERS = 60, 12
+KINDS = [Kind.VIEW] * 8 + [Kind.PURCHASE, Kind.DISLIKE]
+
+user = st.sampled_from([f"u{n}" for n in range(N_USERS)])
+item = st.sampled_from([f"i{n}" for n in range(N_ITEMS)])
+requests = st.builds(
+    RecommendRequest, user=st.none() | user, items=st.lists(item, max_size=3), count=st.integers(1, 6),
+    exclude=st.lists(item, max_size=4), exclude_purchased=st.booleans(), exclude_out_of_stock=st.booleans(),
+    repeat=st.sampled_from(["allow", "demote", "exclude"]), placement=st.sampled_from([None, "search", "email"]),
+    strategy=st.sampled_from(["hybrid", "hybrid", "session", "popular"]), lang=st.sampled_from(["en", "de"]),
+    filters=st.sampled_from([None, None, {"min_price": 20}, {"category": "c1"}]),
+)  # fmt: skip
+where = st.sampled_from(["brand == 'b1'", "price > 30", "category == 'c2'"])
+rule = st.one_of(
+    st.fixed_dictionaries({"action": st.just("boost"), "where": where, "factor": st.sampled_from([0.3, 2.0, 5.0])}),
+    st.fixed_dictionaries({"action": st.just("exclude"), "where": where}),
+    st.fixed_dictionaries(
+        {
+            "action": st.just("cap"), "by": st.sampled_from(["category", "brand"]), "most": st.integers(1, 3),
+            "first": st.integers(1, 6), "placements": st.sampled_from([[], ["search"]]),
+        }
+    ),
+    st.fixed_dictionaries({"action": st.just("pin"), "items": st.just(["i5"]), "placements": st.just(["email"])}),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shop():
+    rng = np.random.default_rng(5)
+    events = []
+    for n in range(N_USERS):
+        for k in range(25):
+            at = NOW - (DAY if n % 2 else 0) - (25 - k) * 60_000
+            events.append(Event(f"u{n}", f"i{int(rng.integers(N_ITEMS))}", at, KINDS[int(rng.integers(len(KINDS)))]))
+    products = [
+        product(f"i{n}", f"Item {n}", brand=f"b{n % 4}", category=f"c{n % 3}", price=float(n), stock=n % 7)
+        for n in range(N_ITEMS)
+    ]
+    return recommender_of(events, products)[0]
+
+
+@given(st.lists(requests, min_size=1, max_size=6), st.lists(rule, max_size=3))
+def test_quick_lists_are_those_of_the_sources(shop, asked, rules):
+    book = trial({"rules": [{"id": f"r{n}", **one} for n, one in enumerate(rules)]})
+    quick = shop.recommend(asked, NOW, book)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(serving.service, "is_quick", lambda *_: False)
+        slow = shop.recommend(asked, NOW, book)
+    for one, other in zip(quick, slow, strict=True):
+        assert [(x.item, x.source, x.reason, list(x.rules)) for x in one.items] == [
+            (x.item, x.source, x.reason, list(x.rules)) for x in other.items
+        ]
+        assert np.allclose([x.score for x in one.items], [x.score for x in other.items], rtol=1e-12)
+        assert (one.fallback, one.strategy, one.next) == (other.fallback, other.strategy, other.next)
+
+
+def test_most_lists_are_made_the_quick_way(shop, monkeypatch):
+    made = []
+    plain = serving.service.quick_lists
+    monkeypatch.setattr(serving.service, "quick_lists", lambda *args: made.append(plain(*args)) or made[-1])
+    asked = [RecommendRequest(user=f"u{n}", items=["i1"], count=3) for n in range(N_USERS)]
+    shop.recommend(asked, NOW)
+    assert len(made[0]) >= N_USERS - 2  # the others have ties, which are decided by item id
