@@ -17,10 +17,11 @@ from serving.requests import Answer, RecommendRequest
 from serving.service import Recommender
 
 MAX_BATCH = 16
-QUIET_TURNS = 4
+QUIET_TURNS_ALONE, QUIET_TURNS = 2, 16
 """Turns of the loop without a new request after which a batch is full enough: no timer, and no wait of an idle loop.
 
-A gRPC request takes several turns from its socket to its handler, an HTTP one takes one.
+A gRPC request takes many turns from its socket to its handler, an HTTP one takes one. Turns are only worth their
+microseconds while requests come together: when the last batch was of one, the next waits for few.
 """
 CHEAP_ABOVE, REFUSE_ABOVE = 1_000, 2_000
 SHED = Counter("headrace_shed", "Requests not answered in full because too many waited", ["how"])
@@ -41,6 +42,7 @@ class Gather:
         self._recommender, self._impressions = recommender, impressions
         self._waiting: deque[tuple[RecommendRequest, bytes, Done]] = deque()
         self._scheduled = False
+        self._turns = QUIET_TURNS_ALONE
 
     def ask(self, request: RecommendRequest, key: bytes, done: Done) -> None:
         """Have `done` called with the answer; requests with the same `key` are equal, b"" is none. Raises Overloaded.
@@ -61,40 +63,34 @@ class Gather:
             loop = asyncio.get_running_loop()
             loop.call_soon(self._flush, loop, 0, 0)
 
+    def begin(self, request: RecommendRequest) -> asyncio.Future[Answer | Exception]:
+        """Return the answer to come. Raises Overloaded."""
+        future: asyncio.Future[Answer | Exception] = asyncio.get_running_loop().create_future()
+        self.ask(request, b"", lambda found: None if future.done() else future.set_result(found))
+        return future
+
+    async def recommend_all(self, requests: Sequence[RecommendRequest]) -> list[Answer]:
+        """Answer requests that came together. Raises Overloaded."""
+        begun = [self.begin(request) for request in requests]
+        answers = []
+        for future in begun:
+            found = await future
+            if isinstance(found, Exception):
+                raise found
+            answers.append(found)
+        return answers
+
     async def recommend(self, request: RecommendRequest) -> Answer:
         """Answer one request. Raises Overloaded."""
         return (await self.recommend_all([request]))[0]
 
-    async def recommend_all(self, requests: Sequence[RecommendRequest]) -> list[Answer]:
-        """Answer requests that came together. Raises Overloaded."""
-        answers: list[Answer] = [None] * len(requests)  # type: ignore[list-item]
-        missing = len(requests)
-        everything: asyncio.Future[list[Answer]] = asyncio.get_running_loop().create_future()
-
-        def done_with(place: int) -> Done:
-            def done(found: Answer | Exception) -> None:
-                nonlocal missing
-                if everything.done():
-                    return
-                if isinstance(found, Exception):
-                    everything.set_exception(found)
-                    return
-                answers[place], missing = found, missing - 1
-                if missing == 0:
-                    everything.set_result(answers)
-
-            return done
-
-        for place, request in enumerate(requests):
-            self.ask(request, b"", done_with(place))
-        return await everything
-
     def _flush(self, loop: asyncio.AbstractEventLoop, seen: int, quiet: int) -> None:
         n = len(self._waiting)
-        if n < MAX_BATCH and (n > seen or quiet < QUIET_TURNS):
+        if n < MAX_BATCH and (n > seen or quiet < self._turns):
             loop.call_soon(self._flush, loop, n, 0 if n > seen else quiet + 1)
             return
         batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
+        self._turns = QUIET_TURNS if len(batch) > 1 else QUIET_TURNS_ALONE
         place_of: dict[bytes, int] = {}
         requests: list[RecommendRequest] = []
         places = []

@@ -58,19 +58,28 @@ class Servicer(headrace_pb2_grpc.HeadraceServicer):
         return batch_message(await self._answers(asked, context))
 
     async def RecommendStream(self, requests: Any, context: Any) -> Any:
-        waiting: asyncio.Queue[asyncio.Task[Answer] | None] = asyncio.Queue(MAX_IN_STREAM)
+        waiting: asyncio.Queue[asyncio.Future[Answer | Exception] | Overloaded | None] = asyncio.Queue(MAX_IN_STREAM)
 
         async def take() -> None:
             try:
                 async for request in requests:
                     asked = await self._checked(request, context)
-                    await waiting.put(asyncio.ensure_future(self._answer(asked, context)))
+                    try:
+                        await waiting.put(self._gather.begin(asked))
+                    except Overloaded as error:
+                        await waiting.put(error)
             finally:  # also after a bad request: what came before it is answered, then its error is
                 await waiting.put(None)
 
         taking = asyncio.ensure_future(take())
-        while (task := await waiting.get()) is not None:
-            yield answer_message(await task)
+        while (begun := await waiting.get()) is not None:
+            if isinstance(begun, Overloaded):
+                await self._refuse(begun, context)
+                return
+            found = await begun
+            if isinstance(found, Exception):
+                raise found
+            yield answer_message(found)
         await taking
 
     async def _answer(self, asked: RecommendRequest, context: Any) -> Answer:
@@ -80,8 +89,11 @@ class Servicer(headrace_pb2_grpc.HeadraceServicer):
         try:
             return await self._gather.recommend_all(asked)
         except Overloaded as error:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{error}; try again in a second")
+            await self._refuse(error, context)
             raise
+
+    async def _refuse(self, error: Overloaded, context: Any) -> None:
+        await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{error}; try again in a second")
 
     async def _checked(self, message: Any, context: Any, before: str = "") -> RecommendRequest:
         try:
