@@ -17,11 +17,11 @@ from serving.requests import Answer, RecommendRequest
 from serving.service import Recommender
 
 MAX_BATCH = 16
-QUIET_TURNS_ALONE, QUIET_TURNS = 2, 16
+QUIET_TURNS = 16
 """Turns of the loop without a new request after which a batch is full enough: no timer, and no wait of an idle loop.
 
-A gRPC request takes many turns from its socket to its handler, an HTTP one takes one. Turns are only worth their
-microseconds while requests come together: when the last batch was of one, the next waits for few.
+A gRPC request takes many turns from its socket to its handler, an HTTP one takes one. A turn of an idle loop takes a
+few microseconds. (Fewer turns while requests come one by one was tried: then they never begin to come together.)
 """
 CHEAP_ABOVE, REFUSE_ABOVE = 1_000, 2_000
 SHED = Counter("headrace_shed", "Requests not answered in full because too many waited", ["how"])
@@ -42,7 +42,6 @@ class Gather:
         self._recommender, self._impressions = recommender, impressions
         self._waiting: deque[tuple[RecommendRequest, bytes, Done]] = deque()
         self._scheduled = False
-        self._turns = QUIET_TURNS_ALONE
 
     def ask(self, request: RecommendRequest, key: bytes, done: Done) -> None:
         """Have `done` called with the answer; requests with the same `key` are equal, b"" is none. Raises Overloaded.
@@ -86,11 +85,10 @@ class Gather:
 
     def _flush(self, loop: asyncio.AbstractEventLoop, seen: int, quiet: int) -> None:
         n = len(self._waiting)
-        if n < MAX_BATCH and (n > seen or quiet < self._turns):
+        if n < MAX_BATCH and (n > seen or quiet < QUIET_TURNS):
             loop.call_soon(self._flush, loop, n, 0 if n > seen else quiet + 1)
             return
         batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
-        self._turns = QUIET_TURNS if len(batch) > 1 else QUIET_TURNS_ALONE
         place_of: dict[bytes, int] = {}
         requests: list[RecommendRequest] = []
         places = []

@@ -1,6 +1,7 @@
 """`headrace bench serve`: answers a second and their times over HTTP and gRPC, from a warm server."""
 
 import asyncio
+import contextlib
 import os
 import re
 import subprocess
@@ -8,6 +9,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +23,7 @@ from flows.open_log import open_log
 from serving.cli.bench_ingest import append_views
 from serving.cli.bench_up import HEADRACE, NotStarted, Running, everything_up, machine, print_figures
 from serving.cli.console import FAILED, OK, err
+from serving.cli.http_load import HttpLoad, Load
 from serving.proto import headrace_pb2, headrace_pb2_grpc
 from serving.rule_book import put_book, to_book
 from state import keys
@@ -35,44 +38,37 @@ BOOK = {"rules": [
 ]}  # fmt: skip
 """Rules that act on every answer of the measurement."""
 
-Measured = tuple[list[float], int, int, float]
-"""Seconds of each call, full lists, calls without one, seconds in all."""
 Ask = Callable[[int], Awaitable[int]]
 """Ask for a user, return how many full lists came back."""
+SHARES = (0.5, 0.8)
+"""Of the answers a second that came under closed load: offered as open load."""
 
 
-class _Http:
-    """One kept-alive connection."""
-
-    def __init__(self, url: str, path: str, users: int) -> None:
-        parts = urlsplit(url)
-        self._host, self._port, self._path, self._users = parts.hostname or "", parts.port or 0, path, users
-
-    async def open(self) -> "_Http":
-        self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
-        return self
-
-    async def ask(self, user: int) -> int:
-        one: dict[str, Any] = {"user": f"user-{user}", "count": COUNT, "exclude": ["item-1", "item-2"]}
-        many = {"requests": [{**one, "user": f"user-{(user + k) % self._users}"} for k in range(BATCH)]}
-        body = orjson.dumps(many if self._path.endswith("batch") else one)
-        head = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (self._path.encode(), len(body))
-        self._writer.write(head + body)
-        answer = await self._reader.readuntil(b"\r\n\r\n")
-        length = int(answer.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-        content = await self._reader.readexactly(length)
-        if not answer.startswith(b"HTTP/1.1 200"):
-            return 0
-        found = orjson.loads(content)
-        return sum(len(one["items"]) == COUNT for one in found.get("answers", [found]))
+def _body(user: int) -> bytes:
+    return orjson.dumps({"user": f"user-{user}", "count": COUNT, "exclude": ["item-1", "item-2"]})
 
 
-async def _closed_loop(asks: list[Ask], seconds: float, users: int) -> Measured:
+def _load(where: dict[str, Any], users: int, batch: bool = False) -> HttpLoad:
+    parts = urlsplit(where["http"])
+    host, port = parts.hostname or "", parts.port or 0
+    if not batch:
+        return HttpLoad(host, port, "/v1/recommend", users, _body, lambda found: len(found.get("items", ())) == COUNT)
+
+    def many(user: int) -> bytes:
+        return b'{"requests":[%b]}' % b",".join([_body((user + k) % users) for k in range(BATCH)])
+
+    def full(found: dict[str, Any]) -> int:
+        return sum(len(one["items"]) == COUNT for one in found.get("answers", ()))
+
+    return HttpLoad(host, port, "/v1/recommend/batch", users, many, full)
+
+
+async def _closed_loop(ask: Ask, clients: int, seconds: float, users: int) -> Load:
     """Let every client ask again and again."""
     times: list[float] = []
     full, bad, started = 0, 0, time.perf_counter()
 
-    async def client(ask: Ask, seed: int) -> None:
+    async def client(seed: int) -> None:
         nonlocal full, bad
         rng = np.random.default_rng(seed)
         while time.perf_counter() < started + seconds:
@@ -81,30 +77,25 @@ async def _closed_loop(asks: list[Ask], seconds: float, users: int) -> Measured:
             times.append(time.perf_counter() - began)
             full, bad = full + came, bad + (came == 0)
 
-    await asyncio.gather(*(client(ask, seed) for seed, ask in enumerate(asks)))
-    return times, full, bad, time.perf_counter() - started
-
-
-async def _over_http(url: str, path: str, clients: int, seconds: float, users: int) -> Measured:
-    opened = [await _Http(url, path, users).open() for _ in range(clients)]
-    return await _closed_loop([one.ask for one in opened], seconds, users)
+    await asyncio.gather(*(client(seed) for seed in range(clients)))
+    return Load(times, full, bad, time.perf_counter() - started)
 
 
 def _message(user: int) -> Any:
     return headrace_pb2.RecommendRequest(user=f"user-{user}", count=COUNT, exclude=["item-1", "item-2"])
 
 
-async def _over_grpc(address: str, clients: int, seconds: float, users: int) -> Measured:
+async def _over_grpc(address: str, clients: int, seconds: float, users: int) -> Load:
     async with grpc.aio.insecure_channel(address) as channel:
         stub: Any = headrace_pb2_grpc.HeadraceStub(channel)  # type: ignore[no-untyped-call]
 
         async def ask(user: int) -> int:
             return len((await stub.Recommend(_message(user))).items) == COUNT
 
-        return await _closed_loop([ask] * clients, seconds, users)
+        return await _closed_loop(ask, clients, seconds, users)
 
 
-async def _over_stream(address: str, clients: int, seconds: float, users: int) -> Measured:
+async def _over_stream(address: str, clients: int, seconds: float, users: int) -> Load:
     """One stream with `clients` requests under way."""
     times: list[float] = []
     sent: asyncio.Queue[float] = asyncio.Queue(clients)
@@ -121,7 +112,7 @@ async def _over_stream(address: str, clients: int, seconds: float, users: int) -
         async for answer in stub.RecommendStream(requests()):
             times.append(time.perf_counter() - sent.get_nowait())
             full += len(answer.items) == COUNT
-    return times, full, len(times) - full, time.perf_counter() - started
+    return Load(times, full, len(times) - full, time.perf_counter() - started)
 
 
 def _cpu_s(pid: int) -> float:
@@ -137,35 +128,63 @@ def _stages(url: str) -> dict[str, float]:
     return {stage: float(seconds) for stage, seconds in found}
 
 
-def _measure(where: dict[str, Any], clients: int, seconds: float, users: int) -> dict[str, Any]:
-    url, address = where["http"], where["grpc"]
-    ways: dict[str, Callable[[float], Coroutine[Any, Any, Measured]]] = {
-        "http": lambda s: _over_http(url, "/v1/recommend", clients, s, users),
+def _descendants(pid: int) -> list[int]:
+    children = [int(n) for task in Path(f"/proc/{pid}/task").iterdir() for n in (task / "children").read_text().split()]
+    return [*children, *(one for child in children for one in _descendants(child))]
+
+
+def _pin(pids: dict[str, int]) -> str:
+    """Give the server the first core and everything else the others, where there are others; say what was done."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 2:
+        return "everything on one core"
+    for pid in (os.getpid(), *_descendants(os.getpid())):
+        with contextlib.suppress(OSError):  # one that has ended meanwhile
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                os.sched_setaffinity(int(task.name), cores[:1] if pid == pids["serve"] else cores[1:])
+    return "the server on one core of its own, the load, Redis and the flow on the other"
+
+
+def _measure(where: dict[str, Any], clients: int, seconds: float, users: int, rate: float) -> dict[str, Any]:
+    address = where["grpc"]
+    ways: dict[str, Callable[[float], Coroutine[Any, Any, Load]]] = {
+        "http": lambda s: _load(where, users).closed(clients, s),
         "grpc": lambda s: _over_grpc(address, clients, s, users),
         "stream": lambda s: _over_stream(address, clients, s, users),
-        "batch": lambda s: _over_http(url, "/v1/recommend/batch", 2, s, users),
+        "batch": lambda s: _load(where, users, batch=True).closed(2, s),
     }
     found: dict[str, Any] = {}
     for name, way in ways.items():
-        asyncio.run(way(1.0))  # warm
-        cpu, stages = _cpu_s(where["pids"]["serve"]), _stages(url)
-        times, full, bad, elapsed = asyncio.run(way(seconds))
-        used = _cpu_s(where["pids"]["serve"]) - cpu
-        found[name] = {
-            "rps": round(full / elapsed),
-            "bad": bad,
-            "p50_ms": round(float(np.quantile(times, 0.5)) * 1000, 2),
-            "p99_ms": round(float(np.quantile(times, 0.99)) * 1000, 2),
-            "server_us_per_answer": round(used / max(full, 1) * 1e6, 1),
-            "answers_per_server_core_s": round(full / max(used, 1e-9)),
-        }
-        by_stage = {stage: (s - stages[stage]) / max(full, 1) * 1e6 for stage, s in _stages(url).items()}
-        by_stage["http_json_and_the_rest"] = used / max(full, 1) * 1e6 - sum(by_stage.values())
-        found[name]["us_by_stage"] = {stage: round(us, 1) for stage, us in by_stage.items()}
+        found[name] = _measured(where, way, seconds)
+    rates = [rate] if rate else [round(share * found["http"]["rps"]) for share in SHARES]
+    found["open"] = [
+        {"offered": one, **_measured(where, partial(_load(where, users).open, one, 2 * clients), seconds)}
+        for one in rates
+    ]
     return found
 
 
-def run(clients: int, seconds: float, users: int, items: int, events: int, json: bool) -> int:
+def _measured(where: dict[str, Any], way: Callable[[float], Coroutine[Any, Any, Load]], seconds: float) -> Any:
+    """Return the figures of one way, after a second of it that does not count."""
+    url, pid = where["http"], where["pids"]["serve"]
+    asyncio.run(way(1.0))
+    cpu, stages = _cpu_s(pid), _stages(url)
+    load = asyncio.run(way(seconds))
+    used, n = _cpu_s(pid) - cpu, max(load.full, 1)
+    by_stage = {stage: (s - stages[stage]) / n * 1e6 for stage, s in _stages(url).items()}
+    by_stage["http_json_and_the_rest"] = used / n * 1e6 - sum(by_stage.values())
+    return {
+        "rps": round(load.full / load.elapsed_s),
+        "bad": load.bad,
+        "p50_ms": round(float(np.quantile(load.times_s, 0.5)) * 1000, 2),
+        "p99_ms": round(float(np.quantile(load.times_s, 0.99)) * 1000, 2),
+        "server_us_per_answer": round(used / n * 1e6, 1),
+        "answers_per_server_core_s": round(load.full / max(used, 1e-9)),
+        "us_by_stage": {stage: round(us, 1) for stage, us in by_stage.items()},
+    }
+
+
+def run(clients: int, seconds: float, users: int, items: int, events: int, rate: float, json: bool) -> int:
     """Start everything, fold a past, train an anchor, load, print; return the exit code."""
     with tempfile.TemporaryDirectory() as name:
         address = f"sqlite:{name}/log.sqlite"
@@ -182,7 +201,8 @@ def run(clients: int, seconds: float, users: int, items: int, events: int, json:
                     put_book(RedisStore(running.where["redis_url"]), to_book(BOOK), "bench")
                     time.sleep(1.0)
                 with err.status(f"{clients} clients for {seconds:.0f} s each way"):
-                    figures = _measure(running.where, clients, seconds, users)
+                    cores = _pin(running.where["pids"])
+                    figures = _measure(running.where, clients, seconds, users, rate)
         except NotStarted as error:
             err.print(str(error), markup=False)
             return FAILED
@@ -190,7 +210,7 @@ def run(clients: int, seconds: float, users: int, items: int, events: int, json:
         "clients": clients,
         "data": f"{events:,} views, Zipf, {users:,} users x {items:,} items, {COUNT} items an answer, an anchor and "
         f"{len(BOOK['rules'])} rules live, 2 items excluded by the request; batch: {BATCH} users a call, 2 callers",
-        "load": "every list checked to be full; the clients, Redis and the flow share the machine with the server",
+        "load": f"every list checked to be full; {cores}; open: random arrivals, time counted from when each was due",
         "repeats": 1,
         "machine": machine(),
     }

@@ -339,10 +339,11 @@ def bench_serve(
     users: Annotated[int, typer.Option(help="Users.")] = 20_000,
     items: Annotated[int, typer.Option(help="Items.")] = 5_000,
     events: Annotated[int, typer.Option(help="Events folded before.")] = 200_000,
+    rate: Annotated[float, typer.Option(help="Open load, requests a second; 0: half and 4/5 of what came.")] = 0,
     json: Json = False,
 ) -> None:
     """Answers a second over HTTP, gRPC, a gRPC stream and batches; their times; the server's CPU for each."""
-    raise typer.Exit(_part("serving.cli.bench_serve").run(clients, seconds, users, items, events, json))
+    raise typer.Exit(_part("serving.cli.bench_serve").run(clients, seconds, users, items, events, rate, json))
 
 
 @bench.command("catalogue")
