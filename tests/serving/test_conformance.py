@@ -3,6 +3,7 @@
 import socket
 import time
 
+import orjson
 import pytest
 from conftest import running
 from serving_rows import shop_events
@@ -108,3 +109,23 @@ def test_connection_close_and_expect_are_honoured(server):
     waited = send(server, head(HOT, b"Expect: 100-continue", b"Content-Length: %d" % len(BODY)), BODY, pause=0.1)
     assert waited.startswith(b"HTTP/1.1 100")
     assert b"HTTP/1.1 200" in waited
+
+
+def test_a_client_that_sends_on_and_on_gets_all_answers_in_order(server):
+    count = 200
+    bodies = [b'{"user": "ann", "count": %d}' % (1 + n % 3) for n in range(count)]
+    got = send(server, b"".join(head(HOT, b"Content-Length: %d" % len(body)) + body for body in bodies), timeout=20)
+    answers = [orjson.loads(part.partition(b"\r\n\r\n")[2]) for part in got.split(b"HTTP/1.1 200")[1:]]
+    assert [len(answer["items"]) for answer in answers] == [1 + n % 3 for n in range(count)]
+
+
+def test_the_hot_path_and_the_route_give_the_same_answer(server):
+    plain = send(server, head(HOT, b"Content-Length: %d" % len(BODY)) + BODY)
+    by_route = send(server, head(HOT, b"Transfer-Encoding: chunked"), b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY))
+    (head_1, one), (head_2, other) = ((got.partition(b"\r\n\r\n")[::2]) for got in (plain, by_route))
+    names = [{line.split(b":")[0].lower() for line in lines.split(b"\r\n")[1:]} for lines in (head_1, head_2)]
+    assert names[0] == names[1]
+    first, second = orjson.loads(one), orjson.loads(other)
+    assert list(first) == list(second)
+    shown = [[(item["item"], item["reason"]) for item in answer["items"]] for answer in (first, second)]
+    assert shown[0] == shown[1]
