@@ -9,6 +9,7 @@ from serving.apply_rules import Order, arrange
 from serving.asking import Asking
 from serving.cursor import encode_cursor
 from serving.diversity import METHODS, similarities
+from serving.experiments import Assigned
 from serving.explain import contributions
 from serving.items import Items, Said
 from serving.pool import Pool
@@ -48,6 +49,13 @@ def answer_of(asking: Asking, acting: Acting, rules: Compiled, left_out: list[st
         answer.rules = _left_out_by_rules(asking, acting, rules.version) + traces
         items.contributions = contributions(asking, [one.item for one in items], now_ms)
     return answer
+
+
+def name_arms(answer: Answer, assigned: Assigned) -> None:
+    """Say in an answer by which arms it was given; it is not counted where the request has chosen one."""
+    answer.experiments = dict(assigned.arms)
+    if not assigned.forced:
+        answer.attribution = ".".join((*answer.attribution.split(".")[:4], assigned.text))
 
 
 def _answer(shop: Shop, visitor: Visitor, items: Items, fallback: str, rules: Compiled) -> Answer:

@@ -1,6 +1,5 @@
 """The GraphQL interface: the same service, the same answers."""
 
-import asyncio
 from dataclasses import asdict
 from typing import Any
 
@@ -67,6 +66,7 @@ class AnswerType:
     left_out: list[str]
     rules: list[RuleTraceType]
     milliseconds: float
+    experiments: JSON
 
 
 @strawberry.input(name="Filters")
@@ -105,6 +105,7 @@ class RequestInput:
     cursor: str | None = None
     deadline_ms: float | None = None
     lang: str = "en"
+    experiments: JSON = strawberry.field(default_factory=dict)
 
 
 def _typed(answer: Answer) -> AnswerType:
@@ -121,6 +122,7 @@ def _typed(answer: Answer) -> AnswerType:
         fallback=answer.fallback, milliseconds=answer.milliseconds, placement=answer.placement,
         strategy=answer.strategy, rules_version=answer.rules_version, attribution=answer.attribution,
         next=answer.next, left_out=answer.left_out, rules=[RuleTraceType(**asdict(trace)) for trace in answer.rules],
+        experiments=JSON(answer.experiments),
     )  # fmt: skip
 
 
@@ -155,7 +157,7 @@ class Query:
         exclude_out_of_stock: bool | None = None, repeat: str | None = None, filters: FiltersInput | None = None,
         country: str | None = None, diversity: float | None = None, diversity_method: str = "mmr",
         explore: int | None = None, seed: int | None = None, explain: bool = False, cursor: str | None = None,
-        deadline_ms: float | None = None, lang: str = "en",
+        deadline_ms: float | None = None, lang: str = "en", experiments: JSON | None = None,
     ) -> AnswerType:  # fmt: skip
         """Items for a user, a session, items in context."""
         asked = RequestInput(
@@ -163,6 +165,7 @@ class Query:
             exclude=exclude or [], exclude_purchased=exclude_purchased, exclude_out_of_stock=exclude_out_of_stock,
             repeat=repeat, filters=filters, country=country, diversity=diversity, diversity_method=diversity_method,
             explore=explore, seed=seed, explain=explain, cursor=cursor, deadline_ms=deadline_ms, lang=lang,
+            experiments=experiments or JSON({}),
         )  # fmt: skip
         gather: Gather = info.context["gather"]
         return _typed(await gather.recommend(_checked(info, asked)))
@@ -174,7 +177,7 @@ class Query:
             raise GraphQLError(f"requests: must hold 1 to {MAX_BATCH}")
         asked = [_checked(info, one, f"requests.{n}.") for n, one in enumerate(requests)]
         gather: Gather = info.context["gather"]
-        return [_typed(answer) for answer in await asyncio.gather(*(gather.recommend(one) for one in asked))]
+        return [_typed(answer) for answer in await gather.recommend_all(asked)]
 
     @strawberry.field
     def similar_items(self, info: strawberry.Info, item: str, count: int = 20, lang: str = "en") -> AnswerType:

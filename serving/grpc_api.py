@@ -36,6 +36,8 @@ def _request(message: Any) -> RecommendRequest:
     for name in ("items", "exclude"):
         if name in given:
             given[name] = list(given[name])
+    if "experiments" in given:
+        given["experiments"] = dict(given["experiments"])
     if "filters" in given:
         filters = {field.name: value for field, value in given["filters"].ListFields()}
         given["filters"] = filters | ({"brands": tuple(filters["brands"])} if "brands" in filters else {})

@@ -70,12 +70,14 @@ class Impressions:
 
     def _messages(self, shown: Shown) -> list[Message]:
         request, answer, ts_ms = shown
+        arms = {} if request.experiments else answer.experiments  # a chosen arm is a trial, and not counted
+        arm = ",".join(f"{experiment}:{name}" for experiment, name in arms.items()) or None
         found = []
         for position, one in enumerate(answer.items, 1):
             record = {
                 "event_id": f"{answer.request_id}-{position}", "ts_ms": ts_ms, "request_id": answer.request_id,
                 "user": request.user, "session": request.session, "item": one.item, "position": position,
-                "source": one.source, "anchor": answer.anchor, "generation": answer.generation,
+                "source": one.source, "arm": arm, "anchor": answer.anchor, "generation": answer.generation,
             }  # fmt: skip
             key = (request.user or request.session or answer.request_id).encode()
             found.append(Message("impressions", key, encode("impressions", record, self._registry), ts_ms))

@@ -29,7 +29,22 @@ def lint(book: Book, catalogue: Catalogue, now_ms: int | None = None) -> list[di
         for other in rules[n + 1 :]:
             if _meet(rule, other):
                 found += _together(rule, other, masks, catalogue)
-    return [asdict(finding) for finding in found]
+    return [asdict(finding) for finding in found + _experiments(book, now_ms)]
+
+
+def _experiments(book: Book, now_ms: int) -> list[Finding]:
+    found = []
+    running = [one for one in book.experiments if one.enabled]
+    for n, one in enumerate(running):
+        if one.end is not None and one.end.timestamp() * 1000 <= now_ms:
+            found.append(Finding(one.id, "warning", f"ended on {one.end:%Y-%m-%d %H:%M} UTC"))
+        for other in running[:n]:
+            apart = one.placements and other.placements and not set(one.placements) & set(other.placements)
+            both = {name for arm in one.arms for name in arm.changes} & {name for a in other.arms for name in a.changes}
+            if both and not apart:
+                said = f"sets {', '.join(sorted(both))} as {other.id} does, which is first and wins"
+                found.append(Finding(one.id, "warning", said))
+    return found
 
 
 def _alone(rule: Rule, mask: Mask, catalogue: Catalogue, now_ms: int) -> list[Finding]:

@@ -9,6 +9,8 @@ from serving.expressions import ItemCondition
 from serving.items import Items
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+"""Of rules, placements, experiments and their arms."""
 Strategy = Literal[
     "hybrid", "collaborative", "content", "session", "similar", "bought_together", "trending", "popular",
     "buy_again", "new",
@@ -75,6 +77,9 @@ class RecommendRequest(BaseModel):
     cursor: str | None = Field(None, max_length=16_000, description="`next` of an answer: go on behind it")
     deadline_ms: float | None = Field(None, gt=0, description="A source that would begin later is left out")
     lang: Literal["en", "de"] = Field("en", description="Language of the reasons")
+    experiments: dict[Name, Name] = Field(
+        {}, max_length=20, description="Arms to answer by whoever asks, for trying; such answers are not counted"
+    )
 
 
 @dataclass(slots=True)
@@ -107,3 +112,5 @@ class Answer:
     """Sources the deadline left no time for."""
     rules: list[RuleTrace] = field(default_factory=list)
     milliseconds: float = 0.0
+    experiments: dict[str, str] = field(default_factory=dict)
+    """The arm of each experiment the answer was given by."""

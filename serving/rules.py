@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from schemas.ids import hash_id
+from serving.experiments import NOT_ASSIGNED, Assigned, Experiment, assign
 from serving.expressions import ItemCondition, RequestCondition
-from serving.requests import MAX_COUNT, Id, Strategy
+from serving.requests import MAX_COUNT, Id, Name, RecommendRequest, Strategy
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 Condition = Annotated[str, Field(max_length=1000)]
 MAX_SETS = 1000
 """Sets of rules acting together that are remembered."""
@@ -137,6 +137,8 @@ class Placement(BaseModel):
     cache_s: float = Field(0, ge=0, le=3600, description="How long an answer is kept for equal requests")
 
 
+HOME = "home"
+"""The placement of a request that names none."""
 PLACEMENTS = {
     "home": Placement(),
     "product": Placement(strategy="similar", count=12, repeat="exclude"),
@@ -153,6 +155,7 @@ class Book(BaseModel):
 
     rules: tuple[Rule, ...] = Field((), max_length=1000)
     placements: dict[Name, Placement] = {}
+    experiments: tuple[Experiment, ...] = Field((), max_length=100)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Book":
@@ -160,10 +163,18 @@ class Book(BaseModel):
         twice = sorted({name for name in ids if ids.count(name) > 1})
         if twice:
             raise ValueError(f"rule {twice[0]} is there twice")
-        for rule in self.rules:
-            unknown = set(rule.placements) - set(self.all_placements)
-            if unknown:
-                raise ValueError(f"rule {rule.id}: there is no placement {sorted(unknown)[0]}")
+        for kind, named in (("rule", self.rules), ("experiment", self.experiments)):
+            for one in named:
+                unknown = set(one.placements) - set(self.all_placements)
+                if unknown:
+                    raise ValueError(f"{kind} {one.id}: there is no placement {sorted(unknown)[0]}")
+        names = [experiment.id for experiment in self.experiments]
+        if len(set(names)) < len(names):
+            raise ValueError("two experiments have the same id")
+        for experiment in self.experiments:
+            missing = {rule for arm in experiment.arms for rule in arm.without_rules} - set(ids)
+            if missing:
+                raise ValueError(f"experiment {experiment.id}: there is no rule {sorted(missing)[0]}")
         return self
 
     @property
@@ -226,11 +237,23 @@ class Compiled:
         self._always = None if sometimes else Acting(tuple(self._rules))
         self._sets: dict[tuple[str, ...], Acting] = {}
 
-    def acting(self, facts: Callable[[], RequestFacts]) -> Acting:
+    def assign(self, request: RecommendRequest, now_ms: int) -> Assigned:
+        """Return the arms of the experiments a request is answered by."""
+        if not self.book.experiments:
+            return NOT_ASSIGNED
+        visitor = request.user or (f"session:{request.session}" if request.session else "")
+        return assign(self.book.experiments, request.placement or HOME, visitor, request.experiments, now_ms)
+
+    def placement(self, name: str | None, assigned: Assigned = NOT_ASSIGNED) -> Placement:
+        """Return a placement as the arms change it; home where there is no name, or one that this book lacks."""
+        placement = self.placements.get(name or HOME, PLACEMENTS[HOME])
+        return placement.model_copy(update=dict(assigned.changes)) if assigned.changes else placement
+
+    def acting(self, facts: Callable[[], RequestFacts], without: frozenset[str] = frozenset()) -> Acting:
         """Return the rules that hold for a request; `facts` are asked for where a rule has a condition."""
-        if self._always is not None:
+        if self._always is not None and not without:
             return self._always
-        rules = self._holding(facts())
+        rules = self._holding(facts(), without)
         key = tuple(rule.id for rule in rules)
         found = self._sets.get(key)
         if found is None:
@@ -239,11 +262,11 @@ class Compiled:
             found = self._sets[key] = Acting(tuple(rules))
         return found
 
-    def _holding(self, facts: RequestFacts) -> list[Rule]:
+    def _holding(self, facts: RequestFacts, without: frozenset[str]) -> list[Rule]:
         found: list[Rule] = []
         groups: set[str] = set()
         for rule in self._rules:
-            if rule.group in groups or not self._holds(rule, facts):
+            if rule.id in without or rule.group in groups or not self._holds(rule, facts):
                 continue
             if rule.group:
                 groups.add(rule.group)

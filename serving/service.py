@@ -9,7 +9,7 @@ from prometheus_client import Counter
 
 from schemas.ids import hash_id
 from serving.answer_cache import AnswerCache, Made
-from serving.answers import answer_of, quick_answer
+from serving.answers import answer_of, name_arms, quick_answer
 from serving.asking import Asking
 from serving.blend import REPEAT_MODES, Scored
 from serving.caps import fill
@@ -19,7 +19,7 @@ from serving.quick_lists import Waiting, is_quick, quick_lists
 from serving.recent import recent_events
 from serving.requests import Answer, RecommendRequest
 from serving.retrieval import VectorIndex
-from serving.rules import PLACEMENTS, Acting, Compiled, Placement
+from serving.rules import Acting, Compiled
 from serving.shop import Shop, Vectors
 from serving.sources import SOURCES, WITH_HABITS, WITH_MIXTURE, WITH_VECTOR, last_known, popular
 from serving.visitor import NOTHING, Visitor, may_follow, plan_of, subject_of
@@ -102,6 +102,10 @@ class Recommender:
         if request.placement is not None and request.placement not in self.shop.rules.placements:
             there = ", ".join(sorted(self.shop.rules.placements))
             raise BadRequest("placement", f"there is no {request.placement!r}; there are {there}")
+        for name, arm in request.experiments.items():
+            found = next((one for one in self.shop.rules.book.experiments if one.id == name), None)
+            if found is None or found.arm(arm) is None:
+                raise BadRequest(f"experiments.{name}", f"there is no arm {arm!r} of such an experiment")
         try:
             decode_cursor(request.cursor)
         except BadCursor as error:
@@ -155,7 +159,11 @@ class Recommender:
     ) -> list[Answer]:
         shop, gap_ms = self.shop, int(self._settings.session_gap_s * 1000)
         clock = _Clock()
-        plans = [plan_of(request, placement_of(request, rules), self._settings) for request in requests]
+        arms = [rules.assign(request, now_ms) for request in requests]
+        plans = [
+            plan_of(request, rules.placement(request.placement, assigned), self._settings)
+            for request, assigned in zip(requests, arms, strict=True)
+        ]
         subjects = [subject_of(request) for request in requests]
         may_return = [plan.strategy in WITH_HABITS and may_follow(requests[i], plan) for i, plan in enumerate(plans)]
         users, purchases = shop.read_visitors(subjects, may_return)
@@ -171,7 +179,7 @@ class Recommender:
         scored = shop.score(sessions, [REPEAT_MODES[plan.repeat] for plan in plans], now_ms)
         rows = shop.catalogue.rows_of(scored.item.ravel()).reshape(scored.item.shape)
         clock.lap("score")
-        rules_of = [rules.acting(visitor.facts) for visitor in visitors]
+        rules_of = [rules.acting(visitor.facts, arms[i].without) for i, visitor in enumerate(visitors)]
         wanted = [_wanted(visitor, acting) for visitor, acting in zip(visitors, rules_of, strict=True)]
         vectors = Vectors(shop, subjects)
         vectors.read([
@@ -203,6 +211,8 @@ class Recommender:
                 )
                 left_out = _ask(asking, started)
                 answer = answer_of(asking, acting, rules, left_out, now_ms)
+            if arms[i].arms:
+                name_arms(answer, arms[i])
             answers.append(answer)
             if visitor.plan.cache_s and kept[i] is None and not left_out:
                 until_ms = now_ms + visitor.plan.cache_s * 1000
@@ -228,7 +238,7 @@ class Recommender:
 
     def _asking_nobody(self, request: RecommendRequest, rules: Compiled, now_ms: int) -> tuple[Asking, Acting]:
         """Return a request ready for sources that need nothing of the store, and the rules that act on it."""
-        plan = plan_of(request, placement_of(request, rules), self._settings)
+        plan = plan_of(request, rules.placement(request.placement), self._settings)
         nobody = empty_users(1)
         visitor = Visitor(request, plan, nobody, recent_events(nobody, now_ms, 0), 0, now_ms)
         acting = rules.acting(visitor.facts)
@@ -239,11 +249,6 @@ class Recommender:
         asking, acting = self._asking_nobody(request, rules, now_ms)
         last_known(asking)
         return answer_of(asking, acting, rules, [], now_ms)
-
-
-def placement_of(request: RecommendRequest, rules: Compiled) -> Placement:
-    """Return a request's placement; home where it names none, or one that a new book no longer has."""
-    return rules.placements.get(request.placement or "home", PLACEMENTS["home"])
 
 
 def _may_need_vector(visitor: Visitor, scored: Scored, i: int, want: int) -> bool:

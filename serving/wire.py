@@ -59,7 +59,7 @@ def answer_message(answer: Answer) -> bytes:
         request_id=answer.request_id, generation=answer.generation, anchor=answer.anchor or "",
         fallback=answer.fallback, milliseconds=answer.milliseconds, placement=answer.placement,
         strategy=answer.strategy, rules_version=answer.rules_version, attribution=answer.attribution,
-        next=answer.next or "", left_out=answer.left_out,
+        next=answer.next or "", left_out=answer.left_out, experiments=answer.experiments,
         rules=[
             headrace_pb2.RuleTrace(rule=trace.rule, action=trace.action, effect=trace.effect, items=trace.items)
             for trace in answer.rules

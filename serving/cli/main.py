@@ -206,6 +206,17 @@ def dead_letters(
 
 
 @app.command()
+def experiments(
+    name: Annotated[str, typer.Argument(help="One of the live book's experiments; none: list them.")] = "",
+    event: Annotated[str, typer.Option(help="What is hoped for: purchase, click, add_to_cart, …")] = "purchase",
+    within: Annotated[float, typer.Option(help="Hours after the first list shown that count.")] = 24,
+    json: Json = False,
+) -> None:
+    """Experiments of the live book; of one of them, what each arm's visitors did, with its uncertainty."""
+    raise typer.Exit(_part("batch.experiments_cmd").run(_settings(), name, event, within, json))
+
+
+@app.command()
 def rules(
     action: Annotated[str, typer.Argument(help="show, lint FILE, test FILE, put FILE, history, back VERSION")] = "show",
     what: Annotated[str, typer.Argument(help="A book of rules (YAML or JSON), or a version.")] = "",

@@ -7,7 +7,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RecommendRequest(_message.Message):
-    __slots__ = ("user", "session", "items", "count", "exclude", "exclude_purchased", "exclude_out_of_stock", "repeat", "lang", "filters", "diversity", "diversity_method", "placement", "strategy", "country", "explore", "seed", "explain", "cursor", "deadline_ms")
+    __slots__ = ("user", "session", "items", "count", "exclude", "exclude_purchased", "exclude_out_of_stock", "repeat", "lang", "filters", "diversity", "diversity_method", "placement", "strategy", "country", "explore", "seed", "explain", "cursor", "deadline_ms", "experiments")
+    class ExperimentsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     USER_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     ITEMS_FIELD_NUMBER: _ClassVar[int]
@@ -28,6 +35,7 @@ class RecommendRequest(_message.Message):
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    EXPERIMENTS_FIELD_NUMBER: _ClassVar[int]
     user: str
     session: str
     items: _containers.RepeatedScalarFieldContainer[str]
@@ -48,7 +56,8 @@ class RecommendRequest(_message.Message):
     explain: bool
     cursor: str
     deadline_ms: float
-    def __init__(self, user: _Optional[str] = ..., session: _Optional[str] = ..., items: _Optional[_Iterable[str]] = ..., count: _Optional[int] = ..., exclude: _Optional[_Iterable[str]] = ..., exclude_purchased: _Optional[bool] = ..., exclude_out_of_stock: _Optional[bool] = ..., repeat: _Optional[str] = ..., lang: _Optional[str] = ..., filters: _Optional[_Union[Filters, _Mapping]] = ..., diversity: _Optional[float] = ..., diversity_method: _Optional[str] = ..., placement: _Optional[str] = ..., strategy: _Optional[str] = ..., country: _Optional[str] = ..., explore: _Optional[int] = ..., seed: _Optional[int] = ..., explain: _Optional[bool] = ..., cursor: _Optional[str] = ..., deadline_ms: _Optional[float] = ...) -> None: ...
+    experiments: _containers.ScalarMap[str, str]
+    def __init__(self, user: _Optional[str] = ..., session: _Optional[str] = ..., items: _Optional[_Iterable[str]] = ..., count: _Optional[int] = ..., exclude: _Optional[_Iterable[str]] = ..., exclude_purchased: _Optional[bool] = ..., exclude_out_of_stock: _Optional[bool] = ..., repeat: _Optional[str] = ..., lang: _Optional[str] = ..., filters: _Optional[_Union[Filters, _Mapping]] = ..., diversity: _Optional[float] = ..., diversity_method: _Optional[str] = ..., placement: _Optional[str] = ..., strategy: _Optional[str] = ..., country: _Optional[str] = ..., explore: _Optional[int] = ..., seed: _Optional[int] = ..., explain: _Optional[bool] = ..., cursor: _Optional[str] = ..., deadline_ms: _Optional[float] = ..., experiments: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class BatchRequest(_message.Message):
     __slots__ = ("requests",)
@@ -160,7 +169,14 @@ class RuleTrace(_message.Message):
     def __init__(self, rule: _Optional[str] = ..., action: _Optional[str] = ..., effect: _Optional[str] = ..., items: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("items", "request_id", "generation", "anchor", "fallback", "milliseconds", "placement", "strategy", "rules_version", "attribution", "next", "left_out", "rules")
+    __slots__ = ("items", "request_id", "generation", "anchor", "fallback", "milliseconds", "placement", "strategy", "rules_version", "attribution", "next", "left_out", "rules", "experiments")
+    class ExperimentsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
@@ -174,6 +190,7 @@ class Answer(_message.Message):
     NEXT_FIELD_NUMBER: _ClassVar[int]
     LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
     RULES_FIELD_NUMBER: _ClassVar[int]
+    EXPERIMENTS_FIELD_NUMBER: _ClassVar[int]
     items: _containers.RepeatedCompositeFieldContainer[Recommendation]
     request_id: str
     generation: str
@@ -187,4 +204,5 @@ class Answer(_message.Message):
     next: str
     left_out: _containers.RepeatedScalarFieldContainer[str]
     rules: _containers.RepeatedCompositeFieldContainer[RuleTrace]
-    def __init__(self, items: _Optional[_Iterable[_Union[Recommendation, _Mapping]]] = ..., request_id: _Optional[str] = ..., generation: _Optional[str] = ..., anchor: _Optional[str] = ..., fallback: _Optional[str] = ..., milliseconds: _Optional[float] = ..., placement: _Optional[str] = ..., strategy: _Optional[str] = ..., rules_version: _Optional[int] = ..., attribution: _Optional[str] = ..., next: _Optional[str] = ..., left_out: _Optional[_Iterable[str]] = ..., rules: _Optional[_Iterable[_Union[RuleTrace, _Mapping]]] = ...) -> None: ...
+    experiments: _containers.ScalarMap[str, str]
+    def __init__(self, items: _Optional[_Iterable[_Union[Recommendation, _Mapping]]] = ..., request_id: _Optional[str] = ..., generation: _Optional[str] = ..., anchor: _Optional[str] = ..., fallback: _Optional[str] = ..., milliseconds: _Optional[float] = ..., placement: _Optional[str] = ..., strategy: _Optional[str] = ..., rules_version: _Optional[int] = ..., attribution: _Optional[str] = ..., next: _Optional[str] = ..., left_out: _Optional[_Iterable[str]] = ..., rules: _Optional[_Iterable[_Union[RuleTrace, _Mapping]]] = ..., experiments: _Optional[_Mapping[str, str]] = ...) -> None: ...

@@ -1,0 +1,127 @@
+"""Experiments: some visitors are answered in another way, always the same ones, and every answer says which way.
+
+An arm changes what a placement gives to a request that says nothing itself, or takes rules away. Who is in an
+experiment and in which arm are two hashes of the visitor's id, so a growing `share` moves nobody from arm to arm, and
+experiments do not depend on each other (Kohavi, Tang, Xu, "Trustworthy Online Controlled Experiments", chapter 4).
+"""
+
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from schemas.ids import hash_id
+from serving.requests import MAX_COUNT, Name, Strategy
+
+
+class Arm(BaseModel):
+    """One way to answer; what is not set stays as the placement has it. The first arm is the one compared with."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name
+    weight: float = Field(1, gt=0, le=1000, description="Its part of the visitors, relative to the other arms")
+    strategy: Strategy | None = None
+    count: int | None = Field(None, ge=1, le=MAX_COUNT)
+    repeat: Literal["allow", "demote", "exclude"] | None = None
+    diversity: float | None = Field(None, ge=0, le=1)
+    explore: int | None = Field(None, ge=0, le=20)
+    without_rules: tuple[Name, ...] = Field((), description="Rules that do not act in this arm")
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What the arm sets of a placement."""
+        given = {name: getattr(self, name) for name in ("strategy", "count", "repeat", "diversity", "explore")}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+class Experiment(BaseModel):
+    """Two or more arms, where and when they are compared, and for which share of the visitors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: Name
+    note: str = Field("", max_length=500, description="For people")
+    enabled: bool = True
+    placements: tuple[Name, ...] = Field((), description="Only there; empty: everywhere")
+    share: float = Field(1, gt=0, le=1, description="Of the visitors who take part")
+    start: datetime | None = None
+    end: datetime | None = None
+    arms: tuple[Arm, ...] = Field(min_length=2, max_length=20)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Experiment":
+        names = [arm.name for arm in self.arms]
+        if len(set(names)) < len(names):
+            raise ValueError("two arms have the same name")
+        for name in ("start", "end"):
+            at = getattr(self, name)
+            if at is not None and at.tzinfo is None:
+                object.__setattr__(self, name, at.replace(tzinfo=UTC))
+        if self.start and self.end and self.start >= self.end:
+            raise ValueError("start is not before end")
+        return self
+
+    def runs(self, placement: str, now_ms: int) -> bool:
+        """Say whether the experiment takes requests there and then."""
+        if not self.enabled or (self.placements and placement not in self.placements):
+            return False
+        started = self.start is None or now_ms >= self.start.timestamp() * 1000
+        return started and (self.end is None or now_ms < self.end.timestamp() * 1000)
+
+    def arm_of(self, visitor: str) -> Arm | None:
+        """Return the arm of a visitor, None for one who does not take part."""
+        if _part(f"{self.id}:in:{visitor}") >= self.share:
+            return None
+        left = _part(f"{self.id}:arm:{visitor}") * sum(arm.weight for arm in self.arms)
+        for arm in self.arms:
+            left -= arm.weight
+            if left < 0:
+                return arm
+        return self.arms[-1]
+
+    def arm(self, name: str) -> Arm | None:
+        """Return the arm with this name."""
+        return next((arm for arm in self.arms if arm.name == name), None)
+
+
+def _part(text: str) -> float:
+    """Return a number from 0 to 1 that looks random and is always the same for a text."""
+    return hash_id(text) / 2**64
+
+
+class Assigned(NamedTuple):
+    """The arms a request is answered by, in the order of the book; an earlier one's changes win."""
+
+    arms: tuple[tuple[str, str], ...] = ()
+    """(experiment, arm)."""
+    changes: tuple[tuple[str, Any], ...] = ()
+    without: frozenset[str] = frozenset()
+    forced: bool = False
+    """Whether the request itself has chosen an arm: such answers are not counted."""
+
+    @property
+    def text(self) -> str:
+        return ",".join(f"{experiment}:{arm}" for experiment, arm in self.arms)
+
+
+NOT_ASSIGNED = Assigned()
+
+
+def assign(
+    experiments: tuple[Experiment, ...], placement: str, visitor: str, wanted: dict[str, str], now_ms: int
+) -> Assigned:
+    """Return the arms of a visitor ("": nobody, who takes part in nothing); `wanted` are chosen by the request."""
+    arms: list[tuple[str, str]] = []
+    changes: dict[str, Any] = {}
+    without: set[str] = set()
+    for experiment in experiments:
+        name = wanted.get(experiment.id)
+        if name is None and not (visitor and experiment.runs(placement, now_ms)):
+            continue
+        arm = experiment.arm_of(visitor) if name is None else experiment.arm(name)
+        if arm is not None:
+            arms.append((experiment.id, arm.name))
+            changes = {**arm.changes, **changes}
+            without.update(arm.without_rules)
+    return Assigned(tuple(arms), tuple(changes.items()), frozenset(without), bool(wanted)) if arms else NOT_ASSIGNED
