@@ -22,7 +22,8 @@ from flows.lane import LaneSettings
 from flows.purchases import add_purchases
 from schemas.events import Columns
 from serving.blend import NO_EMBEDDING, REPEAT_MODES, Scorer
-from serving.diversity import mmr, similarities
+from serving.calibration import calibrated, department
+from serving.diversity import METHODS, similarities
 from serving.habits import habits
 from serving.mixture import DEFAULT, MixtureParams
 from state.purchase_rows import empty_purchases
@@ -45,6 +46,7 @@ class Options:
     fit: bool = True
     ranker: str = "auto"  # auto, off
     diversity: float = 0.0
+    diversity_method: str = "mmr"
     embedding: bool = True
     params: MixtureParams = DEFAULT
     settings: LaneSettings = field(default_factory=LaneSettings)
@@ -76,9 +78,9 @@ def evaluate(train: Columns, pairs: Pairs, options: Options, categories: Categor
     if ranker is not None:
         ranked = _by_trees(view, embedding, pairs, params, ranker, options.repeat == "exclude")
     elif options.mode == "prequential":
-        ranked, probability = _prequential(shop, embedding, pairs, params, options)
+        ranked, probability = _prequential(shop, embedding, pairs, params, options, categories)
     else:
-        ranked, probability = _by_scorer(view, embedding, pairs, params, options)
+        ranked, probability = _by_scorer(view, embedding, pairs, params, options, categories)
     if pairs.bought_ms is not None and options.repeat == "allow":
         ranked, probability = _usual_first(ranked, view, pairs.history, pairs.bought_ms), None
     done = time.perf_counter()
@@ -128,8 +130,9 @@ class _Judge:
 
 
 def _by_scorer(
-    view: View, embedding: npt.NDArray[np.float32], pairs: Pairs, params: MixtureParams, options: Options
-) -> tuple[Ids, Floats]:
+    view: View, embedding: npt.NDArray[np.float32], pairs: Pairs, params: MixtureParams, options: Options,
+    categories: Categories | None,
+) -> tuple[Ids, Floats]:  # fmt: skip
     scorer, mode = Scorer(params), REPEAT_MODES[options.repeat]
     ranked, probability = np.zeros((len(pairs.target), K), np.uint64), np.zeros((len(pairs.target), K))
     for first in range(0, len(pairs.target), BATCH):
@@ -138,7 +141,16 @@ def _by_scorer(
             sessions, view.rows, view.slots, view.totals, view.now_ms, [mode] * len(sessions), embedding
         )
         for b in range(len(sessions)):
-            order = _order(scored.item[b], scored.probability[b], int(scored.n[b]), view, embedding, options)
+            order = _order(
+                scored.item[b],
+                scored.probability[b],
+                int(scored.n[b]),
+                view,
+                embedding,
+                options,
+                sessions[b],
+                categories,
+            )
             ranked[first + b, : len(order)] = scored.item[b, order]
             probability[first + b, : len(order)] = scored.probability[b, order]
     return ranked, probability
@@ -159,14 +171,19 @@ def _usual_first(ranked: Ids, view: View, histories: Sequence[Ids], bought_ms: S
 
 def _order(
     items: Ids, probability: npt.NDArray[np.float64], n: int, view: View, embedding: npt.NDArray[np.float32],
-    options: Options,
+    options: Options, history: Ids, categories: Categories | None,
 ) -> npt.NDArray[np.int64]:  # fmt: skip
     """Return which of the n candidates are shown, in order."""
     if options.diversity <= 0 or n == 0:
         return np.arange(min(n, K))
-    vectors = embedding[view.slots.find(items[:n])]
-    alike = similarities(vectors, [""] * n)
-    return np.array(mmr(probability[:n] / probability[0], alike, options.diversity, K))
+    relevance = probability[:n] / probability[0]
+    if options.diversity_method == "calibrated":
+        names, past = (
+            [department((categories or {}).get(item, "")) for item in some.tolist()] for some in (items[:n], history)
+        )
+        return np.array(calibrated(relevance, names, past, options.diversity, K))
+    alike = similarities(embedding[view.slots.find(items[:n])], [""] * n)
+    return np.array(METHODS[options.diversity_method](relevance, alike, options.diversity, K))
 
 
 def _inside_lists(ranked: Ids, view: View, embedding: npt.NDArray[np.float32]) -> float | None:
@@ -195,8 +212,9 @@ def _by_trees(
 
 
 def _prequential(
-    shop: Shop, embedding: npt.NDArray[np.float32], pairs: Pairs, params: MixtureParams, options: Options
-) -> tuple[Ids, Floats]:
+    shop: Shop, embedding: npt.NDArray[np.float32], pairs: Pairs, params: MixtureParams, options: Options,
+    categories: Categories | None,
+) -> tuple[Ids, Floats]:  # fmt: skip
     """Predict, then learn the event at once. Pairs of one session follow each other and grow by their target."""
     ranked, probability = np.zeros((len(pairs.target), K), np.uint64), np.zeros((len(pairs.target), K))
     view, session, before = shop.view(), 0, None
@@ -208,7 +226,8 @@ def _prequential(
             session += 1
             now = _learn(shop, session, history, now, event_id)
             event_id += len(history)
-        items, p = _by_scorer(shop.view(), embedding, Pairs([history], pairs.target[i : i + 1]), params, one)
+        asked = Pairs([history], pairs.target[i : i + 1])
+        items, p = _by_scorer(shop.view(), embedding, asked, params, one, categories)
         ranked[i], probability[i] = items[0], p[0]
         now = _learn(shop, session, np.array([target], np.uint64), now, event_id)
         event_id += 1

@@ -42,8 +42,8 @@ def with_overrides(params: MixtureParams, overrides: list[str]) -> MixtureParams
 
 def run(
     settings: Settings, train: Path | None, pairs: Path | None, events: Path | None, share: float, what: str,
-    repeat: str, mode: str, fit: bool, ranker: str, diversity: float, overrides: list[str], baselines: bool,
-    html: Path | None, json: bool,
+    repeat: str, mode: str, fit: bool, ranker: str, diversity: float, method: str, overrides: list[str],
+    baselines: bool, html: Path | None, json: bool,
 ) -> int:  # fmt: skip
     """Evaluate and print; return the exit code."""
     try:
@@ -55,6 +55,8 @@ def run(
             raise WrongTable("--ranker is auto or off")
         if not 0 <= diversity <= 1:
             raise WrongTable("--diversity is between 0 and 1")
+        if method not in ("mmr", "dpp", "calibrated"):
+            raise WrongTable("--diversity-method is mmr, dpp or calibrated")
         lane = lane_settings(settings)
         if train is not None and pairs is not None:
             (learned, categories), asked = read_events(train), read_pairs(pairs)
@@ -64,11 +66,13 @@ def run(
             learned, asked = split(every, share, lane.session_gap_ms)
         else:
             raise WrongTable("give --train and --pairs, or --events")
+        if method == "calibrated" and not categories:
+            raise WrongTable("--diversity-method calibrated needs a column `category`")
         if not len(asked.target):
             raise WrongTable("there is nothing to predict after the split")
         if mode == "prequential" and asked.basket is not None:
             raise WrongTable("--mode prequential learns one event after each prediction; it cannot predict baskets")
-        options = Options(repeat, mode, fit, ranker, diversity, True, with_overrides(DEFAULT, overrides), lane)
+        options = Options(repeat, mode, fit, ranker, diversity, method, True, with_overrides(DEFAULT, overrides), lane)
         options = options if baselines else replace(options, baselines=())
     except WrongTable as error:
         err.print(str(error), markup=False)

@@ -13,20 +13,15 @@ import numpy.typing as npt
 from batch.metrics import per_prediction
 from batch.shop import Pairs
 from schemas.events import Columns
+from serving.calibration import ALPHA, department
 
 COLD_EVENTS = 10
 COLD_MS = 86_400_000
 MAX_CATEGORIES = 20
-CALIBRATION_ALPHA = 0.01
 
 Ids = npt.NDArray[np.uint64]
 Categories = Mapping[int, str]
 """Category path by item hash."""
-
-
-def department(path: str) -> str:
-    """Return the first step of a category path."""
-    return path.split("/", 1)[0]
 
 
 def _figures(ranked: Ids, targets: Sequence[Ids], k: int) -> dict[str, float | None]:
@@ -87,7 +82,7 @@ def by_category(ranked: Ids, pairs: Pairs, categories: Categories, k: int) -> di
 def miscalibration(ranked: Ids, histories: Sequence[Ids], categories: Categories) -> float | None:
     """Return the mean KL divergence of a list's departments from those of its history (Steck, RecSys 2018); 0 is best.
 
-    The list's shares are smoothed with CALIBRATION_ALPHA of the history's, as there.
+    The list's shares are smoothed with ALPHA of the history's, as there.
     """
     found = []
     for row, history in zip(ranked.tolist(), histories, strict=True):
@@ -99,7 +94,7 @@ def miscalibration(ranked: Ids, histories: Sequence[Ids], categories: Categories
             p = {name: n / wanted.total() for name, n in wanted.items()}
             q = {name: shown[name] / shown.total() for name in p}
             found.append(sum(
-                share * np.log(share / ((1 - CALIBRATION_ALPHA) * q[name] + CALIBRATION_ALPHA * share))
+                share * np.log(share / ((1 - ALPHA) * q[name] + ALPHA * share))
                 for name, share in p.items()
             ))  # fmt: skip
     return float(np.mean(found)) if found else None

@@ -5,10 +5,9 @@ import os
 import numpy as np
 import numpy.typing as npt
 
-from serving.apply_rules import Order, arrange
+from serving.apply_rules import arrange
 from serving.asking import Asking
 from serving.cursor import encode_cursor
-from serving.diversity import METHODS, similarities
 from serving.experiments import Assigned
 from serving.explain import contributions
 from serving.items import Items, Said
@@ -17,10 +16,9 @@ from serving.reasons import reason
 from serving.requests import Answer, RuleTrace
 from serving.rules import Acting, Compiled
 from serving.shop import Shop
+from serving.variety import varied
 from serving.visitor import Visitor
 
-MAX_VARIED = 400
-"""Candidates among which a diverse list is looked for: the similarities are a matrix of them."""
 MAX_LEFT_OUT = 50
 NOTHING = np.zeros(0, np.int64)
 
@@ -79,7 +77,7 @@ def _items(asking: Asking, acting: Acting, version: int, count: int, offset: int
         rows = found.row[:count].tolist()
         said = _said(pool, found.tier[:count], found.place[:count])
         return Items(shop.heads, rows, found.score[:count].tolist(), said, [()] * len(rows)), []
-    vary = (lambda *args: _varied(asking, *args)) if asking.visitor.plan.diversity > 0 else None
+    vary = (lambda *args: varied(asking, *args)) if asking.visitor.plan.diversity > 0 else None
     explain = asking.visitor.request.explain
     placed, traces = arrange(pool, acting, shop.selections, version, shop.catalogue, count, offset, vary, explain)
     brought = [k for k in placed.candidates if k >= 0]
@@ -102,23 +100,6 @@ def _said(pool: Pool, tiers: npt.NDArray[np.int64], places: npt.NDArray[np.int64
         return first.said(places.tolist())
     said = {tier: iter(pool.tiers[tier].said(places[tiers == tier].tolist())) for tier in set(tiers.tolist())}
     return [next(said[tier]) for tier in tiers.tolist()]
-
-
-def _varied(asking: Asking, order: Order, worth: npt.NDArray[np.float64], rows: npt.NDArray[np.int64]) -> Order:
-    """Return the candidates in an order that repeats itself less; what is not needed stays behind."""
-    shop, plan = asking.shop, asking.visitor.plan
-    first, rest = order[:MAX_VARIED], order[MAX_VARIED:]
-    hashes, embedding = shop.catalogue.hashes()[rows[first]], shop.items.embedding
-    slots = shop.items.slots.find(hashes)
-    vectors = np.zeros((len(first), embedding.shape[1] if len(embedding) else 0), np.float32)
-    if len(embedding):
-        vectors[slots >= 0] = embedding[slots[slots >= 0]]
-    alike = similarities(vectors, [shop.catalogue.category.get(row) for row in rows[first].tolist()])
-    relevance = worth[first] / max(float(worth[first].max()), 1e-300)
-    chosen = METHODS[asking.visitor.request.diversity_method](relevance, alike, plan.diversity, plan.count)
-    left = np.ones(len(first), bool)
-    left[chosen] = False
-    return np.concatenate((first[chosen], first[left], rest))
 
 
 def _explored(unmet: npt.NDArray[np.int64], placed: list[int], n: int, seed: int | None) -> list[int]:

@@ -70,7 +70,9 @@ class RecommendRequest(BaseModel):
     filters: Filters | None = Field(None, description="What the items must be")
     country: Id | None = Field(None, description="The visitor's country, for rules and popular lists")
     diversity: float | None = Field(None, ge=0, le=1, description="0: by score; towards 1: no two items alike")
-    diversity_method: Literal["mmr", "dpp"] = Field("mmr", description="Maximal marginal relevance, or greedy DPP")
+    diversity_method: Literal["mmr", "dpp", "calibrated"] = Field(
+        "mmr", description="Maximal marginal relevance, greedy DPP, or departments as in what the visitor did"
+    )
     explore: int | None = Field(None, ge=0, le=20, description="Places at the end for items that are rarely shown")
     seed: int | None = Field(None, ge=0, lt=2**63, description="Makes exploration repeatable")
     explain: bool = Field(False, description="Say what each item owes to what, and which rule did what")

@@ -266,7 +266,8 @@ def evaluate(
     mode: Annotated[str, typer.Option(help="frozen, or prequential: learn each event after predicting it")] = "frozen",
     fit: Annotated[bool, typer.Option(help="Fit the numbers to the training events, as every night.")] = True,
     ranker: Annotated[str, typer.Option(help="Trees on top: auto (where they win), off")] = "auto",
-    diversity: Annotated[float, typer.Option(help="Strength of the re-ranking for variety (MMR), 0 to 1")] = 0.0,
+    diversity: Annotated[float, typer.Option(help="Strength of the re-ranking for variety, 0 to 1")] = 0.0,
+    diversity_method: Annotated[str, typer.Option(help="mmr, dpp or calibrated (needs a column `category`)")] = "mmr",
     override: Annotated[list[str], typer.Option("--set", help="NAME.INDEX=VALUE of scoring; may repeat.")] = [],  # noqa: B006
     baselines: Annotated[bool, typer.Option(help="Compare with the baselines in the same run.")] = True,
     html: Annotated[Path | None, typer.Option(help="Write a page with plots.")] = None,
@@ -287,6 +288,7 @@ def evaluate(
             fit,
             ranker,
             diversity,
+            diversity_method,
             override,
             baselines,
             html,

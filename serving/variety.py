@@ -1,0 +1,47 @@
+"""The order of a list's candidates when variety, or the departments of what the visitor did, count beside relevance."""
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.apply_rules import Order
+from serving.asking import Asking
+from serving.calibration import calibrated, department
+from serving.diversity import METHODS, similarities
+from serving.shop import Shop
+
+MAX_VARIED = 400
+"""Candidates among which a diverse list is looked for: the similarities are a matrix of them."""
+
+Floats = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
+
+
+def varied(asking: Asking, order: Order, worth: Floats, rows: Rows) -> Order:
+    """Return candidates in the order the request's method gives them; what is not needed stays behind."""
+    shop, plan, request = asking.shop, asking.visitor.plan, asking.visitor.request
+    first, rest = order[:MAX_VARIED], order[MAX_VARIED:]
+    relevance = worth[first] / max(float(worth[first].max()), 1e-300)
+    if request.diversity_method == "calibrated":
+        past = np.concatenate((asking.visitor.history_items, asking.visitor.context))
+        known = shop.catalogue.rows_of(past)
+        departments, wanted = _departments(shop, rows[first]), _departments(shop, known[known >= 0])
+        chosen = calibrated(relevance, departments, wanted, plan.diversity, plan.count)
+    else:
+        method = METHODS[request.diversity_method]
+        chosen = method(relevance, _alike(shop, rows[first]), plan.diversity, plan.count)
+    left = np.ones(len(first), bool)
+    left[chosen] = False
+    return np.concatenate((first[chosen], first[left], rest))
+
+
+def _departments(shop: Shop, rows: Rows) -> list[str]:
+    return [department(shop.catalogue.category.get(row)) for row in rows.tolist()]
+
+
+def _alike(shop: Shop, rows: Rows) -> Floats:
+    """Return how alike items are, by the embedding of their rows, else by category."""
+    embedding, slots = shop.items.embedding, shop.items.slots.find(shop.catalogue.hashes()[rows])
+    vectors = np.zeros((len(rows), embedding.shape[1] if len(embedding) else 0), np.float32)
+    if len(embedding):
+        vectors[slots >= 0] = embedding[slots[slots >= 0]]
+    return similarities(vectors, [shop.catalogue.category.get(row) for row in rows.tolist()])

@@ -1,0 +1,150 @@
+"""What an answer costs as shop and audience grow: `python tests/bench_answers.py [--users N ...] [--items N ...]`.
+
+Rows as a long past would leave them go straight into a Redis of its own; then batches of 16 answers are made in this
+process (no HTTP), with rules, exclusions and an anchor, and their CPU time is counted. Each size is a process.
+"""
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from schemas.events import Kind
+from schemas.ids import hash_id
+from serving.cli.bench_serve import BOOK
+from serving.index_build import build_index
+from serving.requests import RecommendRequest
+from serving.retrieval import VectorIndex
+from serving.rule_book import to_book
+from serving.rules import Compiled
+from serving.service import STAGES, Recommender
+from serving.wire import answer_json
+from state import keys
+from state.anchor import Anchor
+from state.embedded_redis import EmbeddedRedis
+from state.item_rows import FLAG_LISTED, MAX_NEIGHBOURS, PAIR_UNIT, empty_items, pack_items
+from state.lane_rows import COUNT, EVENTS, SESSIONS
+from state.redis_store import RedisStore
+from state.row_block import RowBlock, RowSet
+from state.settings import Settings
+from state.user_rows import MAX_HISTORY, empty_users, pack_users
+
+CHUNK, BATCH, D, BATCHES, REPEATS = 20_000, 16, 64, 150, 5
+MEAN_HISTORY, PAIR_TAIL = 12, 1.2
+NO_FILE = {"appendonly": "no", "save": ""}
+
+
+def zipf(rng, n, skew, size):
+    share = np.cumsum(1.0 / np.arange(1, n + 1) ** skew)
+    return np.searchsorted(share / share[-1], rng.random(size))
+
+
+def fill(store, prefix, users, items, rng):
+    now_ms = time.time_ns() // 1_000_000
+    for first in range(0, len(users), CHUNK):
+        ids = users[first : first + CHUNK]
+        rows = empty_users(len(ids))
+        rows.n[:] = np.minimum(rng.geometric(1 / MEAN_HISTORY, len(ids)), MAX_HISTORY)
+        rows.seen[:] = rows.n
+        rows.item[:] = items[zipf(rng, len(items), 1.05, len(ids) * MAX_HISTORY)].reshape(len(ids), -1)
+        rows.gap_ms[:], rows.kind[:], rows.last_ms[:] = 600_000, Kind.VIEW, now_ms - 86_400_000
+        write(store, RowBlock(keys.user_prefix(prefix), ids, *pack_users(rows, np.arange(len(ids)))))
+    for first in range(0, len(items), CHUNK):
+        ids = items[first : first + CHUNK]
+        rows = empty_items(len(ids))
+        rows.n[:], rows.flags[:], rows.support[:] = MAX_NEIGHBOURS, FLAG_LISTED, 100
+        rows.count[:] = 100
+        near = items[zipf(rng, len(items), 1.05, len(ids) * MAX_NEIGHBOURS)].reshape(len(ids), -1)
+        rows.neighbour[:] = np.sort(near, axis=1)
+        rows.weight[:] = np.clip(PAIR_UNIT * rng.pareto(PAIR_TAIL, rows.weight.shape), 1, 60_000)
+        rows.total[:] = 1.2 * rows.weight.sum(axis=2)
+        write(store, RowBlock(keys.item_prefix(prefix), ids, *pack_items(rows, np.arange(len(ids)))))
+
+
+def write(store, block):
+    rows = RowSet()
+    rows.blocks.append(block)
+    store.write(rows)
+
+
+def measure(n_users, n_items):
+    rng = np.random.default_rng(7)
+    users = np.array([hash_id(f"user-{n}") for n in range(n_users)], np.uint64)
+    ids = [f"item-{n}" for n in range(n_items)]
+    items = np.array([hash_id(one) for one in ids], np.uint64)
+    with tempfile.TemporaryDirectory() as folder, EmbeddedRedis(Path(folder), options=NO_FILE) as server:
+        store = RedisStore(server.url)
+        recommender = Recommender(store, Settings(data_dir=Path(folder)), "bench")
+        shop = recommender.shop
+        fill(store, shop.prefixes[0], users, items, rng)
+        shop.catalogue.take(ids, items, [
+            {"category": f"department-{n % 20}/shelf-{n % 200}", "brand": f"brand-{n % 500}"} for n in range(n_items)
+        ])  # fmt: skip
+        shop.totals[[SESSIONS, EVENTS, COUNT]] = 20 * n_items, 100 * n_items, 100 * n_items
+        order = np.argsort(items)
+        factors = rng.normal(0, 0.1, (n_items, D)).astype(np.float32)
+        embedding = rng.normal(0, 1, (n_items, D)).astype(np.float32)
+        embedding /= np.linalg.norm(embedding, axis=1, keepdims=True)
+        anchor = Anchor(
+            "bench", [], items[order], factors, np.eye(D, dtype=np.float32), 2.0, np.ones(32),
+            embedding=embedding.astype(np.float16),
+        )  # fmt: skip
+        recommender.take_over(VectorIndex(anchor, build_index(factors)[0]))
+        shop.rules = Compiled(to_book(BOOK), 1)
+        recommender.warm_up()
+        asked = [
+            [RecommendRequest(user=f"user-{u}", count=20, exclude=["item-1", "item-2"]) for u in who]
+            for who in zipf(rng, n_users, 0.8, BATCHES * BATCH).reshape(-1, BATCH).tolist()
+        ]
+        seconds = [run(recommender, asked) for _ in range(REPEATS + 1)][1:]
+        n, stages = BATCHES * BATCH, {name: counter._value.get() for name, counter in STAGES.items()}
+        run(recommender, asked)
+        by_stage = {name: (counter._value.get() - stages[name]) / n * 1e6 for name, counter in STAGES.items()}
+        store.close()
+    said = ", ".join(f"{name} {us:.0f}" for name, us in by_stage.items())
+    print(
+        f"{n_users:>12,} {n_items:>10,} {np.median(seconds) / n * 1e6:>8.0f} {min(seconds) / n * 1e6:>8.0f}   {said}",
+        flush=True,
+    )
+
+
+def run(recommender, asked):
+    started = time.process_time()
+    for batch in asked:
+        answers = recommender.recommend(batch, time.time_ns() // 1_000_000)
+        assert all(len(answer.items) == 20 for answer in answers)
+        for answer in answers:
+            answer_json(answer)
+    return time.process_time() - started
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--users", type=int, nargs="+", default=[10_000, 1_000_000])
+    parser.add_argument("--items", type=int, nargs="+", default=[20_000, 200_000, 2_000_000])
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        measure(given.users[0], given.items[0])
+        return
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    print(f"{REPEATS} repeats of {BATCHES} batches of {BATCH}; {MEAN_HISTORY} events a user (mean), "
+          f"{MAX_NEIGHBOURS} neighbours an item with pairs of a Pareto tail of {PAIR_TAIL}")  # fmt: skip
+    print(f"{'users':>12} {'items':>10} {'CPU µs':>8} {'least':>8}   wall µs by stage")
+    middle = sorted(given.items)[len(given.items) // 2]
+    sizes = [(users, middle) for users in given.users] + [(given.users[0], n) for n in given.items if n != middle]
+    for users, items in sizes:
+        command = [sys.executable, __file__, "--one", "--users", str(users), "--items", str(items)]
+        subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    main()
