@@ -19,13 +19,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from schemas.events import Kind
 from schemas.ids import hash_id
+from serving.batch import STAGES
 from serving.cli.bench_serve import BOOK
 from serving.index_build import build_index
 from serving.requests import RecommendRequest
 from serving.retrieval import VectorIndex
 from serving.rule_book import to_book
 from serving.rules import Compiled
-from serving.service import STAGES, Recommender
+from serving.service import Recommender
 from serving.wire import answer_json
 from state import keys
 from state.anchor import Anchor

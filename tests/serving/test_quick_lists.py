@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from serving_rows import DAY, NOW, product
 from test_service import recommender_of
 
-import serving.service
+import serving.batch
 from schemas.events import Kind
 from serving.requests import RecommendRequest
 from serving.rules_api import trial
@@ -59,7 +59,7 @@ def test_quick_lists_are_those_of_the_sources(shop, asked, rules):
     book = trial({"rules": [{"id": f"r{n}", **one} for n, one in enumerate(rules)]})
     quick = shop.recommend(asked, NOW, book)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(serving.service, "is_quick", lambda *_: False)
+        patch.setattr(serving.batch, "is_quick", lambda *_: False)
         slow = shop.recommend(asked, NOW, book)
     for one, other in zip(quick, slow, strict=True):
         assert [(x.item, x.source, x.reason, list(x.rules)) for x in one.items] == [
@@ -71,8 +71,8 @@ def test_quick_lists_are_those_of_the_sources(shop, asked, rules):
 
 def test_most_lists_are_made_the_quick_way(shop, monkeypatch):
     made = []
-    plain = serving.service.quick_lists
-    monkeypatch.setattr(serving.service, "quick_lists", lambda *args: made.append(plain(*args)) or made[-1])
+    plain = serving.batch.quick_lists
+    monkeypatch.setattr(serving.batch, "quick_lists", lambda *args: made.append(plain(*args)) or made[-1])
     asked = [RecommendRequest(user=f"u{n}", items=["i1"], count=3) for n in range(N_USERS)]
     shop.recommend(asked, NOW)
     assert len(made[0]) >= N_USERS - 2  # the others have ties, which are decided by item id

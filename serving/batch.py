@@ -1,0 +1,179 @@
+"""Requests that are answered together: what each needs is read and scored for all of them at once."""
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from prometheus_client import Counter
+
+from schemas.ids import hash_id
+from serving.answer_cache import AnswerCache, Made
+from serving.answers import answer_of, name_arms, quick_answer
+from serving.asking import Asking
+from serving.blend import REPEAT_MODES, Scored
+from serving.items import Items
+from serving.pool import Pool
+from serving.quick_lists import Waiting, is_quick, quick_lists
+from serving.recent import recent_events
+from serving.requests import Answer, RecommendRequest
+from serving.rules import Acting, Compiled
+from serving.shop import Shop, Vectors
+from serving.sources import SOURCES, WITH_HABITS, WITH_MIXTURE, WITH_VECTOR, popular
+from serving.visitor import NOTHING, Visitor, may_follow, plan_of, subject_of
+
+NO_ROWS = np.zeros(0, np.int64)
+STAGE_SECONDS = Counter("headrace_answer_stage_seconds", "Time of answers by stage", ["stage"])
+STAGES = {name: STAGE_SECONDS.labels(name) for name in ("read_users", "score", "read_vectors", "assemble")}
+
+
+class _Clock:
+    """Counts the time of a batch by stage."""
+
+    def __init__(self) -> None:
+        self._at = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        STAGES[stage].inc(now - self._at)
+        self._at = now
+
+
+class Batch:
+    """One batch on its way; `answers` is called once."""
+
+    def __init__(
+        self, shop: Shop, cache: AnswerCache, requests: Sequence[RecommendRequest], rules: Compiled, now_ms: int,
+        started: float,
+    ) -> None:  # fmt: skip
+        """`started` (`time.perf_counter`): when the batch came, for deadlines."""
+        self._shop, self._cache, self._requests, self._rules = shop, cache, requests, rules
+        self._now_ms, self._started, self._clock = now_ms, started, _Clock()
+
+    def answers(self) -> list[Answer]:
+        """Return the answers, in the order of the requests. Raises StoreUnavailable."""
+        self._read_visitors()
+        scored, rows = self._score()
+        self._clock.lap("score")
+        self._read_what_sources_need(scored)
+        self._clock.lap("read_vectors")
+        lists = self._quick_lists(scored, rows)
+        answers = [self._answer(place, lists.get(place), scored, rows) for place in range(len(self._requests))]
+        self._clock.lap("assemble")
+        return answers
+
+    def _read_visitors(self) -> None:
+        shop, requests, rules, now_ms = self._shop, self._requests, self._rules, self._now_ms
+        self._arms = [rules.assign(request, now_ms) for request in requests]
+        plans = [
+            plan_of(request, rules.placement(request.placement, arms), shop.settings)
+            for request, arms in zip(requests, self._arms, strict=True)
+        ]
+        self._subjects = [subject_of(request) for request in requests]
+        may_return = [plan.strategy in WITH_HABITS and may_follow(requests[i], plan) for i, plan in enumerate(plans)]
+        users, self._purchases = shop.read_visitors(self._subjects, may_return)
+        self._clock.lap("read_users")
+        recent = recent_events(users, now_ms, int(shop.settings.session_gap_s * 1000))
+        self._visitors = [Visitor(requests[i], plan, users, recent, i, now_ms) for i, plan in enumerate(plans)]
+        self._returning: npt.NDArray[np.bool_] = np.array(may_return) & ~recent.running
+        """Who is on a new visit and may be shown again what was bought."""
+        self._kept = [
+            self._cache.get(requests[i], self._made_of(visitor), now_ms) if visitor.plan.cache_s else None
+            for i, visitor in enumerate(self._visitors)
+        ]
+        self._acting = [rules.acting(visitor.facts, self._arms[i].without) for i, visitor in enumerate(self._visitors)]
+        self._wanted = [wanted(visitor, acting) for visitor, acting in zip(self._visitors, self._acting, strict=True)]
+
+    def _score(self) -> tuple[Scored, npt.NDArray[np.int64]]:
+        """Return the mixture's candidates and their catalogue rows; none for requests that do not want them."""
+        self._mixed = [
+            visitor.plan.strategy in WITH_MIXTURE and kept is None
+            for visitor, kept in zip(self._visitors, self._kept, strict=True)
+        ]
+        sessions = [v.session if mixed else NOTHING for v, mixed in zip(self._visitors, self._mixed, strict=True)]
+        modes = [REPEAT_MODES[visitor.plan.repeat] for visitor in self._visitors]
+        scored = self._shop.score(sessions, modes, self._now_ms)
+        return scored, self._shop.catalogue.rows_of(scored.item.ravel()).reshape(scored.item.shape)
+
+    def _read_what_sources_need(self, scored: Scored) -> None:
+        self._vectors = Vectors(self._shop, self._subjects)
+        self._vectors.read(
+            [i for i, kept in enumerate(self._kept) if kept is None and self._may_need_vector(i, scored)]
+        )
+        if self._purchases is not None:
+            bought = self._purchases.item[self._returning]
+            self._shop.slots_of(bought[bought != 0], self._now_ms)
+
+    def _may_need_vector(self, i: int, scored: Scored) -> bool:
+        """Say whether the mixture may leave places; then the vector is read with the others, else on its own."""
+        visitor = self._visitors[i]
+        if visitor.plan.strategy not in WITH_VECTOR:
+            return False
+        return int(scored.n[i]) < self._wanted[i] + len(visitor.history_items) + len(visitor.request.exclude)
+
+    def _quick_lists(self, scored: Scored, rows: npt.NDArray[np.int64]) -> dict[int, Items]:
+        self._shop.phrases.look()
+        waiting = [
+            Waiting(i, visitor, self._acting[i], self._wanted[i])
+            for i, visitor in enumerate(self._visitors)
+            if self._mixed[i] and not scored.tied[i] and is_quick(visitor, self._acting[i])
+            and (self._purchases is None or not (self._returning[i] and self._purchases.n[i]))
+        ]  # fmt: skip
+        return quick_lists(self._shop, waiting, scored, rows, self._rules.version) if waiting else {}
+
+    def _answer(self, i: int, quick: Items | None, scored: Scored, rows: npt.NDArray[np.int64]) -> Answer:
+        shop, visitor, acting, kept = self._shop, self._visitors[i], self._acting[i], self._kept[i]
+        if kept is not None:
+            return kept
+        if quick is not None:
+            answer = quick_answer(shop, visitor, quick, self._rules)
+        else:
+            mine, candidates = (scored, rows[i, : scored.n[i]]) if self._mixed[i] else (None, NO_ROWS)
+            pool = pool_of(shop, visitor, acting, self._rules.version)
+            asking = Asking(
+                shop, visitor, pool, mine, i, candidates, self._vectors, self._wanted[i], self._purchases
+            )  # fmt: skip
+            left_out = _ask(asking, self._started)
+            answer = answer_of(asking, acting, self._rules, left_out, self._now_ms)
+        if self._arms[i].arms:
+            name_arms(answer, self._arms[i])
+        if visitor.plan.cache_s and not answer.left_out:
+            until_ms = self._now_ms + visitor.plan.cache_s * 1000
+            self._cache.put(visitor.request, self._made_of(visitor), until_ms, answer)
+        return answer
+
+    def _made_of(self, visitor: Visitor) -> Made:
+        shop, anchor = self._shop, self._shop.index.version if self._shop.index else None
+        return Made(visitor.n_events, shop.catalogue.version, self._rules.version, shop.generation, anchor)
+
+
+def pool_of(shop: Shop, visitor: Visitor, acting: Acting, book: int) -> Pool:
+    """Return an empty pool for a visitor's candidates: it lets in what may be shown and is not excluded."""
+    request = visitor.request
+    pool = Pool(shop.catalogue, shop.selections.of(visitor.plan.in_stock, request.filters, acting, book), shop.scratch)
+    if request.exclude:
+        pool.leave_out(np.array([hash_id(item) for item in request.exclude], np.uint64))
+    if request.cursor:
+        pool.leave_out(visitor.shown)
+    if visitor.refuses:
+        pool.leave_out(visitor.refused())
+    return pool
+
+
+def wanted(visitor: Visitor, acting: Acting) -> int:
+    """Return how many candidates are enough: more where rules or variety leave some behind."""
+    more = acting.caps or acting.boosts or visitor.plan.diversity > 0
+    return visitor.plan.count * (3 if more else 1) + 1
+
+
+def _ask(asking: Asking, started: float) -> list[str]:
+    """Ask the strategy's sources until there are enough candidates; return those the deadline left no time for."""
+    deadline_ms, left_out = asking.visitor.request.deadline_ms, []
+    for source in SOURCES[asking.visitor.plan.strategy]:
+        if asking.pool.n >= asking.want:
+            break
+        if deadline_ms and (time.perf_counter() - started) * 1000 > deadline_ms and source is not popular:
+            left_out.append(source.__name__)
+        else:
+            source(asking)
+    return left_out
