@@ -97,11 +97,11 @@ def quick_lists(shop: Shop, waiting: Sequence[Waiting], scored: Scored, rows: In
     codes = np.take_along_axis(scored.why * CODE + scored.seed, at, axis=1).tolist()
     lists = {}
     for (_, acting), members in groups.items():
-        for one, moved in zip(members, _moved(shop, acting, members, shown, book), strict=True):
+        full = [one for one in members if n_chosen[one.place]]
+        for one, moved in zip(full, _moved(shop, acting, full, shown, book), strict=True):
             place, n = one.place, n_chosen[one.place]
-            if n:
-                said = what_decided(shop, one.visitor, codes[place][:n], items[place][:n])
-                lists[place] = Items(shop.heads, shown[place, :n].tolist(), scores[place][:n], said, moved[:n])
+            said = what_decided(shop, one.visitor, codes[place][:n], items[place][:n])
+            lists[place] = Items(shop.heads, shown[place, :n].tolist(), scores[place][:n], said, moved[:n])
     return lists
 
 
@@ -134,7 +134,7 @@ def _choose_for(
 def _moved(shop: Shop, acting: Acting, members: list[Waiting], shown: Ints, book: int) -> list[list[Rules]]:
     """Return the rules that moved each item shown, by member."""
     moved: list[list[Rules]] = [[()] * shown.shape[1] for _ in members]
-    for rule in acting.boosts:
+    for rule in acting.boosts if members else ():
         touched = shop.selections.matching(rule, book)[shown[[one.place for one in members]]]
         for g, k in zip(*(at.tolist() for at in np.nonzero(touched)), strict=True):
             moved[g][k] = (*moved[g][k], rule.id)

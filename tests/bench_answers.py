@@ -5,6 +5,7 @@ process (no HTTP), with rules, exclusions and an anchor, and their CPU time is c
 """
 
 import argparse
+import gc
 import os
 import platform
 import subprocess
@@ -105,6 +106,8 @@ def measure(n_users, n_items):
             [RecommendRequest(user=f"user-{u}", count=20, exclude=["item-1", "item-2"]) for u in who]
             for who in zipf(rng, n_users, 0.8, BATCHES * BATCH).reshape(-1, BATCH).tolist()
         ]
+        gc.collect()
+        gc.freeze()  # as a server does
         seconds = [run(recommender, asked) for _ in range(REPEATS + 1)][1:]
         n, stages = BATCHES * BATCH, {name: counter._value.get() for name, counter in STAGES.items()}
         run(recommender, asked)

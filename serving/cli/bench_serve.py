@@ -1,7 +1,6 @@
 """`headrace bench serve`: answers a second and their times over HTTP and gRPC, from a warm server."""
 
 import asyncio
-import contextlib
 import os
 import re
 import subprocess
@@ -21,15 +20,17 @@ import redis
 
 from flows.open_log import open_log
 from serving.cli.bench_ingest import append_views
-from serving.cli.bench_up import HEADRACE, NotStarted, Running, everything_up, machine, print_figures
+from serving.cli.bench_processes import cpu_s, listening, pin, share
+from serving.cli.bench_up import HEADRACE, START_S, NotStarted, Running, everything_up, machine, print_figures
 from serving.cli.console import FAILED, OK, err
 from serving.cli.http_load import HttpLoad, Load
 from serving.proto import headrace_pb2, headrace_pb2_grpc
 from serving.rule_book import put_book, to_book
 from state import keys
+from state.ports import free_port
 from state.redis_store import RedisStore
+from state.settings import PREFIX
 
-TICKS = os.sysconf("SC_CLK_TCK")
 COUNT, BATCH = 20, 100
 BOOK = {"rules": [
     {"id": "no-brand", "action": "exclude", "where": "brand == 'brand-7'"},
@@ -115,11 +116,6 @@ async def _over_stream(address: str, clients: int, seconds: float, users: int) -
     return Load(times, full, len(times) - full, time.perf_counter() - started)
 
 
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
 def _stages(url: str) -> dict[str, float]:
     """Return the server's seconds by stage so far."""
     with urllib.request.urlopen(f"{url}/metrics") as answer:
@@ -128,21 +124,31 @@ def _stages(url: str) -> dict[str, float]:
     return {stage: float(seconds) for stage, seconds in found}
 
 
-def _descendants(pid: int) -> list[int]:
-    children = [int(n) for task in Path(f"/proc/{pid}/task").iterdir() for n in (task / "children").read_text().split()]
-    return [*children, *(one for child in children for one in _descendants(child))]
-
-
-def _pin(pids: dict[str, int]) -> str:
-    """Give the server the first core and everything else the others, where there are others; say what was done."""
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        return "everything on one core"
-    for pid in (os.getpid(), *_descendants(os.getpid())):
-        with contextlib.suppress(OSError):  # one that has ended meanwhile
-            for task in Path(f"/proc/{pid}/task").iterdir():
-                os.sched_setaffinity(int(task.name), cores[:1] if pid == pids["serve"] else cores[1:])
-    return "the server on one core of its own, the load, Redis and the flow on the other"
+def _by_processes(running: Running, cores: list[int], clients: int, seconds: float, users: int) -> list[dict[str, Any]]:
+    """Return answers a second over HTTP from one and from two servers on one port, everything on all cores."""
+    share(cores)
+    port = free_port()
+    numbers = {"HTTP_PORT": str(port), "GRPC_PORT": str(free_port()), "REUSE_PORT": "true"}
+    environment = running.environment | {f"{PREFIX}{name}": value for name, value in numbers.items()}
+    load = _load({"http": f"http://127.0.0.1:{port}"}, users)
+    servers, found = list[subprocess.Popen[bytes]](), list[dict[str, Any]]()
+    try:
+        for n in (1, 2):
+            servers.append(subprocess.Popen([*HEADRACE, "serve"], env=environment))
+            deadline = time.monotonic() + START_S
+            while listening(port) < n:
+                if time.monotonic() > deadline:
+                    raise NotStarted("`headrace serve` did not start")
+                time.sleep(0.2)
+            asyncio.run(load.closed(clients, 1.0))
+            came = asyncio.run(load.closed(clients, seconds))
+            found.append({"processes": n, "rps": round(came.full / came.elapsed_s), "bad": came.bad})
+    finally:
+        for server in servers:
+            server.terminate()
+        for server in servers:
+            server.wait(START_S)
+    return found
 
 
 def _measure(where: dict[str, Any], clients: int, seconds: float, users: int, rate: float) -> dict[str, Any]:
@@ -168,9 +174,9 @@ def _measured(where: dict[str, Any], way: Callable[[float], Coroutine[Any, Any, 
     """Return the figures of one way, after a second of it that does not count."""
     url, pid = where["http"], where["pids"]["serve"]
     asyncio.run(way(1.0))
-    cpu, stages = _cpu_s(pid), _stages(url)
+    cpu, stages = cpu_s(pid), _stages(url)
     load = asyncio.run(way(seconds))
-    used, n = _cpu_s(pid) - cpu, max(load.full, 1)
+    used, n = cpu_s(pid) - cpu, max(load.full, 1)
     by_stage = {stage: (s - stages[stage]) / n * 1e6 for stage, s in _stages(url).items()}
     by_stage["http_json_and_the_rest"] = used / n * 1e6 - sum(by_stage.values())
     return {
@@ -201,8 +207,10 @@ def run(clients: int, seconds: float, users: int, items: int, events: int, rate:
                     put_book(RedisStore(running.where["redis_url"]), to_book(BOOK), "bench")
                     time.sleep(1.0)
                 with err.status(f"{clients} clients for {seconds:.0f} s each way"):
-                    cores = _pin(running.where["pids"])
+                    cores = sorted(os.sched_getaffinity(0))
+                    said = pin(running.where["pids"]["serve"], cores)
                     figures = _measure(running.where, clients, seconds, users, rate)
+                    figures["processes"] = _by_processes(running, cores, clients, seconds, users)
         except NotStarted as error:
             err.print(str(error), markup=False)
             return FAILED
@@ -210,7 +218,7 @@ def run(clients: int, seconds: float, users: int, items: int, events: int, rate:
         "clients": clients,
         "data": f"{events:,} views, Zipf, {users:,} users x {items:,} items, {COUNT} items an answer, an anchor and "
         f"{len(BOOK['rules'])} rules live, 2 items excluded by the request; batch: {BATCH} users a call, 2 callers",
-        "load": f"every list checked to be full; {cores}; open: random arrivals, time counted from when each was due",
+        "load": f"every list checked to be full; {said}; open: random arrivals, time counted from when each was due",
         "repeats": 1,
         "machine": machine(),
     }

@@ -12,6 +12,9 @@ import serving.batch
 from schemas.events import Kind
 from serving.requests import RecommendRequest
 from serving.rules_api import trial
+from serving.service import Recommender
+from state.settings import Settings
+from state.store import MemoryStore
 
 N_ITEMS, N_USERS = 60, 12
 KINDS = [Kind.VIEW] * 8 + [Kind.PURCHASE, Kind.DISLIKE]
@@ -67,6 +70,16 @@ def test_quick_lists_are_those_of_the_sources(shop, asked, rules):
         ]
         assert np.allclose([x.score for x in one.items], [x.score for x in other.items], rtol=1e-12)
         assert (one.fallback, one.strategy, one.next) == (other.fallback, other.strategy, other.next)
+
+
+def test_an_empty_shop_with_rules_answers():
+    shop = Recommender(MemoryStore(), Settings(server_cached_items=1000), "g1")
+    shop.refresh()
+    rules = [{"id": "b", "action": "boost", "where": "price > 1", "factor": 2}]
+    rules.append({"id": "c", "action": "cap", "by": "brand", "most": 1})
+    for _ in range(2):
+        (answer,) = shop.recommend([RecommendRequest(items=["x"], count=3)], NOW, trial({"rules": rules}))
+        assert (answer.fallback, list(answer.items)) == ("nothing_known", [])
 
 
 def test_most_lists_are_made_the_quick_way(shop, monkeypatch):
