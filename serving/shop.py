@@ -31,6 +31,7 @@ from state.purchase_rows import (
 )
 from state.row_codec import unpack_rows
 from state.settings import Settings
+from state.slot_map import ABSENT
 from state.store import Store
 from state.user_rows import UserRows, decode_users, empty_users
 from state.vector_rows import decode_vector
@@ -121,8 +122,15 @@ class Shop:
         self.items.ensure(self.store, near[near != 0], now_ms, SLOW_AGE_MS)
         scored = self.scorer.score(sessions, rows, slots, self.totals, now_ms, modes, self.items.embedding)
         if len(slots.keep(scored.item.ravel())):  # second-order candidates: their own rows decide too
+            unread = (slots.find(scored.item.ravel()) == ABSENT).reshape(scored.item.shape) & (scored.item != 0)
             self.items.ensure(self.store, scored.item[scored.item != 0], now_ms, SLOW_AGE_MS)
-            scored = self.scorer.score(sessions, rows, slots, self.totals, now_ms, modes, self.items.embedding)
+            again = np.flatnonzero(unread.any(axis=1)).tolist()
+            better = self.scorer.score(
+                [sessions[b] for b in again], rows, slots, self.totals, now_ms, [modes[b] for b in again],
+                self.items.embedding,
+            )  # fmt: skip
+            for column, of_these in zip(scored, better, strict=True):
+                column[again] = of_these
         return scored
 
     def warm_up(self) -> None:

@@ -10,6 +10,7 @@ from test_service import recommender_of
 
 import serving.batch
 from schemas.events import Kind
+from schemas.ids import hash_id
 from serving.requests import RecommendRequest
 from serving.rules_api import trial
 from serving.service import Recommender
@@ -70,6 +71,27 @@ def test_quick_lists_are_those_of_the_sources(shop, asked, rules):
         ]
         assert np.allclose([x.score for x in one.items], [x.score for x in other.items], rtol=1e-12)
         assert (one.fallback, one.strategy, one.next) == (other.fallback, other.strategy, other.next)
+
+
+def test_a_batch_is_scored_as_each_request_alone_whatever_rows_were_at_hand():
+    # In a chain of pairs the neighbours of an item's neighbours are not its own: their rows are read after scoring.
+    pairs = [(f"v{k}-{n}", k) for k in range(40) for n in range(3 + k % 4)]
+    events = [Event(v, f"x{k + at}", NOW - DAY + 60_000 * k + 1000 * at) for v, k in pairs for at in (0, 1)]
+    warm, store = recommender_of(events)
+    sessions = [np.array([hash_id(f"x{k}")], np.uint64) for k in (5, 6, 20, 33)] + [np.zeros(0, np.uint64)]
+    modes = [0, 1, 2, 0, 0]
+    for at_hand in ([], [0], [2, 3]):
+        fresh = Recommender(store, Settings(server_cached_items=1000), "g1").shop
+        fresh.refresh()
+        for b in at_hand:
+            fresh.score([sessions[b]], [0], NOW)
+        together = fresh.score(sessions, modes, NOW)
+        for b, (session, mode) in enumerate(zip(sessions, modes, strict=True)):
+            for _ in range(2):  # the second time with all rows at hand
+                alone = warm.shop.score([session], [mode], NOW)
+            for name, column in alone._asdict().items():
+                assert np.array_equal(getattr(together, name)[b], column[0]), (b, name)
+        assert hash_id("x8") in together.item[1].tolist()
 
 
 def test_an_empty_shop_with_rules_answers():
