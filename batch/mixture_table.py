@@ -47,10 +47,11 @@ def _fill_one(
     c: ScoreConfig, found: Found, request: int, chosen: Int64s, place_of: Int64s,
     item: Uint64s, shares: Floats32, factors: Floats32, repeat: Floats32, place: npt.NDArray[np.int8],
 ) -> int:  # fmt: skip
-    distinct, cells = np.empty(MAX_DISTINCT, np.uint64), np.empty(MAX_DISTINCT, np.int64)
-    slots = np.empty(MAX_DISTINCT, np.int64)
-    m = distinct_latest_first(session, n_session, distinct)
-    repeat_cells(session, n_session, distinct, m, cells)
+    distinct, place_of_event = np.empty(SESSION_EVENTS, np.uint64), np.empty(SESSION_EVENTS, np.int8)
+    slots, cells = np.empty(MAX_DISTINCT, np.int64), np.empty(MAX_DISTINCT, np.int64)
+    n_distinct = distinct_latest_first(session, n_session, distinct, place_of_event)
+    m = min(n_distinct, MAX_DISTINCT)
+    repeat_cells(place_of_event, n_session, n_distinct, cells)
     for r in range(m):
         slots[r] = find(table, slot_at, distinct[r])
     n, n_found = find_candidates(rows, table, slot_at, distinct, m, totals, p, c.n_candidates, found, request, chosen)

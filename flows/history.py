@@ -95,8 +95,9 @@ def learn_at(
     if users.kind[slot, k] & KIND_MASK >= FIRST_NEGATIVE_KIND:
         return
     session = np.empty(SESSION_EVENTS, np.uint64)
-    distinct = np.empty(MAX_DISTINCT, np.uint64)
-    slots = np.empty(MAX_DISTINCT, np.int64)
+    distinct = np.empty(SESSION_EVENTS, np.uint64)
+    place = np.empty(SESSION_EVENTS, np.int8)
+    slots = np.empty(NEEDED_SLOTS, np.int64)
     item = users.item[slot, k]
     item_slot = find(index.table, index.slot_at, item)
     _use(index, item_slot)
@@ -106,17 +107,17 @@ def learn_at(
         totals[SESSIONS] += sign
         items.support[item_slot] += sign
         return
-    m = distinct_latest_first(session, n, distinct)
+    m = distinct_latest_first(session, n, distinct, place)
+    for r in range(min(m, NEEDED_SLOTS)):
+        slots[r] = find(index.table, index.slot_at, distinct[r])
+        _use(index, slots[r])
     known = False
-    for r in range(m):
-        if r < NEEDED_SLOTS:
-            slots[r] = find(index.table, index.slot_at, distinct[r])
-            _use(index, slots[r])
+    for r in range(min(m, MAX_DISTINCT)):
         known = known or distinct[r] == item
     if not known:
         items.support[item_slot] += sign
     learn_pairs(items, item, item_slot, distinct, slots, m, p.window, p.capacity, sign)
-    learn_repeats(items, totals, item, session, n, distinct, slots, m, sign)
+    learn_repeats(items, totals, item, place, n, distinct, slots, m, sign)
 
 
 @numba.njit(cache=True)

@@ -17,7 +17,7 @@ def learn_repeats(
     rows: ItemRows,
     totals: npt.NDArray[np.int64],
     item: np.uint64,
-    session: npt.NDArray[np.uint64],
+    place: npt.NDArray[np.int8],
     n_session: int,
     distinct: npt.NDArray[np.uint64],
     distinct_slots: npt.NDArray[np.int64],
@@ -26,12 +26,12 @@ def learn_repeats(
 ) -> None:
     """Count one trial for every distinct item of the session, and a hit for the one that came again.
 
-    `totals` is the lane's globals vector (`state.lane_rows`); `session` holds the
-    events before this one, oldest first, at least one.
+    `totals` is the lane's globals vector (`state.lane_rows`); `distinct`, `place` and `n_distinct` are what
+    `state.session.distinct_latest_first` found in the events before this one, at least one.
     """
     cells = np.empty(MAX_DISTINCT, np.int64)
-    repeat_cells(session, n_session, distinct, n_distinct, cells)
-    for r in range(n_distinct):
+    repeat_cells(place, n_session, n_distinct, cells)
+    for r in range(min(n_distinct, MAX_DISTINCT)):
         hit = sign if distinct[r] == item else 0
         table = CURRENT if r == 0 else EARLIER
         totals[table + 2 * cells[r]] += hit

@@ -54,11 +54,12 @@ def _score_one(
     p: MixtureParams, c: ScoreConfig, repeat_mode: int, found: Found, request: int,
     chosen: Int64s, probability: Floats, items: Uint64s, seeds: Int64s, why: Int64s,
 ) -> int:  # fmt: skip
-    distinct, cells = np.empty(MAX_DISTINCT, np.uint64), np.empty(MAX_DISTINCT, np.int64)
-    slots = np.empty(MAX_DISTINCT, np.int64)
-    m = distinct_latest_first(session, n_session, distinct)
+    distinct, place_of_event = np.empty(SESSION_EVENTS, np.uint64), np.empty(SESSION_EVENTS, np.int8)
+    slots, cells = np.empty(MAX_DISTINCT, np.int64), np.empty(MAX_DISTINCT, np.int64)
+    n_distinct = distinct_latest_first(session, n_session, distinct, place_of_event)
+    m = min(n_distinct, MAX_DISTINCT)
     if m > 0:
-        repeat_cells(session, n_session, distinct, m, cells)
+        repeat_cells(place_of_event, n_session, n_distinct, cells)
     for r in range(m):
         slots[r] = find(table, slot_at, distinct[r])
     n, _ = find_candidates(rows, table, slot_at, distinct, m, totals, p, c.n_candidates, found, request, chosen)

@@ -10,69 +10,63 @@ import numpy.typing as npt
 
 SESSION_EVENTS = 30
 MAX_DISTINCT = 20
+TABLE = 64
+"""Places of the small hash table that finds an item among a session's distinct ones; over twice SESSION_EVENTS."""
 
 
 @numba.njit(cache=True)
-def distinct_latest_first(items: npt.NDArray[np.uint64], n: int, out: npt.NDArray[np.uint64]) -> int:
-    """Write the distinct items of `items[:n]`, last occurrence first, into `out`; return how many (<= MAX_DISTINCT).
+def distinct_latest_first(
+    items: npt.NDArray[np.uint64], n: int, out: npt.NDArray[np.uint64], place: npt.NDArray[np.int8]
+) -> int:
+    """Write the distinct items of `items[:n]`, last occurrence first, into `out`; return how many.
 
-    >>> out = np.zeros(20, np.uint64)
-    >>> n = distinct_latest_first(np.array([1, 2, 1, 3], np.uint64), 4, out)
-    >>> out[:n].tolist()
-    [3, 1, 2]
+    `place[k]` becomes the index in `out` of event k's item. `n` is at most SESSION_EVENTS, the size of `out` and
+    `place`.
+
+    >>> out, place = np.zeros(SESSION_EVENTS, np.uint64), np.zeros(SESSION_EVENTS, np.int8)
+    >>> n = distinct_latest_first(np.array([1, 2, 1, 3], np.uint64), 4, out, place)
+    >>> out[:n].tolist(), place[:4].tolist()
+    ([3, 1, 2], [1, 2, 1, 0])
     """
+    table = np.zeros(TABLE, np.int8)  # the index in `out`, plus one
     m = 0
     for k in range(n - 1, -1, -1):
         item = items[k]
-        known = False
-        for j in range(m):
-            if out[j] == item:
-                known = True
-                break
-        if not known:
+        at = item % np.uint64(TABLE)
+        while table[at] != 0 and out[table[at] - 1] != item:
+            at = (at + np.uint64(1)) % np.uint64(TABLE)
+        if table[at] == 0:
             out[m] = item
             m += 1
-            if m == MAX_DISTINCT:
-                break
+            table[at] = m
+        place[k] = table[at] - 1
     return m
 
 
 @numba.njit(cache=True)
-def repeat_cells(
-    items: npt.NDArray[np.uint64],
-    n: int,
-    distinct: npt.NDArray[np.uint64],
-    m: int,
-    cells: npt.NDArray[np.int64],
-) -> None:
-    """Write the repeat-table cell of each distinct item into `cells[:m]`.
+def repeat_cells(place: npt.NDArray[np.int8], n: int, n_distinct: int, cells: npt.NDArray[np.int64]) -> None:
+    """Write the repeat-table cell of each of the MAX_DISTINCT latest distinct items into `cells`.
 
-    `cells[0]` indexes the table of the current item (72 cells: run length, completed
-    runs, share of longer runs), `cells[r]`, r >= 1, the table of earlier items (144
-    cells: recency rank, runs of the item, revisit runs, whether it followed the
-    current item before). Definitions: docs/model.md.
+    `place` and `n_distinct` are what `distinct_latest_first` found in n >= 1 events. `cells[0]` indexes the table
+    of the current item (72 cells: run length, completed runs, share of longer runs), `cells[r]`, r >= 1, the table of
+    earlier items (144 cells: recency rank, runs of the item, revisit runs, whether it followed the current item
+    before). Definitions: docs/model.md.
     """
-    run_item = np.empty(SESSION_EVENTS, np.uint64)
-    run_length = np.empty(SESSION_EVENTS, np.int64)
-    n_runs = 0
+    runs, followed = np.zeros(SESSION_EVENTS, np.int64), np.zeros(SESSION_EVENTS, np.int64)
+    length = min(_run_ending_at(place, n - 1), 3)
+    n_runs = n_longer = run = 0
     for k in range(n):
-        if n_runs > 0 and run_item[n_runs - 1] == items[k]:
-            run_length[n_runs - 1] += 1
-        else:
-            run_item[n_runs] = items[k]
-            run_length[n_runs] = 1
-            n_runs += 1
-    completed = n_runs - 1
-    length = min(run_length[n_runs - 1], 3)
-    n_longer = 0
-    revisits = 0
-    for i in range(n_runs):
-        if i < completed and run_length[i] > length:
-            n_longer += 1
-        for j in range(i):
-            if run_item[j] == run_item[i]:
-                revisits += 1
-                break
+        run += 1
+        if k + 1 < n and place[k + 1] == place[k]:
+            continue
+        runs[place[k]] += 1
+        n_runs += 1
+        if k + 1 < n:
+            n_longer += run > length
+            if place[k] == 0:  # the current item is the latest distinct one
+                followed[place[k + 1]] = 1
+        run = 0
+    completed, revisits = n_runs - 1, n_runs - n_distinct
     if n_longer == 0:
         longer = 0
     elif n_longer == completed:
@@ -82,13 +76,14 @@ def repeat_cells(
     else:
         longer = 2
     cells[0] = ((length - 1) * 6 + min(completed, 5)) * 4 + longer
-    current = run_item[n_runs - 1]
-    for r in range(1, m):
-        runs = 0
-        followed = 0
-        for i in range(n_runs):
-            if run_item[i] == distinct[r]:
-                runs += 1
-                if i > 0 and run_item[i - 1] == current:
-                    followed = 1
-        cells[r] = (((min(r, 8) - 1) * 3 + min(runs, 3) - 1) * 3 + min(revisits, 2)) * 2 + followed
+    for r in range(1, min(n_distinct, MAX_DISTINCT)):
+        cells[r] = (((min(r, 8) - 1) * 3 + min(runs[r], 3) - 1) * 3 + min(revisits, 2)) * 2 + followed[r]
+
+
+@numba.njit(cache=True)
+def _run_ending_at(place: npt.NDArray[np.int8], last: int) -> int:
+    """Return how many events in a row up to `last` were of one item."""
+    first = last
+    while first > 0 and place[first - 1] == place[last]:
+        first -= 1
+    return last - first + 1
