@@ -23,11 +23,11 @@ Floats = npt.NDArray[np.float32]
 def embed(rows: ItemRows, slots: SlotMap, d: int = D) -> Floats:
     """Return one vector for every slot, float32 (slots of the table, d), of length 1; zeros for a row without pairs."""
     n = len(slots)
-    counts = rows.n[:n].astype(np.int64)
+    counts = rows["n"][:n].astype(np.int64)
     at = np.repeat(np.arange(n), counts)
-    inside = np.arange(rows.neighbour.shape[1]) < counts[:, None]
-    other = slots.find(rows.neighbour[:n][inside])
-    weight = rows.weight[:n].sum(axis=1)[inside].astype(np.float64) / PAIR_UNIT
+    inside = np.arange(rows["neighbour"].shape[1]) < counts[:, None]
+    other = slots.find(rows["neighbour"][:n][inside])
+    weight = rows["weight"][:n].sum(axis=1)[inside].astype(np.float64) / PAIR_UNIT
     known = other >= 0
     c = csr_matrix((weight[known], (at[known], other[known])), (n, n))
     m = (c + c.T).tocsr()
@@ -35,7 +35,7 @@ def embed(rows: ItemRows, slots: SlotMap, d: int = D) -> Floats:
     coo = m.tocoo()
     value = np.log1p(coo.data * sums.sum() / (sums[coo.row] * sums[coo.col]))
     a = csr_matrix((value, (coo.row, coo.col)), (n, n))
-    out = np.zeros((len(rows.n), d), np.float32)
+    out = np.zeros((len(rows), d), np.float32)
     if a.nnz == 0 or n < 2:
         return out
     k = min(d, n - 1)

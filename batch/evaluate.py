@@ -163,7 +163,7 @@ def _usual_first(ranked: Ids, view: View, histories: Sequence[Ids], bought_ms: S
         add_purchases(rows, np.full(len(history), i), history, times, totals)
     for i in range(len(histories)):
         slots = view.slots.find(rows.item[i, : rows.n[i]])
-        own, _ = habits(rows, i, totals, np.where(slots == ABSENT, 0, view.rows.count[slots]).astype(np.float64))
+        own, _ = habits(rows, i, totals, np.where(slots == ABSENT, 0, view.rows["count"][slots]).astype(np.float64))
         merged = list(dict.fromkeys([*own.tolist(), *ranked[i][ranked[i] != 0].tolist()]))[: ranked.shape[1]]
         found[i, : len(merged)] = merged
     return found

@@ -64,11 +64,11 @@ def _fill_one(
         if slot == ABSENT:
             continue
         scale, bucket = 1.0 / PAIR_UNIT / (mass_of(rows, slot) + KAPPA), rank_bucket(r)
-        for j in range(np.int64(rows.n[slot])):
-            i = place_of[_place(found, rows.neighbour[slot, j], request)]
+        for j in range(np.int64(rows[slot].n)):
+            i = place_of[_place(found, rows[slot].neighbour[j], request)]
             if i >= 0:
                 for t in range(3):
-                    shares[i, 3 * bucket + t] += rows.weight[slot, t, j] * scale
+                    shares[i, 3 * bucket + t] += rows[slot].weight[t, j] * scale
     d = embedding.shape[1]
     towards, last = np.zeros(d, np.float32), np.zeros(d, np.float32)
     if d > 0:
@@ -95,7 +95,7 @@ def _fill_one(
         place[i] = NOVEL
         if at < m:
             place[i] = CURRENT if at == 0 else EARLIER
-            ln_item = ln_item_factor(rows.repeat[slot], totals, at == 0) if slot != ABSENT else 0.0
+            ln_item = ln_item_factor(rows[slot].repeat, totals, at == 0) if slot != ABSENT else 0.0
             inputs = (
                 1.0, ln_item, ln_current[cells[0]] if at == 0 else ln_earlier[cells[at]], ln_support, ln_mass, trend,
                 math.log(1.0 + n_session), math.log(1.0 + m), es, np.float64(hits), ln_base,

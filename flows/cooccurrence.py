@@ -34,22 +34,22 @@ def _position(neighbours: npt.NDArray[np.uint64], n: int, item: np.uint64) -> in
 
 @numba.njit(cache=True)
 def _remove_at(rows: ItemRows, slot: int, at: int) -> None:
-    n = np.int64(rows.n[slot])
+    n = np.int64(rows[slot].n)
     for j in range(at, n - 1):
-        rows.neighbour[slot, j] = rows.neighbour[slot, j + 1]
+        rows[slot].neighbour[j] = rows[slot].neighbour[j + 1]
         for t in range(3):
-            rows.weight[slot, t, j] = rows.weight[slot, t, j + 1]
-    rows.neighbour[slot, n - 1] = 0
+            rows[slot].weight[t, j] = rows[slot].weight[t, j + 1]
+    rows[slot].neighbour[n - 1] = 0
     for t in range(3):
-        rows.weight[slot, t, n - 1] = 0
-    rows.n[slot] = n - 1
+        rows[slot].weight[t, n - 1] = 0
+    rows[slot].n = n - 1
 
 
 @numba.njit(cache=True)
 def _lightest(rows: ItemRows, slot: int) -> int:
     lightest, least = 0, math.inf
-    for j in range(np.int64(rows.n[slot])):
-        weight = rows.weight[slot, ADJ, j] + rows.weight[slot, FAR, j] + 0.8 * rows.weight[slot, BWD, j]
+    for j in range(np.int64(rows[slot].n)):
+        weight = rows[slot].weight[ADJ, j] + rows[slot].weight[FAR, j] + 0.8 * rows[slot].weight[BWD, j]
         if weight < least:
             lightest, least = j, weight
     return lightest
@@ -62,13 +62,13 @@ def add_pair(rows: ItemRows, slot: int, neighbour: np.uint64, kind: int, amount:
     A neighbour whose three counters are back at zero leaves the row. Subtracting
     from a neighbour that was cut from a full row changes the total only.
     """
-    rows.total[slot, kind] += amount
-    n = np.int64(rows.n[slot])
-    at = _position(rows.neighbour[slot], n, neighbour)
-    if at < n and rows.neighbour[slot, at] == neighbour:
-        left = max(np.int64(rows.weight[slot, kind, at]) + amount, 0)
-        rows.weight[slot, kind, at] = np.uint32(left)
-        if left == 0 and rows.weight[slot, 0, at] + rows.weight[slot, 1, at] + rows.weight[slot, 2, at] == 0:
+    rows[slot].total[kind] += amount
+    n = np.int64(rows[slot].n)
+    at = _position(rows[slot].neighbour, n, neighbour)
+    if at < n and rows[slot].neighbour[at] == neighbour:
+        left = max(np.int64(rows[slot].weight[kind, at]) + amount, 0)
+        rows[slot].weight[kind, at] = np.uint32(left)
+        if left == 0 and rows[slot].weight[0, at] + rows[slot].weight[1, at] + rows[slot].weight[2, at] == 0:
             _remove_at(rows, slot, at)
         return
     if amount <= 0:
@@ -77,18 +77,18 @@ def add_pair(rows: ItemRows, slot: int, neighbour: np.uint64, kind: int, amount:
     if n >= capacity:
         cut = _lightest(rows, slot)
     else:
-        rows.n[slot] = n + 1
+        rows[slot].n = n + 1
     # Only what lies between the newcomer's place and the one given up moves.
     step = 1 if cut < at else -1
     place = at - 1 if cut < at else at
     for j in range(cut, place, step):
-        rows.neighbour[slot, j] = rows.neighbour[slot, j + step]
+        rows[slot].neighbour[j] = rows[slot].neighbour[j + step]
     for t in range(3):
         for j in range(cut, place, step):
-            rows.weight[slot, t, j] = rows.weight[slot, t, j + step]
-        rows.weight[slot, t, place] = 0
-    rows.neighbour[slot, place] = neighbour
-    rows.weight[slot, kind, place] = np.uint32(amount)
+            rows[slot].weight[t, j] = rows[slot].weight[t, j + step]
+        rows[slot].weight[t, place] = 0
+    rows[slot].neighbour[place] = neighbour
+    rows[slot].weight[kind, place] = np.uint32(amount)
 
 
 @numba.njit(cache=True)

@@ -111,8 +111,8 @@ def _history_confidence(
 ) -> int:  # fmt: skip
     h = 0
     disliked = np.zeros(FOLD_ITEMS, np.bool_)
-    for j in range(np.int64(users.n[slot]) - 1, -1, -1):
-        item, byte = users.item[slot, j], users.kind[slot, j]
+    for j in range(np.int64(users[slot].n) - 1, -1, -1):
+        item, byte = users[slot].item[j], users[slot].kind[j]
         at = -1
         for i in range(h):
             if items[i] == item:

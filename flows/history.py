@@ -77,12 +77,12 @@ def session_before(users: UserRows, slot: int, k: int, gap_ms: int, out: Uint64s
     events lie more than `gap_ms` apart; negative events are passed over.
     """
     at = k
-    while at > 0 and k - at < SESSION_EVENTS and users.gap_ms[slot, at] <= gap_ms:
+    while at > 0 and k - at < SESSION_EVENTS and users[slot].gap_ms[at] <= gap_ms:
         at -= 1
     n = 0
     for j in range(at, k):
-        if users.kind[slot, j] & KIND_MASK < FIRST_NEGATIVE_KIND:
-            out[n] = users.item[slot, j]
+        if users[slot].kind[j] & KIND_MASK < FIRST_NEGATIVE_KIND:
+            out[n] = users[slot].item[j]
             n += 1
     return n
 
@@ -92,20 +92,20 @@ def learn_at(
     users: UserRows, slot: int, k: int, items: ItemRows, index: ItemIndex, totals: Int64s, p: FoldParams, sign: int
 ) -> None:
     """Add (sign 1) or take back (sign -1) what history event k teaches. Every row it needs has a slot."""
-    if users.kind[slot, k] & KIND_MASK >= FIRST_NEGATIVE_KIND:
+    if users[slot].kind[k] & KIND_MASK >= FIRST_NEGATIVE_KIND:
         return
     session = np.empty(SESSION_EVENTS, np.uint64)
     distinct = np.empty(SESSION_EVENTS, np.uint64)
     place = np.empty(SESSION_EVENTS, np.int8)
     slots = np.empty(NEEDED_SLOTS, np.int64)
-    item = users.item[slot, k]
+    item = users[slot].item[k]
     item_slot = find(index.table, index.slot_at, item)
     _use(index, item_slot)
     n = session_before(users, slot, k, p.session_gap_ms, session)
     totals[EVENTS] += sign
     if n == 0:
         totals[SESSIONS] += sign
-        items.support[item_slot] += sign
+        items[item_slot].support += sign
         return
     m = distinct_latest_first(session, n, distinct, place)
     for r in range(min(m, NEEDED_SLOTS)):
@@ -115,7 +115,7 @@ def learn_at(
     for r in range(min(m, MAX_DISTINCT)):
         known = known or distinct[r] == item
     if not known:
-        items.support[item_slot] += sign
+        items[item_slot].support += sign
     learn_pairs(items, item, item_slot, distinct, slots, m, p.window, p.capacity, sign)
     learn_repeats(items, totals, item, place, n, distinct, slots, m, sign)
 
@@ -123,20 +123,20 @@ def learn_at(
 @numba.njit(cache=True)
 def _rows_ready(users: UserRows, slot: int, at: int, index: ItemIndex) -> bool:
     """Say whether every item row is cached that an event at history index `at` may change."""
-    n = np.int64(users.n[slot])
+    n = np.int64(users[slot].n)
     if at < n:
         for j in range(n):
-            if find(index.table, index.slot_at, users.item[slot, j]) == ABSENT:
+            if find(index.table, index.slot_at, users[slot].item[j]) == ABSENT:
                 return False
         return True
     latest = np.empty(NEEDED_SLOTS, np.uint64)
     m = 0
     for j in range(n - 1, max(n - 1 - SESSION_EVENTS, -1), -1):
-        item = users.item[slot, j]
+        item = users[slot].item[j]
         known = False
         for r in range(m):
             known = known or latest[r] == item
-        if known or users.kind[slot, j] & KIND_MASK >= FIRST_NEGATIVE_KIND:
+        if known or users[slot].kind[j] & KIND_MASK >= FIRST_NEGATIVE_KIND:
             continue
         if find(index.table, index.slot_at, item) == ABSENT:
             return False
@@ -154,56 +154,56 @@ def _place(users: UserRows, slot: int, ts_ms: int, p: FoldParams) -> int:
     Events of the same time keep the order they came in. A late event can be placed
     while the row still holds the sessions of all events behind its place.
     """
-    n = np.int64(users.n[slot])
-    at, ts = n, users.last_ms[slot]
+    n = np.int64(users[slot].n)
+    at, ts = n, users[slot].last_ms
     if n == 0 or ts_ms >= ts:
         return n
     if ts - ts_ms > p.lateness_ms:
         return TOO_LATE
     while at > 0 and ts > ts_ms:
         at -= 1
-        ts -= np.int64(users.gap_ms[slot, at])
-    if users.seen[slot] < MAX_HISTORY or at > SESSION_EVENTS:
+        ts -= np.int64(users[slot].gap_ms[at])
+    if users[slot].seen < MAX_HISTORY or at > SESSION_EVENTS:
         return at
     for j in range(1, at):
-        if users.gap_ms[slot, j] > p.session_gap_ms:
+        if users[slot].gap_ms[j] > p.session_gap_ms:
             return at
     return TOO_LATE
 
 
 @numba.njit(cache=True)
 def _time_of(users: UserRows, slot: int, k: int) -> int:
-    ts = users.last_ms[slot]
-    for j in range(np.int64(users.n[slot]) - 1, k, -1):
-        ts -= np.int64(users.gap_ms[slot, j])
+    ts = users[slot].last_ms
+    for j in range(np.int64(users[slot].n) - 1, k, -1):
+        ts -= np.int64(users[slot].gap_ms[j])
     return ts
 
 
 @numba.njit(cache=True)
 def _insert(users: UserRows, slot: int, at: int, item: np.uint64, kind: int, ts_ms: int) -> int:
     """Put an event at history index `at`, shifting out the oldest of a full history; return its index."""
-    n = np.int64(users.n[slot])
+    n = np.int64(users[slot].n)
     before = ts_ms - _time_of(users, slot, at - 1) if at > 0 else MAX_GAP_MS
     if at < n:
-        users.gap_ms[slot, at] = np.uint32(min(_time_of(users, slot, at) - ts_ms, MAX_GAP_MS))
+        users[slot].gap_ms[at] = np.uint32(min(_time_of(users, slot, at) - ts_ms, MAX_GAP_MS))
     else:
-        users.last_ms[slot] = ts_ms
+        users[slot].last_ms = ts_ms
     if n == MAX_HISTORY:
         for j in range(at - 1):
-            users.item[slot, j] = users.item[slot, j + 1]
-            users.gap_ms[slot, j] = users.gap_ms[slot, j + 1]
-            users.kind[slot, j] = users.kind[slot, j + 1]
+            users[slot].item[j] = users[slot].item[j + 1]
+            users[slot].gap_ms[j] = users[slot].gap_ms[j + 1]
+            users[slot].kind[j] = users[slot].kind[j + 1]
         at -= 1
     else:
         for j in range(n, at, -1):
-            users.item[slot, j] = users.item[slot, j - 1]
-            users.gap_ms[slot, j] = users.gap_ms[slot, j - 1]
-            users.kind[slot, j] = users.kind[slot, j - 1]
-        users.n[slot] = n + 1
-    users.item[slot, at] = item
-    users.gap_ms[slot, at] = np.uint32(min(before, MAX_GAP_MS))
-    users.kind[slot, at] = kind
-    users.seen[slot] += 1
+            users[slot].item[j] = users[slot].item[j - 1]
+            users[slot].gap_ms[j] = users[slot].gap_ms[j - 1]
+            users[slot].kind[j] = users[slot].kind[j - 1]
+        users[slot].n = n + 1
+    users[slot].item[at] = item
+    users[slot].gap_ms[at] = np.uint32(min(before, MAX_GAP_MS))
+    users[slot].kind[at] = kind
+    users[slot].seen += 1
     return at
 
 
@@ -212,11 +212,11 @@ def _remember(
     users: UserRows, slot: int, at: int, item: np.uint64, kind: int, ts_ms: int,
     items: ItemRows, index: ItemIndex, totals: Int64s, p: FoldParams,
 ) -> None:  # fmt: skip
-    n = np.int64(users.n[slot])
+    n = np.int64(users[slot].n)
     for k in range(n - 1, at - 1, -1):
         learn_at(users, slot, k, items, index, totals, p, -1)
     placed = _insert(users, slot, at, item, kind, ts_ms)
-    for k in range(placed, np.int64(users.n[slot])):
+    for k in range(placed, np.int64(users[slot].n)):
         learn_at(users, slot, k, items, index, totals, p, 1)
 
 
@@ -245,19 +245,19 @@ def _count(
     category: np.uint64, brand: np.uint64, totals: Int64s, p: FoldParams,
 ) -> None:  # fmt: skip
     """Everything that needs no order: popularity, profile, prices, counters."""
-    if users.first_ms[user] == 0 or ts_ms < users.first_ms[user]:
-        users.first_ms[user] = ts_ms
+    if users[user].first_ms == 0 or ts_ms < users[user].first_ms:
+        users[user].first_ms = ts_ms
     if item_slot != ABSENT:
-        if items.first_ms[item_slot] == 0 or ts_ms < items.first_ms[item_slot]:
-            items.first_ms[item_slot] = ts_ms
-        if items.flags[item_slot] & FLAG_PRODUCT == 0:
-            if items.category[item_slot] == 0:
-                items.category[item_slot] = category
-            if items.brand[item_slot] == 0:
-                items.brand[item_slot] = brand
-            if items.price[item_slot] == 0.0 and price > 0.0:
-                items.price[item_slot] = price
-        category, brand = items.category[item_slot], items.brand[item_slot]
+        if items[item_slot].first_ms == 0 or ts_ms < items[item_slot].first_ms:
+            items[item_slot].first_ms = ts_ms
+        if items[item_slot].flags & FLAG_PRODUCT == 0:
+            if items[item_slot].category == 0:
+                items[item_slot].category = category
+            if items[item_slot].brand == 0:
+                items[item_slot].brand = brand
+            if items[item_slot].price == 0.0 and price > 0.0:
+                items[item_slot].price = price
+        category, brand = items[item_slot].category, items[item_slot].brand
         count_event(items, item_slot, totals, ts_ms, weight, p.half_lives_ms)
     column = -1
     if kind in (VIEW, CLICK):
@@ -267,11 +267,11 @@ def _count(
     elif kind == PURCHASE:
         column = 2
     if column >= 0 and item_slot != ABSENT:
-        items.kinds[item_slot, column] += 1
+        items[item_slot].kinds[column] += 1
     if kind == SEARCH:
         column = 3
     if column >= 0:
-        users.counts[user, column] += 1
+        users[user].counts[column] += 1
     profile_event(users, user, ts_ms, weight, price, category, brand, p.affinity_half_life_ms)
     if price > 0.0:
         bucket = int((np.log(price) - PRICE_FLOOR_LN) / PRICE_BUCKET_LN)
@@ -285,33 +285,19 @@ def _fetch_ahead(
 ) -> None:
     """Ask for the rows that the events some places ahead will need (`state.prefetch`)."""
     if i + FAR_AHEAD < len(events):
-        user = user_slots[i + FAR_AHEAD]
-        prefetch_row(users.item, user)
-        prefetch_row(users.gap_ms, user)
-        prefetch_row(users.kind, user)
-        prefetch_row(users.affinity, user)
-        prefetch_row(users.affinity_id, user)
-        prefetch_row(users.n, user)
-        prefetch_row(users.last_ms, user)
-        prefetch_row(users.seen, user)
-        prefetch_row(users.hours, user)
+        prefetch_row(users, user_slots[i + FAR_AHEAD])
     if i + NEAR_AHEAD < len(events):
         user = user_slots[i + NEAR_AHEAD]
-        n = np.int64(users.n[user])
+        n = np.int64(users[user].n)
         for k in range(NEEDED_SLOTS):
             item = events[i + NEAR_AHEAD].item
             if k > 0:
                 if n < k:
                     break
-                item = users.item[user, n - k]
+                item = users[user].item[n - k]
             slot = find(index.table, index.slot_at, item) if item != 0 else ABSENT
             if slot != ABSENT:
-                prefetch_row(items.neighbour, slot)
-                prefetch_row(items.weight, slot)
-                prefetch_row(items.n, slot)
-                prefetch_row(items.total, slot)
-                prefetch_row(items.repeat, slot)
-                prefetch_row(items.support, slot)
+                prefetch_row(items, slot)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -22,7 +22,7 @@ class ItemTable(RowTable):
         self._changed_in = np.zeros(capacity, np.int64)
         self._prefix = lane_prefix
         super().__init__(
-            self.rows,
+            [self.rows],
             store,
             lambda item: keys.item(lane_prefix, item),
             lambda values, slots: decode_items(values, slots, self.rows),
@@ -63,10 +63,10 @@ class ItemTable(RowTable):
     def new_ids(self, events: Columns, payload: npt.NDArray[np.uint8]) -> list[str]:
         """Return the text ids of items counted for the first time, in the order they came, and mark them listed."""
         counted = self.counted()
-        new = counted[self.rows.flags[counted] & FLAG_LISTED == 0]
+        new = counted[self.rows["flags"][counted] & FLAG_LISTED == 0]
         if not len(new):
             return []
-        self.rows.flags[new] |= FLAG_LISTED
+        self.rows["flags"][new] |= FLAG_LISTED
         items, first = np.unique(events["item"], return_index=True)
         texts = []
         for event in events[np.sort(first[np.searchsorted(items, self.ids_of(new))])]:

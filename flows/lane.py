@@ -260,7 +260,7 @@ class Lane:
     def _vectors_of(self, users: npt.NDArray[np.uint64], anchors: tuple[Anchor, ...]) -> Changes:
         self._users.begin_round()
         slots = self._users.load(users)
-        slots = slots[self._users.rows.n[slots] > 0]  # without those who were erased meanwhile
+        slots = slots[self._users.rows["n"][slots] > 0]  # without those who were erased meanwhile
         rows = RowSet()
         rows.blocks += self._start_vectors(slots, anchors)()
         return Changes(self.positions, self.positions, rows)

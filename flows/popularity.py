@@ -32,12 +32,12 @@ def count_event(
         total_sums[h, 0], total_sums[h, 1] = totals[POP + 3 * h + 1], totals[POP + 3 * h + 2]
         epoch = epoch_of(ts_ms, half_lives_ms[h])
         amount = forward_weight(weight, ts_ms, half_lives_ms[h])
-        add(rows.pop_epoch[slot], rows.pop[slot], h, epoch, amount)
+        add(rows[slot].pop_epoch, rows[slot].pop, h, epoch, amount)
         add(total_epochs, total_sums, h, epoch, amount)
         totals[POP + 3 * h] = total_epochs[h]
         totals[POP + 3 * h + 1], totals[POP + 3 * h + 2] = total_sums[h, 0], total_sums[h, 1]
     hundredths = np.int64(np.rint(weight * COUNT_UNIT))
-    rows.count[slot] += hundredths
+    rows[slot].count += hundredths
     totals[COUNT] += hundredths
 
 
@@ -49,8 +49,8 @@ def scores_of(
     short, long = np.empty(len(slots), np.float32), np.empty(len(slots), np.float32)
     for i in range(len(slots)):
         s = slots[i]
-        short[i] = forward_score(rows.pop_epoch[s, 0], rows.pop[s, 0, 0], rows.pop[s, 0, 1], half_lives_ms[0])
-        long[i] = forward_score(rows.pop_epoch[s, 1], rows.pop[s, 1, 0], rows.pop[s, 1, 1], half_lives_ms[1])
+        short[i] = forward_score(rows[s].pop_epoch[0], rows[s].pop[0, 0], rows[s].pop[0, 1], half_lives_ms[0])
+        long[i] = forward_score(rows[s].pop_epoch[1], rows[s].pop[1, 0], rows[s].pop[1, 1], half_lives_ms[1])
     return short, long
 
 

@@ -51,14 +51,14 @@ class ProductFold:
             item = hash_id(change.item)
             rows[keys.product(self._prefix, item)] = encode_product(change.item, change.ts_ms, change.product)
             slot = items.slot_of(item)
-            items.rows.flags[slot] |= FLAG_LISTED
+            items.rows["flags"][slot] |= FLAG_LISTED
             if change.product is not None:
                 category = hash_id(change.product.get("category") or "")
                 brand = hash_id(change.product.get("brand") or "")
-                scopes.move(item, int(items.rows.category[slot]), category, int(items.rows.brand[slot]), brand)
-                items.rows.flags[slot] |= FLAG_PRODUCT
-                items.rows.category[slot], items.rows.brand[slot] = category, brand
-                items.rows.price[slot] = change.product.get("price") or 0.0
+                scopes.move(item, int(items.rows["category"][slot]), category, int(items.rows["brand"][slot]), brand)
+                items.rows["flags"][slot] |= FLAG_PRODUCT
+                items.rows["category"][slot], items.rows["brand"][slot] = category, brand
+                items.rows["price"][slot] = change.product.get("price") or 0.0
             self._pending.append(change.item)
 
     def list_items(self, item_ids: list[str]) -> None:

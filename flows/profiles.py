@@ -27,7 +27,7 @@ def _bump(counts: np.ndarray, at: int) -> None:
 def _add_affinity(rows: UserRows, slot: int, which: int, id_hash: np.uint64, amount: int) -> None:
     """Add to an affinity; a ninth one takes the lightest one's place. They stay sorted by id, free places last."""
     key = np.uint32(id_hash & np.uint64(0xFFFFFFFF))
-    weights, ids = rows.affinity[slot, which], rows.affinity_id[slot, which]
+    weights, ids = rows[slot].affinity[which], rows[slot].affinity_id[which]
     lightest = 0
     for j in range(N_AFFINITIES):
         if ids[j] == key and weights[j] > 0:
@@ -47,7 +47,7 @@ def _add_affinity(rows: UserRows, slot: int, which: int, id_hash: np.uint64, amo
 @numba.njit(cache=True)
 def _fade_affinities(rows: UserRows, slot: int, which: int, half_lives: int) -> None:
     """Halve the affinities so many times; those that reach nothing free their places."""
-    weights, ids = rows.affinity[slot, which], rows.affinity_id[slot, which]
+    weights, ids = rows[slot].affinity[which], rows[slot].affinity_id[which]
     kept = 0
     for j in range(N_AFFINITIES):
         left = weights[j] >> np.uint32(min(half_lives, 31))
@@ -73,21 +73,21 @@ def profile_event(
 
     `price` NaN, `category` 0 and `brand` 0 mean absent. A weight <= 0 adds no affinity.
     """
-    _bump(rows.hours[slot], ts_ms // HOUR_MS % 24)
-    _bump(rows.days[slot], (ts_ms // DAY_MS + 3) % 7)  # 1970-01-01 was a Thursday
+    _bump(rows[slot].hours, ts_ms // HOUR_MS % 24)
+    _bump(rows[slot].days, (ts_ms // DAY_MS + 3) % 7)  # 1970-01-01 was a Thursday
     if price > 0.0:
         thousandths = np.int64(np.rint(math.log(price) * PRICE_UNIT))
-        rows.price_n[slot] += 1
-        rows.price_sum[slot] += thousandths
-        rows.price_square[slot] += thousandths * thousandths
+        rows[slot].price_n += 1
+        rows[slot].price_sum += thousandths
+        rows[slot].price_square += thousandths * thousandths
     if weight <= 0.0:
         return
     epoch = ts_ms // (AFFINITY_EPOCH * half_life_ms)
-    newer = epoch - rows.affinity_epoch[slot]
+    newer = epoch - rows[slot].affinity_epoch
     if newer > 0:
         for which in range(2):
             _fade_affinities(rows, slot, which, newer * AFFINITY_EPOCH)
-        rows.affinity_epoch[slot] = epoch
+        rows[slot].affinity_epoch = epoch
     into_epoch = ts_ms - epoch * AFFINITY_EPOCH * half_life_ms
     amount = np.int64(np.rint(weight * 2.0 ** (AFFINITY_BITS + into_epoch / half_life_ms)))
     if newer < 0:

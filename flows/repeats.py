@@ -38,7 +38,7 @@ def learn_repeats(
         totals[table + 2 * cells[r] + 1] += sign
         if r < ITEM_RANKS:
             column = 0 if r == 0 else 2
-            rows.repeat[distinct_slots[r], column] += hit
-            rows.repeat[distinct_slots[r], column + 1] += sign
+            rows[distinct_slots[r]].repeat[column] += hit
+            rows[distinct_slots[r]].repeat[column + 1] += sign
             totals[REPEAT + column] += hit
             totals[REPEAT + column + 1] += sign

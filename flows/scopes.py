@@ -124,7 +124,7 @@ class ScopeFold:
         slots, ids = slots[order], ids[order]
         short, long = scores_of(items.rows, slots, self._params.half_lives_ms)
         self._merge(scope_hash(ALL, 0), ids, short, long, self._limit)
-        for kind, column in ((CATEGORY, items.rows.category[slots]), (BRAND, items.rows.brand[slots])):
+        for kind, column in ((CATEGORY, items.rows["category"][slots]), (BRAND, items.rows["brand"][slots])):
             by_scope = np.argsort(column, kind="stable")
             scopes, starts = np.unique(column[by_scope], return_index=True)
             for scope, members in zip(scopes.tolist(), np.split(by_scope, starts[1:]), strict=True):

@@ -19,7 +19,7 @@ class UserTable(RowTable):
         self.rows = empty_users(capacity)
         self._prefix = lane_prefix
         super().__init__(
-            self.rows,
+            [self.rows],
             store,
             lambda user: keys.user(lane_prefix, user),
             lambda values, slots: decode_users(values, slots, self.rows),
@@ -39,11 +39,11 @@ class UserTable(RowTable):
 
     def latest_items(self, slots: Slots) -> Ids:
         """Return the items of the users' latest history events (0 where there are fewer)."""
-        at = self.rows.n[slots].astype(np.int64)[:, None] - 1 - np.arange(LATEST)
-        return np.where(at >= 0, self.rows.item[slots[:, None], np.maximum(at, 0)], 0).ravel()
+        at = self.rows["n"][slots].astype(np.int64)[:, None] - 1 - np.arange(LATEST)
+        return np.where(at >= 0, self.rows["item"][slots[:, None], np.maximum(at, 0)], 0).ravel()
 
     def all_items(self, slot: int) -> Ids:
-        return self.rows.item[slot, : self.rows.n[slot]]
+        return self.rows["item"][slot, : self.rows["n"][slot]]
 
     def block(self, slots: Slots) -> RowBlock:
         """Return the encoded rows of `slots`."""

@@ -23,7 +23,7 @@ def usual(asking: Asking) -> None:
     shop, rows, i = asking.shop, asking.purchases, asking.i
     if rows.n[i] == 0:
         return
-    counts = shop.items.rows.count[shop.slots_of(rows.item[i, : rows.n[i]], asking.visitor.now_ms)]
+    counts = shop.items.rows["count"][shop.slots_of(rows.item[i, : rows.n[i]], asking.visitor.now_ms)]
     items, shares = habits(rows, i, shop.bought, np.maximum(counts, 0).astype(np.float64))
     asking.pool.add(items, shares, each("personalised", lambda k: again(shop, asking.visitor, int(items[k]))))
 

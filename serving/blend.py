@@ -104,7 +104,7 @@ def _score_one(
         if in_session and repeat_mode == ALLOW:
             z = 0 if at == 0 else 1
             a = p.repeat[z]
-            ln_item = ln_item_factor(rows.repeat[slot], totals, at == 0) if slot != ABSENT else 0.0
+            ln_item = ln_item_factor(rows[slot].repeat, totals, at == 0) if slot != ABSENT else 0.0
             ln_table = ln_current[cells[0]] if at == 0 else ln_earlier[cells[at]]
             odds[i] = math.exp(
                 a[0] + a[1] * ln_item + a[2] * ln_table + a[3] * ln_support + a[4] * ln_mass + a[5] * trend

@@ -63,7 +63,7 @@ def new_found() -> Found:
 @numba.njit(cache=True)
 def mass_of(rows: ItemRows, slot: int) -> float:
     """Return R = adj + far + 0.8 · bwd over everything the row ever counted, in pairs."""
-    return (rows.total[slot, ADJ] + rows.total[slot, FAR] + BWD_MASS * rows.total[slot, BWD]) / PAIR_UNIT
+    return (rows[slot].total[ADJ] + rows[slot].total[FAR] + BWD_MASS * rows[slot].total[BWD]) / PAIR_UNIT
 
 
 @numba.njit(cache=True)
@@ -100,13 +100,13 @@ def place(found: Found, n: int, item: np.uint64, request: int) -> tuple[int, int
 def _first_order(rows: ItemRows, slot: int, rank: int, p: MixtureParams, found: Found, n: int, request: int) -> int:
     scale = 1.0 / PAIR_UNIT / (mass_of(rows, slot) + KAPPA)
     bucket, fade = rank_bucket(rank), math.exp(-rank / SEED_DECAY)
-    for j in range(np.int64(rows.n[slot])):
-        at, n = place(found, n, rows.neighbour[slot, j], request)
+    for j in range(np.int64(rows[slot].n)):
+        at, n = place(found, n, rows[slot].neighbour[j], request)
         if at < 0:
             continue
         found.hits[at] += 1
         for t in range(3):
-            share = rows.weight[slot, t, j] * scale
+            share = rows[slot].weight[t, j] * scale
             gain = p.pairs[bucket, t] * share
             found.direct[at] += gain
             found.base[at] += fade * share * (BWD_MASS if t == BWD else 1.0)
@@ -122,21 +122,21 @@ def _second_order(
 ) -> int:  # fmt: skip
     scale = 1.0 / PAIR_UNIT / (mass_of(rows, slot) + KAPPA)
     fade, which = math.exp(-rank / SEED_DECAY), min(rank, 1)
-    for k in range(np.int64(rows.n[slot])):
-        through = (rows.weight[slot, ADJ, k] + rows.weight[slot, FAR, k] + BWD_MASS * rows.weight[slot, BWD, k]) * scale
+    for k in range(np.int64(rows[slot].n)):
+        through = (rows[slot].weight[ADJ, k] + rows[slot].weight[FAR, k] + BWD_MASS * rows[slot].weight[BWD, k]) * scale
         if through < SECOND_SHARE:
             continue
-        middle = find(table, slot_at, rows.neighbour[slot, k])
+        middle = find(table, slot_at, rows[slot].neighbour[k])
         if middle == ABSENT:
             continue
         step = fade * through / PAIR_UNIT / (mass_of(rows, middle) + KAPPA)
-        for j in range(np.int64(rows.n[middle])):
-            if rows.neighbour[middle, j] == item:
+        for j in range(np.int64(rows[middle].n)):
+            if rows[middle].neighbour[j] == item:
                 continue
-            at, n = place(found, n, rows.neighbour[middle, j], request)
+            at, n = place(found, n, rows[middle].neighbour[j], request)
             if at >= 0:
                 found.second[at, which] += step * (
-                    rows.weight[middle, ADJ, j] + rows.weight[middle, FAR, j] + BWD_MASS * rows.weight[middle, BWD, j]
+                    rows[middle].weight[ADJ, j] + rows[middle].weight[FAR, j] + BWD_MASS * rows[middle].weight[BWD, j]
                 )
     return n
 
@@ -166,7 +166,7 @@ def find_candidates(
     for i in range(n):
         slot = find(table, slot_at, found.item[i])
         found.slot[i] = slot
-        support = max(rows.support[slot], 1) if slot != ABSENT else 1
+        support = max(rows[slot].support, 1) if slot != ABSENT else 1
         found.base[i] += SECOND_BASE * (found.second[i, 0] + found.second[i, 1])
         found.base[i] *= 1.0 + 0.5 * math.log(max(sessions / support, 1.0))
     for i in range(m):

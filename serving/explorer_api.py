@@ -76,17 +76,19 @@ class Explorer:
         if known is None:
             raise HTTPException(404, "the item is not known")
         slot = int(shop.slots_of(np.array([hash_id(item)], np.uint64), now_ms, 0)[0])
-        rows, n = shop.items.rows, int(shop.items.rows.n[slot])
-        weights = rows.weight[slot, :, :n].sum(axis=0) / PAIR_UNIT
-        near = sorted(zip(weights.tolist(), rows.neighbour[slot, :n].tolist(), strict=True), reverse=True)[:20]
+        rows, n = shop.items.rows, int(shop.items.rows["n"][slot])
+        weights = rows["weight"][slot, :, :n].sum(axis=0) / PAIR_UNIT
+        near = sorted(zip(weights.tolist(), rows["neighbour"][slot, :n].tolist(), strict=True), reverse=True)[:20]
         short, long = (
-            value_at(rows.pop_epoch[slot, h], rows.pop[slot, h, 0], rows.pop[slot, h, 1], shop.half_lives[h], now_ms)
+            value_at(
+                rows["pop_epoch"][slot, h], rows["pop"][slot, h, 0], rows["pop"][slot, h, 1], shop.half_lives[h], now_ms
+            )
             for h in range(2)
         )
         return {
-            **known._asdict(), "views": int(rows.kinds[slot, 0]), "carts": int(rows.kinds[slot, 1]),
-            "purchases": int(rows.kinds[slot, 2]), "popularity_short": float(short), "popularity_long": float(long),
-            "trending": hash_id(item) in shop.trending, "first_ms": int(rows.first_ms[slot]),
+            **known._asdict(), "views": int(rows["kinds"][slot, 0]), "carts": int(rows["kinds"][slot, 1]),
+            "purchases": int(rows["kinds"][slot, 2]), "popularity_short": float(short), "popularity_long": float(long),
+            "trending": hash_id(item) in shop.trending, "first_ms": int(rows["first_ms"][slot]),
             "neighbours": [
                 {"item": shop.text(h), "title": shop.title(h, f"{h:016x}"), "weight": round(weight, 2)}
                 for weight, h in near

@@ -1,6 +1,7 @@
 """Item rows a server keeps for a moment, the rows of all lanes added up."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numba
 import numpy as np
@@ -67,8 +68,7 @@ class ItemCache:
         new = known != slots
         if new.any():
             self._embed(ids[new], slots[new])
-        for column in self.rows:
-            column[slots] = 0
+        self.rows[slots] = 0
         wanted = [keys.item(prefix, item) for prefix in self._prefixes for item in ids.tolist()]
         values = store.read(wanted)
         decode_items(values[: len(ids)], slots, self.rows)
@@ -80,28 +80,29 @@ class ItemCache:
         part = empty_items(len(slots))
         there = decode_items(values, np.arange(len(slots)), part)
         for i in np.flatnonzero(there).tolist():
-            s = slots[i]
+            mine, theirs = self.rows[slots[i]], part[i]
             for name in SUMMED:
-                getattr(self.rows, name)[s] += getattr(part, name)[i]
+                mine[name] += theirs[name]
             for h in range(2):
-                self._add_popularity(s, h, int(part.pop_epoch[i, h]), part.pop[i, h])
-            n = int(self.rows.n[s])
-            merged = dict(zip(self.rows.neighbour[s, :n].tolist(), self.rows.weight[s, :, :n].T.tolist(), strict=True))
-            for j in range(int(part.n[i])):
-                old = merged.get(int(part.neighbour[i, j]), [0, 0, 0])
-                merged[int(part.neighbour[i, j])] = [a + int(b) for a, b in zip(old, part.weight[i, :, j], strict=True)]
+                self._add_popularity(mine, h, int(theirs["pop_epoch"][h]), theirs["pop"][h])
+            n = int(mine["n"])
+            merged = dict(zip(mine["neighbour"][:n].tolist(), mine["weight"][:, :n].T.tolist(), strict=True))
+            for j in range(int(theirs["n"])):
+                other = int(theirs["neighbour"][j])
+                weights = zip(merged.get(other, [0, 0, 0]), theirs["weight"][:, j].tolist(), strict=True)
+                merged[other] = [a + b for a, b in weights]
             kept = sorted(sorted(merged, key=lambda item: -sum(merged[item]))[:MAX_NEIGHBOURS])
-            self.rows.n[s] = len(kept)
-            self.rows.neighbour[s, : len(kept)] = kept
-            self.rows.weight[s, :, : len(kept)] = np.array([merged[item] for item in kept]).T.reshape(3, -1)
+            mine["n"] = len(kept)
+            mine["neighbour"][: len(kept)] = kept
+            mine["weight"][:, : len(kept)] = np.array([merged[item] for item in kept]).T.reshape(3, -1)
 
-    def _add_popularity(self, slot: int, h: int, epoch: int, sums: npt.NDArray[np.int64]) -> None:
-        newest, other = int(self.rows.pop_epoch[slot, h]), self.rows.pop[slot, h]
+    def _add_popularity(self, row: Any, h: int, epoch: int, sums: npt.NDArray[np.int64]) -> None:
+        newest, other = int(row["pop_epoch"][h]), row["pop"][h]
         if epoch > newest:
             before = int(other[0]) if epoch == newest + 1 else 0
-            self.rows.pop_epoch[slot, h] = epoch
-            self.rows.pop[slot, h] = sums[0], sums[1] + before
+            row["pop_epoch"][h] = epoch
+            other[:] = sums[0], sums[1] + before
         elif epoch == newest:
-            self.rows.pop[slot, h] += sums
+            other += sums
         elif epoch == newest - 1:
-            self.rows.pop[slot, h, 1] += sums[0]
+            other[1] += sums[0]

@@ -46,8 +46,8 @@ def moment_of(totals: Int64s, c: ScoreConfig, now_ms: int) -> Moment:
 @numba.njit(cache=True)
 def _popularity(rows: ItemRows, slot: int, h: int, now: Moment) -> float:
     """Return `value_at` of an item's sums: a power of two away from the moment's scale, mostly by 0."""
-    total = rows.pop[slot, h, 0] + rows.pop[slot, h, 1] * 2.0**-EPOCH_HALF_LIVES
-    epochs = np.int64(rows.pop_epoch[slot, h]) - now.epoch[h]
+    total = rows[slot].pop[h, 0] + rows[slot].pop[h, 1] * 2.0**-EPOCH_HALF_LIVES
+    epochs = np.int64(rows[slot].pop_epoch[h]) - now.epoch[h]
     if epochs != 0:
         total = math.ldexp(total, EPOCH_HALF_LIVES * epochs)
     return max(np.float64(total * now.scale[h]), 0.0)
@@ -58,9 +58,9 @@ def item_facts(rows: ItemRows, slot: int, now: Moment) -> tuple[float, float, fl
     """Return (support, short popularity, undecayed weight, trend) of an item; ABSENT counts as never seen."""
     support, p1, p7, count = 1.0, 0.0, 0.0, 0.0
     if slot != ABSENT:
-        support = max(np.float64(rows.support[slot]), 1.0)
+        support = max(np.float64(rows[slot].support), 1.0)
         p1, p7 = _popularity(rows, slot, 0, now), _popularity(rows, slot, 1, now)
-        count = max(np.float64(rows.count[slot]), 0.0)
+        count = max(np.float64(rows[slot].count), 0.0)
     share7 = (p7 + 0.5) / now.sums[1]
     trend = math.log((p1 + 5.0 * share7) / ((now.sums[0] + 5.0) * share7))
     return support, p1, count, trend

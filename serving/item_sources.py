@@ -21,9 +21,9 @@ def together(asking: Asking) -> None:
     owed: dict[int, tuple[float, int]] = {}
     slots = asking.shop.slots_of(np.array(seeds, np.uint64), asking.visitor.now_ms)
     for seed, slot in zip(seeds, slots.tolist(), strict=True):
-        n = int(rows.n[slot])
-        pairs = rows.weight[slot, :, :n].sum(axis=0) / PAIR_UNIT
-        for item, weight in zip(rows.neighbour[slot, :n].tolist(), pairs.tolist(), strict=True):
+        n = int(rows["n"][slot])
+        pairs = rows["weight"][slot, :, :n].sum(axis=0) / PAIR_UNIT
+        for item, weight in zip(rows["neighbour"][slot, :n].tolist(), pairs.tolist(), strict=True):
             found[item] = found.get(item, 0.0) + weight
             if weight > owed.get(item, (0.0, 0))[0]:
                 owed[item] = (weight, seed)

@@ -50,9 +50,9 @@ class NewItems:
     def renew(self, items: npt.NDArray[np.uint64], rows: ItemRows, slots: SlotMap) -> None:
         """Compute the factors of `items`, whose rows are in the table."""
         for item, slot in zip(items.tolist(), slots.find(items).tolist(), strict=True):
-            n = int(rows.n[slot])
-            known = self._anchor.row_of(rows.neighbour[slot, :n])
-            weight = rows.weight[slot, :, :n].sum(axis=0).astype(np.float32) * (known != ABSENT)
+            n = int(rows["n"][slot])
+            known = self._anchor.row_of(rows["neighbour"][slot, :n])
+            weight = rows["weight"][slot, :, :n].sum(axis=0).astype(np.float32) * (known != ABSENT)
             if weight.sum() > 0:
                 self._factors[self._hashes[item]] = weight @ self._anchor.whitened[known] / weight.sum()
 

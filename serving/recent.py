@@ -27,23 +27,23 @@ class Recent(NamedTuple):
 
 @numba.njit(cache=True)
 def _recent(users: UserRows, now_ms: int, gap_ms: int, out: Recent) -> None:
-    for i in range(len(users.n)):
-        n = np.int64(users.n[i])
+    for i in range(len(users)):
+        n = np.int64(users[i].n)
         first = n
-        if n > 0 and now_ms - users.last_ms[i] <= gap_ms:
+        if n > 0 and now_ms - users[i].last_ms <= gap_ms:
             first = n - 1
-            while first > 0 and users.gap_ms[i, first] <= gap_ms:
+            while first > 0 and users[i].gap_ms[first] <= gap_ms:
                 first -= 1
         out.running[i] = first < n
         for k in range(n):
-            kind = users.kind[i, k] & KIND_MASK
+            kind = users[i].kind[k] & KIND_MASK
             out.negative[i] |= kind >= FIRST_NEGATIVE
             out.bought[i] |= kind == PURCHASE
         came = 0  # from the newest back, then turned round
         for k in range(n - 1, (first if first < n else max(0, n - SESSION_EVENTS)) - 1, -1):
-            if came < SESSION_EVENTS and users.kind[i, k] & KIND_MASK < FIRST_NEGATIVE:
+            if came < SESSION_EVENTS and users[i].kind[k] & KIND_MASK < FIRST_NEGATIVE:
                 came += 1
-                out.item[i, SESSION_EVENTS - came] = users.item[i, k]
+                out.item[i, SESSION_EVENTS - came] = users[i].item[k]
         for k in range(came):
             out.item[i, k] = out.item[i, SESSION_EVENTS - came + k]
         out.n[i] = came
@@ -51,7 +51,7 @@ def _recent(users: UserRows, now_ms: int, gap_ms: int, out: Recent) -> None:
 
 def recent_events(users: UserRows, now_ms: int, gap_ms: int) -> Recent:
     """Return the latest events of users, oldest first; negative ones are left out."""
-    b = len(users.n)
+    b = len(users)
     flags = np.zeros((3, b), np.bool_)
     found = Recent(np.zeros((b, SESSION_EVENTS), np.uint64), np.zeros(b, np.int64), *flags)
     _recent(users, now_ms, gap_ms, found)

@@ -118,7 +118,7 @@ class Shop:
         slots.begin_round()
         seeds = np.concatenate(sessions)
         self.items.ensure(self.store, seeds, now_ms, self.settings.item_ttl_ms)
-        near = rows.neighbour[slots.find(seeds)].ravel()
+        near = rows["neighbour"][slots.find(seeds)].ravel()
         self.items.ensure(self.store, near[near != 0], now_ms, SLOW_AGE_MS)
         scored = self.scorer.score(sessions, rows, slots, self.totals, now_ms, modes, self.items.embedding)
         if len(slots.keep(scored.item.ravel())):  # second-order candidates: their own rows decide too

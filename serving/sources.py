@@ -109,7 +109,7 @@ def whatever_passes(asking: Asking) -> None:
     if not asking.pool.selection.narrow:
         return
     hashes = np.sort(asking.pool.selection.hashes)[:MAX_COUNTED]
-    weights = asking.shop.items.rows.count[asking.shop.slots_of(hashes, asking.visitor.now_ms)]
+    weights = asking.shop.items.rows["count"][asking.shop.slots_of(hashes, asking.visitor.now_ms)]
     order = np.lexsort((hashes, -weights))
     said = asking.shop.phrases["popular", IN_SCOPE[False], asking.lang, WHAT_WAS_ASKED[asking.lang]]
     asking.pool.add(hashes[order], weights[order] / 100, each("popular", lambda k: said))

@@ -57,7 +57,7 @@ class Visitor:
         self, request: RecommendRequest, plan: Plan, users: UserRows, recent: Recent, i: int, now_ms: int
     ) -> None:
         self.request, self.plan, self.now_ms = request, plan, now_ms
-        self._users, self._i = users, i
+        self._user = users[i]
         self.context = np.array([hash_id(item) for item in request.items], np.uint64) if request.items else NOTHING
         self.running = bool(recent.running[i])
         """Whether the latest events are a session that still runs."""
@@ -76,11 +76,13 @@ class Visitor:
 
     @cached_property
     def history_items(self) -> Hashes:
-        return self._users.item[self._i, : self._users.n[self._i]]
+        items: npt.NDArray[np.uint64] = self._user["item"][: self._user["n"]]
+        return items
 
     @cached_property
     def kinds(self) -> npt.NDArray[np.uint8]:
-        return self._users.kind[self._i, : self._users.n[self._i]] & np.uint8(KIND_MASK)
+        kinds: npt.NDArray[np.uint8] = self._user["kind"][: self._user["n"]] & np.uint8(KIND_MASK)
+        return kinds
 
     def refused(self) -> Hashes:
         """Return what must not be shown: what negative events are about and, if so planned, what was bought."""
@@ -91,14 +93,14 @@ class Visitor:
 
     @property
     def n_events(self) -> int:
-        return int(self._users.seen[self._i])
+        return int(self._user["seen"])
 
     @cached_property
     def times_ms(self) -> npt.NDArray[np.int64]:
         """When the events of the history happened."""
-        gaps = self._users.gap_ms[self._i, 1 : len(self.history_items)].astype(np.int64)
+        gaps = self._user["gap_ms"][1 : len(self.history_items)].astype(np.int64)
         back = np.concatenate((np.cumsum(gaps[::-1])[::-1], [0])) if len(self.history_items) else np.zeros(0, np.int64)
-        return (int(self._users.last_ms[self._i]) - back).astype(np.int64)
+        return (int(self._user["last_ms"]) - back).astype(np.int64)
 
     @cached_property
     def bought(self) -> frozenset[int]:
@@ -129,17 +131,17 @@ class Visitor:
     @cached_property
     def liked(self) -> frozenset[int]:
         """Low 32 bits of the id hashes of the categories and brands with some weight."""
-        ids, weights = self._users.affinity_id[self._i], self._users.affinity[self._i]
+        ids, weights = self._user["affinity_id"], self._user["affinity"]
         return frozenset(ids[weights > 0].tolist())
 
     @cached_property
     def price_ln(self) -> tuple[float, float] | None:
         """Mean and spread of ln(price) of what the user looks at; None with fewer than three prices."""
-        n = int(self._users.price_n[self._i])
+        n = int(self._user["price_n"])
         if n < 3:
             return None
-        mean = int(self._users.price_sum[self._i]) / 1000 / n
-        square = int(self._users.price_square[self._i]) / 1_000_000 / n
+        mean = int(self._user["price_sum"]) / 1000 / n
+        square = int(self._user["price_square"]) / 1_000_000 / n
         return mean, float(np.sqrt(max(square - mean * mean, 0.01)))
 
     @cached_property
@@ -152,7 +154,7 @@ class Visitor:
         request = self.request
         return RequestFacts(
             request.placement or "", request.country or "", request.user or "", self.now_ms, self.n_events,
-            int(self._users.counts[self._i, 2]), len(request.items), self.liked,
+            int(self._user["counts"][2]), len(request.items), self.liked,
         )  # fmt: skip
 
 

@@ -44,22 +44,22 @@ def _ms(value: Any) -> int | None:
     return int(value) or None
 
 
-def _price_mean(row: UserRows, reading: Reading) -> float | None:
-    n = int(row.price_n[0])
-    return math.exp(int(row.price_sum[0]) / n / PRICE_UNIT) if n else None
+def _price_mean(row: np.void, reading: Reading) -> float | None:
+    n = int(row["price_n"])
+    return math.exp(int(row["price_sum"]) / n / PRICE_UNIT) if n else None
 
 
-def _price_spread(row: UserRows, reading: Reading) -> float | None:
-    n = int(row.price_n[0])
+def _price_spread(row: np.void, reading: Reading) -> float | None:
+    n = int(row["price_n"])
     if not n:
         return None
-    mean = int(row.price_sum[0]) / n
-    return math.sqrt(max(int(row.price_square[0]) / n - mean * mean, 0.0)) / PRICE_UNIT
+    mean = int(row["price_sum"]) / n
+    return math.sqrt(max(int(row["price_square"]) / n - mean * mean, 0.0)) / PRICE_UNIT
 
 
-def _affinities(which: int) -> Callable[[UserRows, Reading], dict[str, float]]:
-    def read(row: UserRows, reading: Reading) -> dict[str, float]:
-        weights, ids = row.affinity[0, which].astype(float), row.affinity_id[0, which]
+def _affinities(which: int) -> Callable[[np.void, Reading], dict[str, float]]:
+    def read(row: np.void, reading: Reading) -> dict[str, float]:
+        weights, ids = row["affinity"][which].astype(float), row["affinity_id"][which]
         total = weights.sum()
         order = np.argsort(-weights, kind="stable")
         return {f"{ids[k]:08x}": weights[k] / total for k in order.tolist() if weights[k] > 0}
@@ -67,55 +67,55 @@ def _affinities(which: int) -> Callable[[UserRows, Reading], dict[str, float]]:
     return read
 
 
-def _history(row: UserRows, reading: Reading) -> list[str]:
-    return [f"{item:016x}" for item in row.item[0, : int(row.n[0])].tolist()]
+def _history(row: np.void, reading: Reading) -> list[str]:
+    return [f"{item:016x}" for item in row["item"][: int(row["n"])].tolist()]
 
 
-def _kinds(row: UserRows, reading: Reading) -> list[int]:
-    return [kind & KIND_MASK for kind in row.kind[0, : int(row.n[0])].tolist()]
+def _kinds(row: np.void, reading: Reading) -> list[int]:
+    return [kind & KIND_MASK for kind in row["kind"][: int(row["n"])].tolist()]
 
 
-def _popularity(which: int) -> Callable[[ItemRows, Reading], float]:
-    def read(row: ItemRows, reading: Reading) -> float:
-        newest, before = int(row.pop[0, which, 0]), int(row.pop[0, which, 1])
-        return value_at(int(row.pop_epoch[0, which]), newest, before, reading.half_lives_ms[which], reading.now_ms)
+def _popularity(which: int) -> Callable[[np.void, Reading], float]:
+    def read(row: np.void, reading: Reading) -> float:
+        newest, before = int(row["pop"][which, 0]), int(row["pop"][which, 1])
+        return value_at(int(row["pop_epoch"][which]), newest, before, reading.half_lives_ms[which], reading.now_ms)
 
     return read
 
 
-def _trend(row: ItemRows, reading: Reading) -> float:
+def _trend(row: np.void, reading: Reading) -> float:
     short, long = _popularity(0)(row, reading), _popularity(1)(row, reading)
     share = reading.half_lives_ms[0] / reading.half_lives_ms[1]
     return math.log((short + 5.0 * share) / (long * share + 5.0 * share))
 
 
 FEATURES: tuple[Feature, ...] = (
-    Feature("user.events", "int", "events", "user", "history events ever", lambda r, _: int(r.seen[0])),
-    Feature("user.last_ms", "int", "ms since 1970", "user", "newest event", lambda r, _: _ms(r.last_ms[0])),
-    Feature("user.first_ms", "int", "ms since 1970", "user", "oldest event", lambda r, _: _ms(r.first_ms[0])),
-    Feature("user.views", "int", "events", "user", "views and clicks", lambda r, _: int(r.counts[0, 0])),
-    Feature("user.carts", "int", "events", "user", "items put into the cart", lambda r, _: int(r.counts[0, 1])),
-    Feature("user.purchases", "int", "order lines", "user", "items bought", lambda r, _: int(r.counts[0, 2])),
-    Feature("user.searches", "int", "events", "user", "searches", lambda r, _: int(r.counts[0, 3])),
+    Feature("user.events", "int", "events", "user", "history events ever", lambda r, _: int(r["seen"])),
+    Feature("user.last_ms", "int", "ms since 1970", "user", "newest event", lambda r, _: _ms(r["last_ms"])),
+    Feature("user.first_ms", "int", "ms since 1970", "user", "oldest event", lambda r, _: _ms(r["first_ms"])),
+    Feature("user.views", "int", "events", "user", "views and clicks", lambda r, _: int(r["counts"][0])),
+    Feature("user.carts", "int", "events", "user", "items put into the cart", lambda r, _: int(r["counts"][1])),
+    Feature("user.purchases", "int", "order lines", "user", "items bought", lambda r, _: int(r["counts"][2])),
+    Feature("user.searches", "int", "events", "user", "searches", lambda r, _: int(r["counts"][3])),
     Feature("user.price_mean", "float", "currency", "user", "geometric mean of prices", _price_mean),
     Feature("user.price_spread", "float", "ln(currency)", "user", "deviation of ln(price)", _price_spread),
     Feature("user.categories", "map", "share", "user", "decayed weight by category hash", _affinities(0)),
     Feature("user.brands", "map", "share", "user", "decayed weight by brand hash", _affinities(1)),
-    Feature("user.hours", "int[24]", "events", "user", "events by hour of day, UTC", lambda r, _: r.hours[0].tolist()),
-    Feature("user.days", "int[7]", "events", "user", "events by weekday from Monday", lambda r, _: r.days[0].tolist()),
+    Feature("user.hours", "int[24]", "events", "user", "events by hour of day, UTC", lambda r, _: r["hours"].tolist()),
+    Feature("user.days", "int[7]", "events", "user", "events by weekday from Monday", lambda r, _: r["days"].tolist()),
     Feature("user.history", "hash[]", "items", "user", "latest items, oldest first", _history),
     Feature("user.history_kinds", "int[]", "kind", "user", "event kinds of the history", _kinds),
     Feature("item.popularity_short", "float", "weight", "item", "decayed weight, short half-life", _popularity(0)),
     Feature("item.popularity_long", "float", "weight", "item", "decayed weight, long half-life", _popularity(1)),
     Feature("item.trend", "float", "ln(ratio)", "item", "short against long popularity, shrunk", _trend),
-    Feature("item.weight", "float", "weight", "item", "undecayed weight", lambda r, _: int(r.count[0]) / 100),
-    Feature("item.sessions", "int", "sessions", "item", "sessions it occurred in", lambda r, _: int(r.support[0])),
-    Feature("item.views", "int", "events", "item", "views and clicks", lambda r, _: int(r.kinds[0, 0])),
-    Feature("item.carts", "int", "events", "item", "times put into a cart", lambda r, _: int(r.kinds[0, 1])),
-    Feature("item.purchases", "int", "order lines", "item", "times bought", lambda r, _: int(r.kinds[0, 2])),
-    Feature("item.price", "float", "currency", "item", "catalogue or first seen price", lambda r, _: float(r.price[0])),
-    Feature("item.first_ms", "int", "ms since 1970", "item", "first event", lambda r, _: _ms(r.first_ms[0])),
-    Feature("item.neighbours", "int", "items", "item", "neighbours kept", lambda r, _: int(r.n[0])),
+    Feature("item.weight", "float", "weight", "item", "undecayed weight", lambda r, _: int(r["count"]) / 100),
+    Feature("item.sessions", "int", "sessions", "item", "sessions it occurred in", lambda r, _: int(r["support"])),
+    Feature("item.views", "int", "events", "item", "views and clicks", lambda r, _: int(r["kinds"][0])),
+    Feature("item.carts", "int", "events", "item", "times put into a cart", lambda r, _: int(r["kinds"][1])),
+    Feature("item.purchases", "int", "order lines", "item", "times bought", lambda r, _: int(r["kinds"][2])),
+    Feature("item.price", "float", "currency", "item", "catalogue or first seen price", lambda r, _: float(r["price"])),
+    Feature("item.first_ms", "int", "ms since 1970", "item", "first event", lambda r, _: _ms(r["first_ms"])),
+    Feature("item.neighbours", "int", "items", "item", "neighbours kept", lambda r, _: int(r["n"])),
 )
 
 
@@ -131,4 +131,4 @@ def read_features(kind: Literal["user", "item"], value: bytes | None, reading: R
     else:
         rows = empty_items(1)
         decode_items([value], slot, rows)
-    return {feature.name: feature.read(rows, reading) for feature in FEATURES if feature.row == kind}
+    return {feature.name: feature.read(rows[0], reading) for feature in FEATURES if feature.row == kind}

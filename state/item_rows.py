@@ -15,7 +15,6 @@ short and the long half-life (`state.decay`); `count` is the undecayed weight.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -35,46 +34,33 @@ FLAG_LISTED = 2
 """The item feed names the item."""
 
 
-class ItemRows(NamedTuple):
-    """Columns of N item rows; a slot of zeros is an item never seen."""
-
-    n: npt.NDArray[np.uint8]
-    flags: npt.NDArray[np.uint8]
-    price: npt.NDArray[np.float32]
-    first_ms: npt.NDArray[np.int64]
-    category: npt.NDArray[np.uint64]
-    brand: npt.NDArray[np.uint64]
-    total: npt.NDArray[np.int64]  # (N, 3)
-    support: npt.NDArray[np.int64]  # sessions the item occurred in
-    repeat: npt.NDArray[np.int64]  # (N, 4): q0, n0, q1, n1
-    kinds: npt.NDArray[np.int64]  # (N, 3): views and clicks, carts, purchases
-    count: npt.NDArray[np.int64]
-    pop_epoch: npt.NDArray[np.int32]  # (N, 2)
-    pop: npt.NDArray[np.int64]  # (N, 2, 2)
-    neighbour: npt.NDArray[np.uint64]  # (N, K)
-    weight: npt.NDArray[np.uint32]  # (N, 3, K)
+ITEM_DTYPE = np.dtype(
+    [
+        ("n", np.uint8),
+        ("flags", np.uint8),
+        ("price", np.float32),
+        ("first_ms", np.int64),
+        ("category", np.uint64),
+        ("brand", np.uint64),
+        ("total", np.int64, 3),
+        ("support", np.int64),  # sessions the item occurred in
+        ("repeat", np.int64, 4),  # q0, n0, q1, n1
+        ("kinds", np.int64, 3),  # views and clicks, carts, purchases
+        ("count", np.int64),
+        ("pop_epoch", np.int32, 2),
+        ("pop", np.int64, (2, 2)),
+        ("neighbour", np.uint64, MAX_NEIGHBOURS),
+        ("weight", np.uint32, (3, MAX_NEIGHBOURS)),
+    ],
+    align=True,
+)
+ItemRows = npt.NDArray[np.void]
+"""Rows of ITEM_DTYPE: an item's numbers lie together, in few cache lines and pages; zeros: never seen."""
 
 
 def empty_items(n_rows: int) -> ItemRows:
     """Return `n_rows` rows of zeros."""
-    z = np.zeros
-    return ItemRows(
-        n=z(n_rows, np.uint8),
-        flags=z(n_rows, np.uint8),
-        price=z(n_rows, np.float32),
-        first_ms=z(n_rows, np.int64),
-        category=z(n_rows, np.uint64),
-        brand=z(n_rows, np.uint64),
-        total=z((n_rows, 3), np.int64),
-        support=z(n_rows, np.int64),
-        repeat=z((n_rows, 4), np.int64),
-        kinds=z((n_rows, 3), np.int64),
-        count=z(n_rows, np.int64),
-        pop_epoch=z((n_rows, 2), np.int32),
-        pop=z((n_rows, 2, 2), np.int64),
-        neighbour=z((n_rows, MAX_NEIGHBOURS), np.uint64),
-        weight=z((n_rows, 3, MAX_NEIGHBOURS), np.uint32),
-    )
+    return np.zeros(n_rows, ITEM_DTYPE)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -86,39 +72,39 @@ def _encode(
     at = 0
     for k in range(len(slots)):
         s = slots[k]
-        n = np.int64(rows.n[s])
+        n = np.int64(rows[s].n)
         heaviest = np.uint32(0)
         for t in range(3):
             for j in range(n):
-                heaviest = max(heaviest, rows.weight[s, t, j])
+                heaviest = max(heaviest, rows[s].weight[t, j])
         width = 2 if heaviest < np.uint32(65536) else 4
         length = (HEADER + n * (8 + 3 * width) + 7) // 8 * 8
         out[at : at + length] = 0
-        out[at], out[at + 1], out[at + 2], out[at + 3] = VERSION, n, width, rows.flags[s]
-        f32[at // 4 + 1] = rows.price[s]
+        out[at], out[at + 1], out[at + 2], out[at + 3] = VERSION, n, width, rows[s].flags
+        f32[at // 4 + 1] = rows[s].price
         w8 = at // 8
-        i64[w8 + 1] = rows.first_ms[s]
-        u64[w8 + 2], u64[w8 + 3] = rows.category[s], rows.brand[s]
+        i64[w8 + 1] = rows[s].first_ms
+        u64[w8 + 2], u64[w8 + 3] = rows[s].category, rows[s].brand
         for t in range(3):
-            i64[w8 + 4 + t] = rows.total[s, t]
-            u32[at // 4 + 19 + t] = np.uint32(rows.kinds[s, t])
-        u32[at // 4 + 14] = np.uint32(rows.support[s])
+            i64[w8 + 4 + t] = rows[s].total[t]
+            u32[at // 4 + 19 + t] = np.uint32(rows[s].kinds[t])
+        u32[at // 4 + 14] = np.uint32(rows[s].support)
         for t in range(4):
-            u32[at // 4 + 15 + t] = np.uint32(rows.repeat[s, t])
-        i64[w8 + 11] = rows.count[s]
+            u32[at // 4 + 15 + t] = np.uint32(rows[s].repeat[t])
+        i64[w8 + 11] = rows[s].count
         for t in range(2):
-            i32[at // 4 + 24 + t] = rows.pop_epoch[s, t]
-            i64[w8 + 13 + 2 * t] = rows.pop[s, t, 0]
-            i64[w8 + 14 + 2 * t] = rows.pop[s, t, 1]
+            i32[at // 4 + 24 + t] = rows[s].pop_epoch[t]
+            i64[w8 + 13 + 2 * t] = rows[s].pop[t, 0]
+            i64[w8 + 14 + 2 * t] = rows[s].pop[t, 1]
         for j in range(n):
-            u64[w8 + 17 + j] = rows.neighbour[s, j]
+            u64[w8 + 17 + j] = rows[s].neighbour[j]
         first = at + HEADER + 8 * n
         for t in range(3):
             for j in range(n):
                 if width == 2:
-                    u16[first // 2 + t * n + j] = np.uint16(rows.weight[s, t, j])
+                    u16[first // 2 + t * n + j] = np.uint16(rows[s].weight[t, j])
                 else:
-                    u32[first // 4 + t * n + j] = rows.weight[s, t, j]
+                    u32[first // 4 + t * n + j] = rows[s].weight[t, j]
         at += length
         ends[k] = at
 
@@ -132,27 +118,27 @@ def _decode(
     for k in range(len(slots)):
         at, s = starts[k], slots[k]
         n, width = np.int64(data[at + 1]), np.int64(data[at + 2])
-        rows.n[s], rows.flags[s], rows.price[s] = n, data[at + 3], f32[at // 4 + 1]
+        rows[s].n, rows[s].flags, rows[s].price = n, data[at + 3], f32[at // 4 + 1]
         w8 = at // 8
-        rows.first_ms[s], rows.category[s], rows.brand[s] = i64[w8 + 1], u64[w8 + 2], u64[w8 + 3]
+        rows[s].first_ms, rows[s].category, rows[s].brand = i64[w8 + 1], u64[w8 + 2], u64[w8 + 3]
         for t in range(3):
-            rows.total[s, t] = i64[w8 + 4 + t]
-            rows.kinds[s, t] = u32[at // 4 + 19 + t]
-        rows.support[s] = u32[at // 4 + 14]
+            rows[s].total[t] = i64[w8 + 4 + t]
+            rows[s].kinds[t] = u32[at // 4 + 19 + t]
+        rows[s].support = u32[at // 4 + 14]
         for t in range(4):
-            rows.repeat[s, t] = u32[at // 4 + 15 + t]
-        rows.count[s] = i64[w8 + 11]
+            rows[s].repeat[t] = u32[at // 4 + 15 + t]
+        rows[s].count = i64[w8 + 11]
         for t in range(2):
-            rows.pop_epoch[s, t] = i32[at // 4 + 24 + t]
-            rows.pop[s, t, 0], rows.pop[s, t, 1] = i64[w8 + 13 + 2 * t], i64[w8 + 14 + 2 * t]
+            rows[s].pop_epoch[t] = i32[at // 4 + 24 + t]
+            rows[s].pop[t, 0], rows[s].pop[t, 1] = i64[w8 + 13 + 2 * t], i64[w8 + 14 + 2 * t]
         first = at + HEADER + 8 * n
         for j in range(n):
-            rows.neighbour[s, j] = u64[w8 + 17 + j]
+            rows[s].neighbour[j] = u64[w8 + 17 + j]
             for t in range(3):
                 if width == 2:
-                    rows.weight[s, t, j] = u16[first // 2 + t * n + j]
+                    rows[s].weight[t, j] = u16[first // 2 + t * n + j]
                 else:
-                    rows.weight[s, t, j] = u32[first // 4 + t * n + j]
+                    rows[s].weight[t, j] = u32[first // 4 + t * n + j]
 
 
 def pack_items(rows: ItemRows, slots: npt.NDArray[np.int64]) -> Packed:

@@ -17,7 +17,6 @@ epoch): [0] categories, [1] brands, by the low 32 bits of the id hash.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -35,48 +34,34 @@ KIND_MASK = 31
 STARS_SHIFT = 5
 
 
-class UserRows(NamedTuple):
-    """Columns of N user rows; a slot of zeros is a visitor never seen."""
-
-    n: npt.NDArray[np.uint8]
-    seen: npt.NDArray[np.int64]
-    last_ms: npt.NDArray[np.int64]
-    first_ms: npt.NDArray[np.int64]
-    price_sum: npt.NDArray[np.int64]
-    price_square: npt.NDArray[np.int64]
-    price_n: npt.NDArray[np.int64]
-    affinity_epoch: npt.NDArray[np.int32]
-    counts: npt.NDArray[np.int64]  # (N, 4)
-    affinity_id: npt.NDArray[np.uint32]  # (N, 2, 8)
-    affinity: npt.NDArray[np.uint32]  # (N, 2, 8)
-    hours: npt.NDArray[np.uint8]  # (N, 24), UTC
-    days: npt.NDArray[np.uint8]  # (N, 7), Monday first
-    item: npt.NDArray[np.uint64]  # (N, H)
-    gap_ms: npt.NDArray[np.uint32]  # (N, H)
-    kind: npt.NDArray[np.uint8]  # (N, H)
+USER_DTYPE = np.dtype(
+    [
+        ("n", np.uint8),
+        ("days", np.uint8, 7),  # Monday first
+        ("hours", np.uint8, 24),  # UTC
+        ("last_ms", np.int64),
+        ("first_ms", np.int64),
+        ("seen", np.int64),
+        ("price_sum", np.int64),
+        ("price_square", np.int64),
+        ("price_n", np.int64),
+        ("counts", np.int64, 4),
+        ("affinity_epoch", np.int64),
+        ("affinity_id", np.uint32, (2, N_AFFINITIES)),
+        ("affinity", np.uint32, (2, N_AFFINITIES)),
+        ("item", np.uint64, MAX_HISTORY),
+        ("gap_ms", np.uint32, MAX_HISTORY),
+        ("kind", np.uint8, MAX_HISTORY),
+    ],
+    align=True,
+)
+UserRows = npt.NDArray[np.void]
+"""Rows of USER_DTYPE: a user's numbers lie together, in few cache lines and pages; zeros: never seen."""
 
 
 def empty_users(n_rows: int) -> UserRows:
     """Return `n_rows` rows of zeros."""
-    z = np.zeros
-    return UserRows(
-        n=z(n_rows, np.uint8),
-        seen=z(n_rows, np.int64),
-        last_ms=z(n_rows, np.int64),
-        first_ms=z(n_rows, np.int64),
-        price_sum=z(n_rows, np.int64),
-        price_square=z(n_rows, np.int64),
-        price_n=z(n_rows, np.int64),
-        affinity_epoch=z(n_rows, np.int32),
-        counts=z((n_rows, 4), np.int64),
-        affinity_id=z((n_rows, 2, N_AFFINITIES), np.uint32),
-        affinity=z((n_rows, 2, N_AFFINITIES), np.uint32),
-        hours=z((n_rows, 24), np.uint8),
-        days=z((n_rows, 7), np.uint8),
-        item=z((n_rows, MAX_HISTORY), np.uint64),
-        gap_ms=z((n_rows, MAX_HISTORY), np.uint32),
-        kind=z((n_rows, MAX_HISTORY), np.uint8),
-    )
+    return np.zeros(n_rows, USER_DTYPE)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -87,31 +72,31 @@ def _encode(
     at = 0
     for k in range(len(slots)):
         s = slots[k]
-        n = np.int64(rows.n[s])
+        n = np.int64(rows[s].n)
         length = (HEADER + 13 * n + 7) // 8 * 8
         out[at : at + length] = 0
         out[at], out[at + 1] = VERSION, n
         w4, w8 = at // 4, at // 8
-        u32[w4 + 1] = np.uint32(rows.seen[s])
-        i64[w8 + 1], i64[w8 + 2] = rows.last_ms[s], rows.first_ms[s]
-        i64[w8 + 3], i64[w8 + 4] = rows.price_sum[s], rows.price_square[s]
-        u32[w4 + 10], i32[w4 + 11] = np.uint32(rows.price_n[s]), rows.affinity_epoch[s]
+        u32[w4 + 1] = np.uint32(rows[s].seen)
+        i64[w8 + 1], i64[w8 + 2] = rows[s].last_ms, rows[s].first_ms
+        i64[w8 + 3], i64[w8 + 4] = rows[s].price_sum, rows[s].price_square
+        u32[w4 + 10], i32[w4 + 11] = np.uint32(rows[s].price_n), rows[s].affinity_epoch
         for j in range(4):
-            u32[w4 + 12 + j] = np.uint32(rows.counts[s, j])
+            u32[w4 + 12 + j] = np.uint32(rows[s].counts[j])
         for t in range(2):
             for j in range(N_AFFINITIES):
-                u32[w4 + 16 + 8 * t + j] = rows.affinity_id[s, t, j]
-                u32[w4 + 32 + 8 * t + j] = rows.affinity[s, t, j]
+                u32[w4 + 16 + 8 * t + j] = rows[s].affinity_id[t, j]
+                u32[w4 + 32 + 8 * t + j] = rows[s].affinity[t, j]
         for j in range(24):
-            out[at + 192 + j] = rows.hours[s, j]
+            out[at + 192 + j] = rows[s].hours[j]
         for j in range(7):
-            out[at + 216 + j] = rows.days[s, j]
+            out[at + 216 + j] = rows[s].days[j]
         for j in range(n):
-            u64[w8 + 28 + j] = rows.item[s, j]
+            u64[w8 + 28 + j] = rows[s].item[j]
         for j in range(n):
-            u32[w4 + 56 + 2 * n + j] = rows.gap_ms[s, j]
+            u32[w4 + 56 + 2 * n + j] = rows[s].gap_ms[j]
         for j in range(n):
-            out[at + HEADER + 12 * n + j] = rows.kind[s, j]
+            out[at + HEADER + 12 * n + j] = rows[s].kind[j]
         at += length
         ends[k] = at
 
@@ -124,24 +109,24 @@ def _decode(
     for k in range(len(slots)):
         at, s = starts[k], slots[k]
         n, w4, w8 = np.int64(data[at + 1]), at // 4, at // 8
-        rows.n[s], rows.seen[s] = n, u32[w4 + 1]
-        rows.last_ms[s], rows.first_ms[s] = i64[w8 + 1], i64[w8 + 2]
-        rows.price_sum[s], rows.price_square[s] = i64[w8 + 3], i64[w8 + 4]
-        rows.price_n[s], rows.affinity_epoch[s] = u32[w4 + 10], i32[w4 + 11]
+        rows[s].n, rows[s].seen = n, u32[w4 + 1]
+        rows[s].last_ms, rows[s].first_ms = i64[w8 + 1], i64[w8 + 2]
+        rows[s].price_sum, rows[s].price_square = i64[w8 + 3], i64[w8 + 4]
+        rows[s].price_n, rows[s].affinity_epoch = u32[w4 + 10], i32[w4 + 11]
         for j in range(4):
-            rows.counts[s, j] = u32[w4 + 12 + j]
+            rows[s].counts[j] = u32[w4 + 12 + j]
         for t in range(2):
             for j in range(N_AFFINITIES):
-                rows.affinity_id[s, t, j] = u32[w4 + 16 + 8 * t + j]
-                rows.affinity[s, t, j] = u32[w4 + 32 + 8 * t + j]
+                rows[s].affinity_id[t, j] = u32[w4 + 16 + 8 * t + j]
+                rows[s].affinity[t, j] = u32[w4 + 32 + 8 * t + j]
         for j in range(24):
-            rows.hours[s, j] = data[at + 192 + j]
+            rows[s].hours[j] = data[at + 192 + j]
         for j in range(7):
-            rows.days[s, j] = data[at + 216 + j]
+            rows[s].days[j] = data[at + 216 + j]
         for j in range(n):
-            rows.item[s, j] = u64[w8 + 28 + j]
-            rows.gap_ms[s, j] = u32[w4 + 56 + 2 * n + j]
-            rows.kind[s, j] = data[at + HEADER + 12 * n + j]
+            rows[s].item[j] = u64[w8 + 28 + j]
+            rows[s].gap_ms[j] = u32[w4 + 56 + 2 * n + j]
+            rows[s].kind[j] = data[at + HEADER + 12 * n + j]
 
 
 def pack_users(rows: UserRows, slots: npt.NDArray[np.int64]) -> Packed:

@@ -54,20 +54,20 @@ def fill(store, prefix, users, items, rng):
     for first in range(0, len(users), CHUNK):
         ids = users[first : first + CHUNK]
         rows = empty_users(len(ids))
-        rows.n[:] = np.minimum(rng.geometric(1 / MEAN_HISTORY, len(ids)), MAX_HISTORY)
-        rows.seen[:] = rows.n
-        rows.item[:] = items[zipf(rng, len(items), 1.05, len(ids) * MAX_HISTORY)].reshape(len(ids), -1)
-        rows.gap_ms[:], rows.kind[:], rows.last_ms[:] = 600_000, Kind.VIEW, now_ms - 86_400_000
+        rows["n"][:] = np.minimum(rng.geometric(1 / MEAN_HISTORY, len(ids)), MAX_HISTORY)
+        rows["seen"][:] = rows["n"]
+        rows["item"][:] = items[zipf(rng, len(items), 1.05, len(ids) * MAX_HISTORY)].reshape(len(ids), -1)
+        rows["gap_ms"][:], rows["kind"][:], rows["last_ms"][:] = 600_000, Kind.VIEW, now_ms - 86_400_000
         write(store, RowBlock(keys.user_prefix(prefix), ids, *pack_users(rows, np.arange(len(ids)))))
     for first in range(0, len(items), CHUNK):
         ids = items[first : first + CHUNK]
         rows = empty_items(len(ids))
-        rows.n[:], rows.flags[:], rows.support[:] = MAX_NEIGHBOURS, FLAG_LISTED, 100
-        rows.count[:] = 100
+        rows["n"][:], rows["flags"][:], rows["support"][:] = MAX_NEIGHBOURS, FLAG_LISTED, 100
+        rows["count"][:] = 100
         near = items[zipf(rng, len(items), 1.05, len(ids) * MAX_NEIGHBOURS)].reshape(len(ids), -1)
-        rows.neighbour[:] = np.sort(near, axis=1)
-        rows.weight[:] = np.clip(PAIR_UNIT * rng.pareto(PAIR_TAIL, rows.weight.shape), 1, 60_000)
-        rows.total[:] = 1.2 * rows.weight.sum(axis=2)
+        rows["neighbour"][:] = np.sort(near, axis=1)
+        rows["weight"][:] = np.clip(PAIR_UNIT * rng.pareto(PAIR_TAIL, rows["weight"].shape), 1, 60_000)
+        rows["total"][:] = 1.2 * rows["weight"].sum(axis=2)
         write(store, RowBlock(keys.item_prefix(prefix), ids, *pack_items(rows, np.arange(len(ids)))))
 
 

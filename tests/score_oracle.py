@@ -18,16 +18,16 @@ class Oracle:
         self.rows, self.slot_of, self.totals, self.now = rows, slot_of, totals, now_ms
 
     def mass(self, x):
-        adj, far, bwd = self.rows.total[self.slot_of[x]] / 100
+        adj, far, bwd = self.rows["total"][self.slot_of[x]] / 100
         return adj + far + 0.8 * bwd
 
     def pairs(self, x):
-        s = self.slot_of[x]
-        return {int(self.rows.neighbour[s, j]): self.rows.weight[s, :, j] / 100 for j in range(int(self.rows.n[s]))}
+        row = self.rows[self.slot_of[x]]
+        return {int(row["neighbour"][j]): row["weight"][:, j] / 100 for j in range(int(row["n"]))}
 
     def popularity(self, x, h):
         s, half_life = self.slot_of[x], (SHORT, LONG)[h]
-        return max(value_at(self.rows.pop_epoch[s, h], *self.rows.pop[s, h].tolist(), half_life, self.now), 0)
+        return max(value_at(self.rows["pop_epoch"][s, h], *self.rows["pop"][s, h].tolist(), half_life, self.now), 0)
 
     def total_popularity(self, h):
         return max(value_at(*self.totals[g.POP + 3 * h : g.POP + 3 * h + 3].tolist(), (SHORT, LONG)[h], self.now), 1e-9)
@@ -40,7 +40,7 @@ class Oracle:
         return math.log((table[cell, 0] + 30 * mean) / (table[cell, 1] + 30))
 
     def ln_item(self, x, column, prior):
-        q, n = self.rows.repeat[self.slot_of[x], column : column + 2]
+        q, n = self.rows["repeat"][self.slot_of[x], column : column + 2]
         usual = (self.totals[g.REPEAT + column] + 0.5) / (self.totals[g.REPEAT + column + 1] + 5)
         return math.log((q + prior * usual) / (n + prior) / usual)
 
@@ -68,13 +68,13 @@ class Oracle:
         ln_mass = math.log(self.mass(seeds[0]) + 1)
         for j in {*seeds, *pair, *second}:
             so = second.get(j, [0, 0])
-            support = max(int(self.rows.support[self.slot_of[j]]), 1)
+            support = max(int(self.rows["support"][self.slot_of[j]]), 1)
             lift = max(self.totals[g.SESSIONS] / support, 1)
             b = (base.get(j, 0) + 0.3 * sum(so)) * (1 + 0.5 * math.log(lift))
             share7 = (self.popularity(j, 1) + 0.5) / self.total_popularity(1)
             sum1, p1 = self.total_popularity(0), self.popularity(j, 0)
             trend = math.log((p1 + 5 * share7) / (sum1 + 5) / share7)
-            count = max(int(self.rows.count[self.slot_of[j]]), 0) / max(int(self.totals[g.COUNT]), 1e-9)
+            count = max(int(self.rows["count"][self.slot_of[j]]), 0) / max(int(self.totals[g.COUNT]), 1e-9)
             f = pair.get(j, 0) + float(P.second @ so) + P.popularity[0] * p1 / sum1 + P.popularity[1] * count
             ln_support, ln_base, h = math.log(support), math.log(b + 1e-4), hits.get(j, 0)
             phi = [ln_support, trend, h, 0, 0, 0, 0, ln_support * ln_mass / 10, 0, ln_base]

@@ -45,20 +45,22 @@ def _fill(store: RedisStore, prefix: bytes, user_hash: Any, item_hash: Any, rng:
     for first in range(0, len(user_hash), CHUNK):
         ids = user_hash[first : first + CHUNK]
         users = empty_users(len(ids))
-        users.n[:], users.seen[:] = MAX_HISTORY, MAX_HISTORY
-        users.item[:] = item_hash[_zipf(rng, len(item_hash), ITEM_SKEW, len(ids) * MAX_HISTORY)].reshape(len(ids), -1)
-        users.gap_ms[:], users.kind[:] = 600_000, Kind.VIEW
-        users.last_ms[:], users.first_ms[:] = START_MS - 600_000, START_MS - 40_000_000
+        users["n"][:], users["seen"][:] = MAX_HISTORY, MAX_HISTORY
+        users["item"][:] = item_hash[_zipf(rng, len(item_hash), ITEM_SKEW, len(ids) * MAX_HISTORY)].reshape(
+            len(ids), -1
+        )
+        users["gap_ms"][:], users["kind"][:] = 600_000, Kind.VIEW
+        users["last_ms"][:], users["first_ms"][:] = START_MS - 600_000, START_MS - 40_000_000
         rows = RowSet()
         rows.blocks.append(RowBlock(keys.user_prefix(prefix), ids, *pack_users(users, np.arange(len(ids)))))
         store.write(rows)
     for first in range(0, len(item_hash), CHUNK):
         ids = item_hash[first : first + CHUNK]
         items = empty_items(len(ids))
-        items.n[:], items.flags[:], items.first_ms[:] = MAX_NEIGHBOURS, FLAG_LISTED, START_MS - 40_000_000
-        items.support[:], items.count[:], items.total[:] = 100, 100, 100 * PAIR_UNIT
-        items.neighbour[:] = np.sort(rng.choice(item_hash, (len(ids), MAX_NEIGHBOURS)), axis=1)
-        items.weight[:] = rng.integers(1, 5 * PAIR_UNIT, items.weight.shape)
+        items["n"][:], items["flags"][:], items["first_ms"][:] = MAX_NEIGHBOURS, FLAG_LISTED, START_MS - 40_000_000
+        items["support"][:], items["count"][:], items["total"][:] = 100, 100, 100 * PAIR_UNIT
+        items["neighbour"][:] = np.sort(rng.choice(item_hash, (len(ids), MAX_NEIGHBOURS)), axis=1)
+        items["weight"][:] = rng.integers(1, 5 * PAIR_UNIT, items["weight"].shape)
         rows = RowSet()
         rows.blocks.append(RowBlock(keys.item_prefix(prefix), ids, *pack_items(items, np.arange(len(ids)))))
         store.write(rows)

@@ -51,9 +51,9 @@ def _item_rows(store: Store, generation: Generation, items: list[int]) -> tuple[
 
 
 def _top(rows: ItemRows, slot: int) -> set[int]:
-    n = int(rows.n[slot])
-    weight = rows.weight[slot, :, :n].sum(axis=0)
-    return set(rows.neighbour[slot, :n][np.argsort(-weight.astype(np.int64), kind="stable")[:TOP]].tolist())
+    n = int(rows["n"][slot])
+    weight = rows["weight"][slot, :, :n].sum(axis=0)
+    return set(rows["neighbour"][slot, :n][np.argsort(-weight.astype(np.int64), kind="stable")[:TOP]].tolist())
 
 
 def _overlap(left: set[int], right: set[int]) -> float:

@@ -31,9 +31,9 @@ def anchor(factors):
 def users_with(*histories):
     users = empty_users(len(histories))
     for slot, history in enumerate(histories):
-        users.n[slot] = len(history)
-        users.item[slot, : len(history)] = [item for item, _ in history]
-        users.kind[slot, : len(history)] = [kind for _, kind in history]
+        users["n"][slot] = len(history)
+        users["item"][slot, : len(history)] = [item for item, _ in history]
+        users["kind"][slot, : len(history)] = [kind for _, kind in history]
     return users
 
 

@@ -81,22 +81,22 @@ def test_the_rows_hold_what_the_definitions_say(events):
     for item in {event.item for event in events}:
         rows = item_row(store, item)
         neighbours = {hash_id(other): counters for other, counters in expected.pairs[item].items()}
-        n = int(rows.n[0])
-        found = {int(rows.neighbour[0, j]): rows.weight[0, :, j].tolist() for j in range(n)}
+        n = int(rows["n"][0])
+        found = {int(rows["neighbour"][0, j]): rows["weight"][0, :, j].tolist() for j in range(n)}
         assert found == neighbours
         assert list(found) == sorted(found)
-        assert rows.support[0] == expected.support[item]
-        assert rows.repeat[0].tolist() == expected.repeat[item]
+        assert rows["support"][0] == expected.support[item]
+        assert rows["repeat"][0].tolist() == expected.repeat[item]
         own = [event for event in events if event.item == item]
         for h, half_life in enumerate((SETTINGS.short_half_life_ms, SETTINGS.long_half_life_ms)):
             now = EPOCH_MS + 86_400_000
-            value = value_at(rows.pop_epoch[0, h], rows.pop[0, h, 0], rows.pop[0, h, 1], half_life, now)
+            value = value_at(rows["pop_epoch"][0, h], rows["pop"][0, h, 0], rows["pop"][0, h, 1], half_life, now)
             assert value == pytest.approx(decayed(own, half_life, now), abs=1e-3)
     for user, own in expected.histories.items():
         rows = user_row(store, user)
-        n = int(rows.n[0])
-        assert rows.item[0, :n].tolist() == [hash_id(event.item) for event in own]
-        assert rows.last_ms[0] == own[-1].ts_ms
+        n = int(rows["n"][0])
+        assert rows["item"][0, :n].tolist() == [hash_id(event.item) for event in own]
+        assert rows["last_ms"][0] == own[-1].ts_ms
 
 
 @given(shopping(), st.lists(st.integers(0, 60), max_size=6), st.booleans())
@@ -157,22 +157,22 @@ def test_any_number_of_lanes_adds_up_to_one(n_lanes, events):
         values = [two.rows.get(keys.item(keys.prefix("g1", n), hash_id(item))) for n in range(n_lanes)]
         decode_items(values, np.arange(n_lanes), parts)
         whole = item_row(one, item)
-        assert parts.support.sum() == whole.support[0]
-        assert parts.count.sum() == whole.count[0]
-        assert np.array_equal(parts.total.sum(axis=0), whole.total[0])
+        assert parts["support"].sum() == whole["support"][0]
+        assert parts["count"].sum() == whole["count"][0]
+        assert np.array_equal(parts["total"].sum(axis=0), whole["total"][0])
         pairs: dict[int, np.ndarray] = {}
         for n in range(n_lanes):
-            for j in range(int(parts.n[n])):
-                other = int(parts.neighbour[n, j])
-                pairs[other] = pairs.get(other, 0) + parts.weight[n, :, j].astype(int)
-        found = {int(whole.neighbour[0, j]): whole.weight[0, :, j].tolist() for j in range(int(whole.n[0]))}
+            for j in range(int(parts["n"][n])):
+                other = int(parts["neighbour"][n, j])
+                pairs[other] = pairs.get(other, 0) + parts["weight"][n, :, j].astype(int)
+        found = {int(whole["neighbour"][0, j]): whole["weight"][0, :, j].tolist() for j in range(int(whole["n"][0]))}
         assert {other: weights.tolist() for other, weights in pairs.items()} == found
 
 
 def test_an_event_id_seen_before_is_dropped_and_counted():
     events = [Event("u", "a", EPOCH_MS, event_id="1"), Event("u", "b", EPOCH_MS + 1, event_id="1")]
     store = fold(events)
-    assert user_row(store, "u").n[0] == 1
+    assert user_row(store, "u")["n"][0] == 1
     assert globals_of(store)[lane_rows.DUPLICATES] == 1
 
 
@@ -183,8 +183,8 @@ def test_an_event_later_than_the_bound_counts_in_popularity_only(late_ms, placed
     now = EPOCH_MS + 20 * MINUTE
     events = [Event("u", "b", EPOCH_MS), Event("u", "c", now), Event("u", "a", now - late_ms)]
     store = fold(events)
-    assert item_row(store, "a").count[0] == 100
-    assert user_row(store, "u").n[0] == (3 if placed else 2)
+    assert item_row(store, "a")["count"][0] == 100
+    assert user_row(store, "u")["n"][0] == (3 if placed else 2)
     assert globals_of(store)[lane_rows.LATE] == (0 if placed else 1)
 
 
@@ -194,9 +194,9 @@ def test_a_full_history_keeps_the_newest_events_and_rows_stay_the_same_at_any_cu
     stores = [fold([*events, late], cuts, crash=True) for cuts in ([], range(0, 130, 7), [60, 129])]
     assert stores[0].rows == stores[1].rows == stores[2].rows
     row = user_row(stores[0], "u")
-    assert row.n[0] == 50
-    assert row.seen[0] == 131
-    assert row.item[0, 48] == hash_id("late")
+    assert row["n"][0] == 50
+    assert row["seen"][0] == 131
+    assert row["item"][0, 48] == hash_id("late")
 
 
 def test_more_users_and_items_than_the_cache_holds_give_the_same_rows():
@@ -244,7 +244,7 @@ def test_a_product_change_names_the_item_in_the_feed_and_moves_it_between_catego
     store.commit(lane.prefix, changes.expected, changes.new, changes.rows)
     assert lane_rows.decode_feed(store.rows[keys.feed(PREFIX, 0)]) == ["a", "a", "z"]
     assert b'"gone":true' in store.rows[keys.product(PREFIX, hash_id("z"))]
-    assert item_row(store, "a").category[0] == hash_id("coffee")
+    assert item_row(store, "a")["category"][0] == hash_id("coffee")
     tea = store.rows[keys.scope(PREFIX, lane_rows.scope_hash(lane_rows.CATEGORY, hash_id("tea")))]
     assert len(lane_rows.decode_scope(tea).item) == 0
 
@@ -267,5 +267,5 @@ def test_a_negative_event_subtracts_its_weight_and_makes_no_pair():
     ]
     store = fold(events)
     row = item_row(store, "a")
-    assert row.count[0] == 0
-    assert row.weight[0, :, 0].tolist() == [100, 0, 0]
+    assert row["count"][0] == 0
+    assert row["weight"][0, :, 0].tolist() == [100, 0, 0]

@@ -83,8 +83,8 @@ def test_a_new_item_is_found_through_its_neighbours_and_one_without_is_not():
     new, known, stranger = 10_001, 7, 10_002
     rows, slots = empty_items(4), SlotMap(4)
     (slot, _) = slots.assign(np.array([new, stranger], np.uint64))
-    rows.n[slot] = 2
-    rows.neighbour[slot, :2], rows.weight[slot, 0, :2] = [known, stranger], [100, 50]
+    rows["n"][slot] = 2
+    rows["neighbour"][slot, :2], rows["weight"][slot, 0, :2] = [known, stranger], [100, 50]
     items = NewItems(anchor)
     items.watch(np.array([new, known, stranger], np.uint64))
     assert len(items) == 2  # the anchor has the known one

@@ -248,4 +248,4 @@ def events_seen(rows: dict[bytes, bytes]) -> dict[bytes, int]:
     found = {key: value for key, value in rows.items() if key.startswith(PREFIX + b"u:")}
     users = empty_users(len(found))
     decode_users(list(found.values()), np.arange(len(found)), users)
-    return dict(zip(found, users.seen.tolist(), strict=True))
+    return dict(zip(found, users["seen"].tolist(), strict=True))
