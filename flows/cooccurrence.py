@@ -8,6 +8,7 @@ newcomer starts with its own weight only.
 """
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
@@ -22,37 +23,37 @@ AMOUNTS = np.array([round(PAIR_UNIT * math.exp(-d / RANK_DECAY)) for d in range(
 
 @numba.njit(cache=True)
 def _position(neighbours: npt.NDArray[np.uint64], n: int, item: np.uint64) -> int:
-    low, high = 0, n
-    while low < high:
-        middle = (low + high) >> 1
-        if neighbours[middle] < item:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+    at = 0
+    for j in range(n):  # all of them, in vector registers: a search by halves is mispredicted at every step
+        at += neighbours[j] < item
+    return at
 
 
 @numba.njit(cache=True)
-def _remove_at(rows: ItemRows, slot: int, at: int) -> None:
-    n = np.int64(rows[slot].n)
-    for j in range(at, n - 1):
-        rows[slot].neighbour[j] = rows[slot].neighbour[j + 1]
-        for t in range(3):
-            rows[slot].weight[t, j] = rows[slot].weight[t, j + 1]
-    rows[slot].neighbour[n - 1] = 0
-    for t in range(3):
-        rows[slot].weight[t, n - 1] = 0
-    rows[slot].n = n - 1
+def _shift(values: np.ndarray, hole: int, place: int) -> None:
+    """Move what lies between `hole` and `place` by one into the hole, so that `place` is free."""
+    for j in range(hole, place):
+        values[j] = values[j + 1]
+    for j in range(hole, place, -1):
+        values[j] = values[j - 1]
 
 
 @numba.njit(cache=True)
-def _lightest(rows: ItemRows, slot: int) -> int:
-    lightest, least = 0, math.inf
-    for j in range(np.int64(rows[slot].n)):
-        weight = rows[slot].weight[ADJ, j] + rows[slot].weight[FAR, j] + 0.8 * rows[slot].weight[BWD, j]
-        if weight < least:
-            lightest, least = j, weight
-    return lightest
+def _weigh(row: Any, j: int) -> int:
+    """Return five times what neighbour j weighs: adj + far + 0.8 bwd, in integers."""
+    return 5 * (np.int64(row.weight[ADJ, j]) + np.int64(row.weight[FAR, j])) + 4 * np.int64(row.weight[BWD, j])
+
+
+@numba.njit(cache=True)
+def _lightest(row: Any) -> int:
+    n = np.int64(row.n)
+    least = _weigh(row, 0)
+    for j in range(1, n):  # the least first and then where it is: both loops run in vector registers
+        least = min(least, _weigh(row, j))
+    for j in range(n):
+        if _weigh(row, j) == least:
+            return j
+    return 0
 
 
 @numba.njit(cache=True)
@@ -62,33 +63,35 @@ def add_pair(rows: ItemRows, slot: int, neighbour: np.uint64, kind: int, amount:
     A neighbour whose three counters are back at zero leaves the row. Subtracting
     from a neighbour that was cut from a full row changes the total only.
     """
-    rows[slot].total[kind] += amount
-    n = np.int64(rows[slot].n)
-    at = _position(rows[slot].neighbour, n, neighbour)
-    if at < n and rows[slot].neighbour[at] == neighbour:
-        left = max(np.int64(rows[slot].weight[kind, at]) + amount, 0)
-        rows[slot].weight[kind, at] = np.uint32(left)
-        if left == 0 and rows[slot].weight[0, at] + rows[slot].weight[1, at] + rows[slot].weight[2, at] == 0:
-            _remove_at(rows, slot, at)
+    row = rows[slot]
+    row.total[kind] += amount
+    n = np.int64(row.n)
+    at = _position(row.neighbour, n, neighbour)
+    if at < n and row.neighbour[at] == neighbour:
+        left = max(np.int64(row.weight[kind, at]) + amount, 0)
+        row.weight[kind, at] = np.uint32(left)
+        if left == 0 and _weigh(row, at) == 0:
+            _shift(row.neighbour, at, n - 1)
+            row.neighbour[n - 1] = 0
+            for t in range(3):
+                _shift(row.weight[t], at, n - 1)
+                row.weight[t, n - 1] = 0
+            row.n = n - 1
         return
     if amount <= 0:
         return
     cut = n
     if n >= capacity:
-        cut = _lightest(rows, slot)
+        cut = _lightest(row)
     else:
-        rows[slot].n = n + 1
-    # Only what lies between the newcomer's place and the one given up moves.
-    step = 1 if cut < at else -1
+        row.n = n + 1
     place = at - 1 if cut < at else at
-    for j in range(cut, place, step):
-        rows[slot].neighbour[j] = rows[slot].neighbour[j + step]
+    _shift(row.neighbour, cut, place)
+    row.neighbour[place] = neighbour
     for t in range(3):
-        for j in range(cut, place, step):
-            rows[slot].weight[t, j] = rows[slot].weight[t, j + step]
-        rows[slot].weight[t, place] = 0
-    rows[slot].neighbour[place] = neighbour
-    rows[slot].weight[kind, place] = np.uint32(amount)
+        _shift(row.weight[t], cut, place)
+        row.weight[t, place] = 0
+    row.weight[kind, place] = np.uint32(amount)
 
 
 @numba.njit(cache=True)
