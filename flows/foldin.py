@@ -20,6 +20,8 @@ from state.user_rows import KIND_MASK, STARS_SHIFT, UserRows
 
 FOLD_ITEMS = 32
 """The latest distinct items of the history that make the vector."""
+SPARE = 8
+"""Events that repeat an item, of which there are usually a few among the latest."""
 LANES = 64
 """Users whose systems are solved side by side: the innermost loops run over users, in vector registers."""
 SMALLEST_EXTRA = np.float32(1e-6)  # a confidence of 1 would make D singular
@@ -104,6 +106,16 @@ def _solve(gram: Floats, right: Floats, h: int) -> None:
             right[i, lane] *= gram[i, i, lane]
 
 
+@numba.njit(cache=True, nogil=True)
+def _fetch_places(users: UserRows, slot: int, table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32]) -> None:
+    """Ask for the places of `find`'s table where the user's latest items are looked for."""
+    n, mask = np.int64(users[slot].n), np.uint64(len(table) - 1)
+    for j in range(max(n - FOLD_ITEMS - SPARE, 0), n):
+        place = np.int64(users[slot].item[j] & mask)
+        prefetch_row(table, place)
+        prefetch_row(slot_at, place)
+
+
 @numba.njit(cache=True)
 def _history_confidence(
     users: UserRows, slot: int, table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], alpha: float,
@@ -119,8 +131,8 @@ def _history_confidence(
                 at = i
                 break
         if at < 0:
-            row = find(table, slot_at, item)
-            if row == ABSENT or h == FOLD_ITEMS:
+            row = find(table, slot_at, item) if h < FOLD_ITEMS else ABSENT
+            if row == ABSENT:
                 continue
             at = h
             items[at], row_of[at], confidence[at], disliked[at] = item, row, 1.0, False
@@ -155,15 +167,19 @@ def _vectors(
     for first in range(0, n, LANES):
         size = min(LANES, n - first)
         used[:] = 0
-        for lane in range(LANES + 1):
-            if lane < size:
+        for lane in range(-2, LANES + 1):  # ahead of each user: its row, then where its items are, then their factors
+            if lane + 2 < size:
+                prefetch_row(users, slots[first + lane + 2])
+            if 0 <= lane + 1 < size:
+                _fetch_places(users, slots[first + lane + 1], table, slot_at)
+            if 0 <= lane < size:
                 slot = slots[first + lane]
                 used[lane] = _history_confidence(
                     users, slot, table, slot_at, alpha, weights, items, row_of[lane], confidence[lane]
                 )
                 for i in range(used[lane]):
                     prefetch_row(whitened, row_of[lane, i])
-            if lane > 0:  # one behind, so that the factors are on their way
+            if lane > 0:
                 at = lane - 1
                 vector = out[first + at] if at < size else spare
                 _set_up(whitened, row_of[at], confidence[at], used[at], at, gram, right, vector)

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flows.history import ItemIndex
-from flows.row_table import Ids, RowTable, Slots
+from flows.row_table import Ids, RowTable, Slots, in_parts
 from schemas.events import Columns
 from state import keys
 from state.item_rows import FLAG_LISTED, decode_items, empty_items, pack_items
@@ -74,6 +74,7 @@ class ItemTable(RowTable):
             texts.append(payload[start : start + int(event["item_length"])].tobytes().decode())
         return texts
 
-    def block(self, slots: Slots) -> RowBlock:
+    def blocks(self, slots: Slots) -> list[RowBlock]:
         """Return the encoded rows of `slots`."""
-        return RowBlock(keys.item_prefix(self._prefix), self.ids_of(slots), *pack_items(self.rows, slots))
+        prefix = keys.item_prefix(self._prefix)
+        return [RowBlock(prefix, self.ids_of(part), *pack_items(self.rows, part)) for part in in_parts(slots)]

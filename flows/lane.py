@@ -196,8 +196,8 @@ class Lane:
         self._totals[DEDUPE] = self._dedupe.count
         self._scopes.fold(self._items, rows.single)
         self._products.write_feed(self._totals, rows.single)
-        rows.blocks.append(self._items.block(self._items.changed()))
-        rows.blocks.append(self._users.block(users))
+        rows.blocks += self._items.blocks(self._items.changed())
+        rows.blocks += self._users.blocks(users)
         if len(buyers):
             rows.blocks.append(self._purchases.block(np.setdiff1d(buyers, np.array(sorted(erased), np.uint64))))
             rows.single[keys.purchase_totals(self.prefix)] = self._purchases.totals()

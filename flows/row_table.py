@@ -1,6 +1,6 @@
 """A bounded, write-through window of a lane on the store's rows of one kind."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,16 @@ from state.store import Store
 
 Ids = npt.NDArray[np.uint64]
 Slots = npt.NDArray[np.int64]
+ROWS_A_BLOCK = 16_000
+
+
+def in_parts(slots: Slots) -> Iterator[Slots]:
+    """Yield slices of `slots` whose encoded rows fit a buffer that malloc keeps for the next batch.
+
+    Buffers above 32 MiB are mapped anew each time, and touching fresh pages costs more than encoding.
+    """
+    for first in range(0, len(slots), ROWS_A_BLOCK):
+        yield slots[first : first + ROWS_A_BLOCK]
 
 
 class RowTable:

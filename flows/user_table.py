@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from flows.row_table import Ids, RowTable, Slots
+from flows.row_table import Ids, RowTable, Slots, in_parts
 from state import keys
 from state.row_block import RowBlock
 from state.store import Store
@@ -45,6 +45,7 @@ class UserTable(RowTable):
     def all_items(self, slot: int) -> Ids:
         return self.rows["item"][slot, : self.rows["n"][slot]]
 
-    def block(self, slots: Slots) -> RowBlock:
+    def blocks(self, slots: Slots) -> list[RowBlock]:
         """Return the encoded rows of `slots`."""
-        return RowBlock(keys.user_prefix(self._prefix), self.ids_of(slots), *pack_users(self.rows, slots))
+        prefix = keys.user_prefix(self._prefix)
+        return [RowBlock(prefix, self.ids_of(part), *pack_users(self.rows, part)) for part in in_parts(slots)]

@@ -30,7 +30,7 @@ from state.redis_store import RedisStore
 from state.row_block import RowBlock, RowSet
 from state.user_rows import MAX_HISTORY, empty_users, pack_users
 
-CHUNK, BATCH, D = 20_000, 20_000, 64
+CHUNK, BATCH, D = 20_000, 60_000, 64
 START_MS = 1_760_000_000_000
 USER_SKEW, ITEM_SKEW = 0.8, 1.05
 
@@ -90,6 +90,18 @@ def _anchor(item_hash: Any, rng: np.random.Generator) -> Anchor:
     return Anchor("bench", [], item_hash[order], whitened, np.eye(D, dtype=np.float32), 2.0, weights)
 
 
+def _file_bytes(client: redis.Redis) -> int:
+    return int(client.info("persistence")["aof_current_size"])
+
+
+def _rewrite(client: redis.Redis) -> None:
+    """Have the append-only file hold the state and nothing else, as a server has it that ran for a while."""
+    client.bgrewriteaof()
+    time.sleep(0.1)
+    while any(client.info("persistence")[f"aof_rewrite_{state}"] for state in ("in_progress", "scheduled")):
+        time.sleep(0.1)
+
+
 def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cached: int) -> dict[str, Any]:
     """Fill Redis and the log, fold the events once, and return the figures.
 
@@ -117,9 +129,9 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
     runner.fold(warm)
     runner.drain()
     client = redis.Redis.from_url(url)
-    while client.info("persistence")["aof_rewrite_in_progress"]:
-        time.sleep(0.1)
-    cpu_before, positions, done = client.info("cpu"), warm.after, 0
+    _rewrite(client)
+    cpu_before, rewrites_before = client.info("cpu"), client.info("stats")["total_forks"]
+    file_before, positions, done = _file_bytes(client), warm.after, 0
     stages: dict[str, float] = defaultdict(float)
     started = at = time.perf_counter()
     while done < n_events - len(warm):
@@ -138,7 +150,8 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
         runner.settle_some()
     stages["vectors"] = time.perf_counter() - at
     seconds = time.perf_counter() - started
-    cpu = client.info("cpu")
+    cpu, rewrites = client.info("cpu"), client.info("stats")["total_forks"] - rewrites_before
+    file_bytes = _file_bytes(client) - file_before if not rewrites else None
     users = [keys.user(lane.prefix, int(user)) for user in user_hash[:500]]
     items = [keys.item(lane.prefix, int(item)) for item in item_hash[:500]]
     per_row = [float(np.mean([client.memory_usage(key) or 0 for key in names])) for names in (users, items)]
@@ -150,6 +163,8 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
         "events_per_s": round(done / seconds),
         "us_per_event": {stage: round(total / done * 1e6, 3) for stage, total in stages.items()},
         "redis_cpu_s": round(used, 2),
+        "file_bytes_per_event": file_bytes and round(file_bytes / done),
+        "file_rewrites": rewrites,
         "bytes_per_user_row": round(per_row[0]),
         "bytes_per_item_row": round(per_row[1]),
         "data": f"Zipf {n_users:,} users ({USER_SKEW}) x {n_items:,} items ({ITEM_SKEW}), d={D}",
