@@ -7,6 +7,7 @@ from flows.history import ItemIndex
 from flows.row_table import Ids, RowTable, Slots, in_parts
 from schemas.events import Columns
 from state import keys
+from state.distinct import distinct
 from state.item_rows import FLAG_LISTED, decode_items, empty_items, pack_items
 from state.row_block import RowBlock
 from state.slot_map import SlotMap
@@ -41,7 +42,7 @@ class ItemTable(RowTable):
         missing = self._slots.keep(ids)
         self._count(found=len(ids) - len(missing))
         if len(missing):
-            self._cache(np.unique(missing))
+            self._cache(distinct(missing))
 
     def slot_of(self, item: int) -> int:
         """Return the slot of a cached item and mark its row changed."""

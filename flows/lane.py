@@ -26,6 +26,7 @@ from schemas.events import Columns, Decoded, Kind
 from schemas.ids import hash_id
 from state import keys
 from state.anchor import Anchor
+from state.distinct import distinct
 from state.item_rows import ItemRows
 from state.lane_rows import DEDUPE, DUPLICATES, LATE, MAX_TS, decode_globals, encode_globals
 from state.row_block import RowBlock, RowSet
@@ -189,7 +190,7 @@ class Lane:
         user_slots, buyers = self._fold(events, raw.payload)
         erased = {hash_id(e.user) for e in decoded.erasures if ahead[e.message] and self._owns(hash_id(e.user))}
 
-        users = self._without(np.unique(user_slots), erased)
+        users = self._without(distinct(user_slots), erased)
         # While an anchor is refolded every user who acts gets vectors for both, or some would miss the switch.
         later = behind and len(self._anchors) == 1
         vectors = self._start_vectors(users, () if later else self._anchors)
@@ -253,9 +254,9 @@ class Lane:
         for found in self._store.scan(keys.user_prefix(self.prefix)):
             waiting += (int(key[-16:], 16) for key in found)
             if len(waiting) >= CHUNK:
-                yield np.unique(np.array(waiting, np.uint64))
+                yield distinct(np.array(waiting, np.uint64))
                 waiting = []
-        yield np.unique(np.array(waiting, np.uint64))
+        yield distinct(np.array(waiting, np.uint64))
 
     def _vectors_of(self, users: npt.NDArray[np.uint64], anchors: tuple[Anchor, ...]) -> Changes:
         self._users.begin_round()
@@ -284,7 +285,7 @@ class Lane:
             return np.zeros(0, np.int64), np.zeros(0, np.uint64)
         fresh = self._dedupe.accept(events["message"], events["event_id"])
         user_slots = self._users.load_each(events["user"])
-        self._items.load(np.concatenate((events["item"], self._users.latest_items(np.unique(user_slots)))))
+        self._items.load(np.concatenate((events["item"], self._users.latest_items(distinct(user_slots)))))
         at = 0
         while True:
             at = fold_events(

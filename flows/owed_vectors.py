@@ -9,6 +9,8 @@ outlives a crash; what the mark says is then "perhaps everybody".
 import numpy as np
 import numpy.typing as npt
 
+from state.distinct import distinct
+
 Ids = npt.NDArray[np.uint64]
 
 MOST = 4_000_000
@@ -32,14 +34,14 @@ class OwedVectors:
         self._added.append(users)
         self._n_added += len(users)
         if self._n_added > 2 * MOST:
-            distinct = np.unique(np.concatenate(self._added))
-            self._added, self._n_added = [distinct], len(distinct)
+            users = distinct(np.concatenate(self._added))
+            self._added, self._n_added = [users], len(users)
             if self._n_added > MOST:
                 self._everybody, self._added = True, []
 
     def take(self) -> tuple[bool, list[Ids]]:
         """Return (everybody, distinct users in chunks) and owe nothing any more."""
-        users = np.unique(np.concatenate(self._added)) if self._added else np.zeros(0, np.uint64)
+        users = distinct(np.concatenate(self._added)) if self._added else np.zeros(0, np.uint64)
         taken = self._everybody, [users[i : i + CHUNK] for i in range(0, len(users), CHUNK)]
         self._everybody, self._added, self._n_added = False, [], 0
         return taken

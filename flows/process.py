@@ -17,6 +17,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from flows import metrics
 from flows.anchor_follower import AnchorFollower
 from flows.dead_letters import DeadLetters
+from flows.kept_memory import keep_freed_memory
 from flows.lane import Lane, LaneSettings
 from flows.leases import Leases
 from flows.log import Log, LogUnavailable, PositionLost, RawBatch
@@ -106,6 +107,7 @@ class Flow:
     """
 
     def __init__(self, settings: Settings, generation: Generation | None = None) -> None:
+        keep_freed_memory()
         self._base = self.settings = settings
         self._fixed = generation
         self.stopping = threading.Event()
@@ -182,6 +184,12 @@ class Flow:
             return True
         return self._fixed is None and live_generation(self.store) not in (None, self.generation)
 
+    @property
+    def _batch_events(self) -> int:
+        """Most messages of a batch: in a large one, a row that many events change is written once."""
+        settings = self.settings
+        return min(settings.batch_max_events, settings.max_cached_users // 4, settings.max_cached_items // 4)
+
     def begin(self) -> Positions:
         """Open for the first time; another owner may be at work on the lanes."""
         try:
@@ -201,7 +209,7 @@ class Flow:
             self._n_batches += 1
             # What is logged about a batch names it; its messages are found again by their offsets.
             structlog.contextvars.bind_contextvars(flow=self._name, generation=self.generation, batch=self._n_batches)
-            behind = len(raw) >= self.settings.batch_max_events
+            behind = len(raw) >= self._batch_events
             metrics.observe(self.runner.fold(raw, behind))
         if self.runner.owes_vectors and not behind:
             self.runner.settle_some()
@@ -250,7 +258,7 @@ class Flow:
             return None
         working = self.runner.owes_vectors or (self._follower is not None and self._follower.refolding)
         wait = 0.0 if working else POLL_S
-        raw = self.log.read(self.positions, self.settings.batch_max_events, wait)
+        raw = self.log.read(self.positions, self._batch_events, wait)
         if raw is not None:
             self.positions = raw.after
         return raw

@@ -10,6 +10,7 @@ from flows.popularity import merge_scope, scores_of
 from schemas.events import Columns
 from state import keys
 from state.decay import EPOCH_HALF_LIVES, add, epoch_of, forward_weight
+from state.distinct import distinct
 from state.lane_rows import (
     ALL,
     BRAND,
@@ -134,14 +135,16 @@ class ScopeFold:
 
     def count_countries(self, events: Columns) -> None:
         """Count the events in the lists of their countries."""
-        events = events[(events["country"] != 0) & (events["item"] != 0)]
-        for country in np.unique(events["country"]).tolist():
+        placed = (events["country"] != 0) & (events["item"] != 0)
+        for country in distinct(events["country"][placed]).tolist():
             key = scope_hash(COUNTRY, country)
             counts = self._countries.get(key)
             if counts is None:
                 counts = decode_country(self._read(key))
-            here = events[events["country"] == country]
-            n = _count_country(counts.n, counts.item, counts.pop, counts.epoch, here, self._params)
+            here = placed & (events["country"] == country)
+            n = _count_country(
+                counts.n, counts.item, counts.pop, counts.epoch, events if here.all() else events[here], self._params
+            )
             self._countries[key] = counts._replace(n=n)
             self._changed[key] = encode_country(self._countries[key])
 

@@ -1,15 +1,29 @@
 """A lane's cached user rows: what the fold asks of them."""
 
+import numba
 import numpy as np
 
 from flows.row_table import Ids, RowTable, Slots, in_parts
 from state import keys
+from state.prefetch import AHEAD, prefetch_row
 from state.row_block import RowBlock
 from state.store import Store
-from state.user_rows import decode_users, empty_users, pack_users
+from state.user_rows import UserRows, decode_users, empty_users, pack_users
 
 LATEST = 6
 """History events whose items are fetched before a batch; the fold asks again for the few it lacks."""
+
+
+@numba.njit(cache=True, nogil=True)
+def _latest_items(rows: UserRows, slots: Slots) -> Ids:
+    out = np.zeros(len(slots) * LATEST, np.uint64)
+    for k in range(len(slots)):
+        if k + AHEAD < len(slots):
+            prefetch_row(rows, slots[k + AHEAD])
+        n = np.int64(rows[slots[k]].n)
+        for j in range(min(int(n), LATEST)):
+            out[k * LATEST + j] = rows[slots[k]].item[n - 1 - j]
+    return out
 
 
 class UserTable(RowTable):
@@ -39,8 +53,7 @@ class UserTable(RowTable):
 
     def latest_items(self, slots: Slots) -> Ids:
         """Return the items of the users' latest history events (0 where there are fewer)."""
-        at = self.rows["n"][slots].astype(np.int64)[:, None] - 1 - np.arange(LATEST)
-        return np.where(at >= 0, self.rows["item"][slots[:, None], np.maximum(at, 0)], 0).ravel()
+        return _latest_items(self.rows, slots)
 
     def all_items(self, slot: int) -> Ids:
         return self.rows["item"][slot, : self.rows["n"][slot]]

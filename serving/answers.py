@@ -18,6 +18,7 @@ from serving.rules import Acting, Compiled
 from serving.shop import Shop
 from serving.variety import varied
 from serving.visitor import Visitor
+from state.distinct import distinct
 
 MAX_LEFT_OUT = 50
 NOTHING = np.zeros(0, np.int64)
@@ -115,7 +116,7 @@ def _left_out_by_rules(asking: Asking, acting: Acting, version: int) -> list[Rul
     """Say which of the likeliest items the rules left out."""
     shop = asking.shop
     popular = shop.catalogue.rows_of(shop.popular.hashes)
-    candidates = np.unique(np.concatenate((asking.rows, popular)))
+    candidates = distinct(np.concatenate((asking.rows, popular)))
     candidates = candidates[candidates >= 0]
     traces = []
     for rule in acting.limiting:

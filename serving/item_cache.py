@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from state import keys
 from state.anchor import Anchor
+from state.distinct import distinct
 from state.item_rows import MAX_NEIGHBOURS, decode_items, empty_items
 from state.slot_map import ABSENT, SlotMap, find
 from state.store import Store
@@ -60,7 +61,7 @@ class ItemCache:
         slots = self.slots
         due = _due(slots.table, slots.slot_at, slots.used_in, self._read_ms, ids, slots.round_no, now_ms - max_age_ms)
         if len(due):
-            self._read(store, np.unique(due), now_ms)
+            self._read(store, distinct(due), now_ms)
 
     def _read(self, store: Store, ids: npt.NDArray[np.uint64], now_ms: int) -> None:
         known = self.slots.find(ids)

@@ -7,12 +7,14 @@ import time
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import quote
 
 import redis
 
 from state.ports import free_port
 
 START_S = 60.0
+LONGEST_SOCKET_PATH = 100
 HUGE_PAGES = {
     "MALLOC_CONF": "thp:always,metadata_thp:auto",
     "JE_MALLOC_CONF": "thp:always,metadata_thp:auto",
@@ -43,16 +45,20 @@ def find_server() -> str:
 
 
 class EmbeddedRedis:
-    """A Redis on loopback with its append-only file in `folder`; a context manager."""
+    """A Redis on loopback and a socket in `folder`, its append-only file beside it; a context manager."""
 
     def __init__(self, folder: Path, port: int = 0, options: dict[str, str] | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._server = folder, find_server()
         self.port = port or free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
+        socket = folder.absolute() / "redis.sock"
+        # Half the cost of a loopback connection; the system limits how long the path of a socket may be.
+        by_socket = len(str(socket)) <= LONGEST_SOCKET_PATH
+        self.url = f"unix://{quote(str(socket))}?db=0" if by_socket else f"redis://127.0.0.1:{self.port}/0"
         self._options = {
             "bind": "127.0.0.1",
             "port": str(self.port),
+            **({"unixsocket": str(socket), "unixsocketperm": "700"} if by_socket else {}),
             "dir": str(folder),
             "appendonly": "yes",
             "appendfsync": "everysec",

@@ -20,6 +20,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from state.prefetch import AHEAD, prefetch_row
 from state.row_codec import Packed, decode_rows, pack_rows, unpack_rows
 
 VERSION = 1
@@ -71,6 +72,8 @@ def _encode(
     i32, i64, f32 = out.view(np.int32), out.view(np.int64), out.view(np.float32)
     at = 0
     for k in range(len(slots)):
+        if k + AHEAD < len(slots):
+            prefetch_row(rows, slots[k + AHEAD])
         s = slots[k]
         n = np.int64(rows[s].n)
         heaviest = np.uint32(0)

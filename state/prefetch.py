@@ -12,6 +12,8 @@ from numba import types
 from numba.extending import intrinsic
 
 LINE_BYTES = 64
+AHEAD = 4
+"""Rows of about a kilobyte to ask for ahead of the one in work."""
 
 
 @intrinsic

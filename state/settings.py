@@ -60,7 +60,9 @@ class Settings(BaseSettings):
     n_lanes: int = Field(1, ge=1, le=1024, description="Shards of the fold; changing it needs a new generation")
     flow_name: str = Field("", description="Name of a flow process among its like; empty: a random one")
     lease_s: float = Field(3, ge=0.5, description="A flow process unseen for so long loses its lanes to the others")
-    batch_max_events: int = Field(20_000, ge=1, description="Most messages in one batch of the flow")
+    batch_max_events: int = Field(
+        60_000, ge=1, description="Most messages in one batch of the flow (at most a quarter of the rows it caches)"
+    )
     max_message_bytes: int = Field(1 << 20, ge=100, description="A larger message is refused")
     max_future_s: float = Field(3600, ge=0, description="An event further ahead of the clock is refused")
     max_bad_in_a_row: int = Field(10_000, ge=1, description="So many refused messages in a row stop the flow")

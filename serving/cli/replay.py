@@ -25,7 +25,6 @@ from state.settings import Settings
 from state.store import Positions, Store, StoreUnavailable
 
 NAME = r"[a-z0-9-]+"
-LARGE_BATCH = 60_000
 
 
 class WrongRange(Exception):
@@ -83,7 +82,7 @@ class ReplayFlow(Flow):
     """A flow that stops where the replay ends, at no more than a given rate."""
 
     def __init__(self, settings: Settings, generation: Generation, until: Positions, max_rate: float) -> None:
-        super().__init__(settings.model_copy(update={"batch_max_events": _batch(settings)}), generation)
+        super().__init__(settings, generation)
         self._until, self._max_rate = until, max_rate
         self._began, self.n_read = time.monotonic(), 0
         self.advance: Callable[[ReplayFlow], None] = lambda flow: None
@@ -126,15 +125,6 @@ class ReplayFlow(Flow):
     def total(self) -> int:
         start = self._fixed.start if self._fixed else {}
         return sum(max(end - start.get(stream, 0), 0) for stream, end in self._until.items())
-
-
-def _batch(settings: Settings) -> int:
-    """Return how many events a batch of a replay holds: in large ones a row that many events change is written once.
-
-    Nobody waits for their freshness; the rows of two batches must fit into the lane's caches.
-    """
-    fits = min(settings.max_cached_users, settings.max_cached_items) // 4
-    return max(settings.batch_max_events, min(LARGE_BATCH, fits))
 
 
 def replay(
