@@ -8,6 +8,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from state.store import Positions
 TIMEOUT_S = 10.0
 REFRESH_S = 5.0
 LONGEST_HOLD_S = 2.0
+LEAST_FETCHED = 1000
 NO_LEADER = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 LOST = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 
@@ -33,6 +35,16 @@ LOST = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 def _split(stream: str) -> tuple[str, int]:
     topic, _, partition = stream.rpartition(":")
     return topic, int(partition)
+
+
+def _code(message: KafkaMessage) -> int | None:
+    error = message.error()
+    return None if error is None else error.code()
+
+
+def _place(message: KafkaMessage) -> tuple[str, int, bool]:
+    """Return what neighbouring messages share that are handled together."""
+    return message.topic(), message.partition(), message.error() is None  # type: ignore[return-value]
 
 
 def _without_leader(error: BaseException) -> bool:
@@ -115,10 +127,9 @@ class KafkaLog:
         deadline = time.monotonic() + timeout_s
         while True:
             left = deadline - time.monotonic()
-            found = self._fetch(max_messages, max(left, 0.0) if not len(self._merge) else min(max(left, 0.0), 0.005))
-            for message in found:
-                if message.error() is not None:
-                    self._raise_for(message, positions)
+            wait = max(left, 0.0) if not len(self._merge) else min(max(left, 0.0), 0.005)
+            for message in self._fetch(max_messages, wait):
+                self._raise_for(message, positions)
             if not len(self._merge):
                 self._gave_at = time.monotonic()
             merged = self._merge.take(self._more_to_come(), max_messages)
@@ -129,24 +140,26 @@ class KafkaLog:
                 return None
 
     def _fetch(self, max_messages: int, timeout_s: float) -> list[KafkaMessage]:
-        """Hold what the broker has; return all of it, errors too."""
+        """Hold what the broker has, about as many as make a batch with those held; return the errors among them."""
         assert self._consumer is not None
         try:
             # librdkafka waits for all `num_messages`, so the first one is waited for alone.
             found = self._consumer.consume(1, timeout_s)
-            found += self._consumer.consume(max_messages, 0) if found else []
-            for message in found:
-                stream, error = f"{message.topic()}:{message.partition()}", message.error()
-                if error is not None and error.code() == KafkaError._PARTITION_EOF:
-                    self._at_end.add(stream)
-                elif error is None:
+            found += self._consumer.consume(max(max_messages - len(self._merge) - 1, LEAST_FETCHED), 0) if found else []
+            for (topic, partition, good), group in groupby(found, _place):
+                stream, messages = f"{topic}:{partition}", list(group)
+                if good:
                     self._at_end.discard(stream)
-                    _, ts_ms = message.timestamp()
-                    self._merge.add(stream, message.offset(), ts_ms, message.value(), message.key())  # type: ignore[arg-type]
+                    self._merge.add(
+                        stream, [m.offset() or 0 for m in messages], [m.timestamp()[1] for m in messages],
+                        [m.value() for m in messages], [m.key() for m in messages],
+                    )  # type: ignore[arg-type]  # fmt: skip
+                elif any(_code(message) == KafkaError._PARTITION_EOF for message in messages):
+                    self._at_end.add(stream)
             self._pause_those_ahead()
         except KafkaException as error:
             raise LogUnavailable(f"Kafka cannot be read: {error}") from error
-        return found
+        return [message for message in found if message.error() is not None]
 
     def _more_to_come(self) -> set[str]:
         """Return the streams whose end was not reached yet; none when they kept the others waiting for too long."""

@@ -17,7 +17,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from flows import metrics
 from flows.anchor_follower import AnchorFollower
 from flows.dead_letters import DeadLetters
-from flows.kept_memory import keep_freed_memory
+from flows.interpreter import prepare_interpreter
 from flows.lane import Lane, LaneSettings
 from flows.leases import Leases
 from flows.log import Log, LogUnavailable, PositionLost, RawBatch
@@ -107,7 +107,7 @@ class Flow:
     """
 
     def __init__(self, settings: Settings, generation: Generation | None = None) -> None:
-        keep_freed_memory()
+        prepare_interpreter()
         self._base = self.settings = settings
         self._fixed = generation
         self.stopping = threading.Event()

@@ -6,12 +6,13 @@ late. So a message is held until every partition that has more to come has been 
 up to its time.
 """
 
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
 
-MAX_HELD = 50_000
-"""A partition this far ahead of the others is paused."""
+MAX_HELD = 100_000
+"""A partition this far ahead of the others is paused: more than a batch, for what was fetched of it is thrown away."""
 
 
 class _Held:
@@ -48,13 +49,17 @@ class TimeMerge:
     def __len__(self) -> int:
         return sum(len(held.offsets) for held in self._held.values())
 
-    def add(self, stream: str, offset: int, ts_ms: int, value: bytes | None, key: bytes | None) -> None:
+    def add(
+        self, stream: str, offsets: list[int], times: list[int], values: list[bytes | None], keys: list[bytes | None]
+    ) -> None:
+        """Hold messages of one stream that follow one another."""
         held = self._held[stream]
-        held.newest = max(held.newest, ts_ms)
-        held.offsets.append(offset)
-        held.times.append(held.newest)  # a message behind a newer one cannot come before it
-        held.values.append(value)
-        held.keys.append(key)
+        held.offsets += offsets
+        # A message behind a newer one cannot come before it.
+        held.times += list(accumulate(times, max, initial=held.newest))[1:]
+        held.newest = held.times[-1]
+        held.values += values
+        held.keys += keys
 
     def n_held(self, stream: str) -> int:
         return len(self._held[stream].offsets)

@@ -11,7 +11,7 @@ import numpy as np
 import redis
 
 from flows.dead_letters import DeadLetters
-from flows.kept_memory import keep_freed_memory
+from flows.interpreter import prepare_interpreter
 from flows.lane import Lane, LaneSettings
 from flows.log import Log, Message
 from flows.open_log import open_log
@@ -108,7 +108,7 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
 
     The lane keeps `n_cached` users at most; the likeliest are cached before the clock starts.
     """
-    keep_freed_memory()
+    prepare_interpreter()
     rng = np.random.default_rng(7)
     user_hash = np.array([hash_id(f"user-{n}") for n in range(n_users)], np.uint64)
     item_hash = np.array([hash_id(f"item-{n}") for n in range(n_items)], np.uint64)

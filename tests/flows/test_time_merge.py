@@ -17,7 +17,7 @@ def test_messages_come_by_time_however_the_broker_hands_them_out(times, data):
             for _ in range(data.draw(st.integers(0, 5))):
                 if read[stream] < len(times[stream]):
                     at = read[stream]
-                    merge.add(stream, at, times[stream][at], b"%d" % times[stream][at], None)
+                    merge.add(stream, [at], [times[stream][at]], [b"%d" % times[stream][at]], [None])
                     read[stream] += 1
         more = {s for s in STREAMS if read[s] < len(times[s])}
         merged = merge.take(more, data.draw(st.integers(1, 6)))
@@ -29,15 +29,15 @@ def test_messages_come_by_time_however_the_broker_hands_them_out(times, data):
 
 def test_a_message_older_than_the_one_before_it_in_its_partition_stays_behind_it():
     merge = TimeMerge(("a:0", "b:0"))
-    for offset, ts in enumerate((10, 5, 20)):
-        merge.add("a:0", offset, ts, b"", None)
-    merge.add("b:0", 0, 12, b"", None)
+    merge.add("a:0", [0, 1], [10, 5], [b""] * 2, [None] * 2)
+    merge.add("a:0", [2], [20], [b""], [None])
+    merge.add("b:0", [0], [12], [b""], [None])
     assert merge.take(set(), 9).offset == [0, 1, 0, 2]
 
 
 def test_nothing_goes_while_a_stream_with_more_to_come_is_not_read():
     merge = TimeMerge(("a:0", "b:0"))
-    merge.add("a:0", 0, 10, b"", None)
+    merge.add("a:0", [0], [10], [b""], [None])
     assert merge.take({"b:0"}, 9).offset == []
     assert merge.end("a:0") == 1
     assert merge.take(set(), 9).offset == [0]

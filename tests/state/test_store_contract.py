@@ -307,7 +307,7 @@ def test_a_redis_that_restarts_keeps_its_rows_and_the_store_recovers(tmp_path):
         store = RedisStore(server.url, timeout_s=2)
         store.commit(LANE, {}, {"a:0": 1}, many(700))
         server.kill()
-        with pytest.raises(StoreUnavailable, match=r"Redis at redis://127\.0\.0\.1"):
+        with pytest.raises(StoreUnavailable, match="Redis at unix:/"):
             store.commit(LANE, {"a:0": 1}, {"a:0": 2}, {})
         server.start()
         assert store.positions(LANE) == {"a:0": 1}
