@@ -20,6 +20,7 @@ from state.settings import Settings
 
 RUN_FILE = "run.json"
 STOP_S = 15.0
+FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
 CALM_S = 30.0
 
@@ -31,7 +32,7 @@ class Child:
         self.name, self._environment = name, environment
         self._process: subprocess.Popen[str] | None = None
         self._started = 0.0
-        self._pause_s = 0.5
+        self._pause_s = FIRST_PAUSE_S
         self._due = 0.0
 
     @property
@@ -51,7 +52,7 @@ class Child:
         """Start the process again when it is gone, after a pause that grows while it keeps dying."""
         if self._process is not None and self._process.poll() is not None:
             if time.monotonic() - self._started > CALM_S:
-                self._pause_s = 0.5
+                self._pause_s = FIRST_PAUSE_S
             code = self._process.returncode
             err.print(f"{self.name} ended with {code}; starting it again in {self._pause_s:.1f} s")
             self._process, self._due = None, time.monotonic() + self._pause_s
