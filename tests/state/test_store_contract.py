@@ -302,6 +302,16 @@ def test_a_paused_owner_that_wakes_after_a_takeover_writes_nothing(empty_server)
 
 
 @pytest.mark.redis
+def test_a_folder_too_deep_for_a_socket_is_served_by_loopback(tmp_path):
+    for folder, scheme in ((tmp_path / "a b", "unix"), (tmp_path / ("x" * 100), "redis")):
+        with EmbeddedRedis(folder) as server:
+            assert server.url.startswith(f"{scheme}://")
+            store = RedisStore(server.url)
+            store.commit(LANE, {}, {"a:0": 1}, {b"{g1:0}x": b"1"})
+            assert store.read([b"{g1:0}x"]) == [b"1"]
+
+
+@pytest.mark.redis
 def test_a_redis_that_restarts_keeps_its_rows_and_the_store_recovers(tmp_path):
     with EmbeddedRedis(tmp_path, options={"appendfsync": "always"}) as server:
         store = RedisStore(server.url, timeout_s=2)
