@@ -107,7 +107,7 @@ def _differing_items(store: Store, pair: list[Generation], items: list[int]) -> 
     (a, at), (b, bt) = (_item_rows(store, generation, items) for generation in pair)
     same = np.ones(len(items), bool)
     for name in (*COUNTERS, "pop", "pop_epoch", "neighbour", "weight"):
-        left, right = getattr(a, name)[at], getattr(b, name)[bt]
+        left, right = a[name][at], b[name][bt]
         same &= (left == right).reshape(len(items), -1).all(axis=1)
     return int((~same).sum())
 
