@@ -1,4 +1,4 @@
-"""How a flow's process treats memory and threads: three defaults that cost a large batch a tenth of its time each."""
+"""How a flow's process treats memory and threads: three defaults of the platform that do not suit large batches."""
 
 import ctypes
 import gc

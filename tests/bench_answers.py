@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from schemas.events import Kind
 from schemas.ids import hash_id
 from serving.batch import STAGES
+from serving.cli.bench_ingest import zipf
 from serving.cli.bench_serve import BOOK
 from serving.index_build import build_index
 from serving.requests import RecommendRequest
@@ -42,11 +43,6 @@ from state.user_rows import MAX_HISTORY, empty_users, pack_users
 CHUNK, BATCH, D, BATCHES, REPEATS = 20_000, 16, 64, 150, 5
 MEAN_HISTORY, PAIR_TAIL = 12, 1.2
 NO_FILE = {"appendonly": "no", "save": ""}
-
-
-def zipf(rng, n, skew, size):
-    share = np.cumsum(1.0 / np.arange(1, n + 1) ** skew)
-    return np.searchsorted(share / share[-1], rng.random(size))
 
 
 def fill(store, prefix, users, items, rng):

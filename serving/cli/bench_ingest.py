@@ -36,7 +36,8 @@ START_MS = 1_760_000_000_000
 USER_SKEW, ITEM_SKEW = 0.8, 1.05
 
 
-def _zipf(rng: np.random.Generator, n: int, skew: float, size: int) -> np.ndarray[Any, Any]:
+def zipf(rng: np.random.Generator, n: int, skew: float, size: int) -> np.ndarray[Any, Any]:
+    """Return `size` numbers below n, k as likely as 1 / (k + 1)^skew."""
     share = 1.0 / np.arange(1, n + 1) ** skew
     return np.searchsorted(np.cumsum(share) / share.sum(), rng.random(size))
 
@@ -47,9 +48,7 @@ def _fill(store: RedisStore, prefix: bytes, user_hash: Any, item_hash: Any, rng:
         ids = user_hash[first : first + CHUNK]
         users = empty_users(len(ids))
         users["n"][:], users["seen"][:] = MAX_HISTORY, MAX_HISTORY
-        users["item"][:] = item_hash[_zipf(rng, len(item_hash), ITEM_SKEW, len(ids) * MAX_HISTORY)].reshape(
-            len(ids), -1
-        )
+        users["item"][:] = item_hash[zipf(rng, len(item_hash), ITEM_SKEW, len(ids) * MAX_HISTORY)].reshape(len(ids), -1)
         users["gap_ms"][:], users["kind"][:] = 600_000, Kind.VIEW
         users["last_ms"][:], users["first_ms"][:] = START_MS - 600_000, START_MS - 40_000_000
         rows = RowSet()
@@ -70,7 +69,7 @@ def _fill(store: RedisStore, prefix: bytes, user_hash: Any, item_hash: Any, rng:
 def append_views(log: Log, n_events: int, n_users: int, n_items: int, rng: np.random.Generator) -> None:
     """Append views, a millisecond apart, of Zipf users and items."""
     registry = FolderRegistry()
-    users, items = _zipf(rng, n_users, USER_SKEW, n_events), _zipf(rng, n_items, ITEM_SKEW, n_events)
+    users, items = zipf(rng, n_users, USER_SKEW, n_events), zipf(rng, n_items, ITEM_SKEW, n_events)
     for first in range(0, n_events, BATCH):
         messages = []
         for n in range(first, min(first + BATCH, n_events)):
@@ -84,7 +83,8 @@ def append_views(log: Log, n_events: int, n_users: int, n_items: int, rng: np.ra
         log.append(messages)
 
 
-def _anchor(item_hash: Any, rng: np.random.Generator) -> Anchor:
+def random_anchor(item_hash: Any, rng: np.random.Generator) -> Anchor:
+    """Return an anchor of made factors, D of them."""
     whitened = rng.normal(0, 0.1, (len(item_hash), D)).astype(np.float32)
     order = np.argsort(item_hash)
     weights = LaneSettings().fold_params().weights
@@ -120,7 +120,7 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
         _fill(store, lane.prefix, user_hash, item_hash, rng)
     with err.status("writing the events"):
         append_views(log, n_events, n_users, n_items, rng)
-    lane.use_anchors(_anchor(item_hash, rng))
+    lane.use_anchors(random_anchor(item_hash, rng))
     runner = Runner([lane], store, FolderRegistry(), DeadLetters(log), Limits())
     positions = runner.open()
     with err.status("filling the lane's cache"):
@@ -133,7 +133,7 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
     client = redis.Redis.from_url(url)
     _rewrite(client)
     cpu_before, rewrites_before = client.info("cpu"), client.info("stats")["total_forks"]
-    file_before, positions, done = _file_bytes(client), warm.after, 0
+    file_before, positions, done, n_rows = _file_bytes(client), warm.after, 0, 0
     stages: dict[str, float] = defaultdict(float)
     started = at = time.perf_counter()
     while done < n_events - len(warm):
@@ -142,6 +142,7 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
         stages["read"] += time.perf_counter() - at
         report = runner.fold(raw, behind=len(raw) == BATCH)
         positions, done = raw.after, done + len(raw)
+        n_rows += sum(stats.n_rows for stats in report.stats)
         for stage, seconds in report.seconds.items():
             stages["commit_beside" if stage == "commit" else stage] += seconds
         at = time.perf_counter()
@@ -164,6 +165,7 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
         "seconds": round(seconds, 3),
         "events_per_s": round(done / seconds),
         "us_per_event": {stage: round(total / done * 1e6, 3) for stage, total in stages.items()},
+        "rows_per_event": round(n_rows / done, 2),
         "redis_cpu_s": round(used, 2),
         "file_bytes_per_event": file_bytes and round(file_bytes / done),
         "file_rewrites": rewrites,
