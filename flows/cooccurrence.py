@@ -14,7 +14,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from state.item_rows import ADJ, BWD, FAR, PAIR_UNIT, ItemRows
+from state.item_rows import ADJ, BWD, FAR, MANY_GONE, MAX_GONE, PAIR_UNIT, ItemRows
 
 MAX_WINDOW = 8
 RANK_DECAY = 1.8
@@ -57,6 +57,26 @@ def _lightest(row: Any) -> int:
 
 
 @numba.njit(cache=True)
+def _shift_changed(row: Any, hole: int, place: int) -> None:
+    """Do to the marks of changed neighbours what `_shift` does to the neighbours; the mark at `place` is then free."""
+    one, marks = np.uint64(1), row.changed
+    below = (one << np.uint64(hole)) - one
+    marks = (marks & below) | ((marks >> one) & ~below)
+    below = (one << np.uint64(place)) - one
+    row.changed = (marks & below) | ((marks & ~below) << one)
+
+
+@numba.njit(cache=True)
+def _note_gone(row: Any, neighbour: np.uint64) -> None:
+    n = np.int64(row.n_gone)
+    if n < MAX_GONE:
+        row.gone[n] = neighbour
+        row.n_gone = n + 1
+    else:
+        row.n_gone = MANY_GONE
+
+
+@numba.njit(cache=True)
 def add_pair(rows: ItemRows, slot: int, neighbour: np.uint64, kind: int, amount: int, capacity: int) -> None:
     """Add `amount` (negative: subtract) to one counter of the pair and to the row's total of that kind.
 
@@ -70,7 +90,11 @@ def add_pair(rows: ItemRows, slot: int, neighbour: np.uint64, kind: int, amount:
     if at < n and row.neighbour[at] == neighbour:
         left = max(np.int64(row.weight[kind, at]) + amount, 0)
         row.weight[kind, at] = np.uint32(left)
+        row.changed |= np.uint64(1) << np.uint64(at)
         if left == 0 and _weigh(row, at) == 0:
+            _note_gone(row, neighbour)
+            _shift_changed(row, at, n - 1)
+            row.changed &= ~(np.uint64(1) << np.uint64(n - 1))
             _shift(row.neighbour, at, n - 1)
             row.neighbour[n - 1] = 0
             for t in range(3):
@@ -83,9 +107,12 @@ def add_pair(rows: ItemRows, slot: int, neighbour: np.uint64, kind: int, amount:
     cut = n
     if n >= capacity:
         cut = _lightest(row)
+        _note_gone(row, row.neighbour[cut])
     else:
         row.n = n + 1
     place = at - 1 if cut < at else at
+    _shift_changed(row, cut, place)
+    row.changed |= np.uint64(1) << np.uint64(place)
     _shift(row.neighbour, cut, place)
     row.neighbour[place] = neighbour
     for t in range(3):

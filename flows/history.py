@@ -18,6 +18,7 @@ from flows.popularity import count_event
 from flows.profiles import profile_event
 from flows.repeats import learn_repeats
 from schemas.events import FIRST_NEGATIVE_KIND, Kind
+from state.differences import NOT_AT_THE_END
 from state.item_rows import FLAG_PRODUCT, ItemRows
 from state.lane_rows import DUPLICATES, EVENTS, LATE, MAX_TS, N_PRICE_BUCKETS, PRICES, SESSIONS
 from state.prefetch import prefetch_row
@@ -184,6 +185,8 @@ def _insert(users: UserRows, slot: int, at: int, item: np.uint64, kind: int, ts_
     """Put an event at history index `at`, shifting out the oldest of a full history; return its index."""
     n = np.int64(users[slot].n)
     before = ts_ms - _time_of(users, slot, at - 1) if at > 0 else MAX_GAP_MS
+    appended = np.int64(users[slot].appended)
+    users[slot].appended = NOT_AT_THE_END if at < n else min(appended + 1, NOT_AT_THE_END)
     if at < n:
         users[slot].gap_ms[at] = np.uint32(min(_time_of(users, slot, at) - ts_ms, MAX_GAP_MS))
     else:

@@ -7,8 +7,9 @@ from flows.history import ItemIndex
 from flows.row_table import Ids, RowTable, Slots, in_parts
 from schemas.events import Columns
 from state import keys
+from state.differences import pack_changed_items
 from state.distinct import distinct
-from state.item_rows import FLAG_LISTED, decode_items, empty_items, pack_items
+from state.item_rows import FLAG_LISTED, decode_items, empty_items
 from state.row_block import RowBlock
 from state.slot_map import SlotMap
 from state.store import Store
@@ -76,6 +77,9 @@ class ItemTable(RowTable):
         return texts
 
     def blocks(self, slots: Slots) -> list[RowBlock]:
-        """Return the encoded rows of `slots`."""
-        prefix = keys.item_prefix(self._prefix)
-        return [RowBlock(prefix, self.ids_of(part), *pack_items(self.rows, part)) for part in in_parts(slots)]
+        """Return the encoded rows of `slots`, which have to be committed next."""
+        prefix, blocks = keys.item_prefix(self._prefix), []
+        for part in in_parts(slots):
+            packed, differences = pack_changed_items(self.rows, part)
+            blocks.append(RowBlock(prefix, self.ids_of(part), *packed, differences))
+        return blocks

@@ -5,10 +5,11 @@ import numpy as np
 
 from flows.row_table import Ids, RowTable, Slots, in_parts
 from state import keys
+from state.differences import pack_changed_users
 from state.prefetch import AHEAD, prefetch_row
 from state.row_block import RowBlock
 from state.store import Store
-from state.user_rows import UserRows, decode_users, empty_users, pack_users
+from state.user_rows import UserRows, decode_users, empty_users
 
 LATEST = 6
 """History events whose items are fetched before a batch; the fold asks again for the few it lacks."""
@@ -59,6 +60,9 @@ class UserTable(RowTable):
         return self.rows["item"][slot, : self.rows["n"][slot]]
 
     def blocks(self, slots: Slots) -> list[RowBlock]:
-        """Return the encoded rows of `slots`."""
-        prefix = keys.user_prefix(self._prefix)
-        return [RowBlock(prefix, self.ids_of(part), *pack_users(self.rows, part)) for part in in_parts(slots)]
+        """Return the encoded rows of `slots`, which have to be committed next."""
+        prefix, blocks = keys.user_prefix(self._prefix), []
+        for part in in_parts(slots):
+            packed, differences = pack_changed_users(self.rows, part)
+            blocks.append(RowBlock(prefix, self.ids_of(part), *packed, differences))
+        return blocks

@@ -15,16 +15,18 @@ short and the long half-life (`state.decay`); `count` is the undecayed weight.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
 from state.prefetch import AHEAD, prefetch_row
-from state.row_codec import Packed, decode_rows, pack_rows, unpack_rows
+from state.row_codec import Packed, Words, decode_rows, pack_rows, unpack_rows, words
 
 VERSION = 1
 MAX_NEIGHBOURS = 50
+MAX_GONE, MANY_GONE = 8, 255
 PAIR_UNIT = 100
 HEADER = 136
 MAX_BYTES = HEADER + MAX_NEIGHBOURS * (8 + 3 * 4)
@@ -52,6 +54,10 @@ ITEM_DTYPE = np.dtype(
         ("pop", np.int64, (2, 2)),
         ("neighbour", np.uint64, MAX_NEIGHBOURS),
         ("weight", np.uint32, (3, MAX_NEIGHBOURS)),
+        # Not encoded; since the row was last committed (`state.differences`):
+        ("changed", np.uint64),  # bit j: neighbour j has come or its counters changed
+        ("n_gone", np.uint8),
+        ("gone", np.uint64, MAX_GONE),  # the first n_gone: neighbours that left and may be back
     ],
     align=True,
 )
@@ -64,51 +70,61 @@ def empty_items(n_rows: int) -> ItemRows:
     return np.zeros(n_rows, ITEM_DTYPE)
 
 
+@numba.njit(cache=True, nogil=True, inline="always")
+def write_pairs(pairs: Any, n: int, out: Words, at: int) -> int:
+    """Encode the first `n` neighbours of a record behind a header of zeros at byte `at`; return where the row ends."""
+    heaviest = np.uint32(0)
+    for t in range(3):
+        for j in range(n):
+            heaviest = max(heaviest, pairs.weight[t, j])
+    width = 2 if heaviest < np.uint32(65536) else 4
+    length = (HEADER + n * (8 + 3 * width) + 7) // 8 * 8
+    out.u8[at : at + length] = 0
+    out.u8[at + 1], out.u8[at + 2] = n, width
+    for j in range(n):
+        out.u64[at // 8 + 17 + j] = pairs.neighbour[j]
+    first = at + HEADER + 8 * n
+    for t in range(3):
+        for j in range(n):
+            if width == 2:
+                out.u16[first // 2 + t * n + j] = np.uint16(pairs.weight[t, j])
+            else:
+                out.u32[first // 4 + t * n + j] = pairs.weight[t, j]
+    return at + length
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def write_item(row: Any, out: Words, at: int) -> int:
+    """Encode a row at `out.u8[at:]`; return where it ends."""
+    end = write_pairs(row, np.int64(row.n), out, at)
+    out.u8[at], out.u8[at + 3] = VERSION, row.flags
+    out.f32[at // 4 + 1] = row.price
+    w8 = at // 8
+    out.i64[w8 + 1] = row.first_ms
+    out.u64[w8 + 2], out.u64[w8 + 3] = row.category, row.brand
+    for t in range(3):
+        out.i64[w8 + 4 + t] = row.total[t]
+        out.u32[at // 4 + 19 + t] = np.uint32(row.kinds[t])
+    out.u32[at // 4 + 14] = np.uint32(row.support)
+    for t in range(4):
+        out.u32[at // 4 + 15 + t] = np.uint32(row.repeat[t])
+    out.i64[w8 + 11] = row.count
+    for t in range(2):
+        out.i32[at // 4 + 24 + t] = row.pop_epoch[t]
+        out.i64[w8 + 13 + 2 * t] = row.pop[t, 0]
+        out.i64[w8 + 14 + 2 * t] = row.pop[t, 1]
+    return end
+
+
 @numba.njit(cache=True, nogil=True)
 def _encode(
     rows: ItemRows, slots: npt.NDArray[np.int64], out: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]
 ) -> None:
-    u16, u32, u64 = out.view(np.uint16), out.view(np.uint32), out.view(np.uint64)
-    i32, i64, f32 = out.view(np.int32), out.view(np.int64), out.view(np.float32)
-    at = 0
+    at, to = 0, words(out)
     for k in range(len(slots)):
         if k + AHEAD < len(slots):
             prefetch_row(rows, slots[k + AHEAD])
-        s = slots[k]
-        n = np.int64(rows[s].n)
-        heaviest = np.uint32(0)
-        for t in range(3):
-            for j in range(n):
-                heaviest = max(heaviest, rows[s].weight[t, j])
-        width = 2 if heaviest < np.uint32(65536) else 4
-        length = (HEADER + n * (8 + 3 * width) + 7) // 8 * 8
-        out[at : at + length] = 0
-        out[at], out[at + 1], out[at + 2], out[at + 3] = VERSION, n, width, rows[s].flags
-        f32[at // 4 + 1] = rows[s].price
-        w8 = at // 8
-        i64[w8 + 1] = rows[s].first_ms
-        u64[w8 + 2], u64[w8 + 3] = rows[s].category, rows[s].brand
-        for t in range(3):
-            i64[w8 + 4 + t] = rows[s].total[t]
-            u32[at // 4 + 19 + t] = np.uint32(rows[s].kinds[t])
-        u32[at // 4 + 14] = np.uint32(rows[s].support)
-        for t in range(4):
-            u32[at // 4 + 15 + t] = np.uint32(rows[s].repeat[t])
-        i64[w8 + 11] = rows[s].count
-        for t in range(2):
-            i32[at // 4 + 24 + t] = rows[s].pop_epoch[t]
-            i64[w8 + 13 + 2 * t] = rows[s].pop[t, 0]
-            i64[w8 + 14 + 2 * t] = rows[s].pop[t, 1]
-        for j in range(n):
-            u64[w8 + 17 + j] = rows[s].neighbour[j]
-        first = at + HEADER + 8 * n
-        for t in range(3):
-            for j in range(n):
-                if width == 2:
-                    u16[first // 2 + t * n + j] = np.uint16(rows[s].weight[t, j])
-                else:
-                    u32[first // 4 + t * n + j] = rows[s].weight[t, j]
-        at += length
+        at = write_item(rows[slots[k]], to, at)
         ends[k] = at
 
 

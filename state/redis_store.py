@@ -7,16 +7,16 @@ has written the positions.
     small commit (one command of rows), one round trip:
         MULTI · MSET rows · SET positions · EXEC · WATCH positions · GET positions
     large commit:
-        SET redo:<attempt>:<i> command EX 600                  <- for every command of <= CHUNK rows
+        SET redo:<attempt>:<i> piece EX 600                    <- for every piece (`state.redo_pieces`)
         MULTI · PERSIST pieces · SET redo [expected, new, attempt, n] · EXEC    <- the commit point
-        MULTI · command · EXEC                                 <- for every command
+        MULTI · MSET rows · EXEC                               <- for every command of <= CHUNK rows
         MULTI · SET positions · UNLINK redo, pieces · EXEC        <- the seal
 
 The redo record is written in pieces because Redis hands what one command wrote to
 its append-only file in one go: a single record of 10 MB keeps all readers waiting.
 
-Two owners A and B of one lane. Rows and redo record are absolute values, so applying
-a record twice is harmless. A dies or stops anywhere before the commit point: nothing
+Two owners A and B of one lane. What a redo record says of a row may be applied twice
+without harm. A dies or stops anywhere before the commit point: nothing
 of its commit is there (its pieces bear a name of their own and expire). After it: B's
 start finds a record whose `expected` are the stored positions, applies it and seals;
 that write of the positions trips A's WATCH, so no chunk, seal or later commit of A can
@@ -27,7 +27,7 @@ other positions: Fenced.
 """
 
 import secrets
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -37,6 +37,7 @@ from state import keys
 from state.guarded_connection import GuardedConnection
 from state.quick_reads import QuickReads
 from state.redis_nodes import RedisNodes
+from state.redo_pieces import RowsDoNotFit, commands_of, redo_pieces
 from state.row_block import CHUNK, Command, RowSet, pack
 from state.store import Fenced, Positions, Rows, StoreUnavailable, decode_positions, encode_positions
 
@@ -87,8 +88,7 @@ class RedisStore:
                 pieces = [keys.redo_piece(lane_prefix, attempt, i) for i in range(n_pieces)]
                 lane.main.expect(found)
                 if expected == found:
-                    commands: list[Command] = [[client.get(piece)] for piece in pieces]
-                    self._apply(lane, lane_prefix, found, new, commands, pieces)
+                    self._finish(lane, lane_prefix, found, new, pieces)
                     return dict(new)
                 lane.main.execute(_drop_redo(lane_prefix, pieces))
             return found
@@ -124,12 +124,11 @@ class RedisStore:
             lane = self._lane(lane_prefix)
             lane.main.expect(expected)
             row_set = rows if isinstance(rows, RowSet) else RowSet(rows)
-            commands = row_set.commands()
             if len(row_set) <= CHUNK:
-                lane.main.execute(*commands, _set_positions(lane_prefix, new))
+                lane.main.execute(*row_set.commands(), _set_positions(lane_prefix, new))
             else:
-                pieces = self._write_redo(lane.main, lane_prefix, expected, new, commands)
-                self._apply(lane, lane_prefix, expected, new, commands, pieces)
+                pieces = self._write_redo(lane.main, lane_prefix, expected, new, row_set)
+                self._apply(lane, lane_prefix, expected, new, row_set.commands(), pieces)
 
     def scan(self, key_prefix: bytes) -> Iterator[list[bytes]]:
         """Yield the keys with this prefix in chunks; a key may come twice while the table grows or shrinks."""
@@ -158,7 +157,7 @@ class RedisStore:
                 part.blocks.append(block)
                 self._run(block.prefix, part.commands())
 
-    def _run(self, key: bytes, commands: list[Command]) -> None:
+    def _run(self, key: bytes, commands: Iterable[Command]) -> None:
         pool = self._nodes.client_for(key).connection_pool
         connection = pool.get_connection()
         try:
@@ -219,17 +218,18 @@ class RedisStore:
         lane_prefix: bytes,
         expected: Positions,
         new: Positions,
-        commands: list[Command],
+        rows: RowSet,
     ) -> list[bytes]:
         """Write the record; return the keys of its pieces."""
         attempt = secrets.token_hex(8)
-        pieces = [keys.redo_piece(lane_prefix, attempt, i) for i in range(len(commands))]
+        pieces: list[bytes] = []
         writes: list[Command] = []
-        for piece, command in zip(pieces, commands, strict=True):
-            # The value is the command itself, ready to be sent again.
-            size = sum(len(part) for part in command)
+        for parts in redo_pieces(rows):
+            piece = keys.redo_piece(lane_prefix, attempt, len(pieces))
+            size = sum(len(part) for part in parts)
             head = b"*5\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$%d\r\n" % (len(piece), piece, size)
-            writes.append([head, *command, EXPIRING])
+            writes.append([head, *parts, EXPIRING])
+            pieces.append(piece)
         try:
             connection.run(*writes)
         except redis.ResponseError:
@@ -241,13 +241,27 @@ class RedisStore:
         )
         return pieces
 
+    def _finish(self, lane: _Lane, lane_prefix: bytes, found: Positions, new: Positions, pieces: list[bytes]) -> None:
+        """Apply and seal the record that another owner left behind; raises Fenced, RowsDoNotFit."""
+        client = self._nodes.client_for(lane_prefix)
+        commands: list[Command] = []
+        try:
+            for piece in pieces:
+                commands += commands_of(client.get(piece), client.mget)
+        except RowsDoNotFit:
+            # They do not if that owner, still alive, has sealed the record and gone on meanwhile.
+            if decode_positions(client.get(keys.positions(lane_prefix))) != found:
+                raise Fenced("another owner finished its commit") from None
+            raise
+        self._apply(lane, lane_prefix, found, new, commands, pieces)
+
     def _apply(
         self,
         lane: _Lane,
         lane_prefix: bytes,
         expected: Positions,
         new: Positions,
-        commands: list[Command],
+        commands: Iterable[Command],
         pieces: list[bytes],
     ) -> None:
         lane.second.expect(expected)

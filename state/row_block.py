@@ -14,6 +14,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from state.differences import Differences
+
 CHUNK = 200
 """Rows in one command: more would keep other clients waiting for over a millisecond."""
 
@@ -30,6 +32,18 @@ class RowBlock(NamedTuple):
     hashes: npt.NDArray[np.uint64]
     values: Bytes
     ends: npt.NDArray[np.int64]
+    differences: Differences | None = None
+    """What a redo record holds in place of the rows."""
+
+    def commands(self) -> Iterator[Command]:
+        """Yield the MSET commands, of at most CHUNK rows each, that write the rows."""
+        prefix, start = np.frombuffer(self.prefix, np.uint8), 0
+        for first in range(0, len(self.hashes), CHUNK):
+            hashes, ends = self.hashes[first : first + CHUNK], self.ends[first : first + CHUNK]
+            out = np.empty(int(ends[-1]) - start + len(ends) * (len(prefix) + 16 + 40), np.uint8)
+            size = _frame(prefix, hashes, self.values, start, ends, out)
+            yield [b"*%d\r\n$4\r\nMSET\r\n" % (2 * len(ends) + 1), out.data[:size]]
+            start = int(ends[-1])
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         data = self.values.data
@@ -60,16 +74,23 @@ class RowSet(Mapping[bytes, bytes | None]):
     def _by_key(self) -> dict[bytes, bytes | None]:
         return {**self.single, **{key: value for block in self.blocks for key, value in block.items()}}
 
-    def commands(self) -> list[Command]:
-        """Return the MSET and DEL commands, of at most CHUNK rows each, that bring the rows about."""
-        commands = [command for block in self.blocks for command in _framed(block)]
+    def commands(self) -> Iterator[Command]:
+        """Yield the MSET and DEL commands, of at most CHUNK rows each, that bring the rows about.
+
+        Each is made when it is asked for, so that the store works on one while the next is framed.
+        """
+        for block in self.blocks:
+            yield from block.commands()
+        yield from self.single_commands()
+
+    def single_commands(self) -> Iterator[Command]:
+        """Yield those commands for the rows of `single` alone."""
         kept = [(key, value) for key, value in self.single.items() if value is not None]
         gone = [key for key, value in self.single.items() if value is None]
         for i in range(0, len(kept), CHUNK):
-            commands.append([pack(("MSET", *(part for pair in kept[i : i + CHUNK] for part in pair)))])
+            yield [pack(("MSET", *(part for pair in kept[i : i + CHUNK] for part in pair)))]
         for i in range(0, len(gone), CHUNK):
-            commands.append([pack(("DEL", *gone[i : i + CHUNK]))])
-        return commands
+            yield [pack(("DEL", *gone[i : i + CHUNK]))]
 
 
 @numba.njit(cache=True)
@@ -93,13 +114,11 @@ def _end_line(out: Bytes, at: int) -> int:
 
 @numba.njit(cache=True, nogil=True)
 def _frame(
-    prefix: Bytes, hashes: npt.NDArray[np.uint64], values: Bytes, ends: npt.NDArray[np.int64], chunk: int,
-    out: Bytes, bounds: npt.NDArray[np.int64],
-) -> None:  # fmt: skip
-    at = start = 0
+    prefix: Bytes, hashes: npt.NDArray[np.uint64], values: Bytes, start: int, ends: npt.NDArray[np.int64], out: Bytes
+) -> int:  # fmt: skip
+    """Write keys and values of rows, the first of which begins at `values[start]`; return how many bytes."""
+    at = 0
     for i in range(len(hashes)):
-        if i % chunk == 0:
-            bounds[i // chunk] = at
         at = _write_length(out, at, len(prefix) + 16)
         out[at : at + len(prefix)] = prefix
         at += len(prefix)
@@ -112,18 +131,4 @@ def _frame(
         out[at : at + size] = values[start : ends[i]]
         start = ends[i]
         at = _end_line(out, at + size)
-    bounds[len(bounds) - 1] = at
-
-
-def _framed(block: RowBlock) -> list[Command]:
-    n = len(block.hashes)
-    if n == 0:
-        return []
-    room = int(block.ends[-1]) + n * (len(block.prefix) + 16 + 40)
-    out, bounds = np.empty(room, np.uint8), np.empty(-(-n // CHUNK) + 1, np.int64)
-    _frame(np.frombuffer(block.prefix, np.uint8), block.hashes, block.values, block.ends, CHUNK, out, bounds)
-    commands: list[Command] = []
-    for i, (a, b) in enumerate(pairwise(bounds.tolist())):
-        rows = min(CHUNK, n - i * CHUNK)
-        commands.append([b"*%d\r\n$4\r\nMSET\r\n" % (2 * rows + 1), out.data[a:b]])
-    return commands
+    return at

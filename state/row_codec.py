@@ -2,12 +2,34 @@
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
 Slots = npt.NDArray[np.int64]
+
+
+class Words(NamedTuple):
+    """The same bytes as numbers of every width; made once, as making a view costs more than writing a field."""
+
+    u8: npt.NDArray[np.uint8]
+    u16: npt.NDArray[np.uint16]
+    u32: npt.NDArray[np.uint32]
+    u64: npt.NDArray[np.uint64]
+    i32: npt.NDArray[np.int32]
+    i64: npt.NDArray[np.int64]
+    f32: npt.NDArray[np.float32]
+
+
+@numba.njit(cache=True, nogil=True)
+def words(data: npt.NDArray[np.uint8]) -> Words:
+    """Return `data`, whose length is a multiple of 8, as numbers."""
+    return Words(
+        data, data.view(np.uint16), data.view(np.uint32), data.view(np.uint64),
+        data.view(np.int32), data.view(np.int64), data.view(np.float32),
+    )  # fmt: skip
 
 
 Packed = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]

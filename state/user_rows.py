@@ -17,13 +17,14 @@ epoch): [0] categories, [1] brands, by the low 32 bits of the id hash.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numba
 import numpy as np
 import numpy.typing as npt
 
 from state.prefetch import AHEAD, prefetch_row
-from state.row_codec import Packed, decode_rows, pack_rows, unpack_rows
+from state.row_codec import Packed, Words, decode_rows, pack_rows, unpack_rows, words
 
 VERSION = 1
 MAX_HISTORY = 50
@@ -53,6 +54,7 @@ USER_DTYPE = np.dtype(
         ("item", np.uint64, MAX_HISTORY),
         ("gap_ms", np.uint32, MAX_HISTORY),
         ("kind", np.uint8, MAX_HISTORY),
+        ("appended", np.uint8),  # not encoded: history events since the row was last committed (`state.differences`)
     ],
     align=True,
 )
@@ -65,42 +67,54 @@ def empty_users(n_rows: int) -> UserRows:
     return np.zeros(n_rows, USER_DTYPE)
 
 
+@numba.njit(cache=True, nogil=True, inline="always")
+def write_history(row: Any, n: Any, out: Words, at: int) -> int:
+    """Encode the last `n` events behind a header of zeros at `out.u8[at:]`; return where the row ends."""
+    length = (HEADER + 13 * n + 7) // 8 * 8
+    out.u8[at : at + length] = 0
+    out.u8[at + 1] = n
+    w4, w8, first = at // 4, at // 8, np.int64(row.n) - n
+    for j in range(n):
+        out.u64[w8 + 28 + j] = row.item[first + j]
+    for j in range(n):
+        out.u32[w4 + 56 + 2 * n + j] = row.gap_ms[first + j]
+    for j in range(n):
+        out.u8[at + HEADER + 12 * n + j] = row.kind[first + j]
+    return at + length
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def write_user(row: Any, out: Words, at: int) -> int:
+    """Encode a row at `out.u8[at:]`; return where it ends."""
+    end = write_history(row, np.int64(row.n), out, at)
+    out.u8[at] = VERSION
+    w4, w8 = at // 4, at // 8
+    out.u32[w4 + 1] = np.uint32(row.seen)
+    out.i64[w8 + 1], out.i64[w8 + 2] = row.last_ms, row.first_ms
+    out.i64[w8 + 3], out.i64[w8 + 4] = row.price_sum, row.price_square
+    out.u32[w4 + 10], out.i32[w4 + 11] = np.uint32(row.price_n), row.affinity_epoch
+    for j in range(4):
+        out.u32[w4 + 12 + j] = np.uint32(row.counts[j])
+    for t in range(2):
+        for j in range(N_AFFINITIES):
+            out.u32[w4 + 16 + 8 * t + j] = row.affinity_id[t, j]
+            out.u32[w4 + 32 + 8 * t + j] = row.affinity[t, j]
+    for j in range(24):
+        out.u8[at + 192 + j] = row.hours[j]
+    for j in range(7):
+        out.u8[at + 216 + j] = row.days[j]
+    return end
+
+
 @numba.njit(cache=True, nogil=True)
 def _encode(
     rows: UserRows, slots: npt.NDArray[np.int64], out: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]
 ) -> None:
-    u32, u64, i32, i64 = out.view(np.uint32), out.view(np.uint64), out.view(np.int32), out.view(np.int64)
-    at = 0
+    at, to = 0, words(out)
     for k in range(len(slots)):
         if k + AHEAD < len(slots):
             prefetch_row(rows, slots[k + AHEAD])
-        s = slots[k]
-        n = np.int64(rows[s].n)
-        length = (HEADER + 13 * n + 7) // 8 * 8
-        out[at : at + length] = 0
-        out[at], out[at + 1] = VERSION, n
-        w4, w8 = at // 4, at // 8
-        u32[w4 + 1] = np.uint32(rows[s].seen)
-        i64[w8 + 1], i64[w8 + 2] = rows[s].last_ms, rows[s].first_ms
-        i64[w8 + 3], i64[w8 + 4] = rows[s].price_sum, rows[s].price_square
-        u32[w4 + 10], i32[w4 + 11] = np.uint32(rows[s].price_n), rows[s].affinity_epoch
-        for j in range(4):
-            u32[w4 + 12 + j] = np.uint32(rows[s].counts[j])
-        for t in range(2):
-            for j in range(N_AFFINITIES):
-                u32[w4 + 16 + 8 * t + j] = rows[s].affinity_id[t, j]
-                u32[w4 + 32 + 8 * t + j] = rows[s].affinity[t, j]
-        for j in range(24):
-            out[at + 192 + j] = rows[s].hours[j]
-        for j in range(7):
-            out[at + 216 + j] = rows[s].days[j]
-        for j in range(n):
-            u64[w8 + 28 + j] = rows[s].item[j]
-        for j in range(n):
-            u32[w4 + 56 + 2 * n + j] = rows[s].gap_ms[j]
-        for j in range(n):
-            out[at + HEADER + 12 * n + j] = rows[s].kind[j]
-        at += length
+        at = write_user(rows[slots[k]], to, at)
         ends[k] = at
 
 

@@ -33,7 +33,7 @@ def numbered(columns, n):
 
 def item_rows():
     rows = empty_items(1)
-    numbered([rows[name] for name in ITEM_DTYPE.names], 3)
+    numbered([rows[name] for name in ITEM_DTYPE.names[: ITEM_DTYPE.names.index("changed")]], 3)
     rows["neighbour"][0, 3:] = 0
     rows["weight"][0, :, 3:] = 0
     return rows
