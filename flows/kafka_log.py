@@ -63,6 +63,7 @@ class KafkaLog:
         self._producer: Producer | None = None
         self._consumer: Consumer | None = None
         self._at: Positions = {}
+        self._began: Positions = {}
         self._merge = TimeMerge(())
         self._paused: set[str] = set()
         self._at_end: set[str] = set()
@@ -250,22 +251,24 @@ class KafkaLog:
 
     def _follow(self, positions: Positions) -> None:
         """Make the consumer stand at `positions`, on every partition there is."""
-        due = time.monotonic() - self._refreshed > REFRESH_S
+        due = not self._streams or time.monotonic() - self._refreshed > REFRESH_S
         streams = self._list_streams() if due else self._streams
         if due:
             self._refreshed = time.monotonic()
-        if streams == self._streams and all(self._at.get(s) == p for s, p in positions.items() if s in streams):
+        # A stream without a position is asked for from where it began, however far it was read since.
+        stands = all(self._at.get(s) == positions.get(s, self._began.get(s)) for s in streams)
+        if self._at and streams == self._streams and stands:
             return
-        self._streams = streams
+        self._streams, self._at = streams, {}
         self._merge, self._paused, self._at_end = TimeMerge(streams), set(), set()
         self._gave_at = time.monotonic()
         earliest = self.start()
-        self._at = {stream: positions.get(stream, earliest[stream]) for stream in streams}
-        for stream, position in self._at.items():
+        began = {stream: positions.get(stream, earliest[stream]) for stream in streams}
+        for stream, position in began.items():
             if position < earliest[stream]:
-                self._at = {}
                 raise PositionLost(stream, position, earliest[stream])
-        self._reading().assign([TopicPartition(*_split(stream), at) for stream, at in self._at.items()])
+        self._reading().assign([TopicPartition(*_split(stream), at) for stream, at in began.items()])
+        self._began, self._at = began, dict(began)
 
     def _offsets(self, streams: Sequence[str], spec: OffsetSpec) -> Positions:
         """Return one offset for every stream, all of them asked for at once.

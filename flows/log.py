@@ -37,6 +37,8 @@ class RawBatch:
     before: Positions
     after: Positions
     tombstones: dict[int, bytes] = field(default_factory=dict)
+    opening: int = 0
+    """Which opening of a flow it was read in: what was read before lanes were loaded anew is read again."""
 
     def __len__(self) -> int:
         return len(self.offset)
@@ -55,9 +57,10 @@ class RawBatch:
         parts = [self.payload[self.bounds[i] : self.bounds[i + 1]] for i in kept.tolist()]
         bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum([len(part) for part in parts], dtype=np.int64)))
         place = {old: new for new, old in enumerate(kept.tolist())}
-        return RawBatch(
-            self.streams, self.stream[keep], self.offset[keep], np.concatenate(parts or [self.payload[:0]]), bounds,
-            self.before, after, {place[i]: key for i, key in self.tombstones.items() if i in place},
+        return replace(
+            self, stream=self.stream[keep], offset=self.offset[keep],
+            payload=np.concatenate(parts or [self.payload[:0]]), bounds=bounds, after=after,
+            tombstones={place[i]: key for i, key in self.tombstones.items() if i in place},
         )  # fmt: skip
 
 

@@ -71,7 +71,6 @@ class _Fold(StatelessSinkPartition[RawBatch | None]):
                 self._flow.handle(item)
             except (Fenced, StoreUnavailable, LogUnavailable) as error:
                 self._flow.recover(error)
-                return  # what was read before the reload is read again
 
 
 class _Lanes(DynamicSink[RawBatch | None]):

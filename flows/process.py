@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TypeVar
@@ -126,7 +127,7 @@ class Flow:
         self._leases: Leases | None = None
         self._looked_at = self._leased_at = self._reported_at = 0.0
         self.positions: Positions = {}
-        self._n_batches = 0
+        self._n_batches = self._n_opened = 0
 
     @property
     def generation(self) -> str:
@@ -135,6 +136,7 @@ class Flow:
     def open(self) -> Positions:
         """(Re)load what this process has to fold from the store; return the positions to read from."""
         self.runner.abandon()
+        self._n_opened += 1
         generation = self._fixed or self._live_generation()
         if self._leases is None or generation.name != self.generation:
             if self._leases is not None:
@@ -205,7 +207,7 @@ class Flow:
         behind = False
         if raw is None:
             self.runner.drain()
-        elif self.runner.lanes and not self.runner.misses_some(raw):
+        elif self.runner.lanes and raw.opening == self._n_opened:  # an engine may have read ahead of a reload
             self._n_batches += 1
             # What is logged about a batch names it; its messages are found again by their offsets.
             structlog.contextvars.bind_contextvars(flow=self._name, generation=self.generation, batch=self._n_batches)
@@ -259,9 +261,10 @@ class Flow:
         working = self.runner.owes_vectors or (self._follower is not None and self._follower.refolding)
         wait = 0.0 if working else POLL_S
         raw = self.log.read(self.positions, self._batch_events, wait)
-        if raw is not None:
-            self.positions = raw.after
-        return raw
+        if raw is None:
+            return None
+        self.positions = raw.after
+        return replace(raw, opening=self._n_opened)
 
     def close(self) -> None:
         """Finish the commit under way and let go of everything."""

@@ -110,14 +110,6 @@ class Runner:
         }
         return report
 
-    def misses_some(self, raw: RawBatch) -> bool:
-        """Say whether the batch was read past what some lane has folded: messages between would be lost.
-
-        That happens to batches under way in an engine when the lanes were reloaded.
-        """
-        return any(raw.before[stream] > at for lane in self.lanes for stream, at in lane.positions.items()
-                   if stream in raw.before)  # fmt: skip
-
     def drain(self) -> float:
         """Wait for the commit under way; return how long it took, in seconds."""
         commit, self._commit = self._commit, None

@@ -246,10 +246,10 @@ class RedisStore:
         client = self._nodes.client_for(lane_prefix)
         commands: list[Command] = []
         try:
-            for piece in pieces:
+            for piece in pieces:  # one by one: all of them at once would keep readers waiting
                 commands += commands_of(client.get(piece), client.mget)
         except RowsDoNotFit:
-            # They do not if that owner, still alive, has sealed the record and gone on meanwhile.
+            # That owner may still be alive, and have sealed the record and gone on meanwhile.
             if decode_positions(client.get(keys.positions(lane_prefix))) != found:
                 raise Fenced("another owner finished its commit") from None
             raise

@@ -46,11 +46,13 @@ def _difference_pieces(block: RowBlock) -> Iterator[Command]:
         yield [head, *(column.tobytes() for column in columns), values.data[starts[first] : starts[first + n]]]
 
 
-def commands_of(piece: bytes, read: Callable[[Sequence[bytes]], list[bytes | None]]) -> Iterable[Command]:
+def commands_of(piece: bytes | None, read: Callable[[Sequence[bytes]], list[bytes | None]]) -> Iterable[Command]:
     """Return the commands that do what a piece says; `read` gives the rows that are stored.
 
     Raises RowsDoNotFit.
     """
+    if piece is None:
+        raise RowsDoNotFit("a piece of the commit that is to be finished is gone")
     if piece.startswith(b"*"):
         return [[piece]]
     head, _, body = piece.partition(b"\n")

@@ -89,6 +89,14 @@ def test_reading_resumes_at_any_position(log):
         assert sorted(found) == sorted(wanted)
 
 
+def test_what_was_read_without_a_position_is_read_again_without_one(log):
+    log.append([message(n) for n in range(10)])
+    first, after = read_all(log, {})
+    assert read_all(log, {})[0] == first
+    partly = {"user-events:0": after["user-events:0"]}
+    assert read_all(log, partly)[0] == first
+
+
 def test_nothing_to_read_is_told_after_the_timeout(log):
     assert log.read(log.end(), 10, 0.05) is None
 

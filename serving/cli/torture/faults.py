@@ -37,6 +37,33 @@ def flow_killed(stage: Stage, outage_s: float) -> None:
     stage.start_flow()
 
 
+def commit_killed(stage: Stage, outage_s: float) -> None:
+    """SIGKILL between the commit point and the seal of a large commit: the next owner finishes it."""
+    client = _send_everything(stage)
+    n_cut = 0
+    for share in (0.0, 0.2, 0.4, 0.6):
+        flow = stage.start_flow()
+        stage.wait_for_share(share)
+        _await_large_commit(client)
+        flow.end(signal.SIGKILL)
+        n_cut += client.exists(keys.redo(PREFIX))
+    if not n_cut:
+        raise Unproven("no kill fell into a commit")
+    stage.start_flow()
+
+
+def first_commit_killed(stage: Stage, outage_s: float) -> None:
+    """SIGKILL of Redis in a lane's first commit, before it has any position; what was appended of it is lost."""
+    client = _send_everything(stage)
+    stage.start_flow()
+    appended = next((stage.folder / "redis" / "appendonlydir").glob("*.incr.aof"))
+    _await_large_commit(client)
+    stage.redis.kill()
+    if stage.random.random() < 0.7:
+        os.truncate(appended, stage.random.randint(0, appended.stat().st_size))
+    stage.redis.start()
+
+
 def flow_stopped(stage: Stage, outage_s: float) -> None:
     """SIGTERM at random moments, during start too."""
     stage.send(SEND_S)
@@ -233,6 +260,20 @@ def disk_full(folder: Path, limit: int) -> dict[str, Any]:
     return {"acknowledged": len(lines) - 1, "there": there, "in_order": values == list(range(there))}
 
 
+def _send_everything(stage: Stage) -> Any:
+    """Send the whole stream, so that the flow finds enough for large commits; return a client of its Redis."""
+    stage.send(0.0)
+    _wait(lambda: stage.sent >= len(stage.stream.messages), "not everything was sent")
+    return redis.Redis(port=stage.redis.port)
+
+
+def _await_large_commit(client: Any, seconds: float = 5.0) -> None:
+    """Return while a large commit is under way, or when there was none for so long: nothing may be left to fold."""
+    until = time.monotonic() + seconds
+    while not client.exists(keys.redo(PREFIX)) and time.monotonic() < until:
+        pass
+
+
 def _wait(true: Callable[[], bool], otherwise: str, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not true():
@@ -243,6 +284,8 @@ def _wait(true: Callable[[], bool], otherwise: str, seconds: float = 60.0) -> No
 
 FAULTS: dict[str, tuple[Play, str]] = {
     "flow_killed": (flow_killed, "plain"),
+    "commit_killed": (commit_killed, "plain"),
+    "first_commit_killed": (first_commit_killed, "plain"),
     "flow_stopped": (flow_stopped, "plain"),
     "anchor_switch_killed": (anchor_switch_killed, "plain"),
     "redis_killed": (redis_killed, "plain"),

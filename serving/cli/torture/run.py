@@ -16,7 +16,7 @@ from serving.cli.torture.stage import Stage, differing, events_seen
 from serving.cli.torture.stream import make_stream
 from state.embedded_redis import RedisMissing
 
-N_EVENTS = 2_000
+N_EVENTS = 20_000
 DISK_LIMIT = 2_000_000
 
 

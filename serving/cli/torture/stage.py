@@ -31,8 +31,9 @@ from state.user_rows import decode_users, empty_users
 
 GENERATION = "g1"
 PATIENCE_S = 90.0
-BATCH = 200
-FOLD = Settings(lateness_s=86_400, dedupe_window=8192, max_cached_users=2000, max_cached_items=2000)
+BATCH = 2_000
+"""Enough for large commits, with a redo record; small ones come of themselves while the stream is sent."""
+FOLD = Settings(lateness_s=86_400, dedupe_window=32_768, max_cached_users=8_000, max_cached_items=8_000)
 PREFIX = keys.prefix(GENERATION, 0)
 
 

@@ -7,7 +7,8 @@ from flows.log import Message
 from schemas.encode import encode
 from schemas.registry import FolderRegistry
 
-N_USERS, N_ITEMS = 60, 40
+N_USERS, N_ITEMS = 1_000, 40
+"""Fewer items than a row has neighbours: which one a full row gives up depends on how partitions interleave."""
 START_MS = 1_750_000_000_000
 STEP_MS = 1_000
 REGISTRY = FolderRegistry()
