@@ -10,13 +10,16 @@ from typing import Annotated, Any
 
 import typer
 
-from serving.cli.console import FAILED, UNAVAILABLE, WRONG_USAGE, err, print_json, set_up_logging
+from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, set_up_logging
 from state.settings import BadSettings, Settings, load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Live recommendations on the event stream.")
 bench = typer.Typer(no_args_is_help=True, help="Measure on this machine; prints machine, data, repeats and stages.")
 app.add_typer(bench, name="bench")
 
+WhenTold = Annotated[
+    bool, typer.Option(hidden=True, help="Load everything, then wait for a line on standard input; end when it ends.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 EXTRAS = {
     "bytewax": "stream",
@@ -56,6 +59,11 @@ def _part(module: str) -> Any:
         raise typer.Exit(UNAVAILABLE) from None
 
 
+def _wait_to_be_told(when_told: bool) -> None:
+    if when_told and not sys.stdin.readline():
+        raise typer.Exit(OK)
+
+
 @app.command()
 def settings(json: Json = False) -> None:
     """Print every setting: meaning, value, and where the value comes from."""
@@ -78,18 +86,23 @@ def features(
 @app.command()
 def flow(
     driver: Annotated[str, typer.Option(help="loop or bytewax")] = "loop",
+    when_told: WhenTold = False,
 ) -> None:
     """Fold the log's events into rows, until SIGTERM or Ctrl-C."""
     if driver not in ("loop", "bytewax"):
         err.print(f"--driver must be loop or bytewax; got {driver!r}")
         raise typer.Exit(WRONG_USAGE)
-    raise typer.Exit(_part("flows.process").run_flow(_settings(), driver))
+    part, settings = _part("flows.process"), _settings()
+    _wait_to_be_told(when_told)
+    raise typer.Exit(part.run_flow(settings, driver))
 
 
 @app.command()
-def serve() -> None:
+def serve(when_told: WhenTold = False) -> None:
     """Answer requests over HTTP and gRPC, until SIGTERM or Ctrl-C."""
-    raise typer.Exit(_part("serving.process").run_server(_settings()))
+    part, settings = _part("serving.process"), _settings()
+    _wait_to_be_told(when_told)
+    raise typer.Exit(part.run_server(settings))
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """`headrace up`: Redis, flow and server under one supervisor, their data in one folder."""
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -23,14 +24,16 @@ STOP_S = 15.0
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
 CALM_S = 30.0
+SPARE_AFTER_S = 10.0
 
 
 class Child:
-    """A process that is started again when it dies."""
+    """A process that is started again when it dies: by one that waits ready, its imports (seconds) behind it."""
 
     def __init__(self, name: str, environment: dict[str, str]) -> None:
         self.name, self._environment = name, environment
         self._process: subprocess.Popen[str] | None = None
+        self._spare: subprocess.Popen[str] | None = None
         self._started = 0.0
         self._pause_s = FIRST_PAUSE_S
         self._due = 0.0
@@ -40,16 +43,28 @@ class Child:
         return self._process.pid if self._process else 0
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "serving.cli.main", self.name]
-        self._process = subprocess.Popen(
-            command, env=self._environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            start_new_session=True,
-        )  # fmt: skip
+        spare, self._spare = self._spare, None
+        self._process = spare if spare is not None and spare.poll() is None else self._waiting()
         self._started = time.monotonic()
-        threading.Thread(target=self._relay, args=(self._process,), daemon=True).start()
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has just died, which `watch` sees
+            self._process.stdin.write("start\n")
+            self._process.stdin.flush()
+
+    def _waiting(self) -> subprocess.Popen[str]:
+        """Start a process that loads everything and then waits to be told."""
+        command = [sys.executable, "-m", "serving.cli.main", self.name, "--when-told"]
+        process = subprocess.Popen(
+            command, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, start_new_session=True,
+        )  # fmt: skip
+        threading.Thread(target=self._relay, args=(process,), daemon=True).start()
+        return process
 
     def watch(self) -> None:
         """Start the process again when it is gone, after a pause that grows while it keeps dying."""
+        if self._spare is None and self._process is not None and time.monotonic() - self._started > SPARE_AFTER_S:
+            self._spare = self._waiting()
         if self._process is not None and self._process.poll() is not None:
             if time.monotonic() - self._started > CALM_S:
                 self._pause_s = FIRST_PAUSE_S
@@ -61,6 +76,9 @@ class Child:
             self.start()
 
     def stop(self) -> None:
+        if self._spare is not None:
+            self._spare.kill()
+            self._spare.wait()
         if self._process is None:
             return
         self._process.terminate()

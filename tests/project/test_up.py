@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -55,8 +56,17 @@ class Up:
         self.process.send_signal(signal.SIGINT)
         assert self.process.wait(60) == 0
 
+    def processes(self, name):
+        """Return the pids of the supervisor's processes of this name: the one at work and the spare."""
+        supervisor = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        command = {pid: pathlib.Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in supervisor.split()}
+        return {int(pid) for pid, words in command.items() if name in words}
+
     def events(self, *events):
         return post(self.where["http"] + "/v1/events", list(events))
+
+    def events_when_it_answers(self, *events):
+        wait_for(lambda: self.events(*events))
 
     def recommend(self, **request):
         return post(self.where["http"] + "/v1/recommend", request)
@@ -107,10 +117,14 @@ def test_it_restarts_what_dies_switches_anchors_under_load_and_continues_where_i
         assert [one["live"] for one in run(up, "anchors")["anchors"]] == [True, False]
         wait_for(lambda: up.recommend(user="u1")["anchor"] == version)
 
-        os.kill(up.where["pids"]["flow"], signal.SIGKILL)
-        up.events({"type": "view", "user": "after", "item": "i1"})
-        wait_for(lambda: up.recommend(user="after")["fallback"] == "personalised")
-        assert any("flow ended with -9; starting it again" in line for line in up.said)
+        for name in ("flow", "serve"):
+            at_work = up.where["pids"][name]
+            (spare,) = wait_for(lambda name=name: len(up.processes(name)) == 2 and up.processes(name)) - {at_work}
+            os.kill(at_work, signal.SIGKILL)
+            up.events_when_it_answers({"type": "view", "user": f"after {name}", "item": "i1"})
+            wait_for(lambda name=name: up.recommend(user=f"after {name}")["fallback"] == "personalised")
+            assert any(f"{name} ended with -9; starting it again" in line for line in up.said)
+            assert up.processes(name) == {spare}
 
         store = redis.Redis.from_url(up.where["redis_url"])
         assert store.ping()
@@ -121,5 +135,5 @@ def test_it_restarts_what_dies_switches_anchors_under_load_and_continues_where_i
         store.ping()
 
     with Up(tmp_path) as again:
-        answer = again.recommend(user="after")
+        answer = again.recommend(user="after flow")
         assert (answer["fallback"], answer["anchor"]) == ("personalised", version)
