@@ -24,6 +24,7 @@ from state.lane_rows import DUPLICATES, EVENTS, LATE, MAX_TS, N_PRICE_BUCKETS, P
 from state.prefetch import prefetch_row
 from state.session import MAX_DISTINCT, SESSION_EVENTS, distinct_latest_first
 from state.slot_map import ABSENT, find
+from state.stack_array import stack_array
 from state.user_rows import KIND_MASK, MAX_GAP_MS, MAX_HISTORY, STARS_SHIFT, UserRows
 
 Int64s = npt.NDArray[np.int64]
@@ -40,6 +41,9 @@ SEARCH, RATING, PURCHASE, CART = int(Kind.SEARCH), int(Kind.RATING), int(Kind.PU
 VIEW, CLICK = int(Kind.VIEW), int(Kind.CLICK)
 NEUTRAL_STARS = 2.5
 TOO_LATE = -1
+
+_session_items, _places = stack_array(np.uint64, SESSION_EVENTS), stack_array(np.int8, SESSION_EVENTS)
+_needed_items, _needed_slots = stack_array(np.uint64, NEEDED_SLOTS), stack_array(np.int64, NEEDED_SLOTS)
 
 
 class FoldParams(NamedTuple):
@@ -95,10 +99,7 @@ def learn_at(
     """Add (sign 1) or take back (sign -1) what history event k teaches. Every row it needs has a slot."""
     if users[slot].kind[k] & KIND_MASK >= FIRST_NEGATIVE_KIND:
         return
-    session = np.empty(SESSION_EVENTS, np.uint64)
-    distinct = np.empty(SESSION_EVENTS, np.uint64)
-    place = np.empty(SESSION_EVENTS, np.int8)
-    slots = np.empty(NEEDED_SLOTS, np.int64)
+    session, distinct, place, slots = _session_items(), _session_items(), _places(), _needed_slots()
     item = users[slot].item[k]
     item_slot = find(index.table, index.slot_at, item)
     _use(index, item_slot)
@@ -130,7 +131,7 @@ def _rows_ready(users: UserRows, slot: int, at: int, index: ItemIndex) -> bool:
             if find(index.table, index.slot_at, users[slot].item[j]) == ABSENT:
                 return False
         return True
-    latest = np.empty(NEEDED_SLOTS, np.uint64)
+    latest = _needed_items()
     m = 0
     for j in range(n - 1, max(n - 1 - SESSION_EVENTS, -1), -1):
         item = users[slot].item[j]

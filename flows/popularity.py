@@ -7,12 +7,15 @@ import numpy.typing as npt
 from state.decay import add, epoch_of, forward_score, forward_weight
 from state.item_rows import ItemRows
 from state.lane_rows import COUNT, POP
+from state.stack_array import stack_array
 
 COUNT_UNIT = 100.0
 """`count` and the globals' COUNT are in hundredths of an event weight."""
 
 Scores = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.uint64]
+
+_epochs, _sums = stack_array(np.int32, 2), stack_array(np.int64, 2, 2)
 
 
 @numba.njit(cache=True)
@@ -25,8 +28,7 @@ def count_event(
     half_lives_ms: npt.NDArray[np.int64],
 ) -> None:
     """Add an event's weight (negative: subtract) to its item and to the lane's totals."""
-    total_epochs = np.empty(2, np.int32)
-    total_sums = np.empty((2, 2), np.int64)
+    total_epochs, total_sums = _epochs(), _sums()
     for h in range(2):
         total_epochs[h] = totals[POP + 3 * h]
         total_sums[h, 0], total_sums[h, 1] = totals[POP + 3 * h + 1], totals[POP + 3 * h + 2]

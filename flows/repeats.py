@@ -7,9 +7,12 @@ import numpy.typing as npt
 from state.item_rows import ItemRows
 from state.lane_rows import CURRENT, EARLIER, REPEAT
 from state.session import MAX_DISTINCT, repeat_cells
+from state.stack_array import stack_array
 
 ITEM_RANKS = 4
 """Per-item counters look at the current item and the next three; the global tables at all distinct items."""
+
+_cells = stack_array(np.int64, MAX_DISTINCT)
 
 
 @numba.njit(cache=True)
@@ -29,7 +32,7 @@ def learn_repeats(
     `totals` is the lane's globals vector (`state.lane_rows`); `distinct`, `place` and `n_distinct` are what
     `state.session.distinct_latest_first` found in the events before this one, at least one.
     """
-    cells = np.empty(MAX_DISTINCT, np.int64)
+    cells = _cells()
     repeat_cells(place, n_session, n_distinct, cells)
     for r in range(min(n_distinct, MAX_DISTINCT)):
         hit = sign if distinct[r] == item else 0

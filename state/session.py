@@ -8,10 +8,14 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from state.stack_array import stack_array
+
 SESSION_EVENTS = 30
 MAX_DISTINCT = 20
 TABLE = 64
 """Places of the small hash table that finds an item among a session's distinct ones; over twice SESSION_EVENTS."""
+
+_table, _counts = stack_array(np.int8, TABLE), stack_array(np.int64, SESSION_EVENTS)
 
 
 @numba.njit(cache=True)
@@ -28,7 +32,8 @@ def distinct_latest_first(
     >>> out[:n].tolist(), place[:4].tolist()
     ([3, 1, 2], [1, 2, 1, 0])
     """
-    table = np.zeros(TABLE, np.int8)  # the index in `out`, plus one
+    table = _table()  # the index in `out`, plus one
+    table[:] = 0
     m = 0
     for k in range(n - 1, -1, -1):
         item = items[k]
@@ -52,7 +57,8 @@ def repeat_cells(place: npt.NDArray[np.int8], n: int, n_distinct: int, cells: np
     earlier items (144 cells: recency rank, runs of the item, revisit runs, whether it followed the current item
     before). Definitions: docs/model.md.
     """
-    runs, followed = np.zeros(SESSION_EVENTS, np.int64), np.zeros(SESSION_EVENTS, np.int64)
+    runs, followed = _counts(), _counts()
+    runs[:], followed[:] = 0, 0
     length = min(_run_ending_at(place, n - 1), 3)
     n_runs = n_longer = run = 0
     for k in range(n):
