@@ -42,11 +42,6 @@ def _code(message: KafkaMessage) -> int | None:
     return None if error is None else error.code()
 
 
-def _place(message: KafkaMessage) -> tuple[str, int, bool]:
-    """Return what neighbouring messages share that are handled together."""
-    return message.topic(), message.partition(), message.error() is None  # type: ignore[return-value]
-
-
 def _without_leader(error: BaseException) -> bool:
     return isinstance(error, KafkaException) and error.args[0].code() in NO_LEADER
 
@@ -147,20 +142,26 @@ class KafkaLog:
             # librdkafka waits for all `num_messages`, so the first one is waited for alone.
             found = self._consumer.consume(1, timeout_s)
             found += self._consumer.consume(max(max_messages - len(self._merge) - 1, LEAST_FETCHED), 0) if found else []
-            for (topic, partition, good), group in groupby(found, _place):
-                stream, messages = f"{topic}:{partition}", list(group)
-                if good:
+            # By map: it calls a method in half the time a loop takes, and there are six calls a message.
+            failed = [message.error() is not None for message in found]
+            places = list(zip(map(KafkaMessage.topic, found), map(KafkaMessage.partition, found), failed, strict=True))
+            first = 0
+            for (topic, partition, bad), group in groupby(places):
+                end = first + len(list(group))
+                stream, messages, first = f"{topic}:{partition}", found[first:end], end
+                if not bad:
                     self._at_end.discard(stream)
                     self._merge.add(
-                        stream, [m.offset() or 0 for m in messages], [m.timestamp()[1] for m in messages],
-                        [m.value() for m in messages], [m.key() for m in messages],
-                    )  # type: ignore[arg-type]  # fmt: skip
+                        stream, list(map(KafkaMessage.offset, messages)),  # type: ignore[arg-type]
+                        [ts_ms for _, ts_ms in map(KafkaMessage.timestamp, messages)],
+                        list(map(KafkaMessage.value, messages)), list(map(KafkaMessage.key, messages)),
+                    )  # fmt: skip
                 elif any(_code(message) == KafkaError._PARTITION_EOF for message in messages):
                     self._at_end.add(stream)
             self._pause_those_ahead()
         except KafkaException as error:
             raise LogUnavailable(f"Kafka cannot be read: {error}") from error
-        return [message for message in found if message.error() is not None]
+        return [message for message, bad in zip(found, failed, strict=True) if bad]
 
     def _more_to_come(self) -> set[str]:
         """Return the streams whose end was not reached yet; none when they kept the others waiting for too long."""
@@ -299,9 +300,9 @@ class KafkaLog:
             raise LogUnavailable(f"Kafka reports: {error.str()}")
 
     def _batch(self, merged: Merged) -> RawBatch:
-        lengths = np.array([len(value) if value is not None else 0 for value in merged.value], np.int64)
-        bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
-        payload = np.frombuffer(b"".join([value for value in merged.value if value is not None]), np.uint8)
+        values = [value or b"" for value in merged.value]
+        bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum(list(map(len, values)), dtype=np.int64)))
+        payload = np.frombuffer(b"".join(values), np.uint8)
         stream, offset = np.array(merged.stream, np.int32), np.array(merged.offset, np.int64)
         tombstones = {i: merged.key[i] or b"" for i, value in enumerate(merged.value) if value is None}
         before = dict(self._at)

@@ -6,6 +6,7 @@ late. So a message is held until every partition that has more to come has been 
 up to its time.
 """
 
+from bisect import bisect_right
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -61,6 +62,12 @@ class TimeMerge:
         held.values += values
         held.keys += keys
 
+    def _take_of(self, index: int, n: int) -> Merged:
+        held = self._held[self.streams[index]]
+        merged = Merged([index] * n, held.offsets[:n], held.values[:n], held.keys[:n])
+        held.drop(n)
+        return merged
+
     def n_held(self, stream: str) -> int:
         return len(self._held[stream].offsets)
 
@@ -72,7 +79,9 @@ class TimeMerge:
     def take(self, more_to_come: set[str], max_messages: int) -> Merged:
         """Take out what may go: nothing newer than the last message held of a stream that has more to come."""
         bound = min((self._held[s].newest if self._held[s].offsets else -1 for s in more_to_come), default=1 << 62)
-        n_free = [int(np.searchsorted(held.times, bound, side="right")) for held in self._held.values()]
+        n_free = [bisect_right(held.times, bound) for held in self._held.values()]
+        if n_free.count(0) == len(n_free) - 1:  # of one stream, whose messages are in order
+            return self._take_of(next(index for index, n in enumerate(n_free) if n), min(max(n_free), max_messages))
         times = np.concatenate([held.times[:n] for held, n in zip(self._held.values(), n_free, strict=True)])
         order = np.argsort(times, kind="stable")[:max_messages]
         stream = np.repeat(np.arange(len(n_free)), n_free)[order]

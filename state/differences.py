@@ -2,13 +2,11 @@
 
 A difference is an encoded row itself: the whole header and, of a user, only the events
 appended to the history; of an item, only the neighbours whose counters changed, in no
-order (all three zero: the neighbour is gone). Beside it stands the check of the whole new row. A
-stored row with that check is the new one already; any other has to have it once the
-difference is applied. So a difference is as harmless to apply twice as the row, and one
-that does not fit what is stored is found out. Check 0 marks a row kept whole: where
-that is shorter, or what changed is not known.
-
-Full rows have 880 and 836 bytes; their differences in a batch of many have about 250.
+order (all three zero: the neighbour is gone). Beside it stands the check of the whole
+new row. A stored row with that check is the new one already; any other has to have it
+once the difference is applied. So a difference is as harmless to apply twice as the
+row, and one that does not fit what is stored is found out. Check 0 marks a row kept
+whole: where that is shorter, or what changed is not known.
 """
 
 from typing import Any, NamedTuple
@@ -98,14 +96,14 @@ def _pack_users(
         end = write_user(row, row_words, at)
         if row.appended < row.n:
             checks[k] = check_of(row_words.u64, at // 8, end // 8)
-            to_end = write_history(row, np.int64(row.appended), words_out, to)
+            ends[k] = write_history(row, np.int64(row.appended), words_out, to)
             _copy_header(row_words, at, USER_HEADER, words_out, to)
         else:
             checks[k] = WHOLE
-            to_end = _copy(row_words.u64, at, end, words_out.u64, to)
+            ends[k] = _copy(row_words.u64, at, end, words_out.u64, to)
         row.appended = 0
         at = whole_ends[k] = end
-        to = ends[k] = to_end
+        to = ends[k]
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
@@ -143,13 +141,13 @@ def _pack_items(
         n = _take_changed(row, pairs)
         if n < row.n:
             checks[k] = check_of(row_words.u64, at // 8, end // 8)
-            to_end = write_pairs(pairs, n, words_out, to)
+            ends[k] = write_pairs(pairs, n, words_out, to)
             _copy_header(row_words, at, ITEM_HEADER, words_out, to)
         else:
             checks[k] = WHOLE
-            to_end = _copy(row_words.u64, at, end, words_out.u64, to)
+            ends[k] = _copy(row_words.u64, at, end, words_out.u64, to)
         at = whole_ends[k] = end
-        to = ends[k] = to_end
+        to = ends[k]
 
 
 def pack_changed_users(rows: UserRows, slots: Int64s) -> tuple[Packed, Differences]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numba import types
-from numba.core import cgutils
+from numba.core.cgutils import alloca_once
 from numba.core.extending import intrinsic
 from numba.np.arrayobj import populate_array
 from numba.np.numpy_support import from_dtype
@@ -24,10 +24,10 @@ def stack_array(dtype: Any, *shape: int) -> Callable[[], Any]:
     @intrinsic
     def make(typing_context: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            data = cgutils.alloca_once(builder, context.get_data_type(array_type.dtype), size=prod(shape))
+            data = alloca_once(builder, context.get_data_type(array_type.dtype), size=prod(shape))  # type: ignore[no-untyped-call]
             array = context.make_array(array_type)(context, builder)
             number = context.get_constant
-            populate_array(
+            populate_array(  # type: ignore[no-untyped-call]
                 array,
                 data=data,
                 shape=[number(types.intp, n) for n in shape],
@@ -39,4 +39,4 @@ def stack_array(dtype: Any, *shape: int) -> Callable[[], Any]:
 
         return array_type(), generate
 
-    return make  # type: ignore[no-any-return]
+    return make  # type: ignore[return-value]
