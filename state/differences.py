@@ -96,14 +96,14 @@ def _pack_users(
         end = write_user(row, row_words, at)
         if row.appended < row.n:
             checks[k] = check_of(row_words.u64, at // 8, end // 8)
-            ends[k] = write_history(row, np.int64(row.appended), words_out, to)
+            to_end = write_history(row, np.int64(row.appended), words_out, to)
             _copy_header(row_words, at, USER_HEADER, words_out, to)
         else:
             checks[k] = WHOLE
-            ends[k] = _copy(row_words.u64, at, end, words_out.u64, to)
+            to_end = _copy(row_words.u64, at, end, words_out.u64, to)
         row.appended = 0
         at = whole_ends[k] = end
-        to = ends[k]
+        to = ends[k] = to_end
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
@@ -141,13 +141,13 @@ def _pack_items(
         n = _take_changed(row, pairs)
         if n < row.n:
             checks[k] = check_of(row_words.u64, at // 8, end // 8)
-            ends[k] = write_pairs(pairs, n, words_out, to)
+            to_end = write_pairs(pairs, n, words_out, to)
             _copy_header(row_words, at, ITEM_HEADER, words_out, to)
         else:
             checks[k] = WHOLE
-            ends[k] = _copy(row_words.u64, at, end, words_out.u64, to)
+            to_end = _copy(row_words.u64, at, end, words_out.u64, to)
         at = whole_ends[k] = end
-        to = ends[k]
+        to = ends[k] = to_end
 
 
 def pack_changed_users(rows: UserRows, slots: Int64s) -> tuple[Packed, Differences]:
