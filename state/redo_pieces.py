@@ -14,7 +14,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from state.differences import ITEMS, USERS, WHOLE, check_of
+from state.differences import ITEMS, USERS, WHOLE, Differences, check_of
 from state.item_rows import MAX_NEIGHBOURS, ItemRows, decode_items, empty_items, encode_items
 from state.row_block import Command, RowBlock, RowSet
 from state.user_rows import MAX_HISTORY, UserRows, decode_users, empty_users, encode_users
@@ -30,12 +30,12 @@ class RowsDoNotFit(ValueError):
 def redo_pieces(rows: RowSet) -> Iterator[Command]:
     """Yield the pieces, each in parts to be joined, of the record that brings the rows about."""
     for block in rows.blocks:
-        yield from _difference_pieces(block) if block.differences else block.commands()
+        yield from block.commands() if block.differences is None else _pieces(block, block.differences)
     yield from rows.single_commands()
 
 
-def _difference_pieces(block: RowBlock) -> Iterator[Command]:
-    kind, values, ends, checks = block.differences  # type: ignore[misc]
+def _pieces(block: RowBlock, differences: Differences) -> Iterator[Command]:
+    kind, values, ends, checks = differences
     starts = np.concatenate(([0], ends))
     for first in range(0, len(ends), ROWS_A_PIECE):
         part = slice(first, first + ROWS_A_PIECE)
