@@ -58,7 +58,7 @@ class KafkaLog:
         self._producer: Producer | None = None
         self._consumer: Consumer | None = None
         self._at: Positions = {}
-        self._began: Positions = {}
+        self._earliest: Positions = {}  # where streams began that were asked for without a position
         self._merge = TimeMerge(())
         self._paused: set[str] = set()
         self._at_end: set[str] = set()
@@ -256,20 +256,20 @@ class KafkaLog:
         streams = self._list_streams() if due else self._streams
         if due:
             self._refreshed = time.monotonic()
-        # A stream without a position is asked for from where it began, however far it was read since.
-        stands = all(self._at.get(s) == positions.get(s, self._began.get(s)) for s in streams)
+        # A stream without a position is asked for from its beginning, however far it was read since.
+        stands = all(self._at.get(s) == positions.get(s, self._earliest.get(s)) for s in streams)
         if self._at and streams == self._streams and stands:
             return
         self._streams, self._at = streams, {}
         self._merge, self._paused, self._at_end = TimeMerge(streams), set(), set()
         self._gave_at = time.monotonic()
         earliest = self.start()
-        began = {stream: positions.get(stream, earliest[stream]) for stream in streams}
-        for stream, position in began.items():
+        at = {stream: positions.get(stream, earliest[stream]) for stream in streams}
+        for stream, position in at.items():
             if position < earliest[stream]:
                 raise PositionLost(stream, position, earliest[stream])
-        self._reading().assign([TopicPartition(*_split(stream), at) for stream, at in began.items()])
-        self._began, self._at = began, dict(began)
+        self._reading().assign([TopicPartition(*_split(stream), position) for stream, position in at.items()])
+        self._at, self._earliest = at, {stream: at[stream] for stream in streams if stream not in positions}
 
     def _offsets(self, streams: Sequence[str], spec: OffsetSpec) -> Positions:
         """Return one offset for every stream, all of them asked for at once.

@@ -95,6 +95,8 @@ def test_what_was_read_without_a_position_is_read_again_without_one(log):
     assert read_all(log, {})[0] == first
     partly = {"user-events:0": after["user-events:0"]}
     assert read_all(log, partly)[0] == first
+    assert log.read(after, 10, 0.05) is None
+    assert read_all(log, {})[0] == first
 
 
 def test_nothing_to_read_is_told_after_the_timeout(log):
