@@ -14,7 +14,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from state.item_rows import ADJ, BWD, FAR, MANY_GONE, MAX_GONE, PAIR_UNIT, ItemRows
+from state.item_rows import ADJ, BWD, FAR, MANY_GONE, MAX_GONE, PAIR_UNIT, ItemRows, shift
 
 MAX_WINDOW = 8
 RANK_DECAY = 1.8
@@ -27,15 +27,6 @@ def _position(neighbours: npt.NDArray[np.uint64], n: int, item: np.uint64) -> in
     for j in range(n):  # all of them, in vector registers: a search by halves is mispredicted at every step
         at += neighbours[j] < item
     return at
-
-
-@numba.njit(cache=True)
-def _shift(values: np.ndarray, hole: int, place: int) -> None:
-    """Move what lies between `hole` and `place` by one into the hole, so that `place` is free."""
-    for j in range(hole, place):
-        values[j] = values[j + 1]
-    for j in range(hole, place, -1):
-        values[j] = values[j - 1]
 
 
 @numba.njit(cache=True)
@@ -58,7 +49,7 @@ def _lightest(row: Any) -> int:
 
 @numba.njit(cache=True)
 def _shift_changed(row: Any, hole: int, place: int) -> None:
-    """Do to the marks of changed neighbours what `_shift` does to the neighbours; the mark at `place` is then free."""
+    """Do to the marks of changed neighbours what `shift` does to the neighbours; the mark at `place` is then free."""
     one, marks = np.uint64(1), row.changed
     below = (one << np.uint64(hole)) - one
     marks = (marks & below) | ((marks >> one) & ~below)
@@ -95,10 +86,10 @@ def add_pair(rows: ItemRows, slot: int, neighbour: np.uint64, kind: int, amount:
             _note_gone(row, neighbour)
             _shift_changed(row, at, n - 1)
             row.changed &= ~(np.uint64(1) << np.uint64(n - 1))
-            _shift(row.neighbour, at, n - 1)
+            shift(row.neighbour, at, n - 1)
             row.neighbour[n - 1] = 0
             for t in range(3):
-                _shift(row.weight[t], at, n - 1)
+                shift(row.weight[t], at, n - 1)
                 row.weight[t, n - 1] = 0
             row.n = n - 1
         return
@@ -113,10 +104,10 @@ def add_pair(rows: ItemRows, slot: int, neighbour: np.uint64, kind: int, amount:
     place = at - 1 if cut < at else at
     _shift_changed(row, cut, place)
     row.changed |= np.uint64(1) << np.uint64(place)
-    _shift(row.neighbour, cut, place)
+    shift(row.neighbour, cut, place)
     row.neighbour[place] = neighbour
     for t in range(3):
-        _shift(row.weight[t], cut, place)
+        shift(row.weight[t], cut, place)
         row.weight[t, place] = 0
     row.weight[kind, place] = np.uint32(amount)
 

@@ -70,6 +70,15 @@ def empty_items(n_rows: int) -> ItemRows:
     return np.zeros(n_rows, ITEM_DTYPE)
 
 
+@numba.njit(cache=True)
+def shift(values: np.ndarray, hole: int, place: int) -> None:
+    """Move what lies between `hole` and `place` by one into the hole, so that `place` is free."""
+    for j in range(hole, place):
+        values[j] = values[j + 1]
+    for j in range(hole, place, -1):
+        values[j] = values[j - 1]
+
+
 @numba.njit(cache=True, nogil=True, inline="always")
 def write_pairs(pairs: Any, n: int, out: Words, at: int) -> int:
     """Encode the first `n` neighbours of a record behind a header of zeros at byte `at`; return where the row ends."""

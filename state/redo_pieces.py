@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from state.differences import ITEMS, USERS, WHOLE, Differences, check_of
-from state.item_rows import MAX_NEIGHBOURS, ItemRows, decode_items, empty_items, encode_items
+from state.item_rows import MAX_NEIGHBOURS, ItemRows, decode_items, empty_items, encode_items, shift
 from state.row_block import Command, RowBlock, RowSet
 from state.user_rows import MAX_HISTORY, UserRows, decode_users, empty_users, encode_users
 
@@ -123,21 +123,20 @@ def _join_users(before: UserRows, rows: UserRows) -> None:
 @numba.njit(cache=True)
 def _set_pair(row: Any, neighbour: np.uint64, adj: np.uint32, far: np.uint32, bwd: np.uint32) -> None:
     """Give a neighbour these counters, its place among the others if it has none; take it out if all are zero."""
-    n, at = np.int64(row.n), 0
+    n: Any = np.int64(row.n)
+    at = 0
     while at < n and row.neighbour[at] < neighbour:
         at += 1
     there, gone = at < n and row.neighbour[at] == neighbour, adj == 0 and far == 0 and bwd == 0
     if gone and there:
-        for j in range(at, n - 1):
-            row.neighbour[j] = row.neighbour[j + 1]
-            for t in range(3):
-                row.weight[t, j] = row.weight[t, j + 1]
+        shift(row.neighbour, at, n - 1)
+        for t in range(3):
+            shift(row.weight[t], at, n - 1)
         row.n = n - 1
     if not gone and not there and n < MAX_NEIGHBOURS:
-        for j in range(n, at, -1):
-            row.neighbour[j] = row.neighbour[j - 1]
-            for t in range(3):
-                row.weight[t, j] = row.weight[t, j - 1]
+        shift(row.neighbour, n, at)
+        for t in range(3):
+            shift(row.weight[t], n, at)
         row.neighbour[at] = neighbour
         row.n = n + 1
     if not gone and at < MAX_NEIGHBOURS:

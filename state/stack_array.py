@@ -1,4 +1,4 @@
-"""Small arrays on the stack, for kernels that need some for every event: one from the heap costs 40 ns.
+"""Small arrays on the stack, for kernels that need some for every event: one from the heap costs 15 ns.
 
 Such an array lives as long as the call that made it: pass it down, never return or keep it.
 """
