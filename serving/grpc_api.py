@@ -51,61 +51,68 @@ class Servicer(headrace_pb2_grpc.HeadraceServicer):
         self._recommender, self._gather = recommender, gather
 
     async def Recommend(self, request: Any, context: Any) -> Any:
-        return answer_message(await self._answer(await self._checked(request, context), context))
+        return answer_message((await self._answers([(request, "")], context))[0])
 
     async def RecommendBatch(self, request: Any, context: Any) -> Any:
         if not 1 <= len(request.requests) <= MAX_BATCH:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"requests: must hold 1 to {MAX_BATCH}")
-        asked = [await self._checked(one, context, f"requests.{n}.") for n, one in enumerate(request.requests)]
-        return batch_message(await self._answers(asked, context))
+        numbered = [(one, f"requests.{n}.") for n, one in enumerate(request.requests)]
+        return batch_message(await self._answers(numbered, context))
 
     async def RecommendStream(self, requests: Any, context: Any) -> Any:
-        waiting: asyncio.Queue[asyncio.Future[Answer | Exception] | Overloaded | None] = asyncio.Queue(MAX_IN_STREAM)
+        waiting: asyncio.Queue[asyncio.Future[Answer | Exception] | BadRequest | Overloaded | None]
+        waiting = asyncio.Queue(MAX_IN_STREAM)
 
         async def take() -> None:
             try:
                 async for request in requests:
-                    asked = await self._checked(request, context)
                     try:
-                        await waiting.put(self._gather.begin(asked))
-                    except Overloaded as error:
+                        begun = self._gather.begin(self._checked(request))
+                    except (BadRequest, Overloaded) as error:
                         await waiting.put(error)
-            finally:  # also after a bad request: what came before it is answered, then its error is
+                        return
+                    await waiting.put(begun)
+            finally:
                 await waiting.put(None)
 
         taking = asyncio.ensure_future(take())
-        while (begun := await waiting.get()) is not None:
-            if isinstance(begun, Overloaded):
-                await self._refuse(begun, context)
-                return
-            found = await begun
-            if isinstance(found, Exception):
-                raise found
-            yield answer_message(found)
-        await taking
-
-    async def _answer(self, asked: RecommendRequest, context: Any) -> Answer:
-        return (await self._answers([asked], context))[0]
-
-    async def _answers(self, asked: list[RecommendRequest], context: Any) -> list[Answer]:
         try:
-            return await self._gather.recommend_all(asked)
-        except Overloaded as error:
+            # Refused here, after the answers of the requests before it: a call that is aborted while an answer
+            # of it is being written never ends.
+            while (begun := await waiting.get()) is not None:
+                if isinstance(begun, (BadRequest, Overloaded)):
+                    await self._refuse(begun, context)
+                    return
+                found = await begun
+                if isinstance(found, Exception):
+                    raise found
+                yield answer_message(found)
+            await taking
+        finally:
+            taking.cancel()
+
+    async def _answers(self, messages: list[tuple[Any, str]], context: Any) -> list[Answer]:
+        try:
+            return await self._gather.recommend_all([self._checked(one, before) for one, before in messages])
+        except (BadRequest, Overloaded) as error:
             await self._refuse(error, context)
             raise
 
-    async def _refuse(self, error: Overloaded, context: Any) -> None:
+    async def _refuse(self, error: BadRequest | Overloaded, context: Any) -> None:
+        if isinstance(error, BadRequest):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{error}; try again in a second")
 
-    async def _checked(self, message: Any, context: Any, before: str = "") -> RecommendRequest:
+    def _checked(self, message: Any, before: str = "") -> RecommendRequest:
+        """Return the request a message says. Raises BadRequest that names the field, `before` in front of it."""
         try:
             asked = _request(message)
             self._recommender.check(asked)
         except ValidationError as error:
             field, said = first_error(error)
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{before}{field}: {said}")
+            raise BadRequest(f"{before}{field}", said) from None
         except BadRequest as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{before}{error}")
+            raise BadRequest(f"{before}{error.field}", error.message) from None
         return asked
 
     async def SimilarItems(self, request: Any, context: Any) -> Any:

@@ -73,10 +73,13 @@ def test_a_server_starts_and_answers_from_disk_without_redis_and_rules_follow_wi
         "HEADRACE_REDIS_URL": f"redis://127.0.0.1:{free_port()}", "HEADRACE_HTTP_PORT": str(port),
         "HEADRACE_GRPC_PORT": "0",
     }  # fmt: skip
-    server, second = (
-        subprocess.Popen([*HEADRACE, "serve"], env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)
-    )
+
+    def serve() -> subprocess.Popen[str]:
+        return subprocess.Popen([*HEADRACE, "serve"], env=environment, stderr=subprocess.PIPE, text=True)
+
+    started = [serve()]
     try:
+        server = started[0]
         with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
 
             def ready():
@@ -91,11 +94,13 @@ def test_a_server_starts_and_answers_from_disk_without_redis_and_rules_follow_wi
             assert answer["fallback"] == "last_known_popular"
             assert answer["items"][0]["item"] == "i7"  # the rule holds without Redis too
             assert "i1" not in [one["item"] for one in answer["items"]]
+            started.append(serve())  # only now: the port is shared, so the first one might have been taken for ready
             server.terminate()
             assert server.wait(30) == 0
+        server = started[1]
         with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:  # the other one has the port to itself
-            until(lambda: client.post("/v1/recommend", json={}).status_code == 200)
-            assert second.poll() is None
+            until(ready)
+            assert client.post("/v1/recommend", json={}).status_code == 200
     finally:
-        server.kill()
-        second.kill()
+        for one in started:
+            one.kill()
