@@ -76,11 +76,9 @@ def train_anchor(
     anchor = Anchor(
         version, data.item_ids, data.item_hash, whitened, gram, settings.als_alpha, weights, embedding,
         night.fit.params._asdict() if night.fit.kept else None,
+        night.forest._asdict() if len(night.forest.value) else None,
     )  # fmt: skip
-    metrics |= {
-        "fit_predictions": night.fit.predictions, "fit_kept": night.fit.kept,
-        "ln_likelihood_before": night.fit.before, "ln_likelihood_after": night.fit.after,
-    }  # fmt: skip
+    metrics |= night.figures()
     manifest: dict[str, Any] = {
         "created_ms": now_ms,
         "parent": there[-1] if there else None,
@@ -162,7 +160,7 @@ def _night(data: Interactions, settings: LaneSettings) -> tuple[npt.NDArray[np.f
     by_slot = embed(view.rows, view.slots)
     slots = view.slots.find(data.item_hash)
     embedding = np.where(slots[:, None] >= 0, by_slot[slots], 0).astype(np.float16)
-    return embedding, fit_night(events, settings, with_ranker=False)
+    return embedding, fit_night(events, settings)
 
 
 def _read(settings: Settings, log: Log, weights: np.ndarray[Any, Any], now_ms: int) -> Interactions:

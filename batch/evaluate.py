@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 
@@ -13,9 +12,7 @@ from batch.baselines import NAMES, Baselines
 from batch.embedding import embed
 from batch.groups import Categories, by_category, by_group, groups_of, miscalibration
 from batch.metrics import bootstrap, hits_of, over_all, per_prediction
-from batch.mixture_table import mixture_table
 from batch.nightly import fit_night
-from batch.ranker import ranked_items
 from batch.reliability import reliability
 from batch.shop import Pairs, Shop, View, columns_of, sessions_by_end
 from flows.lane import LaneSettings
@@ -24,6 +21,7 @@ from schemas.events import Columns
 from serving.blend import NO_EMBEDDING, REPEAT_MODES, Scorer
 from serving.calibration import calibrated, department
 from serving.diversity import METHODS, similarities
+from serving.forest import NO_FOREST
 from serving.habits import habits
 from serving.mixture import DEFAULT, MixtureParams
 from state.purchase_rows import empty_purchases
@@ -67,26 +65,20 @@ def evaluate(train: Columns, pairs: Pairs, options: Options, categories: Categor
     embedding = embed(view.rows, view.slots) if options.embedding else NO_EMBEDDING
     night = fit_night(train, options.settings, options.ranker != "off") if options.fit else None
     params = night.fit.params if night and night.fit.kept else options.params
-    ranker = (
-        night.ranker
-        if night and options.repeat != "demote" and options.mode == "frozen" and options.diversity == 0
-        else None
-    )
-    Scorer().warm_up()
+    scorer = Scorer(params, forest=night.forest if night else NO_FOREST)
+    scorer.warm_up()
     ready = time.perf_counter()
-    probability = None  # trees rank and do not say how likely
-    if ranker is not None:
-        ranked = _by_trees(view, embedding, pairs, params, ranker, options.repeat == "exclude")
-    elif options.mode == "prequential":
-        ranked, probability = _prequential(shop, embedding, pairs, params, options, categories)
+    if options.mode == "prequential":
+        ranked, probability = _prequential(scorer, shop, embedding, pairs, options, categories)
     else:
-        ranked, probability = _by_scorer(view, embedding, pairs, params, options, categories)
-    if pairs.bought_ms is not None and options.repeat == "allow":
-        ranked, probability = _usual_first(ranked, view, pairs.history, pairs.bought_ms), None
+        ranked, probability = _by_scorer(scorer, view, embedding, pairs, options, categories)
+    bought_ms = pairs.bought_ms if options.repeat == "allow" else None
+    if bought_ms is not None:
+        ranked = _usual_first(ranked, view, pairs.history, bought_ms)
     done = time.perf_counter()
     judge = _Judge(train, pairs, categories, n_items)
     found: dict[str, Any] = judge.figures(ranked)
-    if probability is not None:
+    if bought_ms is None:  # habits do not say how likely
         found["reliability"], found["calibration_error"] = reliability(probability, hits_of(ranked, pairs.targets))
     found |= {
         f"intra_list_diversity@{K}": _inside_lists(ranked, view, embedding),
@@ -98,7 +90,8 @@ def evaluate(train: Columns, pairs: Pairs, options: Options, categories: Categor
         "seconds": {"learn": learned - started, "fit": ready - learned, "predict": done - ready},
         "fit": None if night is None else {
             "predictions": night.fit.predictions, "kept": night.fit.kept, "before": night.fit.before,
-            "after": night.fit.after, "ranker": ranker is not None, "ranker_gain": night.ranker_gain,
+            "after": night.fit.after, "ranker": len(scorer.forest.value) > 0,
+            "ranker_gain": night.gain and night.gain._asdict(),
         },
         "mode": options.mode,
         "repeat": options.repeat,
@@ -130,10 +123,10 @@ class _Judge:
 
 
 def _by_scorer(
-    view: View, embedding: npt.NDArray[np.float32], pairs: Pairs, params: MixtureParams, options: Options,
+    scorer: Scorer, view: View, embedding: npt.NDArray[np.float32], pairs: Pairs, options: Options,
     categories: Categories | None,
 ) -> tuple[Ids, Floats]:  # fmt: skip
-    scorer, mode = Scorer(params), REPEAT_MODES[options.repeat]
+    mode = REPEAT_MODES[options.repeat]
     ranked, probability = np.zeros((len(pairs.target), K), np.uint64), np.zeros((len(pairs.target), K))
     for first in range(0, len(pairs.target), BATCH):
         sessions = list(pairs.history[first : first + BATCH])
@@ -200,19 +193,8 @@ def _inside_lists(ranked: Ids, view: View, embedding: npt.NDArray[np.float32]) -
     return float((1 - (whole - own)[several] / (n * (n - 1))[several]).mean()) if several.any() else None
 
 
-def _by_trees(
-    view: View, embedding: npt.NDArray[np.float32], pairs: Pairs, params: MixtureParams, ranker: lgb.Booster,
-    drop_seen: bool,
-) -> Ids:  # fmt: skip
-    parts = []
-    for first in range(0, len(pairs.target), 2_000):
-        part = Pairs(pairs.history[first : first + 2_000], pairs.target[first : first + 2_000])
-        parts.append(ranked_items(ranker, params, mixture_table(view, embedding, part), K, drop_seen))
-    return np.concatenate(parts)
-
-
 def _prequential(
-    shop: Shop, embedding: npt.NDArray[np.float32], pairs: Pairs, params: MixtureParams, options: Options,
+    scorer: Scorer, shop: Shop, embedding: npt.NDArray[np.float32], pairs: Pairs, options: Options,
     categories: Categories | None,
 ) -> tuple[Ids, Floats]:  # fmt: skip
     """Predict, then learn the event at once. Pairs of one session follow each other and grow by their target."""
@@ -227,7 +209,7 @@ def _prequential(
             now = _learn(shop, session, history, now, event_id)
             event_id += len(history)
         asked = Pairs([history], pairs.target[i : i + 1])
-        items, p = _by_scorer(shop.view(), embedding, asked, params, one, categories)
+        items, p = _by_scorer(scorer, shop.view(), embedding, asked, one, categories)
         ranked[i], probability[i] = items[0], p[0]
         now = _learn(shop, session, np.array([target], np.uint64), now, event_id)
         event_id += 1

@@ -54,7 +54,9 @@ def _fill_one(
     repeat_cells(place_of_event, n_session, n_distinct, cells)
     for r in range(m):
         slots[r] = find(table, slot_at, distinct[r])
-    n, n_found = find_candidates(rows, table, slot_at, distinct, m, totals, p, c.n_candidates, found, request, chosen)
+    n, n_found = find_candidates(
+        rows, table, slot_at, distinct, m, totals, p, c.n_candidates, found, request, chosen, False
+    )
     for at in range(n_found):
         place_of[at] = -1
     for i in range(n):

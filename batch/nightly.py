@@ -1,38 +1,63 @@
 """What a night makes of a shop's past: embedding, fitted mixture, and trees where they win."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 
 from batch.embedding import embed
 from batch.mixture_fit import Fit, fit_mixture
 from batch.mixture_table import MixtureTable, mixture_table
-from batch.ranker import ranked_items, train_ranker
+from batch.ranker import forest_of, ranked_items, train_ranker
 from batch.shop import Shop, pairs_of, sessions_by_end
 from flows.lane import LaneSettings
 from schemas.events import FIRST_NEGATIVE_KIND, Columns
+from serving.forest import NO_FOREST, Forest
 from serving.mixture import DEFAULT, MixtureParams
 
-SLICES = ((0.8, 0.9), (0.9, 1.0))
+SLICES = ((0.6, 0.7), (0.7, 0.8), (0.8, 0.9), (0.9, 1.0))
 """Shares of the sessions: counts of those before, predictions for those within. They end where the counts that
-will be used end, so that the numbers meet rows about as full as those they were fitted to."""
+will be used end. The mixture is fitted to the last two, so that its numbers meet rows about as full as those they
+were fitted to; trees learn from all: they can tell full rows from others, and need more examples."""
+OF_MIXTURE = 2
 PREDICTIONS = 7_000
 TOP = 20
 
 
+class Gain(NamedTuple):
+    """What trees add on the last slice when trained on those before, with standard errors of the paired difference."""
+
+    mrr: float
+    mrr_error: float
+    hr: float
+    hr_error: float
+
+    @property
+    def wins(self) -> bool:
+        """Whether the right items stand higher, beyond chance, and not fewer of them are in the list."""
+        return self.mrr > self.mrr_error and self.hr > -self.hr_error
+
+
 class Night(NamedTuple):
-    """The fitted numbers, and trees or None."""
+    """The fitted numbers, and trees, none where they do not win."""
 
     fit: Fit
-    ranker: lgb.Booster | None
-    ranker_gain: float | None
-    """MRR@20 the trees add on the last slice when trained on the one before; None when there was too little."""
+    forest: Forest
+    gain: Gain | None
+    """None when there was too little to train on."""
+
+    def figures(self) -> dict[str, Any]:
+        """Return how it compares, by name, for the anchor's metrics."""
+        fit, gain = self.fit, self.gain._asdict() if self.gain else {}
+        found = {
+            "fit_predictions": fit.predictions, "fit_kept": fit.kept, "ln_likelihood_before": fit.before,
+            "ln_likelihood_after": fit.after, "trees": len(self.forest.value),
+        }  # fmt: skip
+        return found | {f"trees_gain_{name}": value for name, value in gain.items()}
 
 
 def slices_of(events: Columns, settings: LaneSettings) -> list[MixtureTable]:
-    """Return the mixture's parts for predictions in the newest sessions, from the counts before them."""
+    """Return the mixture's parts for predictions in the newest sessions, from the counts before them, by SLICES."""
     session = sessions_by_end(events["user"], events["ts_ms"], settings.session_gap_ms)
     positive = (events["item"] != 0) & (events["kind"] < FIRST_NEGATIVE_KIND)
     n_sessions = int(session.max()) + 1 if len(session) else 0
@@ -52,28 +77,35 @@ def slices_of(events: Columns, settings: LaneSettings) -> list[MixtureTable]:
 def fit_night(events: Columns, settings: LaneSettings, with_ranker: bool = True) -> Night:
     """Fit to the events' own past. What loses on the newest slice against what was before is not kept."""
     tables = slices_of(events, settings)
-    if len(tables) < len(SLICES):
-        return Night(Fit(DEFAULT, 0, 0.0, 0.0, False), None, None)
-    tried = fit_mixture(tables[:1], tables[1])
-    fit = fit_mixture(tables, None) if tried.kept else tried
+    if len(tables) < OF_MIXTURE:
+        return Night(Fit(DEFAULT, 0, 0.0, 0.0, False), NO_FOREST, None)
+    *_, older, newest = tables
+    tried = fit_mixture([older], newest)
+    fit = fit_mixture([older, newest], None) if tried.kept else tried
     judged = Fit(fit.params, fit.predictions, tried.before, tried.after, tried.kept)
     if not with_ranker:
-        return Night(judged, None, None)
-    gain = _ranker_gain(tried.params, tables)
-    ranker = train_ranker(fit.params, tables) if gain is not None and gain > 0 else None
-    return Night(judged, ranker, gain)
+        return Night(judged, NO_FOREST, None)
+    gain = _gain(tried.params, tables[:-1], newest)
+    ranker = train_ranker(fit.params, tables) if gain is not None and gain.wins else None
+    return Night(judged, NO_FOREST if ranker is None else forest_of(ranker), gain)
 
 
-def _ranker_gain(params: MixtureParams, tables: list[MixtureTable]) -> float | None:
-    ranker = train_ranker(params, tables[:1])
+def _gain(params: MixtureParams, train: list[MixtureTable], judge: MixtureTable) -> Gain | None:
+    ranker = train_ranker(params, train)
     if ranker is None:
         return None
-    judge = tables[1]
     target = judge.item[np.arange(len(judge.n)), np.maximum(judge.target, 0)]
-    gains = [_mrr(ranked_items(one, params, judge, TOP), target, judge.target >= 0) for one in (ranker, None)]
-    return gains[0] - gains[1]
+    with_trees, without = (
+        _reciprocal_ranks(ranked_items(one, params, judge, TOP), target, judge.target >= 0) for one in (ranker, None)
+    )
+    mrr, hr = with_trees - without, (with_trees > 0).astype(float) - (without > 0)
+    n = np.sqrt(len(target))
+    return Gain(float(mrr.mean()), float(mrr.std() / n), float(hr.mean()), float(hr.std() / n))
 
 
-def _mrr(items: npt.NDArray[np.uint64], target: npt.NDArray[np.uint64], there: npt.NDArray[np.bool_]) -> float:
+def _reciprocal_ranks(
+    items: npt.NDArray[np.uint64], target: npt.NDArray[np.uint64], there: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float64]:
+    """Return 1 / rank of each prediction's target in its list, 0 where it is not in it."""
     hit = (items == target[:, None]) & there[:, None]
-    return float(np.where(hit.any(axis=1), 1.0 / (hit.argmax(axis=1) + 1), 0.0).mean())
+    return np.where(hit.any(axis=1), 1.0 / (hit.argmax(axis=1) + 1), 0.0)

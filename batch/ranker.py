@@ -4,15 +4,17 @@ Trained nightly on the same slices of the past as the mixture's numbers; used on
 where it wins on predictions it has not seen.
 """
 
+from typing import Any
+
 import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 
 from batch.mixture_fit import probabilities
-from batch.mixture_table import NOVEL, MixtureTable
+from batch.mixture_table import MixtureTable
+from serving.forest import ALL_LEAVES, LEAST_P, MAX_LEAVES, TOP, Forest, leaf_place
 from serving.mixture import MixtureParams
 
-TOP = 60
 LEAST_PREDICTIONS = 2_000
 PARAMS = {
     "objective": "lambdarank",
@@ -32,6 +34,7 @@ TREES = 100
 
 Floats = npt.NDArray[np.float64]
 Features = npt.NDArray[np.float32]
+Uint64s = npt.NDArray[np.uint64]
 
 
 def features(params: MixtureParams, table: MixtureTable) -> tuple[Features, npt.NDArray[np.int64], Floats]:
@@ -45,8 +48,8 @@ def features(params: MixtureParams, table: MixtureTable) -> tuple[Features, npt.
     best = p[rows, order]
     shares = table.shares[rows, order]
     pairs = shares[:, :, :18].reshape(*shares.shape[:2], 6, 3)
-    ln_p = np.log(np.maximum(best, 1e-12))
-    spread = -(p * np.log(np.maximum(p, 1e-12))).sum(axis=1)
+    ln_p = np.log(np.maximum(best, LEAST_P))
+    spread = -(p * np.log(np.maximum(p, LEAST_P))).sum(axis=1)
     repeats = (p * (table.place > 0)).sum(axis=1)
     same = np.broadcast_to
     size = best.shape
@@ -79,24 +82,44 @@ def train_ranker(params: MixtureParams, tables: list[MixtureTable]) -> lgb.Boost
     return lgb.train(PARAMS, data, TREES)
 
 
-def ranked_items(
-    booster: lgb.Booster | None, params: MixtureParams, table: MixtureTable, k: int, drop_seen: bool = False
-) -> npt.NDArray[np.uint64]:
-    """Return each prediction's k best items, (P, k), 0 where there are fewer; ties by id hash.
+def forest_of(booster: lgb.Booster) -> Forest:
+    """Return the trees as the server evaluates them (serving/forest.py): the same leaf for every float32 feature."""
+    trees = [tree["tree_structure"] for tree in booster.dump_model()["tree_info"]]
+    shape = len(trees), MAX_LEAVES - 1
+    forest = Forest(
+        np.zeros(shape, np.int64), np.zeros(shape, np.float32), np.full(shape, ALL_LEAVES, np.uint32),
+        np.zeros((len(trees), MAX_LEAVES)),
+    )  # fmt: skip
+    for t, tree in enumerate(trees):
+        tests: list[tuple[int, np.float32, int]] = []
+        for leaf, value in enumerate(_leaves(tree, 0, tests)):
+            forest.value[t, leaf_place(leaf)] = value
+        for k, (feature, threshold, stays) in enumerate(tests):
+            forest.feature[t, k], forest.threshold[t, k], forest.stays[t, k] = feature, threshold, stays
+    return forest
 
-    `drop_seen` leaves out the session's own items.
-    """
+
+def _leaves(node: dict[str, Any], before: int, tests: list[tuple[int, np.float32, int]]) -> list[float]:
+    """Return the values of a subtree's leaves from left to right, `before` others are left of them; add its tests."""
+    if "leaf_value" in node:
+        return [float(node["leaf_value"])]
+    threshold = np.float32(node["threshold"])
+    if threshold > node["threshold"]:  # the largest float32 that does not exceed it
+        threshold = np.nextafter(threshold, np.float32(-np.inf))
+    left = _leaves(node["left_child"], before, tests)
+    gone = ((1 << len(left)) - 1) << before
+    tests.append((int(node["split_feature"]), threshold, int(ALL_LEAVES) & ~gone))
+    return left + _leaves(node["right_child"], before + len(left), tests)
+
+
+def ranked_items(booster: lgb.Booster | None, params: MixtureParams, table: MixtureTable, k: int) -> Uint64s:
+    """Return each prediction's k best items, (P, k), 0 where there are fewer; equal ones likeliest first."""
     x, order, best = features(params, table)
     score = best.copy()
     if booster is not None:
         score = np.asarray(booster.predict(x.reshape(-1, x.shape[2]), num_threads=1)).reshape(best.shape)
-    if drop_seen:
-        best = np.where(table.place[np.arange(len(order))[:, None], order] > NOVEL, 0.0, best)
     score[best <= 0] = -np.inf
-    items = table.item[np.arange(len(order))[:, None], order]
-    items = np.where(best > 0, items, np.uint64(0))
-    out = np.zeros((len(items), k), np.uint64)
-    for b in range(len(items)):
-        by = np.lexsort((items[b], -score[b]))[:k]
-        out[b, : len(by)] = items[b][by]
-    return out
+    rows = np.arange(len(order))[:, None]
+    items = np.where(best > 0, table.item[rows, order], np.uint64(0))
+    found: Uint64s = items[rows, np.argsort(-score, axis=1, kind="stable")[:, :k]]
+    return found

@@ -18,6 +18,7 @@ from serving.candidates import (
     mass_of,
     new_found,
 )
+from serving.forest import FIRST_REPEAT, N_PAIRS, N_PARTS, NO_FOREST, Forest, put_in_order
 from serving.item_facts import Moment, item_facts, moment_of, nearness, session_direction
 from serving.mixture import DEFAULT, DEFAULT_CONFIG, MixtureParams, ScoreConfig
 from serving.repeat_odds import ln_item_factor, ln_repeat_tables
@@ -32,6 +33,7 @@ FLOOR = 1e-5
 NO_EMBEDDING = np.zeros((0, 0), np.float32)
 
 Floats = npt.NDArray[np.float64]
+Floats32 = npt.NDArray[np.float32]
 Int64s = npt.NDArray[np.int64]
 Uint64s = npt.NDArray[np.uint64]
 
@@ -50,10 +52,12 @@ class Scored(NamedTuple):
 @numba.njit(cache=True)
 def _score_one(
     session: Uint64s, n_session: int, rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32],
-    embedding: npt.NDArray[np.float32], totals: Int64s, now: Moment, ln_current: Floats, ln_earlier: Floats,
+    embedding: Floats32, totals: Int64s, now: Moment, ln_current: Floats, ln_earlier: Floats,
     p: MixtureParams, c: ScoreConfig, repeat_mode: int, found: Found, request: int,
-    chosen: Int64s, probability: Floats, items: Uint64s, seeds: Int64s, why: Int64s,
-) -> int:  # fmt: skip
+    chosen: Int64s, probability: Floats, items: Uint64s, seeds: Int64s, why: Int64s, parts: Floats32,
+) -> tuple[int, int]:  # fmt: skip
+    """Return (candidates, how many of them, the first ones, are the session's); `parts` is empty without trees."""
+    for_trees = len(parts) > 0
     distinct, place_of_event = np.empty(SESSION_EVENTS, np.uint64), np.empty(SESSION_EVENTS, np.int8)
     slots, cells = np.empty(MAX_DISTINCT, np.int64), np.empty(MAX_DISTINCT, np.int64)
     n_distinct = distinct_latest_first(session, n_session, distinct, place_of_event)
@@ -62,7 +66,9 @@ def _score_one(
         repeat_cells(place_of_event, n_session, n_distinct, cells)
     for r in range(m):
         slots[r] = find(table, slot_at, distinct[r])
-    n, _ = find_candidates(rows, table, slot_at, distinct, m, totals, p, c.n_candidates, found, request, chosen)
+    n, n_found = find_candidates(
+        rows, table, slot_at, distinct, m, totals, p, c.n_candidates, found, request, chosen, for_trees
+    )
     d = embedding.shape[1]
     towards, last = np.zeros(d, np.float32), np.zeros(d, np.float32)
     if d > 0:
@@ -92,6 +98,15 @@ def _score_one(
         weight = math.exp(p.power * math.log(FLOOR + found.direct[at] + second + popularity) + factor)
         if in_session and repeat_mode == EXCLUDE:
             weight = 0.0
+        if for_trees:
+            parts[i, :N_PAIRS] = found.pairs[at]
+            values = (
+                found.second[at, 0], found.second[at, 1], p1 / now.sums[0], count / now.sums[2], ln_support, trend,
+                np.float64(hits), es, el, es * es, el * el, ln_support * ln_mass / 10.0, es * ln_mass / 5.0, ln_base,
+            )  # fmt: skip
+            for k in range(len(values)):
+                parts[i, N_PAIRS + k] = values[k]
+            parts[i, FIRST_REPEAT:] = np.float32(0.0)
         novel[i] = weight
         total_novel += weight
         why[i] = found.best_kind[at]
@@ -106,19 +121,28 @@ def _score_one(
             a = p.repeat[z]
             ln_item = ln_item_factor(rows[slot].repeat, totals, at == 0) if slot != ABSENT else 0.0
             ln_table = ln_current[cells[0]] if at == 0 else ln_earlier[cells[at]]
+            ln_events, ln_distinct = math.log(1.0 + n_session), math.log(1.0 + m)
             odds[i] = math.exp(
                 a[0] + a[1] * ln_item + a[2] * ln_table + a[3] * ln_support + a[4] * ln_mass + a[5] * trend
-                + a[6] * math.log(1.0 + n_session) + a[7] * math.log(1.0 + m) + a[8] * es + a[9] * hits
-                + a[10] * ln_base
+                + a[6] * ln_events + a[7] * ln_distinct + a[8] * es + a[9] * hits + a[10] * ln_base
             )  # fmt: skip
             total_odds += odds[i]
+            if for_trees:
+                inputs = (
+                    1.0, ln_item, ln_table, ln_support, ln_mass, trend, ln_events, ln_distinct, es, np.float64(hits),
+                    ln_base,
+                )  # fmt: skip
+                for k in range(len(inputs)):
+                    parts[i, FIRST_REPEAT + k] = inputs[k]
     for i in range(n):
         share = novel[i] / total_novel if total_novel > 0.0 else 0.0
         if odds[i] > share:
             why[i] = BY_REPEAT
             seeds[i] = chosen[i]
         probability[i] = (share + odds[i]) / (1.0 + total_odds)
-    return n
+    if for_trees:
+        found.pairs[:n_found] = np.float32(0.0)
+    return n, m
 
 
 @numba.njit(cache=True)
@@ -137,8 +161,8 @@ def _likeliest_first(probability: Floats, items: Uint64s) -> Int64s:
 @numba.njit(cache=True, nogil=True)
 def _score(
     sessions: Uint64s, lengths: Int64s, modes: Int64s, rows: ItemRows, table: Uint64s,
-    slot_at: npt.NDArray[np.int32], embedding: npt.NDArray[np.float32], totals: Int64s, p: MixtureParams,
-    c: ScoreConfig, now_ms: int, found: Found, first_request: int, out: Scored,
+    slot_at: npt.NDArray[np.int32], embedding: Floats32, totals: Int64s, p: MixtureParams,
+    c: ScoreConfig, forest: Forest, now_ms: int, found: Found, first_request: int, out: Scored,
 ) -> None:  # fmt: skip
     ln_current, ln_earlier = np.empty(N_CURRENT_CELLS), np.empty(N_EARLIER_CELLS)
     ln_repeat_tables(totals, ln_current, ln_earlier)
@@ -147,27 +171,45 @@ def _score(
     chosen, probability = np.empty(MAX_FOUND, np.int64), np.empty(MAX_FOUND)
     items = np.empty(MAX_FOUND, np.uint64)
     seeds, why = np.empty(MAX_FOUND, np.int64), np.empty(MAX_FOUND, np.int64)
+    parts, no_parts = np.empty((width, N_PARTS), np.float32), np.empty((0, N_PARTS), np.float32)
     for b in range(len(lengths)):
-        n = _score_one(
+        # Trees know the session's items as candidates: where they are not to be shown they are left out at the end.
+        by_trees = len(forest.value) > 0 and modes[b] != DEMOTE
+        n, m = _score_one(
             sessions[b], lengths[b], rows, table, slot_at, embedding, totals, now, ln_current, ln_earlier, p, c,
-            modes[b], found, first_request + b, chosen, probability, items, seeds, why,
+            ALLOW if by_trees else modes[b], found, first_request + b, chosen, probability, items, seeds, why,
+            parts if by_trees else no_parts,
         )  # fmt: skip
-        k = 0
-        for i in _likeliest_first(probability[:n], items):
-            if k == width or probability[i] <= 0.0:
+        likeliest = _likeliest_first(probability[:n], items)
+        order, n_ordered = likeliest, 0
+        if by_trees:
+            order = likeliest.copy()
+            n_ordered = put_in_order(order, probability, m, parts, forest)
+        left_out = m if by_trees and modes[b] == EXCLUDE else 0
+        scale = 1.0 / np.sum(probability[left_out:n]) if left_out > 0 and left_out < n else 1.0
+        k = q = 0
+        for i in order:
+            if i < left_out:
+                continue
+            while likeliest[q] < left_out:
+                q += 1
+            share = probability[likeliest[q]] * scale  # trees say who comes first, the mixture how likely a place is
+            if k == width or share <= 0.0:
                 break
-            out.item[b, k], out.probability[b, k] = items[i], probability[i]
+            out.item[b, k], out.probability[b, k] = items[i], share
             out.seed[b, k], out.why[b, k] = seeds[i], why[i]
-            out.tied[b] |= k > 0 and out.probability[b, k - 1] == probability[i]
-            k += 1
+            out.tied[b] |= k > n_ordered and out.probability[b, k - 1] == share
+            k, q = k + 1, q + 1
         out.n[b] = k
 
 
 class Scorer:
     """Scores batches of sessions against a table of item rows. Not for several threads at once."""
 
-    def __init__(self, params: MixtureParams = DEFAULT, config: ScoreConfig = DEFAULT_CONFIG) -> None:
-        self.params, self.config = params, config
+    def __init__(
+        self, params: MixtureParams = DEFAULT, config: ScoreConfig = DEFAULT_CONFIG, forest: Forest = NO_FOREST
+    ) -> None:
+        self.params, self.config, self.forest = params, config, forest
         self._found = new_found()
         self._request = 1
 
@@ -179,12 +221,14 @@ class Scorer:
         totals: Int64s,
         now_ms: int,
         modes: Sequence[int] | None = None,
-        embedding: npt.NDArray[np.float32] = NO_EMBEDDING,
+        embedding: Floats32 = NO_EMBEDDING,
+        by_trees: bool = True,
     ) -> Scored:
         """Return the candidates of each session, likeliest first; equal ones by id hash.
 
         `sessions`: item hashes, oldest first; the last SESSION_EVENTS count. Every item
-        should have its row in the table; one without counts as unseen.
+        should have its row in the table; one without counts as unseen. Where there are
+        trees, and `by_trees`, the likeliest are in their order.
         """
         b, width = len(sessions), self.config.n_candidates + MAX_DISTINCT
         padded, lengths = np.zeros((b, SESSION_EVENTS), np.uint64), np.zeros(b, np.int64)
@@ -203,7 +247,7 @@ class Scorer:
         mode_of = np.zeros(b, np.int64) if modes is None else np.array(modes, np.int64)
         _score(
             padded, lengths, mode_of, rows, slots.table, slots.slot_at, embedding, totals, self.params, self.config,
-            now_ms, self._found, self._request, out,
+            self.forest if by_trees else NO_FOREST, now_ms, self._found, self._request, out,
         )  # fmt: skip
         self._request += b
         return out

@@ -7,6 +7,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from serving.forest import N_PAIRS
 from serving.mixture import MixtureParams
 from state.item_rows import ADJ, BWD, FAR, PAIR_UNIT, ItemRows
 from state.lane_rows import SESSIONS
@@ -38,6 +39,7 @@ class Found(NamedTuple):
     base: Floats
     second: Floats  # (MAX_FOUND, 2)
     hits: Int64s
+    pairs: npt.NDArray[np.float32]  # (MAX_FOUND, N_PAIRS), for trees: shares by seed and kind; 0 between requests
     best: Floats  # largest weighted contribution, and where it came from
     best_seed: Int64s
     best_kind: Int64s
@@ -53,6 +55,7 @@ def new_found() -> Found:
         np.zeros(MAX_FOUND),
         np.zeros((MAX_FOUND, 2)),
         np.zeros(MAX_FOUND, np.int64),
+        np.zeros((MAX_FOUND, N_PAIRS), np.float32),
         np.zeros(MAX_FOUND),
         np.zeros(MAX_FOUND, np.int64),
         np.zeros(MAX_FOUND, np.int64),
@@ -97,9 +100,12 @@ def place(found: Found, n: int, item: np.uint64, request: int) -> tuple[int, int
 
 
 @numba.njit(cache=True)
-def _first_order(rows: ItemRows, slot: int, rank: int, p: MixtureParams, found: Found, n: int, request: int) -> int:
+def _first_order(
+    rows: ItemRows, slot: int, rank: int, p: MixtureParams, found: Found, n: int, request: int, for_trees: bool
+) -> int:
     scale = 1.0 / PAIR_UNIT / (mass_of(rows, slot) + KAPPA)
     bucket, fade = rank_bucket(rank), math.exp(-rank / SEED_DECAY)
+    first = 3 * min(rank, 2)
     for j in range(np.int64(rows[slot].n)):
         at, n = place(found, n, rows[slot].neighbour[j], request)
         if at < 0:
@@ -110,6 +116,8 @@ def _first_order(rows: ItemRows, slot: int, rank: int, p: MixtureParams, found: 
             gain = p.pairs[bucket, t] * share
             found.direct[at] += gain
             found.base[at] += fade * share * (BWD_MASS if t == BWD else 1.0)
+            if for_trees:
+                found.pairs[at, first + t] += np.float32(share)
             if gain > found.best[at]:
                 found.best[at], found.best_seed[at], found.best_kind[at] = gain, rank, t
     return n
@@ -144,12 +152,13 @@ def _second_order(
 @numba.njit(cache=True)
 def find_candidates(
     rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32], distinct: Uint64s, m: int, totals: Int64s,
-    p: MixtureParams, n_candidates: int, found: Found, request: int, chosen: Int64s,
+    p: MixtureParams, n_candidates: int, found: Found, request: int, chosen: Int64s, for_trees: bool,
 ) -> tuple[int, int]:  # fmt: skip
     """Fill `found`; write the indexes of the chosen candidates into `chosen`; return (how many, items found).
 
     Chosen are the session's own `m` distinct items, which stand first in `found`, and
-    the `n_candidates` others with the largest base score.
+    the `n_candidates` others with the largest base score. With `for_trees` the caller
+    sets `found.pairs` of the items found back to 0.
     """
     n = 0
     for r in range(m):
@@ -157,7 +166,7 @@ def find_candidates(
     for r in range(m):
         slot = find(table, slot_at, distinct[r])
         if slot != ABSENT:
-            n = _first_order(rows, slot, r, p, found, n, request)
+            n = _first_order(rows, slot, r, p, found, n, request, for_trees)
     for r in range(min(m, SECOND_SEEDS)):
         slot = find(table, slot_at, distinct[r])
         if slot != ABSENT:

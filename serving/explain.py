@@ -2,7 +2,8 @@
 
 The share of an event is 1 − score without it / score with it: what would vanish if
 the event had never been. It is asked of the mixture itself, so it is true of whatever
-formula is in use. Shares need not add up to one: two events can each be enough.
+formula is in use; trees are not asked, they say no more than which of the likeliest
+comes first. Shares need not add up to one: two events can each be enough.
 """
 
 from typing import Any
@@ -25,7 +26,7 @@ def contributions(asking: Asking, items: list[str], now_ms: int) -> list[list[di
         return [[] for _ in items]
     seeds = list(dict.fromkeys(session.tolist()[::-1]))[:MAX_EVENTS]
     sessions = [session, *(session[session != np.uint64(seed)] for seed in seeds)]
-    scored = shop.score(sessions, [REPEAT_MODES[visitor.plan.repeat]] * len(sessions), now_ms)
+    scored = shop.score(sessions, [REPEAT_MODES[visitor.plan.repeat]] * len(sessions), now_ms, by_trees=False)
     chances = [
         dict(zip(scored.item[b, :n].tolist(), scored.probability[b, :n].tolist(), strict=True))
         for b, n in enumerate(scored.n.tolist())

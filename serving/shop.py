@@ -11,6 +11,7 @@ import numpy.typing as npt
 from schemas.ids import hash_id
 from serving.blend import Scored, Scorer
 from serving.catalogue import Catalogue
+from serving.forest import forest_from
 from serving.item_cache import ItemCache
 from serving.items import Heads
 from serving.mixture import DEFAULT, ScoreConfig, params_from
@@ -86,7 +87,8 @@ class Shop:
         """Answer from this anchor from now on."""
         index.new_items.watch(self.catalogue.hashes())
         self.items.use_anchor(index.anchor)
-        self.scorer = Scorer(params_from(index.anchor.mixture), self.scorer.config)
+        trees = index.anchor.trees if self.settings.ranker == "auto" else None
+        self.scorer = Scorer(params_from(index.anchor.mixture), self.scorer.config, forest_from(trees))
         self.index = index
 
     def refresh(self) -> None:
@@ -112,22 +114,22 @@ class Shop:
             self.items.ensure(self.store, due, time.time_ns() // 1_000_000, SLOW_AGE_MS)
             new_items.renew(due, self.items.rows, self.items.slots)
 
-    def score(self, sessions: list[Hashes], modes: list[int], now_ms: int) -> Scored:
-        """Return the mixture's candidates for sessions, oldest item first."""
+    def score(self, sessions: list[Hashes], modes: list[int], now_ms: int, by_trees: bool = True) -> Scored:
+        """Return the mixture's candidates for sessions, oldest item first; in the order of trees, where there are."""
         rows, slots = self.items.rows, self.items.slots
         slots.begin_round()
         seeds = np.concatenate(sessions)
         self.items.ensure(self.store, seeds, now_ms, self.settings.item_ttl_ms)
         near = rows["neighbour"][slots.find(seeds)].ravel()
         self.items.ensure(self.store, near[near != 0], now_ms, SLOW_AGE_MS)
-        scored = self.scorer.score(sessions, rows, slots, self.totals, now_ms, modes, self.items.embedding)
+        scored = self.scorer.score(sessions, rows, slots, self.totals, now_ms, modes, self.items.embedding, by_trees)
         if len(slots.keep(scored.item.ravel())):  # second-order candidates: their own rows decide too
             unread = (slots.find(scored.item.ravel()) == ABSENT).reshape(scored.item.shape) & (scored.item != 0)
             self.items.ensure(self.store, scored.item[scored.item != 0], now_ms, SLOW_AGE_MS)
             again = np.flatnonzero(unread.any(axis=1)).tolist()
             better = self.scorer.score(
                 [sessions[b] for b in again], rows, slots, self.totals, now_ms, [modes[b] for b in again],
-                self.items.embedding,
+                self.items.embedding, by_trees,
             )  # fmt: skip
             for column, of_these in zip(scored, better, strict=True):
                 column[again] = of_these

@@ -4,6 +4,7 @@
     whitened.npy    float32 (n, d), W = Y L⁻ᵀ       gram.npy       float32 (d, d), YᵀY
     index.faiss     search index over W             metrics.json   offline metrics
     embedding.npy   float16 (n, 64), of the rows    mixture.json   fitted numbers of the scoring
+    trees.json      trees that order the likeliest, or null (serving/forest.py)
     manifest.json   version, settings, data range, parent, and the SHA-256 of every other file
 
 With YᵀY + λI = L Lᵀ, a user's whitened vector z = Lᵀx scores item j as z · w_j = x · y_j.
@@ -26,8 +27,8 @@ from state.slot_map import SlotMap
 
 MANIFEST = "manifest.json"
 INDEX = "index.faiss"
-EMBEDDING, MIXTURE = "embedding.npy", "mixture.json"
-FILES = ("items.json", "item_hash.npy", "whitened.npy", "gram.npy", INDEX, EMBEDDING, MIXTURE, "metrics.json")
+EMBEDDING, MIXTURE, TREES = "embedding.npy", "mixture.json", "trees.json"
+FILES = ("items.json", "item_hash.npy", "whitened.npy", "gram.npy", INDEX, EMBEDDING, MIXTURE, TREES, "metrics.json")
 
 
 class AnchorDamaged(Exception):
@@ -50,6 +51,8 @@ class Anchor:
     """Where each item stands among the co-occurrence rows, length 1 or 0 (docs/model.md)."""
     mixture: dict[str, Any] | None = None
     """Fitted numbers of the scoring by name; None: the default."""
+    trees: dict[str, Any] | None = None
+    """Columns of the trees by name (serving/forest.py); None where they do not win."""
 
     @cached_property
     def rows_by_hash(self) -> SlotMap:
@@ -83,7 +86,8 @@ def save_anchor(
     write_index(work / INDEX)
     nothing = np.zeros((len(anchor.item_ids), 0), np.float16)
     np.save(work / EMBEDDING, nothing if anchor.embedding is None else anchor.embedding)
-    (work / MIXTURE).write_bytes(orjson.dumps(anchor.mixture, option=orjson.OPT_SERIALIZE_NUMPY))
+    for name, value in ((MIXTURE, anchor.mixture), (TREES, anchor.trees)):
+        (work / name).write_bytes(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))
     (work / "metrics.json").write_bytes(orjson.dumps(metrics, option=orjson.OPT_INDENT_2))
     body = {
         **manifest,
@@ -125,6 +129,7 @@ def load_anchor(path: Path, mapped: bool = False) -> Anchor:
         weights=np.array(manifest["weights"]),
         embedding=np.load(path / EMBEDDING),
         mixture=orjson.loads((path / MIXTURE).read_bytes()),
+        trees=orjson.loads((path / TREES).read_bytes()) if TREES in manifest["sha256"] else None,
     )
 
 

@@ -91,6 +91,10 @@ class Settings(BaseSettings):
     anchor_tolerance: float = Field(0.02, ge=0, description="Share of recall a new anchor may lose and be published")
     als_threads: int = Field(0, ge=0, description="Threads of the training; 0: all cores")
 
+    ranker: Literal["auto", "off"] = Field(
+        "auto", description="Order the likeliest items by the anchor's trees, where it has some; off: by likelihood"
+    )
+
     http_host: str = Field("127.0.0.1", description="Address the HTTP server listens on")
     http_port: int = Field(8080, ge=0, le=65535, description="Port of the HTTP server")
     grpc_port: int = Field(8081, ge=0, le=65535, description="Port of the gRPC server")

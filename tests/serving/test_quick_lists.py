@@ -11,6 +11,8 @@ from test_service import recommender_of
 import serving.batch
 from schemas.events import Kind
 from schemas.ids import hash_id
+from serving.blend import Scorer
+from serving.forest import N_FEATURES, NO_FOREST, Forest
 from serving.requests import RecommendRequest
 from serving.rules_api import trial
 from serving.service import Recommender
@@ -73,16 +75,26 @@ def test_quick_lists_are_those_of_the_sources(shop, asked, rules):
         assert (one.fallback, one.strategy, one.next) == (other.fallback, other.strategy, other.next)
 
 
-def test_a_batch_is_scored_as_each_request_alone_whatever_rows_were_at_hand():
+def some_trees():
+    rng = np.random.default_rng(3)
+    stays = rng.integers(0, 1 << 15, (20, 15)).astype(np.uint32) | np.uint32(1 << 15)  # the last leaf always stays
+    thresholds = rng.normal(0, 0.2, (20, 15)).astype(np.float32)
+    return Forest(rng.integers(0, N_FEATURES, (20, 15)), thresholds, stays, rng.normal(size=(20, 16)))
+
+
+@pytest.mark.parametrize("forest", [NO_FOREST, some_trees()], ids=["by likelihood", "by trees"])
+def test_a_batch_is_scored_as_each_request_alone_whatever_rows_were_at_hand(forest):
     # In a chain of pairs the neighbours of an item's neighbours are not its own: their rows are read after scoring.
     pairs = [(f"v{k}-{n}", k) for k in range(40) for n in range(3 + k % 4)]
     events = [Event(v, f"x{k + at}", NOW - DAY + 60_000 * k + 1000 * at) for v, k in pairs for at in (0, 1)]
     warm, store = recommender_of(events)
+    warm.shop.scorer = Scorer(forest=forest)
     sessions = [np.array([hash_id(f"x{k}")], np.uint64) for k in (5, 6, 20, 33)] + [np.zeros(0, np.uint64)]
     modes = [0, 1, 2, 0, 0]
     for at_hand in ([], [0], [2, 3]):
         fresh = Recommender(store, Settings(server_cached_items=1000), "g1").shop
         fresh.refresh()
+        fresh.scorer = Scorer(forest=forest)
         for b in at_hand:
             fresh.score([sessions[b]], [0], NOW)
         together = fresh.score(sessions, modes, NOW)
