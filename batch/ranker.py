@@ -59,9 +59,9 @@ def features(params: MixtureParams, table: MixtureTable) -> tuple[Features, npt.
         np.stack([
             ln_p, ln_p - ln_p[:, :1], same(spread[:, None], size), same(repeats[:, None], size),
             same(best[:, :1], size), table.place[rows, order],
-        ], axis=2),
+        ], axis=2).astype(np.float32),
     ]  # fmt: skip
-    return np.concatenate(parts, axis=2).astype(np.float32), order, best
+    return np.concatenate(parts, axis=2), order, best
 
 
 def train_ranker(params: MixtureParams, tables: list[MixtureTable]) -> lgb.Booster | None:
@@ -78,7 +78,7 @@ def train_ranker(params: MixtureParams, tables: list[MixtureTable]) -> lgb.Boost
     group = np.concatenate(groups)
     if len(group) < LEAST_PREDICTIONS:
         return None
-    data = lgb.Dataset(np.concatenate(xs), np.concatenate(ys).astype(int), group=group, free_raw_data=False)
+    data = lgb.Dataset(np.concatenate(xs), np.concatenate(ys).astype(int), group=group)
     return lgb.train(PARAMS, data, TREES)
 
 
