@@ -28,7 +28,7 @@ PARAMS = {
     "verbosity": -1,
     "seed": 42,
     "deterministic": True,
-    "num_threads": 1,
+    "num_threads": 0,
 }
 TREES = 100
 
