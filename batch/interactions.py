@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix
 from flows.history import event_weights
 from flows.log import Log
 from schemas.decode import Limits, decode
+from schemas.ids import hash_id
 from schemas.registry import SchemaRegistry
 from state.store import Positions
 
@@ -39,15 +40,22 @@ class Interactions:
 def read_interactions(
     log: Log, registry: SchemaRegistry, weights: npt.NDArray[np.float64], now_ms: int, progress: Callable[[int], None]
 ) -> Interactions:
-    """Read the whole log; every event id counts once, and only events of positive weight."""
-    parts, texts = [], {}
+    """Read the whole log; every event id counts once, and only events of positive weight.
+
+    What a user did before an erasure is not there.
+    """
+    parts, texts, places, erased, n_read = [], {}, [], dict[int, int](), 0
     positions, end = log.start(), log.end()
     while any(positions.get(stream, 0) < offset for stream, offset in end.items()):
         raw = log.read(positions, CHUNK, 1.0)
         if raw is None:
             break
-        rows = decode(raw, registry, now_ms, Limits()).interactions
+        decoded = decode(raw, registry, now_ms, Limits())
+        erased |= {hash_id(one.user): n_read + one.message for one in decoded.erasures}
+        rows = decoded.interactions
         rows = rows[rows["item"] != 0]
+        places.append(n_read + rows["message"].astype(np.int64))
+        n_read += len(raw)
         parts.append(rows[["event_id", "line", "user", "item", "ts_ms", "kind", "value"]].copy())
         ids, first = np.unique(rows["item"], return_index=True)
         for item, row in zip(ids.tolist(), rows[first], strict=True):
@@ -60,7 +68,10 @@ def read_interactions(
         ("item", "u8"), ("ts_ms", "i8"), ("kind", "u1"), ("value", "f4")])  # fmt: skip
     keys = events["event_id"] + events["line"].astype(np.uint64)
     _, first = np.unique(keys, return_index=True)
-    events = events[np.sort(first)]
+    first.sort()
+    events = events[first]
+    stay = ~_forgotten(events["user"], np.concatenate(places)[first], erased) if erased else slice(None)
+    events = events[stay]
     weight = event_weights(np.ascontiguousarray(events["kind"]), np.ascontiguousarray(events["value"]), weights)
     keep = weight > 0
     events, weight = events[keep], weight[keep]
@@ -69,3 +80,14 @@ def read_interactions(
     return Interactions(
         user, item, weight, events["ts_ms"], user_hash, item_hash, [texts[i] for i in item_hash.tolist()], positions
     )
+
+
+def _forgotten(
+    users: npt.NDArray[np.uint64], places: npt.NDArray[np.int64], erased: dict[int, int]
+) -> npt.NDArray[np.bool_]:
+    """Say which events are of a user who was erased behind them; `erased`: the place in the log, by user."""
+    ids = np.array(sorted(erased), np.uint64)
+    until = np.array([erased[user] for user in ids.tolist()])
+    at = np.minimum(np.searchsorted(ids, users), len(ids) - 1)
+    found: npt.NDArray[np.bool_] = (ids[at] == users) & (places < until[at])
+    return found

@@ -69,7 +69,8 @@ class ItemIndex(NamedTuple):
 
 
 @numba.njit(cache=True)
-def _use(index: ItemIndex, slot: int) -> None:
+def use(index: ItemIndex, slot: int) -> None:
+    """Mark an item row used and changed."""
     index.used_in[slot] = index.round_no
     index.changed_in[slot] = index.round_no
 
@@ -102,7 +103,7 @@ def learn_at(
     session, distinct, place, slots = _session_items(), _session_items(), _places(), _needed_slots()
     item = users[slot].item[k]
     item_slot = find(index.table, index.slot_at, item)
-    _use(index, item_slot)
+    use(index, item_slot)
     n = session_before(users, slot, k, p.session_gap_ms, session)
     totals[EVENTS] += sign
     if n == 0:
@@ -112,7 +113,7 @@ def learn_at(
     m = distinct_latest_first(session, n, distinct, place)
     for r in range(min(m, NEEDED_SLOTS)):
         slots[r] = find(index.table, index.slot_at, distinct[r])
-        _use(index, slots[r])
+        use(index, slots[r])
     known = False
     for r in range(min(m, MAX_DISTINCT)):
         known = known or distinct[r] == item
@@ -244,6 +245,16 @@ def event_weights(
 
 
 @numba.njit(cache=True)
+def kind_column(kind: int) -> int:
+    """Return which of an item's counters (views, carts, purchases) counts events of this kind, -1 for none."""
+    if kind in (VIEW, CLICK):
+        return 0
+    if kind == CART:
+        return 1
+    return 2 if kind == PURCHASE else -1
+
+
+@numba.njit(cache=True)
 def _count(
     users: UserRows, user: int, items: ItemRows, item_slot: int, kind: int, weight: float, ts_ms: int, price: float,
     category: np.uint64, brand: np.uint64, totals: Int64s, p: FoldParams,
@@ -263,13 +274,7 @@ def _count(
                 items[item_slot].price = price
         category, brand = items[item_slot].category, items[item_slot].brand
         count_event(items, item_slot, totals, ts_ms, weight, p.half_lives_ms)
-    column = -1
-    if kind in (VIEW, CLICK):
-        column = 0
-    elif kind == CART:
-        column = 1
-    elif kind == PURCHASE:
-        column = 2
+    column = kind_column(kind)
     if column >= 0 and item_slot != ABSENT:
         items[item_slot].kinds[column] += 1
     if kind == SEARCH:
@@ -339,7 +344,7 @@ def fold_events(
             at = _place(users, user, ts_ms, p)
             if at != TOO_LATE and not _rows_ready(users, user, at, index):
                 return i
-            _use(index, item_slot)
+            use(index, item_slot)
             touched[item_slot] = index.round_no
         weight = event_weight(kind, event.value, p.weights)
         _count(users, user, items, item_slot, kind, weight, ts_ms, event.price, event.category, event.brand, totals, p)

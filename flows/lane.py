@@ -8,12 +8,14 @@ batches. Its memory is a bounded write-through cache of rows; `open` drops it.
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from flows.dedupe import DedupeWindow
 from flows.foldin import vectors_for
+from flows.forgetting import unlearn_history
 from flows.history import FoldParams, fold_events
 from flows.item_table import ItemTable
 from flows.log import RawBatch
@@ -187,10 +189,10 @@ class Lane:
         products = [change for change in decoded.products if ahead[change.message] and self._owns(hash_id(change.item))]
         self._products.fold(products, self._items, self._scopes, rows.single)
         events = self._mine(decoded.interactions, ahead)
-        user_slots, buyers = self._fold(events, raw.payload)
-        erased = {hash_id(e.user) for e in decoded.erasures if ahead[e.message] and self._owns(hash_id(e.user))}
-
-        users = self._without(distinct(user_slots), erased)
+        erasures = [(e.message, hash_id(e.user)) for e in decoded.erasures if ahead[e.message]]
+        erasures = sorted((message, user) for message, user in erasures if self._owns(user))
+        users, buyers = self._fold_around(events, raw.payload, erasures)
+        erased = {user for _, user in erasures}
         # While an anchor is refolded every user who acts gets vectors for both, or some would miss the switch.
         later = behind and len(self._anchors) == 1
         vectors = self._start_vectors(users, () if later else self._anchors)
@@ -200,14 +202,14 @@ class Lane:
         rows.blocks += self._items.blocks(self._items.changed())
         rows.blocks += self._users.blocks(users)
         if len(buyers):
-            rows.blocks.append(self._purchases.block(np.setdiff1d(buyers, np.array(sorted(erased), np.uint64))))
+            rows.blocks.append(self._purchases.block(buyers))
+        if len(buyers) or erased:
             rows.single[keys.purchase_totals(self.prefix)] = self._purchases.totals()
         rows.blocks += vectors()
         if later and len(users):
             self._owed.add(self._users.ids_of(users))
             rows.single[keys.owes_vectors(self.prefix)] = b"1"
-        for user in erased:
-            self._forget(user, rows)
+        self._delete_rows(erased, users, buyers, rows)
         for segment, value in self._dedupe.segments_since(count_before).items():
             rows.single[keys.dedupe(self.prefix, segment)] = value
         new = {**self.positions, **{s: max(at, self.positions.get(s, 0)) for s, at in raw.after.items()}}
@@ -277,6 +279,25 @@ class Lane:
             keep &= columns["user"] % np.uint64(self.settings.n_lanes) == self.lane
         return columns if keep.all() else columns[keep]
 
+    def _fold_around(
+        self, events: Columns, payload: npt.NDArray[np.uint8], erasures: list[tuple[int, int]]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
+        """Fold the events, each erasure (message, user) in its place; return (slots of users, who bought), ascending.
+
+        Only users and buyers are returned who have a row at the end.
+        """
+        cuts = np.searchsorted(events["message"], [message for message, _ in erasures]).tolist()
+        folded = [self._fold(events[: cuts[0]] if cuts else events, payload)]
+        for (_, user), (first, end) in zip(erasures, pairwise([*cuts, len(events)]), strict=True):
+            self._forget(user)
+            folded.append(self._fold(events[first:end], payload))
+        acted = distinct(np.concatenate([slots for slots, _ in folded]))
+        bought = distinct(np.concatenate([buyers for _, buyers in folded]))
+        if erasures:
+            acted = acted[self._users.rows["first_ms"][acted] != 0]
+            bought = bought[self._purchases.holds(bought)]
+        return acted, bought
+
     def _fold(
         self, events: Columns, payload: npt.NDArray[np.uint8]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
@@ -312,16 +333,28 @@ class Lane:
         prefix = keys.vector_prefix(self.prefix, anchor.version)
         return RowBlock(prefix, self._users.ids_of(slots), *pack_vectors(vectors_for(self._users.rows, slots, anchor)))
 
-    def _without(self, slots: npt.NDArray[np.int64], erased: set[int]) -> npt.NDArray[np.int64]:
-        """Return the slots whose users are not in `erased`."""
-        if not erased:
-            return slots
-        return slots[~np.isin(self._users.ids_of(slots), np.array(sorted(erased), np.uint64))]
-
-    def _forget(self, user: int, rows: RowSet) -> None:
+    def _forget(self, user: int) -> None:
+        """Make the rows those of a lane that never saw this user, as far as the user's own row can tell."""
+        (slot,) = self._users.load(np.array([user], np.uint64))
+        self._items.load(self._users.all_items(slot))
+        unlearn_history(
+            self._users.rows, slot, self._items.rows, self._items.index(), self._items.counted_in, self._totals,
+            self._params,
+        )  # fmt: skip
         self._users.drop(user)
-        self._purchases.drop(user)
-        rows.single[keys.user(self.prefix, user)] = None
-        rows.single[keys.purchases(self.prefix, user)] = None
-        for anchor in self._anchors:
-            rows.single[keys.vector(self.prefix, anchor.version, user)] = None
+        self._purchases.forget(user)
+
+    def _delete_rows(
+        self, erased: set[int], users: npt.NDArray[np.int64], buyers: npt.NDArray[np.uint64], rows: RowSet
+    ) -> None:
+        """Delete the rows of erased users, but for those written anew of users who came back in the same batch."""
+        back, bought = set(self._users.ids_of(users).tolist()), set(buyers.tolist())
+        written = {block.prefix for block in rows.blocks}
+        for user in erased:
+            if user not in back:
+                rows.single[keys.user(self.prefix, user)] = None
+            if user not in bought:
+                rows.single[keys.purchases(self.prefix, user)] = None
+            for anchor in self._anchors:
+                if user not in back or keys.vector_prefix(self.prefix, anchor.version) not in written:
+                    rows.single[keys.vector(self.prefix, anchor.version, user)] = None

@@ -111,6 +111,18 @@ class PurchaseTable(RowTable):
         add_purchases(self.rows, slots[which], bought["item"].copy(), bought["ts_ms"].copy(), self._totals)
         return buyers
 
+    def forget(self, user: int) -> None:
+        """Take a user's purchases out of the totals and the row."""
+        (slot,) = self._cache(np.array([user], np.uint64))
+        n = self.rows.n[slot]
+        self._totals[0] -= n
+        self._totals[1] -= np.count_nonzero(self.rows.first_day[slot, :n] < self.rows.last_day[slot, :n])
+        self.drop(user)
+
+    def holds(self, users: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+        """Say which of these cached users have purchases."""
+        return self.rows.n[self._slots.find(users)] > 0
+
     def totals(self) -> bytes:
         """Return the totals as they rest."""
         return encode_purchase_totals(self._totals)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from batch.anchor_cmd import Refused, TooLittleData, train_anchor
+from batch.interactions import read_interactions
 from flows.anchor_follower import AnchorFollower
 from flows.dead_letters import DeadLetters
 from flows.lane import Lane, LaneSettings
@@ -81,6 +82,23 @@ def test_a_damaged_anchor_is_refused(settings, log):
 def test_an_empty_log_is_told(settings, tmp_path):
     with pytest.raises(TooLittleData, match="0 interactions"):
         train_anchor(settings, SqliteLog(tmp_path / "empty.sqlite"), NOW)
+
+
+def test_a_night_knows_nothing_of_erased_users_but_what_they_did_since(log):
+    def read():
+        data = read_interactions(log, REGISTRY, LaneSettings().fold_params().weights, NOW, lambda _: None)
+        own = data.user_hash[data.user] == hash_id("u3")
+        return len(data.weight) - own.sum(), [data.item_ids[item] for item in data.item[own]]
+
+    of_others, own = read()
+    assert len(own) > 5
+    erasure = {"event_id": "x", "ts_ms": NOW, "user": "u3"}
+    log.append([Message("erasures", b"", encode("erasures", erasure, REGISTRY), NOW)])
+    for event_id in ("late", "e0"):  # e0 was there before: a duplicate
+        lines = [{"item": "after", "quantity": 1.0}]
+        record = {"event_id": event_id, "ts_ms": NOW + 900_000, "user": "u3", "lines": lines}
+        log.append([Message("purchases", b"", encode("purchases", record, REGISTRY), NOW + 900_000)])
+    assert read() == (of_others, ["after"])
 
 
 def purchase(n, ts_ms):

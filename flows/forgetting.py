@@ -1,0 +1,56 @@
+"""Taking back what a user's history taught: after it the rows are those of a shop that never saw the user.
+
+What the row of a user still holds can be taken back: its last 50 events. Of older ones the sums keep what they
+taught, as they do of everybody whose row was dropped; docs/operations.md says what stays, and how to be rid of it.
+"""
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from flows.history import FoldParams, ItemIndex, event_weight, kind_column, learn_at, use
+from flows.popularity import COUNT_UNIT, count_event
+from state.item_rows import ItemRows
+from state.lane_rows import COUNT
+from state.session import SESSION_EVENTS
+from state.slot_map import find
+from state.user_rows import KIND_MASK, MAX_GAP_MS, STARS_SHIFT, UserRows
+
+
+@numba.njit(cache=True)
+def _knows_session(users: UserRows, slot: int, k: int, gap_ms: int) -> bool:
+    """Say whether the history holds the whole session before event k, as it was when the event was learned."""
+    at = k
+    while at > 0 and k - at < SESSION_EVENTS and users[slot].gap_ms[at] <= gap_ms:
+        at -= 1
+    return at > 0 or k - at == SESSION_EVENTS or users[slot].gap_ms[0] > gap_ms
+
+
+@numba.njit(cache=True)
+def unlearn_history(
+    users: UserRows, slot: int, items: ItemRows, index: ItemIndex, counted_in: npt.NDArray[np.int64],
+    totals: npt.NDArray[np.int64], p: FoldParams,
+) -> None:  # fmt: skip
+    """Take back what the events of a history taught and weighed; every item of it has its row cached."""
+    ts_ms, knows_time = users[slot].last_ms, True
+    for k in range(int(users[slot].n) - 1, -1, -1):
+        item_slot = find(index.table, index.slot_at, users[slot].item[k])
+        use(index, item_slot)
+        counted_in[item_slot] = index.round_no
+        if _knows_session(users, slot, k, p.session_gap_ms):
+            learn_at(users, slot, k, items, index, totals, p, -1)
+        kind = int(users[slot].kind[k])
+        weight = event_weight(kind & KIND_MASK, float(kind >> STARS_SHIFT), p.weights)
+        if knows_time:
+            count_event(items, item_slot, totals, ts_ms, -weight, p.half_lives_ms)
+        else:  # seven weeks older than what came next: what decays is gone but for a hundredth
+            hundredths = np.int64(np.rint(weight * COUNT_UNIT))
+            items[item_slot].count -= hundredths
+            totals[COUNT] -= hundredths
+        column = kind_column(kind & KIND_MASK)
+        if column >= 0:
+            items[item_slot].kinds[column] -= 1
+        gap_ms = np.int64(users[slot].gap_ms[k])
+        if gap_ms == MAX_GAP_MS:
+            knows_time = False
+        ts_ms -= gap_ms

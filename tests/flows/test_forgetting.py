@@ -1,0 +1,137 @@
+"""Law 5: forget(u) after everything is never having seen u."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+from fold_oracle import EPOCH_MS, Event, batch_of
+from hypothesis import given
+from hypothesis import strategies as st
+from test_lane import MINUTE, PREFIX, SETTINGS, fold, globals_of, item_row, shopping, user_row
+
+from flows.lane import Lane
+from schemas.events import Decoded, Erasure, Kind
+from schemas.ids import hash_id
+from state import keys, lane_rows
+from state.decay import value_at
+from state.purchase_rows import decode_purchase_totals
+from state.store import MemoryStore
+
+DAY = 86_400_000
+PATIENT = replace(SETTINGS, lateness_ms=30 * DAY)  # so that no event is counted without being remembered
+NOT_OF_USERS = (lane_rows.FEED, lane_rows.DEDUPE, lane_rows.MAX_TS, lane_rows.LATE, lane_rows.DUPLICATES)
+"""Totals that count messages and the catalogue; beside them popularity, which is compared by its value."""
+
+
+def apply(lane, store, events, first, erasures=()):
+    """Fold events as one batch; an erasure (place, user) comes before the event of that place."""
+    decoded, raw = batch_of(events, first)
+    decoded = Decoded(decoded.interactions, erasures=[Erasure(at, user, EPOCH_MS) for at, user in erasures])
+    changes = lane.apply(decoded, raw)
+    store.commit(lane.prefix, changes.expected, changes.new, changes.rows)
+
+
+def erase(store, user, n_before, settings=SETTINGS):
+    """Fold the erasure of a user, in a batch with one event that says nothing."""
+    lane = Lane(settings, store, "g1")
+    lane.open()
+    apply(lane, store, [Event("nobody", "", EPOCH_MS)], n_before, [(0, user)])
+
+
+def values_of(epochs, sums):
+    """Return decayed sums at both half-lives as of one moment."""
+    half_lives = (SETTINGS.short_half_life_ms, SETTINGS.long_half_life_ms)
+    return [
+        value_at(int(epochs[h]), int(sums[h][0]), int(sums[h][1]), half_lives[h], EPOCH_MS + 30 * DAY) for h in range(2)
+    ]
+
+
+def seen_of(store, item):
+    """Return what an item's row counts, popularity as a value."""
+    row = item_row(store, item)[0]
+    n = int(row["n"])
+    pairs = {int(row["neighbour"][j]): row["weight"][:, j].tolist() for j in range(n)}
+    counts = [row[name].tolist() for name in ("total", "support", "repeat", "count", "kinds")]
+    return pairs, counts, np.round(values_of(row["pop_epoch"], row["pop"]), 9).tolist()
+
+
+def totals_of(store):
+    totals = globals_of(store).copy()
+    pop = totals[lane_rows.POP : lane_rows.POP + 6].reshape(2, 3)
+    values = values_of(pop[:, 0], pop[:, 1:])
+    totals[[*NOT_OF_USERS, *range(lane_rows.POP, lane_rows.POP + 6)]] = 0
+    return totals.tolist(), np.round(values, 9).tolist()
+
+
+def purchase_totals(store):
+    return decode_purchase_totals([store.rows.get(keys.purchase_totals(PREFIX))]).tolist()
+
+
+def the_same(store, without, items):
+    for item in items:
+        assert seen_of(store, item) == seen_of(without, item), item
+    assert totals_of(store) == totals_of(without)
+    assert purchase_totals(store) == purchase_totals(without)
+
+
+@given(shopping(shuffled=True), st.sampled_from("uvw"))
+def test_an_erased_user_was_never_there(events, user):
+    others = [event for event in events if event.user != user]
+    store, without = fold(events, settings=PATIENT), fold(others, settings=PATIENT)
+    erase(store, user, len(events), PATIENT)
+    the_same(store, without, {event.item for event in others})
+    for item in {event.item for event in events} - {event.item for event in others}:
+        pairs, counts, popularity = seen_of(store, item)
+        assert not pairs
+        assert not np.any(np.concatenate([np.ravel(count) for count in counts]))
+        assert popularity == [0, 0]
+    assert keys.user(PREFIX, hash_id(user)) not in store.rows
+    assert keys.purchases(PREFIX, hash_id(user)) not in store.rows
+
+
+@given(shopping(), st.data())
+def test_an_erasure_holds_for_what_came_before_it_however_the_log_is_cut_into_batches(events, data):
+    erasures = data.draw(st.lists(st.tuples(st.integers(0, len(events)), st.sampled_from("uvw")), max_size=3))
+    erasures = sorted(one for one in erasures if one[0] < len(events))
+    stores = []
+    for cuts in ([], data.draw(st.lists(st.integers(0, len(events)), max_size=4))):
+        store = MemoryStore()
+        lane = Lane(SETTINGS, store, "g1")
+        lane.open()
+        for first, last in itertools.pairwise(sorted({0, *cuts, len(events)})):
+            inside = [(at - first, user) for at, user in erasures if first <= at < last]
+            apply(lane, store, events[first:last], first, inside)
+        stores.append(store)
+    assert stores[0].rows == stores[1].rows
+    kept = [e for k, e in enumerate(events) if not any(at > k and user == e.user for at, user in erasures)]
+    the_same(stores[0], fold(kept), {event.item for event in kept})
+    for user in {event.user for event in kept}:
+        assert user_row(stores[0], user)["item"].tolist() == user_row(fold(kept), user)["item"].tolist()
+
+
+def test_ratings_are_taken_back_by_their_stars():
+    events = [Event("v", "a", EPOCH_MS, Kind.RATING, value=5), Event("u", "a", EPOCH_MS + 1, Kind.RATING, value=1)]
+    store = fold(events)
+    erase(store, "u", 2)
+    assert seen_of(store, "a") == seen_of(fold(events[:1]), "a")
+
+
+def test_what_a_row_no_longer_holds_stays_and_nothing_else_is_taken_back_wrongly():
+    # 80 events in one session: the row holds 50, and of the first 30 of these it cannot know what went before.
+    events = [Event("u", f"i{k % 7}", EPOCH_MS + k * MINUTE) for k in range(80)] + [Event("v", "i1", EPOCH_MS)]
+    store = fold(events)
+    erase(store, "u", len(events))
+    for item in {f"i{k}" for k in range(7)}:
+        pairs, (total, support, repeat, count, kinds), _ = seen_of(store, item)
+        assert min(*total, support, *repeat, count, *kinds, *itertools.chain(*pairs.values())) >= 0
+    totals = globals_of(store)
+    assert totals[lane_rows.EVENTS] == 80 - (50 - 30) + 1  # of v, and of u what the row did not know enough about
+    assert totals[lane_rows.COUNT] == (80 - 50 + 1) * 100
+
+
+def test_after_a_long_pause_only_what_does_not_decay_is_taken_back():
+    events = [Event("u", "a", EPOCH_MS), Event("u", "b", EPOCH_MS + 60 * DAY), Event("v", "a", EPOCH_MS + 60 * DAY)]
+    store = fold(events)
+    erase(store, "u", 3)
+    assert seen_of(store, "a")[1] == seen_of(fold(events[2:]), "a")[1]
+    assert seen_of(store, "b")[2] == [0, 0]
