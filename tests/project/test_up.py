@@ -14,6 +14,8 @@ import urllib.request
 import pytest
 import redis
 
+from schemas.ids import hash_id
+
 HEADRACE = [sys.executable, "-m", "serving.cli.main"]
 
 
@@ -127,7 +129,12 @@ def test_it_restarts_what_dies_switches_anchors_under_load_and_continues_where_i
             assert up.processes(name) == {spare}
 
         store = redis.Redis.from_url(up.where["redis_url"])
-        assert store.ping()
+        leaver = f"*{hash_id('leaver'):016x}"
+        up.events(*({"type": kind, "user": "leaver", "item": "i1"} for kind in ("view", "purchase")))
+        wait_for(lambda: len(store.keys(leaver)) == 3)  # the row, what was bought, the vector
+        up.events({"type": "erasure", "user": "leaver"}, {"type": "view", "user": "leaver2", "item": "i1"})
+        wait_for(lambda: not store.keys(leaver))
+        assert up.recommend(user="leaver")["fallback"] != "personalised"
     assert "everything has stopped" in up.said[-1]
     with pytest.raises(urllib.error.URLError):
         up.recommend(user="u1")
