@@ -9,9 +9,12 @@ import numpy.typing as npt
 
 from serving.forest import N_PAIRS
 from serving.mixture import MixtureParams
-from state.item_rows import ADJ, BWD, FAR, PAIR_UNIT, ItemRows
+from state.item_rows import ADJ, BWD, FAR, MAX_NEIGHBOURS, PAIR_UNIT, ItemRows
 from state.lane_rows import SESSIONS
+from state.prefetch import prefetch_line, prefetch_row
+from state.session import MAX_DISTINCT
 from state.slot_map import ABSENT, find
+from state.stack_array import stack_array
 
 KAPPA = 2.0
 BWD_MASS = 0.8
@@ -20,6 +23,8 @@ SECOND_SEEDS = 3
 SECOND_SHARE = 0.02
 SECOND_BASE = 0.3
 MAX_FOUND = 8192
+ITEMS_AHEAD, ROWS_AHEAD = 12, 2
+"""Rows to ask for ahead of the one in work (`state.prefetch`): of items found, and of those read whole."""
 TABLE = 4 * MAX_FOUND
 BY_SECOND, BY_POPULARITY, BY_REPEAT = 3, 4, 5
 """Why an item is in the list: ADJ, FAR, BWD from a seed, or one of these."""
@@ -27,6 +32,10 @@ BY_SECOND, BY_POPULARITY, BY_REPEAT = 3, 4, 5
 Floats = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
 Uint64s = npt.NDArray[np.uint64]
+
+
+_slots, _middles = stack_array(np.int64, MAX_DISTINCT), stack_array(np.int64, MAX_NEIGHBOURS)
+_shares = stack_array(np.float64, MAX_NEIGHBOURS)
 
 
 class Found(NamedTuple):
@@ -130,14 +139,20 @@ def _second_order(
 ) -> int:  # fmt: skip
     scale = 1.0 / PAIR_UNIT / (mass_of(rows, slot) + KAPPA)
     fade, which = math.exp(-rank / SEED_DECAY), min(rank, 1)
+    middles, shares, m = _middles(), _shares(), 0
     for k in range(np.int64(rows[slot].n)):
         through = (rows[slot].weight[ADJ, k] + rows[slot].weight[FAR, k] + BWD_MASS * rows[slot].weight[BWD, k]) * scale
         if through < SECOND_SHARE:
             continue
         middle = find(table, slot_at, rows[slot].neighbour[k])
-        if middle == ABSENT:
-            continue
-        step = fade * through / PAIR_UNIT / (mass_of(rows, middle) + KAPPA)
+        if middle != ABSENT:
+            middles[m], shares[m] = middle, through
+            m += 1
+    for k in range(m):
+        if k + ROWS_AHEAD < m:
+            prefetch_row(rows, middles[k + ROWS_AHEAD])
+        middle = middles[k]
+        step = fade * shares[k] / PAIR_UNIT / (mass_of(rows, middle) + KAPPA)
         for j in range(np.int64(rows[middle].n)):
             if rows[middle].neighbour[j] == item:
                 continue
@@ -163,18 +178,32 @@ def find_candidates(
     n = 0
     for r in range(m):
         _, n = place(found, n, distinct[r], request)
+    slots = _slots()
     for r in range(m):
-        slot = find(table, slot_at, distinct[r])
+        slots[r] = find(table, slot_at, distinct[r])
+    for r in range(m):
+        if r + ROWS_AHEAD < m and slots[r + ROWS_AHEAD] != ABSENT:
+            prefetch_row(rows, slots[r + ROWS_AHEAD])
+        slot = slots[r]
         if slot != ABSENT:
             n = _first_order(rows, slot, r, p, found, n, request, for_trees)
     for r in range(min(m, SECOND_SEEDS)):
-        slot = find(table, slot_at, distinct[r])
+        slot = slots[r]
         if slot != ABSENT:
             n = _second_order(rows, table, slot_at, slot, distinct[r], r, found, n, request)
     sessions = max(totals[SESSIONS], 1)
-    for i in range(n):
+    mask = np.uint64(len(table) - 1)
+    for i in range(n):  # thousands of rows in random order: each is asked for while those before are looked up
+        if i + ITEMS_AHEAD < n:
+            at = np.int64(found.item[i + ITEMS_AHEAD] & mask)
+            prefetch_line(table, at)
+            prefetch_line(slot_at, at)
         slot = find(table, slot_at, found.item[i])
         found.slot[i] = slot
+        if slot != ABSENT:
+            prefetch_line(rows, slot)
+    for i in range(n):
+        slot = found.slot[i]
         support = max(rows[slot].support, 1) if slot != ABSENT else 1
         found.base[i] += SECOND_BASE * (found.second[i, 0] + found.second[i, 1])
         found.base[i] *= 1.0 + 0.5 * math.log(max(sessions / support, 1.0))

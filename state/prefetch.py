@@ -38,3 +38,9 @@ def prefetch_row(array: Any, row: int) -> None:
     for offset in range(0, size, LINE_BYTES):
         _prefetch_address(first + offset)  # type: ignore[call-arg]
     _prefetch_address(first + size - 1)  # type: ignore[call-arg]
+
+
+@numba.njit(cache=True, nogil=True)
+def prefetch_line(array: Any, row: int) -> None:
+    """Start fetching the cache line in which `array[row]` begins."""
+    _prefetch_address(array.ctypes.data + row * array.strides[0])  # type: ignore[call-arg]
