@@ -24,6 +24,7 @@ from flows.open_log import open_log
 from flows.process import lane_settings, open_store
 from schemas.registry import open_registry
 from serving.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
+from serving.forest import written_down
 from serving.index_build import build_index
 from state import keys
 from state.anchor import Anchor, AnchorDamaged, anchor_versions, load_anchor, load_metrics, read_manifest, save_anchor
@@ -76,7 +77,7 @@ def train_anchor(
     anchor = Anchor(
         version, data.item_ids, data.item_hash, whitened, gram, settings.als_alpha, weights, embedding,
         night.fit.params._asdict() if night.fit.kept else None,
-        night.forest._asdict() if len(night.forest.value) else None,
+        written_down(night.forest),
     )  # fmt: skip
     metrics |= night.figures()
     manifest: dict[str, Any] = {

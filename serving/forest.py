@@ -13,6 +13,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+VERSION = 1
+"""Of what the features are: trees that learned from others would put things in a senseless order."""
 TOP = 60
 """So many of the likeliest candidates are put in order."""
 MAX_LEAVES = 16
@@ -54,9 +56,14 @@ def leaf_place(leaf: int) -> int:
     return (((1 << leaf) * int(DE_BRUIJN)) >> 12) % MAX_LEAVES
 
 
+def written_down(forest: Forest) -> dict[str, Any] | None:
+    """Return the trees by name, for an anchor's `trees.json`; None where there are none."""
+    return {"version": VERSION, **forest._asdict()} if len(forest.value) else None
+
+
 def forest_from(values: Mapping[str, Any] | None) -> Forest:
-    """Return the trees written down by name (an anchor's `trees.json`); none for None."""
-    if values is None:
+    """Return trees written down by `written_down`; none for None, or of another version's features."""
+    if values is None or values["version"] != VERSION:
         return NO_FOREST
     return Forest(*(np.array(values[name], column.dtype) for name, column in NO_FOREST._asdict().items()))
 

@@ -138,11 +138,13 @@ def test_trees_that_win_are_published_with_the_anchor_and_order_the_servers_answ
         shop.take_over(VectorIndex.load(folder))
     assert len(off.scorer.forest.value) == 0
     forest = ordered.scorer.forest
-    saved = forest_from(load_anchor(folder).trees)
+    trees = load_anchor(folder).trees
+    saved = forest_from(trees)
     for column, other in zip(forest, saved, strict=True):
         assert column.dtype == other.dtype
         assert np.array_equal(column, other)
     assert len(forest.value) == TREES
+    assert len(forest_from({**trees, "version": 0}).value) == 0  # learned from other features
 
 
 def test_too_little_to_learn_from_gives_no_trees():
