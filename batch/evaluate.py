@@ -21,7 +21,6 @@ from schemas.events import Columns
 from serving.blend import NO_EMBEDDING, REPEAT_MODES, Scorer
 from serving.calibration import calibrated, department
 from serving.diversity import METHODS, similarities
-from serving.forest import NO_FOREST
 from serving.habits import habits
 from serving.mixture import DEFAULT, MixtureParams
 from state.purchase_rows import empty_purchases
@@ -63,9 +62,8 @@ def evaluate(train: Columns, pairs: Pairs, options: Options, categories: Categor
     learned = time.perf_counter()
     view = shop.view()
     embedding = embed(view.rows, view.slots) if options.embedding else NO_EMBEDDING
-    night = fit_night(train, options.settings, options.ranker != "off") if options.fit else None
-    params = night.fit.params if night and night.fit.kept else options.params
-    scorer = Scorer(params, forest=night.forest if night else NO_FOREST)
+    night = fit_night(train, options.settings, options.ranker != "off", options.params) if options.fit else None
+    scorer = Scorer(night.fit.params, forest=night.forest) if night else Scorer(options.params)
     scorer.warm_up()
     ready = time.perf_counter()
     if options.mode == "prequential":

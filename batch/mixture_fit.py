@@ -21,6 +21,7 @@ LEAST_PREDICTIONS = 500
 ITERATIONS = 80
 STRONGEST_PRIOR = 0.1
 PRIOR_STRENGTH = 10.0
+NOTHING = 1e-12
 
 BIAS = N_SHARES + N_FACTORS
 POWER = BIAS + 2
@@ -33,6 +34,7 @@ Floats = npt.NDArray[np.float64]
 def pack(params: MixtureParams) -> Floats:
     """Return the numbers as one vector: ln w (22), θ (10), b (2), pw, repeat odds (2 x 11)."""
     weights = np.concatenate((params.pairs.ravel(), params.second, params.popularity))
+    weights = np.maximum(weights, NOTHING)  # one that is 0 was switched off, and stays
     return np.concatenate((np.log(weights), params.theta, params.session_bias, [params.power], params.repeat.ravel()))
 
 

@@ -74,14 +74,16 @@ def slices_of(events: Columns, settings: LaneSettings) -> list[MixtureTable]:
     return tables
 
 
-def fit_night(events: Columns, settings: LaneSettings, with_ranker: bool = True) -> Night:
-    """Fit to the events' own past. What loses on the newest slice against what was before is not kept."""
+def fit_night(
+    events: Columns, settings: LaneSettings, with_ranker: bool = True, start: MixtureParams = DEFAULT
+) -> Night:
+    """Fit to the events' own past, from `start`. What loses on the newest slice against what was before is not kept."""
     tables = slices_of(events, settings)
     if len(tables) < OF_MIXTURE:
-        return Night(Fit(DEFAULT, 0, 0.0, 0.0, False), NO_FOREST, None)
+        return Night(Fit(start, 0, 0.0, 0.0, False), NO_FOREST, None)
     *_, older, newest = tables
-    tried = fit_mixture([older], newest)
-    fit = fit_mixture([older, newest], None) if tried.kept else tried
+    tried = fit_mixture([older], newest, start)
+    fit = fit_mixture([older, newest], None, start) if tried.kept else tried
     judged = Fit(fit.params, fit.predictions, tried.before, tried.after, tried.kept)
     if not with_ranker:
         return Night(judged, NO_FOREST, None)

@@ -81,6 +81,9 @@ def test_the_fit_raises_the_likelihood_and_needs_enough_predictions(shop):
     assert fit.after > fit.before
     few = table._replace(target=np.full(len(table.n), -1))
     assert not fit_mixture([few], None).kept
+    switched_off = fit_mixture([table], None, DEFAULT._replace(second=np.zeros(2)))
+    assert switched_off.kept
+    assert switched_off.params.second == pytest.approx([0, 0], abs=1e-6)
 
 
 def test_a_ring_of_items_is_learned_and_beats_the_baselines():

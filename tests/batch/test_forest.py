@@ -148,5 +148,7 @@ def test_trees_that_win_are_published_with_the_anchor_and_order_the_servers_answ
 
 
 def test_too_little_to_learn_from_gives_no_trees():
-    night = fit_night(walk(300, 1), LaneSettings())
+    start = DEFAULT._replace(power=0.5)
+    night = fit_night(walk(300, 1), LaneSettings(), start=start)
     assert (len(night.forest.value), night.gain) == (0, None)
+    assert night.fit.params is start
