@@ -55,7 +55,7 @@ def _fill_one(
     for r in range(m):
         slots[r] = find(table, slot_at, distinct[r])
     n, n_found = find_candidates(
-        rows, table, slot_at, distinct, m, totals, p, c.n_candidates, found, request, chosen, False
+        rows, table, slot_at, distinct, slots, m, totals, p, c.n_candidates, found, request, chosen, False
     )
     for at in range(n_found):
         place_of[at] = -1

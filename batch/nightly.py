@@ -1,5 +1,6 @@
 """What a night makes of a shop's past: embedding, fitted mixture, and trees where they win."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,14 +57,16 @@ class Night(NamedTuple):
         return found | {f"trees_gain_{name}": value for name, value in gain.items()}
 
 
-def slices_of(events: Columns, settings: LaneSettings) -> list[MixtureTable]:
-    """Return the mixture's parts for predictions in the newest sessions, from the counts before them, by SLICES."""
+def slices_of(
+    events: Columns, settings: LaneSettings, slices: Sequence[tuple[float, float]] = SLICES
+) -> list[MixtureTable]:
+    """Return the mixture's parts for predictions in the newest sessions, from the counts before them."""
     session = sessions_by_end(events["user"], events["ts_ms"], settings.session_gap_ms)
     positive = (events["item"] != 0) & (events["kind"] < FIRST_NEGATIVE_KIND)
     n_sessions = int(session.max()) + 1 if len(session) else 0
     n_users, n_items = len(np.unique(events["user"])), len(np.unique(events["item"]))
     tables = []
-    for low, high in SLICES:
+    for low, high in slices:
         shop = Shop(n_users, n_items, settings)
         shop.learn(events[session < low * n_sessions])
         within = (session >= low * n_sessions) & (session < high * n_sessions) & positive
@@ -78,7 +81,7 @@ def fit_night(
     events: Columns, settings: LaneSettings, with_ranker: bool = True, start: MixtureParams = DEFAULT
 ) -> Night:
     """Fit to the events' own past, from `start`. What loses on the newest slice against what was before is not kept."""
-    tables = slices_of(events, settings)
+    tables = slices_of(events, settings, SLICES if with_ranker else SLICES[-OF_MIXTURE:])
     if len(tables) < OF_MIXTURE:
         return Night(Fit(start, 0, 0.0, 0.0, False), NO_FOREST, None)
     *_, older, newest = tables

@@ -8,10 +8,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from flows.history import FoldParams, ItemIndex, event_weight, kind_column, learn_at, use
-from flows.popularity import COUNT_UNIT, count_event
+from flows.history import FoldParams, ItemIndex, event_weight, kind_column, learn_at, session_start, use
+from flows.popularity import count_event, count_for_good
 from state.item_rows import ItemRows
-from state.lane_rows import COUNT
 from state.session import SESSION_EVENTS
 from state.slot_map import find
 from state.user_rows import KIND_MASK, MAX_GAP_MS, STARS_SHIFT, UserRows
@@ -20,9 +19,7 @@ from state.user_rows import KIND_MASK, MAX_GAP_MS, STARS_SHIFT, UserRows
 @numba.njit(cache=True)
 def _knows_session(users: UserRows, slot: int, k: int, gap_ms: int) -> bool:
     """Say whether the history holds the whole session before event k, as it was when the event was learned."""
-    at = k
-    while at > 0 and k - at < SESSION_EVENTS and users[slot].gap_ms[at] <= gap_ms:
-        at -= 1
+    at = session_start(users, slot, k, gap_ms)
     return at > 0 or k - at == SESSION_EVENTS or users[slot].gap_ms[0] > gap_ms
 
 
@@ -44,9 +41,7 @@ def unlearn_history(
         if knows_time:
             count_event(items, item_slot, totals, ts_ms, -weight, p.half_lives_ms)
         else:  # seven weeks older than what came next: what decays is gone but for a hundredth
-            hundredths = np.int64(np.rint(weight * COUNT_UNIT))
-            items[item_slot].count -= hundredths
-            totals[COUNT] -= hundredths
+            count_for_good(items, item_slot, totals, -weight)
         column = kind_column(kind & KIND_MASK)
         if column >= 0:
             items[item_slot].kinds[column] -= 1

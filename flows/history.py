@@ -76,17 +76,23 @@ def use(index: ItemIndex, slot: int) -> None:
 
 
 @numba.njit(cache=True)
-def session_before(users: UserRows, slot: int, k: int, gap_ms: int, out: Uint64s) -> int:
-    """Write the items of the session before history event k, oldest first; return how many.
+def session_start(users: UserRows, slot: int, k: int, gap_ms: int) -> int:
+    """Return the history index at which the session before event k begins.
 
     Looks back at most SESSION_EVENTS events, and only while no two neighbouring
-    events lie more than `gap_ms` apart; negative events are passed over.
+    events lie more than `gap_ms` apart.
     """
     at = k
     while at > 0 and k - at < SESSION_EVENTS and users[slot].gap_ms[at] <= gap_ms:
         at -= 1
+    return at
+
+
+@numba.njit(cache=True)
+def session_before(users: UserRows, slot: int, k: int, gap_ms: int, out: Uint64s) -> int:
+    """Write the items of the session before history event k, oldest first, none of negative events; return how many."""
     n = 0
-    for j in range(at, k):
+    for j in range(session_start(users, slot, k, gap_ms), k):
         if users[slot].kind[j] & KIND_MASK < FIRST_NEGATIVE_KIND:
             out[n] = users[slot].item[j]
             n += 1

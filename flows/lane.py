@@ -209,7 +209,7 @@ class Lane:
         if later and len(users):
             self._owed.add(self._users.ids_of(users))
             rows.single[keys.owes_vectors(self.prefix)] = b"1"
-        self._delete_rows(erased, users, buyers, rows)
+        self._delete_rows(erased, users, buyers, later, rows)
         for segment, value in self._dedupe.segments_since(count_before).items():
             rows.single[keys.dedupe(self.prefix, segment)] = value
         new = {**self.positions, **{s: max(at, self.positions.get(s, 0)) for s, at in raw.after.items()}}
@@ -345,16 +345,18 @@ class Lane:
         self._purchases.forget(user)
 
     def _delete_rows(
-        self, erased: set[int], users: npt.NDArray[np.int64], buyers: npt.NDArray[np.uint64], rows: RowSet
+        self, erased: set[int], users: npt.NDArray[np.int64], buyers: npt.NDArray[np.uint64], later: bool, rows: RowSet
     ) -> None:
-        """Delete the rows of erased users, but for those written anew of users who came back in the same batch."""
+        """Delete the rows of erased users, but for those written anew of users who came back in the same batch.
+
+        `later`: their vectors are not written yet.
+        """
         back, bought = set(self._users.ids_of(users).tolist()), set(buyers.tolist())
-        written = {block.prefix for block in rows.blocks}
         for user in erased:
             if user not in back:
                 rows.single[keys.user(self.prefix, user)] = None
             if user not in bought:
                 rows.single[keys.purchases(self.prefix, user)] = None
             for anchor in self._anchors:
-                if user not in back or keys.vector_prefix(self.prefix, anchor.version) not in written:
+                if later or user not in back:
                     rows.single[keys.vector(self.prefix, anchor.version, user)] = None

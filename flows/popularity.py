@@ -38,6 +38,12 @@ def count_event(
         add(total_epochs, total_sums, h, epoch, amount)
         totals[POP + 3 * h] = total_epochs[h]
         totals[POP + 3 * h + 1], totals[POP + 3 * h + 2] = total_sums[h, 0], total_sums[h, 1]
+    count_for_good(rows, slot, totals, weight)
+
+
+@numba.njit(cache=True)
+def count_for_good(rows: ItemRows, slot: int, totals: npt.NDArray[np.int64], weight: float) -> None:
+    """Add a weight to what does not decay."""
     hundredths = np.int64(np.rint(weight * COUNT_UNIT))
     rows[slot].count += hundredths
     totals[COUNT] += hundredths

@@ -67,7 +67,7 @@ def _score_one(
     for r in range(m):
         slots[r] = find(table, slot_at, distinct[r])
     n, n_found = find_candidates(
-        rows, table, slot_at, distinct, m, totals, p, c.n_candidates, found, request, chosen, for_trees
+        rows, table, slot_at, distinct, slots, m, totals, p, c.n_candidates, found, request, chosen, for_trees
     )
     d = embedding.shape[1]
     towards, last = np.zeros(d, np.float32), np.zeros(d, np.float32)

@@ -12,7 +12,6 @@ from serving.mixture import MixtureParams
 from state.item_rows import ADJ, BWD, FAR, MAX_NEIGHBOURS, PAIR_UNIT, ItemRows
 from state.lane_rows import SESSIONS
 from state.prefetch import prefetch_line, prefetch_row
-from state.session import MAX_DISTINCT
 from state.slot_map import ABSENT, find
 from state.stack_array import stack_array
 
@@ -34,8 +33,7 @@ Int64s = npt.NDArray[np.int64]
 Uint64s = npt.NDArray[np.uint64]
 
 
-_slots, _middles = stack_array(np.int64, MAX_DISTINCT), stack_array(np.int64, MAX_NEIGHBOURS)
-_shares = stack_array(np.float64, MAX_NEIGHBOURS)
+_middles, _shares = stack_array(np.int64, MAX_NEIGHBOURS), stack_array(np.float64, MAX_NEIGHBOURS)
 
 
 class Found(NamedTuple):
@@ -166,21 +164,18 @@ def _second_order(
 
 @numba.njit(cache=True)
 def find_candidates(
-    rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32], distinct: Uint64s, m: int, totals: Int64s,
-    p: MixtureParams, n_candidates: int, found: Found, request: int, chosen: Int64s, for_trees: bool,
+    rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32], distinct: Uint64s, slots: Int64s, m: int,
+    totals: Int64s, p: MixtureParams, n_candidates: int, found: Found, request: int, chosen: Int64s, for_trees: bool,
 ) -> tuple[int, int]:  # fmt: skip
     """Fill `found`; write the indexes of the chosen candidates into `chosen`; return (how many, items found).
 
-    Chosen are the session's own `m` distinct items, which stand first in `found`, and
+    Chosen are the session's own `m` distinct items (`slots`: of their rows), which stand first in `found`, and
     the `n_candidates` others with the largest base score. With `for_trees` the caller
     sets `found.pairs` of the items found back to 0.
     """
     n = 0
     for r in range(m):
         _, n = place(found, n, distinct[r], request)
-    slots = _slots()
-    for r in range(m):
-        slots[r] = find(table, slot_at, distinct[r])
     for r in range(m):
         if r + ROWS_AHEAD < m and slots[r + ROWS_AHEAD] != ABSENT:
             prefetch_row(rows, slots[r + ROWS_AHEAD])

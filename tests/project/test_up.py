@@ -129,6 +129,7 @@ def test_it_restarts_what_dies_switches_anchors_under_load_and_continues_where_i
             assert up.processes(name) == {spare}
 
         store = redis.Redis.from_url(up.where["redis_url"])
+        assert store.ping()
         leaver = f"*{hash_id('leaver'):016x}"
         up.events(*({"type": kind, "user": "leaver", "item": "i1"} for kind in ("view", "purchase")))
         wait_for(lambda: len(store.keys(leaver)) == 3)  # the row, what was bought, the vector
