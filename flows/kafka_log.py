@@ -124,8 +124,14 @@ class KafkaLog:
         while True:
             left = deadline - time.monotonic()
             wait = max(left, 0.0) if not len(self._merge) else min(max(left, 0.0), 0.005)
-            for message in self._fetch(max_messages, wait):
-                self._raise_for(message, positions)
+            while True:
+                held = len(self._merge)
+                for message in self._fetch(max_messages, wait):
+                    self._raise_for(message, positions)
+                # What librdkafka has fetched is less than a large batch; more comes while this is taken over.
+                if len(self._merge) - held < LEAST_FETCHED or len(self._merge) >= max_messages:
+                    break
+                wait = 0.0
             if not len(self._merge):
                 self._gave_at = time.monotonic()
             merged = self._merge.take(self._more_to_come(), max_messages)
@@ -158,7 +164,7 @@ class KafkaLog:
                     )  # fmt: skip
                 elif any(_code(message) == KafkaError._PARTITION_EOF for message in messages):
                     self._at_end.add(stream)
-            self._pause_those_ahead()
+            self._pause_those_ahead(max(MAX_HELD, 2 * max_messages))
         except KafkaException as error:
             raise LogUnavailable(f"Kafka cannot be read: {error}") from error
         return [message for message, bad in zip(found, failed, strict=True) if bad]
@@ -170,14 +176,14 @@ class KafkaLog:
             return set()  # a partition without a leader, say
         return more
 
-    def _pause_those_ahead(self) -> None:
+    def _pause_those_ahead(self, most: int) -> None:
         assert self._consumer is not None
         for stream in self._streams:
             held, part = self._merge.n_held(stream), [TopicPartition(*_split(stream))]
-            if held > MAX_HELD and stream not in self._paused:
+            if held > most and stream not in self._paused:
                 self._consumer.pause(part)
                 self._paused.add(stream)
-            elif stream in self._paused and held < MAX_HELD // 4:
+            elif stream in self._paused and held < most // 4:
                 self._consumer.resume(part)
                 self._paused.discard(stream)
 

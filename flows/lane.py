@@ -100,12 +100,16 @@ class FoldStats:
 
 @dataclass(frozen=True)
 class Changes:
-    """Absolute rows that belong to `new` positions; commit them against `expected`."""
+    """Absolute rows that belong to `new` positions; commit them against `expected`.
+
+    `in_parts`: each row is true by itself, and what a crash leaves out is written again: refresh them.
+    """
 
     expected: Positions
     new: Positions
     rows: RowSet
     stats: FoldStats = FoldStats()
+    in_parts: bool = False
 
 
 class Lane:
@@ -209,7 +213,8 @@ class Lane:
         if later and len(users):
             self._owed.add(self._users.ids_of(users))
             rows.single[keys.owes_vectors(self.prefix)] = b"1"
-        self._delete_rows(erased, users, buyers, later, rows)
+        if erased:
+            self._delete_rows(erased, users, buyers, later, rows)
         for segment, value in self._dedupe.segments_since(count_before).items():
             rows.single[keys.dedupe(self.prefix, segment)] = value
         new = {**self.positions, **{s: max(at, self.positions.get(s, 0)) for s, at in raw.after.items()}}
@@ -266,7 +271,7 @@ class Lane:
         slots = slots[self._users.rows["n"][slots] > 0]  # without those who were erased meanwhile
         rows = RowSet()
         rows.blocks += self._start_vectors(slots, anchors)()
-        return Changes(self.positions, self.positions, rows)
+        return Changes(self.positions, self.positions, rows, in_parts=True)
 
     def _owns(self, id_hash: int) -> bool:
         return id_hash % self.settings.n_lanes == self.lane

@@ -16,10 +16,9 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.testing import run_main
 
-from flows.log import LogUnavailable, RawBatch
-from flows.process import Flow, stop_on_signals
+from flows.log import RawBatch
+from flows.process import OUT_OF_REACH, Flow, stop_on_signals
 from state.settings import load_settings
-from state.store import Fenced, StoreUnavailable
 
 IDLE = timedelta(milliseconds=1)
 
@@ -37,7 +36,7 @@ class _Batches(StatefulSourcePartition[RawBatch | None, None]):
             raise StopIteration
         try:
             batch = self._flow.poll()
-        except LogUnavailable as error:
+        except OUT_OF_REACH as error:
             self._flow.recover(error)
             batch = None
         self._next = datetime.now(UTC) + (IDLE if batch is None else timedelta(0))
@@ -69,7 +68,7 @@ class _Fold(StatelessSinkPartition[RawBatch | None]):
         for item in items:
             try:
                 self._flow.handle(item)
-            except (Fenced, StoreUnavailable, LogUnavailable) as error:
+            except OUT_OF_REACH as error:
                 self._flow.recover(error)
 
 

@@ -21,8 +21,9 @@ from flows.dead_letters import DeadLetters
 from flows.interpreter import prepare_interpreter
 from flows.lane import Lane, LaneSettings
 from flows.leases import Leases
-from flows.log import Log, LogUnavailable, PositionLost, RawBatch
+from flows.log import LogUnavailable, PositionLost, RawBatch
 from flows.open_log import open_log
+from flows.reader import BatchReader, BatchSize
 from flows.runner import Runner, TooManyBadMessages, resume_positions
 from schemas.decode import Limits
 from schemas.events import Kind
@@ -32,12 +33,15 @@ from state.generations import Generation, live_generation, new_generation, read_
 from state.redis_store import RedisStore
 from state.settings import Settings
 from state.slot_map import CacheTooSmall
-from state.store import Fenced, Positions, StoreUnavailable
+from state.store import Fenced, StoreUnavailable
 
 ANCHOR_LOOK_S = 0.2
 POLL_S = 0.1
 REPORT_S = 5.0
 BACK_OFF_S = 0.5
+
+OUT_OF_REACH = (Fenced, StoreUnavailable, LogUnavailable, RegistryUnavailable)
+"""What passes while a flow is at work: call `Flow.recover`."""
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -114,27 +118,29 @@ class Flow:
         self.stopping = threading.Event()
         self.store = open_store(settings)
         address, config = settings.log_address, settings.kafka_config
-        self.log: Log = connect("the log", settings.connect_timeout_s, lambda: open_log(address, config=config))
-        connect("the log", settings.connect_timeout_s, self.log.start)
+        source = connect("the log", settings.connect_timeout_s, lambda: open_log(address, config=config))
+        connect("the log", settings.connect_timeout_s, source.start)
         limits = Limits(settings.max_message_bytes, int(settings.max_future_s * 1000))
         self._letters_log = open_log(address, config=config)
         registry = open_registry(settings.schema_registry_url)
         self.runner = Runner(
             [], self.store, registry, DeadLetters(self._letters_log), limits, settings.max_bad_in_a_row
         )
+        most = min(settings.batch_max_events, settings.max_cached_users // 4, settings.max_cached_items // 4)
+        # Half a lease: others take the lanes of a flow that has not been seen for a whole one.
+        self._reader = BatchReader(source, self.runner.decode, BatchSize(most, settings.lease_s / 2))
         self._name = settings.flow_name or f"{socket.gethostname()}-{secrets.token_hex(4)}"
         self._follower: AnchorFollower | None = None
         self._leases: Leases | None = None
         self._looked_at = self._leased_at = self._reported_at = 0.0
-        self.positions: Positions = {}
         self._n_batches = self._n_opened = 0
 
     @property
     def generation(self) -> str:
         return self.settings.generation
 
-    def open(self) -> Positions:
-        """(Re)load what this process has to fold from the store; return the positions to read from."""
+    def open(self) -> None:
+        """(Re)load what this process has to fold from the store, and read on from there."""
         self.runner.abandon()
         self._n_opened += 1
         generation = self._fixed or self._live_generation()
@@ -149,14 +155,13 @@ class Flow:
         self.runner.lanes = [
             Lane(lane_settings(self.settings), self.store, generation.name, lane) for lane in sorted(keep)
         ]
-        self.positions = {**generation.start, **self.runner.open()}
+        self._reader.begin({**generation.start, **self.runner.open()})
         self._follower = AnchorFollower(
             self.store, self.runner.lanes, generation.name, self.settings.n_lanes, Path(self.settings.anchors_dir),
             self.runner.commit_now, may_switch=self._fixed is None,
         )  # fmt: skip
         self._follower.open()
         log.info("lanes", generation=generation.name, lanes=sorted(keep), of=self.settings.n_lanes)
-        return self.positions
 
     def _live_generation(self) -> Generation:
         """Return the live generation; the first flow of all makes it."""
@@ -186,23 +191,17 @@ class Flow:
             return True
         return self._fixed is None and live_generation(self.store) not in (None, self.generation)
 
-    @property
-    def _batch_events(self) -> int:
-        """Most messages of a batch: in a large one, a row that many events change is written once."""
-        settings = self.settings
-        return min(settings.batch_max_events, settings.max_cached_users // 4, settings.max_cached_items // 4)
-
-    def begin(self) -> Positions:
+    def begin(self) -> None:
         """Open for the first time; another owner may be at work on the lanes."""
         try:
-            return self.open()
+            self.open()
         except (Fenced, StoreUnavailable) as error:
-            return self.recover(error)
+            self.recover(error)
 
     def handle(self, raw: RawBatch | None) -> None:
         """Fold a batch (None: there was nothing to read), see to leases and pointers, do one piece of anchor work.
 
-        Raises Fenced or StoreUnavailable when a commit failed: call `recover`.
+        Raises one of OUT_OF_REACH when a commit failed, say: call `recover`.
         """
         behind = False
         if raw is None:
@@ -211,8 +210,9 @@ class Flow:
             self._n_batches += 1
             # What is logged about a batch names it; its messages are found again by their offsets.
             structlog.contextvars.bind_contextvars(flow=self._name, generation=self.generation, batch=self._n_batches)
-            behind = len(raw) >= self._batch_events
+            behind, started = raw.full, time.perf_counter()
             metrics.observe(self.runner.fold(raw, behind))
+            self._reader.size.learn(raw, time.perf_counter() - started)
         if self.runner.owes_vectors and not behind:
             self.runner.settle_some()
         self._report()
@@ -234,11 +234,12 @@ class Flow:
         self._reported_at = now
         committed = resume_positions(self.runner.lanes)
         newest_ms = max(lane.newest_ms for lane in self.runner.lanes)
-        metrics.observe_lag(self.log.end(), committed, newest_ms, time.time_ns() // 1_000_000)
-        self.log.tell(committed)
+        source = self._reader.between_reads()
+        metrics.observe_lag(source.end(), committed, newest_ms, time.time_ns() // 1_000_000)
+        source.tell(committed)
 
-    def recover(self, error: Exception) -> Positions:
-        """After Fenced, StoreUnavailable or LogUnavailable: wait if need be, reload, return the positions."""
+    def recover(self, error: Exception) -> None:
+        """After one of OUT_OF_REACH: wait if need be, and reload."""
         while not self.stopping.is_set():
             if isinstance(error, Fenced):
                 metrics.FENCES.inc()
@@ -248,10 +249,10 @@ class Flow:
                 log.warning("out of reach; trying again", error=str(error))
                 self.stopping.wait(BACK_OFF_S)
             try:
-                return self.open()
-            except (Fenced, StoreUnavailable, LogUnavailable) as again:
+                self.open()
+                return
+            except OUT_OF_REACH as again:
                 error = again
-        return self.positions
 
     def poll(self) -> RawBatch | None:
         """Return the next batch and stand behind it; None when there is nothing to read for a while."""
@@ -260,11 +261,8 @@ class Flow:
             return None
         working = self.runner.owes_vectors or (self._follower is not None and self._follower.refolding)
         wait = 0.0 if working else POLL_S
-        raw = self.log.read(self.positions, self._batch_events, wait)
-        if raw is None:
-            return None
-        self.positions = raw.after
-        return replace(raw, opening=self._n_opened)
+        raw = self._reader.read(wait)
+        return None if raw is None else replace(raw, opening=self._n_opened)
 
     def close(self) -> None:
         """Finish the commit under way and let go of everything."""
@@ -274,7 +272,7 @@ class Flow:
                 self._leases.leave()
         except (Fenced, StoreUnavailable) as error:
             log.warning("the last batch was not committed; it is folded again at the next start", error=str(error))
-        self.log.close()
+        self._reader.close()
         self._letters_log.close()
         self.store.close()
 
@@ -296,7 +294,7 @@ def run_loop(flow: Flow) -> None:
     while not flow.stopping.is_set():
         try:
             flow.handle(flow.poll())
-        except (Fenced, StoreUnavailable, LogUnavailable) as error:
+        except OUT_OF_REACH as error:
             flow.recover(error)
 
 

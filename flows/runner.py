@@ -8,7 +8,7 @@ when the one before it is done, and any trouble in one drops all that follows.
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flows.dead_letters import DeadLetters
 from flows.lane import Changes, FoldStats, Lane
@@ -76,8 +76,12 @@ class Runner:
             lane.open()
         return resume_positions(self.lanes)
 
+    def decode(self, raw: RawBatch) -> RawBatch:
+        """Return the batch with its columns. Raises RegistryUnavailable."""
+        return replace(raw, decoded=decode(raw, self._registry, self._now_ms(), self._limits))
+
     def fold(self, raw: RawBatch, behind: bool = False) -> Report:
-        """Decode a batch, fold it into every lane and hand its rows to the commit thread.
+        """Fold a batch into every lane and hand its rows to the commit thread; one without columns is decoded first.
 
         `behind`: many more wait, so users' vectors are left for `settle_some`.
 
@@ -86,7 +90,7 @@ class Runner:
         """
         started = time.perf_counter()
         now_ms = self._now_ms()
-        decoded = decode(raw, self._registry, now_ms, self._limits)
+        decoded = raw.decoded or decode(raw, self._registry, now_ms, self._limits)
         if decoded.bad:
             self._dead_letters.write(raw, decoded.bad, now_ms)
         self._watch_for_a_flood(len(raw), len(decoded.bad))
@@ -118,7 +122,7 @@ class Runner:
     def commit_now(self, lane: Lane, changes: Changes) -> None:
         """Commit changes that belong to no batch (a refold), after those under way."""
         self.drain()
-        self._store.commit(lane.prefix, changes.expected, changes.new, changes.rows)
+        self._write(lane, changes)
 
     @property
     def owes_vectors(self) -> bool:
@@ -151,8 +155,14 @@ class Runner:
     def _commit_all(self, changes: list[tuple[Lane, Changes]]) -> float:
         started = time.perf_counter()
         for lane, change in changes:
-            self._store.commit(lane.prefix, change.expected, change.new, change.rows)
+            self._write(lane, change)
         return time.perf_counter() - started
+
+    def _write(self, lane: Lane, changes: Changes) -> None:
+        if changes.in_parts:
+            self._store.refresh(lane.prefix, changes.expected, changes.rows)
+        else:
+            self._store.commit(lane.prefix, changes.expected, changes.new, changes.rows)
 
     def _watch_for_a_flood(self, n_messages: int, n_bad: int) -> None:
         self._bad_in_a_row = self._bad_in_a_row + n_bad if n_bad == n_messages else 0

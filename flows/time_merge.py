@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 MAX_HELD = 100_000
-"""A partition this far ahead of the others is paused: more than a batch, for what was fetched of it is thrown away."""
+"""A partition this far ahead of the others (or two batches) is paused; what was fetched of it is thrown away then."""
 
 
 class _Held:

@@ -11,6 +11,7 @@ has written the positions.
         MULTI · PERSIST pieces · SET redo [expected, new, attempt, n] · EXEC    <- the commit point
         MULTI · MSET rows · EXEC                               <- for every command of <= CHUNK rows
         MULTI · SET positions · UNLINK redo, pieces · EXEC        <- the seal
+    refresh: the last two steps alone
 
 The redo record is written in pieces because Redis hands what one command wrote to
 its append-only file in one go: a single record of 10 MB keeps all readers waiting.
@@ -129,6 +130,13 @@ class RedisStore:
             else:
                 pieces = self._write_redo(lane.main, lane_prefix, expected, new, row_set)
                 self._apply(lane, lane_prefix, expected, new, row_set.commands(), pieces)
+
+    def refresh(self, lane_prefix: bytes, expected: Positions, rows: Rows) -> None:
+        with self._trouble(lane_prefix):
+            lane = self._lane(lane_prefix)
+            lane.main.expect(expected)
+            row_set = rows if isinstance(rows, RowSet) else RowSet(rows)
+            self._apply(lane, lane_prefix, expected, expected, row_set.commands(), pieces=[])
 
     def scan(self, key_prefix: bytes) -> Iterator[list[bytes]]:
         """Yield the keys with this prefix in chunks; a key may come twice while the table grows or shrinks."""

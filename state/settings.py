@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     flow_name: str = Field("", description="Name of a flow process among its like; empty: a random one")
     lease_s: float = Field(3, ge=0.5, description="A flow process unseen for so long loses its lanes to the others")
     batch_max_events: int = Field(
-        60_000, ge=1, description="Most messages in one batch of the flow (at most a quarter of the rows it caches)"
+        240_000, ge=1, description="Most messages in one batch of the flow (at most a quarter of the rows it caches)"
     )
     max_message_bytes: int = Field(1 << 20, ge=100, description="A larger message is refused")
     max_future_s: float = Field(3600, ge=0, description="An event further ahead of the clock is refused")
@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     small_scope_limit: int = Field(50, ge=1, le=1000, description="Items in the list of a category or brand")
     dedupe_window: int = Field(1 << 20, ge=2048, multiple_of=2048, description="Event ids remembered by a lane")
     max_cached_users: int = Field(1_000_000, ge=100, description="User rows a lane keeps in memory (about 1 KiB each)")
-    max_cached_items: int = Field(300_000, ge=100, description="Item rows a lane keeps in memory (about 1.2 KiB each)")
+    max_cached_items: int = Field(1_000_000, ge=100, description="Item rows a lane keeps in memory (1.2 KiB each)")
     weight_view: float = Field(1, description="Weight of a view or click")
     weight_cart: float = Field(3, description="Weight of adding to the cart")
     weight_wishlist: float = Field(2, description="Weight of a wish list entry or share")

@@ -49,6 +49,12 @@ class Store(Protocol):
 
     def commit(self, lane_prefix: bytes, expected: Positions, new: Positions, rows: Rows) -> None: ...
 
+    def refresh(self, lane_prefix: bytes, expected: Positions, rows: Rows) -> None:
+        """Write rows that are each true by themselves at these positions: after a crash only some may be there.
+
+        Raises Fenced as `commit` does, and then no further row is written.
+        """
+
     def scan(self, key_prefix: bytes) -> Iterator[list[bytes]]:
         """Yield the keys that start with `key_prefix`, in chunks, in no order."""
 
@@ -75,6 +81,9 @@ class MemoryStore:
         if found != expected:
             raise Fenced(f"lane {lane_prefix.decode()} is at {found}, not at {expected}")
         self.write({**rows, keys.positions(lane_prefix): encode_positions(new)})
+
+    def refresh(self, lane_prefix: bytes, expected: Positions, rows: Rows) -> None:
+        self.commit(lane_prefix, expected, expected, rows)
 
     def scan(self, key_prefix: bytes) -> Iterator[list[bytes]]:
         found = [key for key in self.rows if key.startswith(key_prefix)]

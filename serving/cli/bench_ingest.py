@@ -15,6 +15,7 @@ from flows.interpreter import prepare_interpreter
 from flows.lane import Lane, LaneSettings
 from flows.log import Log, Message
 from flows.open_log import open_log
+from flows.reader import BatchReader, BatchSize
 from flows.runner import Runner
 from schemas.decode import Limits
 from schemas.encode import encode
@@ -29,9 +30,11 @@ from state.embedded_redis import EmbeddedRedis, RedisMissing
 from state.item_rows import FLAG_LISTED, MAX_NEIGHBOURS, PAIR_UNIT, empty_items, pack_items
 from state.redis_store import RedisStore
 from state.row_block import RowBlock, RowSet
+from state.settings import Settings
 from state.user_rows import MAX_HISTORY, empty_users, pack_users
 
-CHUNK, BATCH, D = 20_000, 60_000, 64
+CHUNK, D = 20_000, 64
+WARM_EVENTS = 60_000
 START_MS = 1_760_000_000_000
 USER_SKEW, ITEM_SKEW = 0.8, 1.05
 
@@ -70,9 +73,9 @@ def append_views(log: Log, n_events: int, n_users: int, n_items: int, rng: np.ra
     """Append views, a millisecond apart, of Zipf users and items."""
     registry = FolderRegistry()
     users, items = zipf(rng, n_users, USER_SKEW, n_events), zipf(rng, n_items, ITEM_SKEW, n_events)
-    for first in range(0, n_events, BATCH):
+    for first in range(0, n_events, CHUNK):
         messages = []
-        for n in range(first, min(first + BATCH, n_events)):
+        for n in range(first, min(first + CHUNK, n_events)):
             item = int(items[n])
             record = {
                 "event_id": f"{n:032x}", "ts_ms": START_MS + n, "user": f"user-{users[n]}", "session": f"s{users[n]}",
@@ -114,7 +117,8 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
     item_hash = np.array([hash_id(f"item-{n}") for n in range(n_items)], np.uint64)
     store = RedisStore(url)
     n_cached = min(n_cached, n_users)
-    sizes = LaneSettings(max_cached_users=n_cached + 3 * BATCH, max_cached_items=n_items + 3 * BATCH)
+    most = Settings().batch_max_events
+    sizes = LaneSettings(max_cached_users=n_cached + 3 * most, max_cached_items=n_items + 3 * most)
     lane = Lane(sizes, store, "bench")
     with err.status("writing full histories"):
         _fill(store, lane.prefix, user_hash, item_hash, rng)
@@ -126,31 +130,33 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
     with err.status("filling the lane's cache"):
         for first in range(0, max(n_cached, n_items), CHUNK):
             lane.preload(user_hash[first : min(first + CHUNK, n_cached)], item_hash[first : first + CHUNK])
-    warm = log.read(positions, BATCH, 1.0)
+    warm = log.read(positions, WARM_EVENTS, 1.0)
     assert warm is not None
     runner.fold(warm)
     runner.drain()
+    reader = BatchReader(log, runner.decode, BatchSize(most, Settings().lease_s / 2))
+    reader.begin(warm.after)
     client = redis.Redis.from_url(url)
     _rewrite(client)
     cpu_before, rewrites_before = client.info("cpu"), client.info("stats")["total_forks"]
-    file_before, positions, done, n_rows = _file_bytes(client), warm.after, 0, 0
+    file_before, done, n_rows, largest = _file_bytes(client), 0, 0, 0
     stages: dict[str, float] = defaultdict(float)
     started = at = time.perf_counter()
     while done < n_events - len(warm):
-        raw = log.read(positions, BATCH, 1.0)
+        raw = reader.read(1.0)
         assert raw is not None
-        stages["read"] += time.perf_counter() - at
-        report = runner.fold(raw, behind=len(raw) == BATCH)
-        positions, done = raw.after, done + len(raw)
+        folding_at = time.perf_counter()
+        stages["wait_for_events"] += folding_at - at
+        report = runner.fold(raw, behind=raw.full)
+        reader.size.learn(raw, time.perf_counter() - folding_at)
+        done, largest = done + len(raw), max(largest, len(raw))
         n_rows += sum(stats.n_rows for stats in report.stats)
         for stage, seconds in report.seconds.items():
             stages["commit_beside" if stage == "commit" else stage] += seconds
         at = time.perf_counter()
-    runner.drain()
-    stages["wait_for_commit"] += time.perf_counter() - at
-    at = time.perf_counter()
     while runner.owes_vectors:
         runner.settle_some()
+    runner.drain()
     stages["vectors"] = time.perf_counter() - at
     seconds = time.perf_counter() - started
     cpu, rewrites = client.info("cpu"), client.info("stats")["total_forks"] - rewrites_before
@@ -166,6 +172,7 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
         "events_per_s": round(done / seconds),
         "us_per_event": {stage: round(total / done * 1e6, 3) for stage, total in stages.items()},
         "rows_per_event": round(n_rows / done, 2),
+        "largest_batch": largest,
         "redis_cpu_s": round(used, 2),
         "file_bytes_per_event": file_bytes and round(file_bytes / done),
         "file_rewrites": rewrites,

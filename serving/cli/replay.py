@@ -82,6 +82,9 @@ class ReplayFlow(Flow):
     """A flow that stops where the replay ends, at no more than a given rate."""
 
     def __init__(self, settings: Settings, generation: Generation, until: Positions, max_rate: float) -> None:
+        if max_rate:  # what is folded in a second at most: a larger batch would be a burst
+            most = min(settings.batch_max_events, max(int(max_rate), 1))
+            settings = settings.model_copy(update={"batch_max_events": most})
         super().__init__(settings, generation)
         self._until, self._max_rate = until, max_rate
         self._began, self.n_read = time.monotonic(), 0

@@ -113,6 +113,19 @@ def test_a_commit_from_another_position_is_fenced_and_changes_nothing(store, n_r
     assert store.positions(LANE) == {"a:0": 1}
 
 
+@pytest.mark.parametrize("n_rows", [1, 2000])
+def test_a_refresh_writes_rows_at_the_same_positions_and_is_fenced_from_others(store, n_rows):
+    store.commit(LANE, {}, {"a:0": 1}, {b"{g1:0}u:0": b"first"})
+    store.refresh(LANE, {"a:0": 1}, many(n_rows))
+    assert store.read(list(many(n_rows))) == list(many(n_rows).values())
+    assert store.read([keys.redo(LANE)]) == [None]
+    assert store.positions(LANE) == {"a:0": 1}
+    store.commit(LANE, {"a:0": 1}, {"a:0": 2}, {b"{g1:0}u:0": b"second"})
+    with pytest.raises(Fenced):
+        store.refresh(LANE, {"a:0": 1}, many(n_rows))
+    assert store.read([b"{g1:0}u:0"]) == [b"second"]
+
+
 def test_lanes_do_not_see_each_other(store):
     other = keys.prefix("g1", 1)
     store.commit(LANE, {}, {"a:0": 1}, {})
@@ -134,6 +147,8 @@ def test_the_second_owner_of_a_lane_fences_the_first(empty_server):
     for rows in ({b"{g1:0}x": b"stale"}, many(2000)):
         with pytest.raises(Fenced):
             a.commit(LANE, {"a:0": 1}, {"a:0": 2}, rows)
+        with pytest.raises(Fenced):
+            a.refresh(LANE, {"a:0": 1}, rows)
     assert b.read([b"{g1:0}x", b"{g1:0}u:1"]) == [b"b2", None]
     a.commit(LANE, {"a:0": 2}, {"a:0": 3}, {b"{g1:0}x": b"a3"})
     with pytest.raises(Fenced):
