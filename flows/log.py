@@ -7,7 +7,6 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from schemas.events import Decoded
 from state.store import Positions
 
 
@@ -40,8 +39,6 @@ class RawBatch:
     tombstones: dict[int, bytes] = field(default_factory=dict)
     full: bool = False
     """Whether it has as many messages as were asked for, so that more may wait."""
-    decoded: Decoded | None = None
-    """Its columns, where they were decoded ahead of the fold."""
     opening: int = 0
     """Which opening of a flow it was read in: what was read before lanes were loaded anew is read again."""
 
@@ -63,7 +60,7 @@ class RawBatch:
         bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum([len(part) for part in parts], dtype=np.int64)))
         place = {old: new for new, old in enumerate(kept.tolist())}
         return replace(
-            self, stream=self.stream[keep], offset=self.offset[keep], decoded=None,
+            self, stream=self.stream[keep], offset=self.offset[keep],
             payload=np.concatenate(parts or [self.payload[:0]]), bounds=bounds, after=after,
             tombstones={place[i]: key for i, key in self.tombstones.items() if i in place},
         )  # fmt: skip

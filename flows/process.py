@@ -17,13 +17,13 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 from flows import metrics
 from flows.anchor_follower import AnchorFollower
+from flows.batch_size import BatchSize
 from flows.dead_letters import DeadLetters
 from flows.interpreter import prepare_interpreter
 from flows.lane import Lane, LaneSettings
 from flows.leases import Leases
-from flows.log import LogUnavailable, PositionLost, RawBatch
+from flows.log import Log, LogUnavailable, PositionLost, RawBatch
 from flows.open_log import open_log
-from flows.reader import BatchReader, BatchSize
 from flows.runner import Runner, TooManyBadMessages, resume_positions
 from schemas.decode import Limits
 from schemas.events import Kind
@@ -33,7 +33,7 @@ from state.generations import Generation, live_generation, new_generation, read_
 from state.redis_store import RedisStore
 from state.settings import Settings
 from state.slot_map import CacheTooSmall
-from state.store import Fenced, StoreUnavailable
+from state.store import Fenced, Positions, StoreUnavailable
 
 ANCHOR_LOOK_S = 0.2
 POLL_S = 0.1
@@ -118,8 +118,8 @@ class Flow:
         self.stopping = threading.Event()
         self.store = open_store(settings)
         address, config = settings.log_address, settings.kafka_config
-        source = connect("the log", settings.connect_timeout_s, lambda: open_log(address, config=config))
-        connect("the log", settings.connect_timeout_s, source.start)
+        self.log: Log = connect("the log", settings.connect_timeout_s, lambda: open_log(address, config=config))
+        connect("the log", settings.connect_timeout_s, self.log.start)
         limits = Limits(settings.max_message_bytes, int(settings.max_future_s * 1000))
         self._letters_log = open_log(address, config=config)
         registry = open_registry(settings.schema_registry_url)
@@ -128,11 +128,12 @@ class Flow:
         )
         most = min(settings.batch_max_events, settings.max_cached_users // 4, settings.max_cached_items // 4)
         # Half a lease: others take the lanes of a flow that has not been seen for a whole one.
-        self._reader = BatchReader(source, self.runner.decode, BatchSize(most, settings.lease_s / 2))
+        self._size = BatchSize(most, settings.lease_s / 2)
         self._name = settings.flow_name or f"{socket.gethostname()}-{secrets.token_hex(4)}"
         self._follower: AnchorFollower | None = None
         self._leases: Leases | None = None
         self._looked_at = self._leased_at = self._reported_at = 0.0
+        self._positions: Positions = {}
         self._n_batches = self._n_opened = 0
 
     @property
@@ -155,7 +156,7 @@ class Flow:
         self.runner.lanes = [
             Lane(lane_settings(self.settings), self.store, generation.name, lane) for lane in sorted(keep)
         ]
-        self._reader.begin({**generation.start, **self.runner.open()})
+        self._positions = {**generation.start, **self.runner.open()}
         self._follower = AnchorFollower(
             self.store, self.runner.lanes, generation.name, self.settings.n_lanes, Path(self.settings.anchors_dir),
             self.runner.commit_now, may_switch=self._fixed is None,
@@ -212,7 +213,7 @@ class Flow:
             structlog.contextvars.bind_contextvars(flow=self._name, generation=self.generation, batch=self._n_batches)
             behind, started = raw.full, time.perf_counter()
             metrics.observe(self.runner.fold(raw, behind))
-            self._reader.size.learn(raw, time.perf_counter() - started)
+            self._size.learn(raw, time.perf_counter() - started)
         if self.runner.owes_vectors and not behind:
             self.runner.settle_some()
         self._report()
@@ -234,9 +235,8 @@ class Flow:
         self._reported_at = now
         committed = resume_positions(self.runner.lanes)
         newest_ms = max(lane.newest_ms for lane in self.runner.lanes)
-        source = self._reader.between_reads()
-        metrics.observe_lag(source.end(), committed, newest_ms, time.time_ns() // 1_000_000)
-        source.tell(committed)
+        metrics.observe_lag(self.log.end(), committed, newest_ms, time.time_ns() // 1_000_000)
+        self.log.tell(committed)
 
     def recover(self, error: Exception) -> None:
         """After one of OUT_OF_REACH: wait if need be, and reload."""
@@ -261,8 +261,12 @@ class Flow:
             return None
         working = self.runner.owes_vectors or (self._follower is not None and self._follower.refolding)
         wait = 0.0 if working else POLL_S
-        raw = self._reader.read(wait)
-        return None if raw is None else replace(raw, opening=self._n_opened)
+        limit = self._size.limit
+        raw = self.log.read(self._positions, limit, wait)
+        if raw is None:
+            return None
+        self._positions = raw.after
+        return replace(raw, opening=self._n_opened, full=len(raw) == limit)
 
     def close(self) -> None:
         """Finish the commit under way and let go of everything."""
@@ -272,7 +276,7 @@ class Flow:
                 self._leases.leave()
         except (Fenced, StoreUnavailable) as error:
             log.warning("the last batch was not committed; it is folded again at the next start", error=str(error))
-        self._reader.close()
+        self.log.close()
         self._letters_log.close()
         self.store.close()
 

@@ -8,7 +8,7 @@ when the one before it is done, and any trouble in one drops all that follows.
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from flows.dead_letters import DeadLetters
 from flows.lane import Changes, FoldStats, Lane
@@ -76,12 +76,8 @@ class Runner:
             lane.open()
         return resume_positions(self.lanes)
 
-    def decode(self, raw: RawBatch) -> RawBatch:
-        """Return the batch with its columns. Raises RegistryUnavailable."""
-        return replace(raw, decoded=decode(raw, self._registry, self._now_ms(), self._limits))
-
     def fold(self, raw: RawBatch, behind: bool = False) -> Report:
-        """Fold a batch into every lane and hand its rows to the commit thread; one without columns is decoded first.
+        """Decode a batch, fold it into every lane and hand its rows to the commit thread.
 
         `behind`: many more wait, so users' vectors are left for `settle_some`.
 
@@ -90,7 +86,7 @@ class Runner:
         """
         started = time.perf_counter()
         now_ms = self._now_ms()
-        decoded = raw.decoded or decode(raw, self._registry, now_ms, self._limits)
+        decoded = decode(raw, self._registry, now_ms, self._limits)
         if decoded.bad:
             self._dead_letters.write(raw, decoded.bad, now_ms)
         self._watch_for_a_flood(len(raw), len(decoded.bad))

@@ -4,18 +4,19 @@ import resource
 import tempfile
 import time
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import redis
 
+from flows.batch_size import BatchSize
 from flows.dead_letters import DeadLetters
 from flows.interpreter import prepare_interpreter
 from flows.lane import Lane, LaneSettings
 from flows.log import Log, Message
 from flows.open_log import open_log
-from flows.reader import BatchReader, BatchSize
 from flows.runner import Runner
 from schemas.decode import Limits
 from schemas.encode import encode
@@ -134,8 +135,7 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
     assert warm is not None
     runner.fold(warm)
     runner.drain()
-    reader = BatchReader(log, runner.decode, BatchSize(most, Settings().lease_s / 2))
-    reader.begin(warm.after)
+    size, positions = BatchSize(most, Settings().lease_s / 2), warm.after
     client = redis.Redis.from_url(url)
     _rewrite(client)
     cpu_before, rewrites_before = client.info("cpu"), client.info("stats")["total_forks"]
@@ -143,13 +143,15 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
     stages: dict[str, float] = defaultdict(float)
     started = at = time.perf_counter()
     while done < n_events - len(warm):
-        raw = reader.read(1.0)
+        limit = size.limit
+        raw = log.read(positions, limit, 1.0)
         assert raw is not None
+        raw = replace(raw, full=len(raw) == limit)
         folding_at = time.perf_counter()
-        stages["wait_for_events"] += folding_at - at
+        stages["read"] += folding_at - at
         report = runner.fold(raw, behind=raw.full)
-        reader.size.learn(raw, time.perf_counter() - folding_at)
-        done, largest = done + len(raw), max(largest, len(raw))
+        size.learn(raw, time.perf_counter() - folding_at)
+        positions, done, largest = raw.after, done + len(raw), max(largest, len(raw))
         n_rows += sum(stats.n_rows for stats in report.stats)
         for stage, seconds in report.seconds.items():
             stages["commit_beside" if stage == "commit" else stage] += seconds

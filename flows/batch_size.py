@@ -1,0 +1,29 @@
+"""How many messages a flow reads at a time."""
+
+from flows.log import RawBatch
+
+FIRST_EVENTS = 60_000
+MOST_BYTES = 64 << 20
+
+
+class BatchSize:
+    """How many messages a batch may have, judged by how long and how heavy those before were.
+
+    In a large batch a row that many events change is written once, so batches grow
+    while they are full; but a flow answers to nobody (leases, signals) while it folds one.
+    """
+
+    def __init__(self, most_events: int, longest_s: float) -> None:
+        self._most, self._longest_s = most_events, longest_s
+        self.limit = min(FIRST_EVENTS, most_events)
+
+    def learn(self, raw: RawBatch, seconds: float) -> None:
+        """Take notice of a batch that was folded in `seconds`."""
+        n = len(raw)
+        if not n:
+            return
+        by_bytes = int(MOST_BYTES / max(len(raw.payload) / n, 1))
+        if raw.full:
+            by_time = int(self._longest_s / max(seconds / n, 1e-9))
+            self.limit = min(2 * self.limit, by_time, self._most)
+        self.limit = max(min(self.limit, by_bytes), 1)
