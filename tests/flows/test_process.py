@@ -3,7 +3,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -11,7 +13,8 @@ from flows.log import Message
 from flows.process import lane_settings
 from flows.sqlite_log import SqliteLog
 from schemas.encode import encode
-from schemas.registry import FolderRegistry
+from schemas.events import TOPICS
+from schemas.registry import FolderRegistry, current_schema
 from state import keys
 from state.embedded_redis import EmbeddedRedis
 from state.generations import live_generation
@@ -120,6 +123,35 @@ def test_a_flow_killed_again_and_again_makes_the_rows_of_one_undisturbed(undistu
     wait_for(store, generation, N + N // 50, process)
     stop(process)
     assert rows_of(store, generation) == expected
+
+
+def test_a_registry_that_is_away_is_waited_for(undisturbed):
+    path, redis, store, expected = undisturbed
+    asked = []
+
+    class Registry(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            away = len(asked) <= 2
+            topic = next(topic for topic in TOPICS if self.path == f"/schemas/ids/{REGISTRY.id_for(topic)}")
+            body = b"{}" if away else json.dumps({"schema": json.dumps(current_schema(topic))}).encode()
+            self.send_response(503 if away else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Registry) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        process = start("loop", path, redis.url, "registry", HEADRACE_SCHEMA_REGISTRY_URL=url)
+        wait_for(store, "registry", N + N // 50, process)
+        errors = stop(process)
+        server.shutdown()
+    assert errors.count("answered 503") == 2
+    assert rows_of(store, "registry") == expected
 
 
 def test_a_second_flow_stands_by_and_takes_over_when_the_first_dies(undisturbed):
