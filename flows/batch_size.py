@@ -1,6 +1,9 @@
 """How many messages a flow reads at a time."""
 
-from flows.log import RawBatch
+from dataclasses import replace
+
+from flows.log import Log, RawBatch
+from state.store import Positions
 
 FIRST_EVENTS = 60_000
 MOST_BYTES = 64 << 20
@@ -16,6 +19,12 @@ class BatchSize:
     def __init__(self, most_events: int, longest_s: float) -> None:
         self._most, self._longest_s = most_events, longest_s
         self.limit = min(FIRST_EVENTS, most_events)
+
+    def read(self, log: Log, positions: Positions, wait_s: float) -> RawBatch | None:
+        """Return the next batch of the log, marked `full` when more may wait; None when nothing arrived in time."""
+        limit = self.limit
+        raw = log.read(positions, limit, wait_s)
+        return None if raw is None else replace(raw, full=len(raw) == limit)
 
     def learn(self, raw: RawBatch, seconds: float) -> None:
         """Take notice of a batch that was folded in `seconds`."""

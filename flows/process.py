@@ -261,12 +261,11 @@ class Flow:
             return None
         working = self.runner.owes_vectors or (self._follower is not None and self._follower.refolding)
         wait = 0.0 if working else POLL_S
-        limit = self._size.limit
-        raw = self.log.read(self._positions, limit, wait)
+        raw = self._size.read(self.log, self._positions, wait)
         if raw is None:
             return None
         self._positions = raw.after
-        return replace(raw, opening=self._n_opened, full=len(raw) == limit)
+        return replace(raw, opening=self._n_opened)
 
     def close(self) -> None:
         """Finish the commit under way and let go of everything."""

@@ -124,7 +124,7 @@ class RedisStore:
         with self._trouble(lane_prefix):
             lane = self._lane(lane_prefix)
             lane.main.expect(expected)
-            row_set = rows if isinstance(rows, RowSet) else RowSet(rows)
+            row_set = _row_set(rows)
             if len(row_set) <= CHUNK:
                 lane.main.execute(*row_set.commands(), _set_positions(lane_prefix, new))
             else:
@@ -135,7 +135,7 @@ class RedisStore:
         with self._trouble(lane_prefix):
             lane = self._lane(lane_prefix)
             lane.main.expect(expected)
-            row_set = rows if isinstance(rows, RowSet) else RowSet(rows)
+            row_set = _row_set(rows)
             self._apply(lane, lane_prefix, expected, expected, row_set.commands(), pieces=[])
 
     def scan(self, key_prefix: bytes) -> Iterator[list[bytes]]:
@@ -156,7 +156,7 @@ class RedisStore:
 
     def write(self, rows: Rows) -> None:
         with self._trouble():
-            row_set = rows if isinstance(rows, RowSet) else RowSet(rows)
+            row_set = _row_set(rows)
             for same_slot in self._by_slot(list(row_set.single)).values():
                 part = RowSet({key: row_set.single[key] for key in same_slot})
                 self._run(same_slot[0], part.commands())
@@ -318,6 +318,10 @@ class _Trouble:
                 self._store._lanes.pop(self._lane_prefix or b"", None)
                 nodes.look_again()
             raise StoreUnavailable(f"Redis at {nodes.name}: {error}") from error
+
+
+def _row_set(rows: Rows) -> RowSet:
+    return rows if isinstance(rows, RowSet) else RowSet(rows)
 
 
 def _set_positions(lane_prefix: bytes, new: Positions) -> Command:

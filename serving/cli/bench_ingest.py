@@ -4,7 +4,6 @@ import resource
 import tempfile
 import time
 from collections import defaultdict
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -143,10 +142,8 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
     stages: dict[str, float] = defaultdict(float)
     started = at = time.perf_counter()
     while done < n_events - len(warm):
-        limit = size.limit
-        raw = log.read(positions, limit, 1.0)
+        raw = size.read(log, positions, 1.0)
         assert raw is not None
-        raw = replace(raw, full=len(raw) == limit)
         folding_at = time.perf_counter()
         stages["read"] += folding_at - at
         report = runner.fold(raw, behind=raw.full)
