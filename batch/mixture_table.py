@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from batch.shop import Pairs, View
-from serving.candidates import KAPPA, MAX_FOUND, Found, find_candidates, mass_of, new_found, rank_bucket
-from serving.item_facts import Moment, item_facts, moment_of, nearness, session_direction
+from serving.candidates import find_candidates, rank_bucket
+from serving.found import MAX_FOUND, Found, new_found, place
+from serving.item_facts import KAPPA, Moment, item_facts, mass_of, moment_of, nearness, session_direction
 from serving.mixture import DEFAULT, DEFAULT_CONFIG, MixtureParams, ScoreConfig
 from serving.repeat_odds import ln_item_factor, ln_repeat_tables
+from serving.second_order import SecondOrder, second_order
 from state.item_rows import PAIR_UNIT, ItemRows
 from state.lane_rows import N_CURRENT_CELLS, N_EARLIER_CELLS
 from state.session import MAX_DISTINCT, SESSION_EVENTS, distinct_latest_first, repeat_cells
@@ -44,8 +46,8 @@ class MixtureTable(NamedTuple):
 def _fill_one(
     session: Uint64s, n_session: int, rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32],
     embedding: Floats32, totals: Int64s, now: Moment, ln_current: Floats, ln_earlier: Floats, p: MixtureParams,
-    c: ScoreConfig, found: Found, request: int, chosen: Int64s, place_of: Int64s,
-    item: Uint64s, shares: Floats32, factors: Floats32, repeat: Floats32, place: npt.NDArray[np.int8],
+    c: ScoreConfig, second: SecondOrder, found: Found, chosen: Int64s, place_of: Int64s,
+    item: Uint64s, shares: Floats32, factors: Floats32, repeat: Floats32, places: npt.NDArray[np.int8],
 ) -> int:  # fmt: skip
     distinct, place_of_event = np.empty(SESSION_EVENTS, np.uint64), np.empty(SESSION_EVENTS, np.int8)
     slots, cells = np.empty(MAX_DISTINCT, np.int64), np.empty(MAX_DISTINCT, np.int64)
@@ -55,8 +57,9 @@ def _fill_one(
     for r in range(m):
         slots[r] = find(table, slot_at, distinct[r])
     n, n_found = find_candidates(
-        rows, table, slot_at, distinct, slots, m, totals, p, c.n_candidates, found, request, chosen, False
-    )
+        rows, table, slot_at, distinct, slots, m, totals, p, c.n_candidates, found, chosen, False,
+        second,
+    )  # fmt: skip
     for at in range(n_found):
         place_of[at] = -1
     for i in range(n):
@@ -67,7 +70,7 @@ def _fill_one(
             continue
         scale, bucket = 1.0 / PAIR_UNIT / (mass_of(rows, slot) + KAPPA), rank_bucket(r)
         for j in range(np.int64(rows[slot].n)):
-            i = place_of[_place(found, rows[slot].neighbour[j], request)]
+            i = place_of[place(found, n_found, rows[slot].neighbour[j])[0]]  # it is there
             if i >= 0:
                 for t in range(3):
                     shares[i, 3 * bucket + t] += rows[slot].weight[t, j] * scale
@@ -78,25 +81,26 @@ def _fill_one(
     ln_mass = math.log(mass_of(rows, slots[0]) + 1.0) if slots[0] != ABSENT else 0.0
     for i in range(n):
         at = chosen[i]
-        slot = found.slot[at]
+        one = found.of[at]
+        slot = one.slot
         support, p1, count, trend = item_facts(rows, slot, now)
         es = el = 0.0
         if slot != ABSENT and d > 0:
             es, el = nearness(embedding, slot, towards, last)
-        shares[i, 18], shares[i, 19] = found.second[at, 0], found.second[at, 1]
+        shares[i, 18], shares[i, 19] = one.second[0], one.second[1]
         shares[i, 20], shares[i, 21] = p1 / now.sums[0], count / now.sums[2]
-        ln_support, ln_base = math.log(support), math.log(found.base[at] + 1e-4)
-        hits = found.hits[at]
+        ln_support, ln_base = math.log(support), math.log(one.base + 1e-4)
+        hits = one.hits
         values = (
             ln_support, trend, np.float64(hits), es, el, es * es, el * el, ln_support * ln_mass / 10.0,
             es * ln_mass / 5.0, ln_base,
         )  # fmt: skip
         for k in range(N_FACTORS):
             factors[i, k] = values[k]
-        item[i] = found.item[at]
-        place[i] = NOVEL
+        item[i] = one.item
+        places[i] = NOVEL
         if at < m:
-            place[i] = CURRENT if at == 0 else EARLIER
+            places[i] = CURRENT if at == 0 else EARLIER
             ln_item = ln_item_factor(rows[slot].repeat, totals, at == 0) if slot != ABSENT else 0.0
             inputs = (
                 1.0, ln_item, ln_current[cells[0]] if at == 0 else ln_earlier[cells[at]], ln_support, ln_mass, trend,
@@ -108,31 +112,19 @@ def _fill_one(
 
 
 @numba.njit(cache=True)
-def _place(found: Found, item: np.uint64, request: int) -> int:
-    """Return the index of an item that was found in this request."""
-    mask = np.uint64(len(found.table) - 1)
-    at = item & mask
-    while found.stamp[at] == request:
-        if found.item[found.table[at]] == item:
-            return int(found.table[at])
-        at = (at + np.uint64(1)) & mask
-    return MAX_FOUND  # there was no room for it
-
-
-@numba.njit(cache=True)
 def _fill(
     sessions: Uint64s, lengths: Int64s, rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32],
-    embedding: Floats32, totals: Int64s, p: MixtureParams, c: ScoreConfig, now_ms: int, found: Found, out: MixtureTable,
+    embedding: Floats32, totals: Int64s, p: MixtureParams, c: ScoreConfig, now_ms: int, second: SecondOrder,
+    found: Found, out: MixtureTable,
 ) -> None:  # fmt: skip
     ln_current, ln_earlier = np.empty(N_CURRENT_CELLS), np.empty(N_EARLIER_CELLS)
     ln_repeat_tables(totals, ln_current, ln_earlier)
     now = moment_of(totals, c, now_ms)
-    chosen, place_of = np.empty(MAX_FOUND, np.int64), np.empty(MAX_FOUND + 1, np.int64)
-    place_of[MAX_FOUND] = -1
+    chosen, place_of = np.empty(MAX_FOUND, np.int64), np.empty(MAX_FOUND, np.int64)
     for b in range(len(lengths)):
         out.n[b] = _fill_one(
             sessions[b], lengths[b], rows, table, slot_at, embedding, totals, now, ln_current, ln_earlier, p, c,
-            found, b + 1, chosen, place_of, out.item[b], out.shares[b], out.factors[b], out.repeat[b],
+            second, found, chosen, place_of, out.item[b], out.shares[b], out.factors[b], out.repeat[b],
             out.place[b],
         )  # fmt: skip
 
@@ -148,7 +140,7 @@ def mixture_table(view: View, embedding: Floats32, pairs: Pairs, config: ScoreCo
     )  # fmt: skip
     _fill(
         sessions, lengths, view.rows, view.slots.table, view.slots.slot_at, embedding, view.totals, DEFAULT, config,
-        view.now_ms, new_found(), out,
+        view.now_ms, second_order(len(view.rows)), new_found(), out,
     )  # fmt: skip
     hit = out.item == pairs.target[:, None]
     out.target[:] = np.where(hit.any(axis=1), hit.argmax(axis=1), -1)

@@ -104,7 +104,7 @@ def _leaves(node: dict[str, Any], before: int, tests: list[tuple[int, np.float32
     if "leaf_value" in node:
         return [float(node["leaf_value"])]
     threshold = np.float32(node["threshold"])
-    if threshold > node["threshold"]:  # the largest float32 that does not exceed it
+    if float(threshold) > node["threshold"]:  # the largest float32 that does not exceed it; compared as doubles
         threshold = np.nextafter(threshold, np.float32(-np.inf))
     left = _leaves(node["left_child"], before, tests)
     gone = ((1 << len(left)) - 1) << before

@@ -8,28 +8,23 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from serving.candidates import (
-    BY_POPULARITY,
-    BY_REPEAT,
-    BY_SECOND,
-    MAX_FOUND,
-    Found,
-    find_candidates,
-    mass_of,
-    new_found,
-)
+from serving.candidates import find_candidates
 from serving.forest import FIRST_REPEAT, N_PAIRS, N_PARTS, NO_FOREST, Forest, put_in_order
-from serving.item_facts import Moment, item_facts, moment_of, nearness, session_direction
+from serving.found import BY_POPULARITY, BY_REPEAT, BY_SECOND, MAX_FOUND, Found, new_found
+from serving.item_facts import Moment, item_facts, mass_of, moment_of, nearness, session_direction
 from serving.mixture import DEFAULT, DEFAULT_CONFIG, MixtureParams, ScoreConfig
 from serving.repeat_odds import ln_item_factor, ln_repeat_tables
+from serving.second_order import SecondOrder, second_order
 from state.item_rows import ItemRows
 from state.lane_rows import N_CURRENT_CELLS, N_EARLIER_CELLS, SIZE
+from state.prefetch import prefetch_row
 from state.session import MAX_DISTINCT, SESSION_EVENTS, distinct_latest_first, repeat_cells
 from state.slot_map import ABSENT, SlotMap, find
 
 ALLOW, DEMOTE, EXCLUDE = 0, 1, 2
 REPEAT_MODES = {"allow": ALLOW, "demote": DEMOTE, "exclude": EXCLUDE}
 FLOOR = 1e-5
+VECTORS_AHEAD = 4
 NO_EMBEDDING = np.zeros((0, 0), np.float32)
 
 Floats = npt.NDArray[np.float64]
@@ -53,8 +48,9 @@ class Scored(NamedTuple):
 def _score_one(
     session: Uint64s, n_session: int, rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32],
     embedding: Floats32, totals: Int64s, now: Moment, ln_current: Floats, ln_earlier: Floats,
-    p: MixtureParams, c: ScoreConfig, repeat_mode: int, found: Found, request: int,
+    p: MixtureParams, c: ScoreConfig, repeat_mode: int, found: Found,
     chosen: Int64s, probability: Floats, items: Uint64s, seeds: Int64s, why: Int64s, parts: Floats32,
+    two_steps: SecondOrder,
 ) -> tuple[int, int]:  # fmt: skip
     """Return (candidates, how many of them, the first ones, are the session's); `parts` is empty without trees."""
     for_trees = len(parts) > 0
@@ -66,9 +62,10 @@ def _score_one(
         repeat_cells(place_of_event, n_session, n_distinct, cells)
     for r in range(m):
         slots[r] = find(table, slot_at, distinct[r])
-    n, n_found = find_candidates(
-        rows, table, slot_at, distinct, slots, m, totals, p, c.n_candidates, found, request, chosen, for_trees
-    )
+    n, _ = find_candidates(
+        rows, table, slot_at, distinct, slots, m, totals, p, c.n_candidates, found, chosen, for_trees,
+        two_steps,
+    )  # fmt: skip
     d = embedding.shape[1]
     towards, last = np.zeros(d, np.float32), np.zeros(d, np.float32)
     if d > 0:
@@ -77,17 +74,20 @@ def _score_one(
     novel, odds = np.zeros(n), np.zeros(n)
     total_novel = total_odds = 0.0
     for i in range(n):
+        if d > 0 and i + VECTORS_AHEAD < n and found.of[chosen[i + VECTORS_AHEAD]].slot != ABSENT:
+            prefetch_row(embedding, found.of[chosen[i + VECTORS_AHEAD]].slot)
         at = chosen[i]
         in_session = at < m
-        slot = found.slot[at]
+        one = found.of[at]
+        slot = one.slot
         support, p1, count, trend = item_facts(rows, slot, now)
         es = el = 0.0
         if slot != ABSENT and d > 0:
             es, el = nearness(embedding, slot, towards, last)
         popularity = p.popularity[0] * p1 / now.sums[0] + p.popularity[1] * count / now.sums[2]
-        second = p.second[0] * found.second[at, 0] + p.second[1] * found.second[at, 1]
-        ln_support, ln_base = math.log(support), math.log(found.base[at] + 1e-4)
-        hits = found.hits[at]
+        second = p.second[0] * one.second[0] + p.second[1] * one.second[1]
+        ln_support, ln_base = math.log(support), math.log(one.base + 1e-4)
+        hits = one.hits
         t = p.theta
         factor = (
             t[0] * ln_support + t[1] * trend + t[2] * hits + t[3] * es + t[4] * el + t[5] * es * es + t[6] * el * el
@@ -95,13 +95,13 @@ def _score_one(
         )  # fmt: skip
         if in_session:
             factor += p.session_bias[0 if at == 0 else 1]
-        weight = math.exp(p.power * math.log(FLOOR + found.direct[at] + second + popularity) + factor)
+        weight = math.exp(p.power * math.log(FLOOR + one.direct + second + popularity) + factor)
         if in_session and repeat_mode == EXCLUDE:
             weight = 0.0
         if for_trees:
-            parts[i, :N_PAIRS] = found.pairs[at]
+            parts[i, :N_PAIRS] = one.pairs
             values = (
-                found.second[at, 0], found.second[at, 1], p1 / now.sums[0], count / now.sums[2], ln_support, trend,
+                one.second[0], one.second[1], p1 / now.sums[0], count / now.sums[2], ln_support, trend,
                 np.float64(hits), es, el, es * es, el * el, ln_support * ln_mass / 10.0, es * ln_mass / 5.0, ln_base,
             )  # fmt: skip
             for k in range(len(values)):
@@ -109,13 +109,13 @@ def _score_one(
             parts[i, FIRST_REPEAT:] = np.float32(0.0)
         novel[i] = weight
         total_novel += weight
-        why[i] = found.best_kind[at]
-        if second > found.best[at] and second > popularity:
+        why[i] = one.best_kind
+        if second > one.best and second > popularity:
             why[i] = BY_SECOND
-        elif popularity > found.best[at]:
+        elif popularity > one.best:
             why[i] = BY_POPULARITY
-        seeds[i] = found.best_seed[at]
-        items[i] = found.item[at]
+        seeds[i] = one.best_seed
+        items[i] = one.item
         if in_session and repeat_mode == ALLOW:
             z = 0 if at == 0 else 1
             a = p.repeat[z]
@@ -140,8 +140,6 @@ def _score_one(
             why[i] = BY_REPEAT
             seeds[i] = chosen[i]
         probability[i] = (share + odds[i]) / (1.0 + total_odds)
-    if for_trees:
-        found.pairs[:n_found] = np.float32(0.0)
     return n, m
 
 
@@ -162,7 +160,8 @@ def _likeliest_first(probability: Floats, items: Uint64s) -> Int64s:
 def _score(
     sessions: Uint64s, lengths: Int64s, modes: Int64s, rows: ItemRows, table: Uint64s,
     slot_at: npt.NDArray[np.int32], embedding: Floats32, totals: Int64s, p: MixtureParams,
-    c: ScoreConfig, forest: Forest, now_ms: int, found: Found, first_request: int, out: Scored,
+    c: ScoreConfig, forest: Forest, now_ms: int, found: Found, out: Scored,
+    two_steps: SecondOrder,
 ) -> None:  # fmt: skip
     ln_current, ln_earlier = np.empty(N_CURRENT_CELLS), np.empty(N_EARLIER_CELLS)
     ln_repeat_tables(totals, ln_current, ln_earlier)
@@ -177,8 +176,8 @@ def _score(
         by_trees = len(forest.value) > 0 and modes[b] != DEMOTE
         n, m = _score_one(
             sessions[b], lengths[b], rows, table, slot_at, embedding, totals, now, ln_current, ln_earlier, p, c,
-            ALLOW if by_trees else modes[b], found, first_request + b, chosen, probability, items, seeds, why,
-            parts if by_trees else no_parts,
+            ALLOW if by_trees else modes[b], found, chosen, probability, items, seeds, why,
+            parts if by_trees else no_parts, two_steps,
         )  # fmt: skip
         likeliest = _likeliest_first(probability[:n], items)
         order, n_ordered = likeliest, 0
@@ -207,11 +206,17 @@ class Scorer:
     """Scores batches of sessions against a table of item rows. Not for several threads at once."""
 
     def __init__(
-        self, params: MixtureParams = DEFAULT, config: ScoreConfig = DEFAULT_CONFIG, forest: Forest = NO_FOREST
+        self,
+        params: MixtureParams = DEFAULT,
+        config: ScoreConfig = DEFAULT_CONFIG,
+        forest: Forest = NO_FOREST,
+        second_age_ms: int = 0,
     ) -> None:
+        """`second_age_ms`: how long the neighbours of a seed's neighbours are good for; 0: for one call."""
         self.params, self.config, self.forest = params, config, forest
+        self._second_age_ms = second_age_ms
+        self._second = second_order(0)
         self._found = new_found()
-        self._request = 1
 
     def score(
         self,
@@ -244,12 +249,16 @@ class Scorer:
             np.zeros((b, width), np.int64),
             np.zeros(b, np.bool_),
         )
+        if len(self._second.rows) != len(rows):
+            self._second = second_order(len(rows))
+        search = int(self._found.search[0])
+        now, oldest = (now_ms, now_ms - self._second_age_ms) if self._second_age_ms else (search + 1, search + 1)
         mode_of = np.zeros(b, np.int64) if modes is None else np.array(modes, np.int64)
         _score(
             padded, lengths, mode_of, rows, slots.table, slots.slot_at, embedding, totals, self.params, self.config,
-            self.forest if by_trees else NO_FOREST, now_ms, self._found, self._request, out,
+            self.forest if by_trees else NO_FOREST, now_ms, self._found, out,
+            self._second._replace(now=now, oldest=oldest),
         )  # fmt: skip
-        self._request += b
         return out
 
     def warm_up(self) -> None:

@@ -7,12 +7,16 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from serving.candidates import SEED_DECAY
 from serving.mixture import ScoreConfig
 from state.decay import EPOCH_HALF_LIVES, epoch_of, value_at
-from state.item_rows import ItemRows
+from state.item_rows import ADJ, BWD, FAR, PAIR_UNIT, ItemRows
 from state.lane_rows import COUNT, POP
 from state.slot_map import ABSENT
+
+KAPPA = 2.0
+"""Added to an item's mass where shares of it are taken: few pairs say little."""
+BWD_MASS = 0.8
+SEED_DECAY = 2.5
 
 Floats = npt.NDArray[np.float64]
 Floats32 = npt.NDArray[np.float32]
@@ -25,6 +29,14 @@ class Moment(NamedTuple):
     sums: Floats  # (3,): weight of all items at both half-lives, and undecayed; never 0
     epoch: Int64s  # (2,): the moment's own epoch
     scale: Floats  # (2,): what a sum of that epoch is multiplied by
+
+
+@numba.njit(cache=True)
+def mass_of(rows: ItemRows, slot: int) -> float:
+    """Return R = adj + far + 0.8 · bwd over everything the row ever counted, in pairs."""
+    total = rows[slot].total
+    mass: float = (total[ADJ] + total[FAR] + BWD_MASS * total[BWD]) / PAIR_UNIT
+    return mass
 
 
 @numba.njit(cache=True)

@@ -1,7 +1,7 @@
 """What the mixture's candidates owe their places to, said in a list."""
 
 from serving.again import again
-from serving.candidates import BY_POPULARITY, BY_REPEAT
+from serving.found import BY_POPULARITY, BY_REPEAT
 from serving.items import Said
 from serving.shop import Shop
 from serving.visitor import Visitor

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from schemas.ids import hash_id
 from serving.blend import Scored, Scorer
 from serving.catalogue import Catalogue
-from serving.forest import forest_from
+from serving.forest import NO_FOREST, forest_from
 from serving.item_cache import ItemCache
 from serving.items import Heads
 from serving.mixture import DEFAULT, ScoreConfig, params_from
@@ -74,7 +74,7 @@ class Shop:
         self.selections, self.scratch = Selections(self.catalogue), Scratch()
         self.items = ItemCache(settings.server_cached_items, self.prefixes)
         self.half_lives = (int(settings.short_half_life_s * 1000), int(settings.long_half_life_s * 1000))
-        self.scorer = Scorer(DEFAULT, ScoreConfig(*self.half_lives, 120))
+        self.scorer = Scorer(DEFAULT, ScoreConfig(*self.half_lives, 120), NO_FOREST, SLOW_AGE_MS)
         self.totals = np.zeros(lane_rows.SIZE, np.int64)
         self.bought = decode_purchase_totals([])
         self.popular = NO_ITEMS
@@ -88,7 +88,8 @@ class Shop:
         index.new_items.watch(self.catalogue.hashes())
         self.items.use_anchor(index.anchor)
         trees = index.anchor.trees if self.settings.ranker == "auto" else None
-        self.scorer = Scorer(params_from(index.anchor.mixture), self.scorer.config, forest_from(trees))
+        params, forest = params_from(index.anchor.mixture), forest_from(trees)
+        self.scorer = Scorer(params, self.scorer.config, forest, SLOW_AGE_MS)
         self.index = index
 
     def refresh(self) -> None:

@@ -39,19 +39,20 @@ FLAG_LISTED = 2
 
 ITEM_DTYPE = np.dtype(
     [
+        # What is read of every candidate lies in the first 64 bytes:
         ("n", np.uint8),
         ("flags", np.uint8),
         ("price", np.float32),
-        ("first_ms", np.int64),
-        ("category", np.uint64),
-        ("brand", np.uint64),
-        ("total", np.int64, 3),
         ("support", np.int64),  # sessions the item occurred in
-        ("repeat", np.int64, 4),  # q0, n0, q1, n1
-        ("kinds", np.int64, 3),  # views and clicks, carts, purchases
         ("count", np.int64),
         ("pop_epoch", np.int32, 2),
         ("pop", np.int64, (2, 2)),
+        ("total", np.int64, 3),
+        ("first_ms", np.int64),
+        ("category", np.uint64),
+        ("brand", np.uint64),
+        ("repeat", np.int64, 4),  # q0, n0, q1, n1
+        ("kinds", np.int64, 3),  # views and clicks, carts, purchases
         ("neighbour", np.uint64, MAX_NEIGHBOURS),
         ("weight", np.uint32, (3, MAX_NEIGHBOURS)),
         # Not encoded; since the row was last committed (`state.differences`):

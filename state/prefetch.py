@@ -42,5 +42,7 @@ def prefetch_row(array: Any, row: int) -> None:
 
 @numba.njit(cache=True, nogil=True)
 def prefetch_line(array: Any, row: int) -> None:
-    """Start fetching the cache line in which `array[row]` begins."""
-    _prefetch_address(array.ctypes.data + row * array.strides[0])  # type: ignore[call-arg]
+    """Start fetching the first LINE_BYTES of `array[row]`: one or two cache lines."""
+    first = array.ctypes.data + row * array.strides[0]
+    _prefetch_address(first)  # type: ignore[call-arg]
+    _prefetch_address(first + min(array.strides[0], LINE_BYTES) - 1)  # type: ignore[call-arg]

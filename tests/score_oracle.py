@@ -55,6 +55,7 @@ class Oracle:
                 base[j] = base.get(j, 0) + math.exp(-r / 2.5) * (share[0] + share[1] + 0.8 * share[2])
                 hits[j] = hits.get(j, 0) + 1
         for r, x in enumerate(seeds[:3]):
+            beyond = {}
             for k, counts in self.pairs(x).items():
                 through = (counts[0] + counts[1] + 0.8 * counts[2]) / (self.mass(x) + 2)
                 if through < 0.02:
@@ -62,8 +63,9 @@ class Oracle:
                 for j, more in self.pairs(k).items():
                     if j != x:
                         onward = (more[0] + more[1] + 0.8 * more[2]) / (self.mass(k) + 2)
-                        parts = second.setdefault(j, [0, 0])
-                        parts[min(r, 1)] += math.exp(-r / 2.5) * through * onward
+                        beyond[j] = beyond.get(j, 0) + through * onward
+            for j, share in sorted(beyond.items(), key=lambda one: -one[1])[:64]:
+                second.setdefault(j, [0, 0])[min(r, 1)] += math.exp(-r / 2.5) * share
         novel, odds = {}, {}
         ln_mass = math.log(self.mass(seeds[0]) + 1)
         for j in {*seeds, *pair, *second}:

@@ -34,9 +34,12 @@ def trees_of(x, y, **other):
 @pytest.mark.parametrize(("least", "leaves"), [(1, 16), (1, 15), (100, 15), (2_000, 15)])
 def test_a_forest_gives_the_librarys_scores_whatever_the_trees_look_like(least, leaves):
     rng = np.random.default_rng(leaves + least)
-    # Few different values, so that features often equal a threshold.
-    x = rng.choice(rng.normal(size=40), (100 * TOP, N_FEATURES)).astype(np.float32)
-    y = (x[:, 0] + x[:, 7] * x[:, 20] > 0.5).astype(int)
+    # Few different values, so that features often equal a threshold; some next to each other, with none between them.
+    values = rng.normal(size=40).astype(np.float32)
+    values = np.concatenate((values, np.nextafter(values, np.float32(9))))
+    x = rng.choice(values, (100 * TOP, N_FEATURES))
+    upper = np.isin(x[:, 0], values[40:])
+    y = (x[:, 0] + upper + x[:, 7] * x[:, 20] > 0.5).astype(int)
     booster = trees_of(x, y, min_data_in_leaf=least, num_leaves=leaves, objective="binary")
     forest, out = forest_of(booster), np.zeros(TOP)
     expected = booster.predict(x, raw_score=True).reshape(-1, TOP)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from state import keys, lane_rows
-from state.item_rows import ITEM_DTYPE, decode_items, empty_items, encode_items
+from state.item_rows import decode_items, empty_items, encode_items
 from state.purchase_rows import decode_purchases, empty_purchases, encode_purchase_totals, pack_purchases
 from state.row_codec import unpack_rows
 from state.user_rows import decode_users, empty_users, encode_users
@@ -14,6 +14,10 @@ from state.vector_rows import encode_vector
 GOLDEN = Path(__file__).parents[1] / "golden"
 
 
+ITEM_COLUMNS = (
+    "n", "flags", "price", "first_ms", "category", "brand", "total", "support", "repeat", "kinds", "count",
+    "pop_epoch", "pop", "neighbour", "weight",
+)  # fmt: skip
 USER_COLUMNS = (
     "n", "seen", "last_ms", "first_ms", "price_sum", "price_square", "price_n", "affinity_epoch", "counts",
     "affinity_id", "affinity", "hours", "days", "item", "gap_ms", "kind",
@@ -33,7 +37,7 @@ def numbered(columns, n):
 
 def item_rows():
     rows = empty_items(1)
-    numbered([rows[name] for name in ITEM_DTYPE.names[: ITEM_DTYPE.names.index("changed")]], 3)
+    numbered([rows[name] for name in ITEM_COLUMNS], 3)
     rows["neighbour"][0, 3:] = 0
     rows["weight"][0, :, 3:] = 0
     return rows

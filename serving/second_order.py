@@ -1,0 +1,102 @@
+"""What lies two steps from an item: the neighbours of its neighbours, worked out once and kept for a while.
+
+Walking two steps takes thousands of counters, and a few seeds ask for most of the walks. Only the KEPT strongest
+are kept of each: with 32, 64, 128 or all of them lists were equally good (docs/quality.md).
+"""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from serving.found import Found, begin_search, place
+from serving.item_facts import BWD_MASS, KAPPA, mass_of
+from state.item_rows import ADJ, BWD, FAR, MAX_NEIGHBOURS, PAIR_UNIT, ItemRows
+from state.prefetch import prefetch_row
+from state.slot_map import ABSENT, find
+from state.stack_array import stack_array
+
+KEPT = 64
+LEAST_SHARE = 0.02
+"""Neighbours with less of an item's pairs are not walked through."""
+ROWS_AHEAD = 2
+
+SECOND_DTYPE = np.dtype(
+    [
+        ("of", np.uint64),  # the item; 0: nothing here
+        ("made", np.int64),
+        ("n", np.int64),
+        ("item", np.uint64, KEPT),
+        ("share", np.float64, KEPT),
+    ]
+)
+
+
+class SecondOrder(NamedTuple):
+    """What was worked out, by slot of the item's row, and how long it is good for."""
+
+    rows: npt.NDArray[np.void]  # of SECOND_DTYPE; memory is taken up where a slot is used
+    now: int
+    oldest: int  # what was made before is made again
+
+
+_middles, _shares = stack_array(np.int64, MAX_NEIGHBOURS), stack_array(np.float64, MAX_NEIGHBOURS)
+
+
+def second_order(n_rows: int) -> SecondOrder:
+    """Return room for the items of a table of `n_rows` rows that do not change."""
+    return SecondOrder(np.zeros(n_rows, SECOND_DTYPE), 1, 1)
+
+
+@numba.njit(cache=True)
+def look_two_steps(
+    rows: ItemRows, table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], slot: int, item: np.uint64,
+    second: SecondOrder, found: Found,
+) -> None:  # fmt: skip
+    """Have `second.rows[slot]` in time: Σ over neighbours k of share(item, k) · share(k, j), j not the item itself.
+
+    `found` is scratch.
+    """
+    kept = second.rows
+    if kept[slot].of == item and kept[slot].made >= second.oldest:
+        return
+    begin_search(found)
+    scale = 1.0 / PAIR_UNIT / (mass_of(rows, slot) + KAPPA)
+    middles, shares, m, n = _middles(), _shares(), 0, 0
+    for k in range(np.int64(rows[slot].n)):
+        through = (rows[slot].weight[ADJ, k] + rows[slot].weight[FAR, k] + BWD_MASS * rows[slot].weight[BWD, k]) * scale
+        if through < LEAST_SHARE:
+            continue
+        middle = find(table, slot_at, rows[slot].neighbour[k])
+        if middle != ABSENT:
+            middles[m], shares[m] = middle, through
+            m += 1
+    for k in range(m):
+        if k + ROWS_AHEAD < m:
+            prefetch_row(rows, middles[k + ROWS_AHEAD])
+        middle = middles[k]
+        step = shares[k] / PAIR_UNIT / (mass_of(rows, middle) + KAPPA)
+        for j in range(np.int64(rows[middle].n)):
+            if rows[middle].neighbour[j] == item:
+                continue
+            i, n = place(found, n, rows[middle].neighbour[j])
+            found.of[i].base += step * (
+                rows[middle].weight[ADJ, j] + rows[middle].weight[FAR, j] + BWD_MASS * rows[middle].weight[BWD, j]
+            )
+    least = 0.0
+    if n > KEPT:
+        values = np.empty(n)
+        for i in range(n):
+            values[i] = found.of[i].base
+        least = np.partition(values, n - KEPT)[n - KEPT]
+    at = 0
+    for i in range(n):
+        if found.of[i].base > least or n <= KEPT:
+            kept[slot].item[at], kept[slot].share[at] = found.of[i].item, found.of[i].base
+            at += 1
+    for i in range(n if n > KEPT else 0):  # of those that are equal, the first ones found
+        if at < KEPT and found.of[i].base == least:
+            kept[slot].item[at], kept[slot].share[at] = found.of[i].item, found.of[i].base
+            at += 1
+    kept[slot].of, kept[slot].made, kept[slot].n = item, second.now, at
