@@ -21,6 +21,7 @@ from schemas.events import Columns
 from serving.blend import NO_EMBEDDING, REPEAT_MODES, Scorer
 from serving.calibration import calibrated, department
 from serving.diversity import METHODS, similarities
+from serving.forest import NO_FOREST
 from serving.habits import habits
 from serving.mixture import DEFAULT, MixtureParams
 from state.purchase_rows import empty_purchases
@@ -29,6 +30,7 @@ from state.slot_map import ABSENT
 K = 20
 INTERVALS = (f"HR@{K}", f"MRR@{K}", f"NDCG@{K}", f"recall@{K}")
 BATCH = 16
+FOREVER_MS = 1 << 60
 
 Ids = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float64]
@@ -63,7 +65,8 @@ def evaluate(train: Columns, pairs: Pairs, options: Options, categories: Categor
     view = shop.view()
     embedding = embed(view.rows, view.slots) if options.embedding else NO_EMBEDDING
     night = fit_night(train, options.settings, options.ranker != "off", options.params) if options.fit else None
-    scorer = Scorer(night.fit.params, forest=night.forest) if night else Scorer(options.params)
+    params, forest = (night.fit.params, night.forest) if night else (options.params, NO_FOREST)
+    scorer = Scorer(params, forest=forest, second_age_ms=0 if options.mode == "prequential" else FOREVER_MS)
     scorer.warm_up()
     ready = time.perf_counter()
     if options.mode == "prequential":

@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from state import keys
 from state.anchor import Anchor
+from state.changes import ChangeFeed
 from state.distinct import distinct
-from state.item_rows import MAX_NEIGHBOURS, decode_items, empty_items
+from state.item_rows import MAX_NEIGHBOURS, ItemRows, decode_items, empty_items
 from state.slot_map import ABSENT, SlotMap, find
 from state.store import Store
 
@@ -20,29 +21,63 @@ SUMMED = ("total", "support", "repeat", "kinds", "count")
 @numba.njit(cache=True)
 def _due(
     table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], used_in: npt.NDArray[np.int64],
-    read_ms: npt.NDArray[np.int64], ids: npt.NDArray[np.uint64], round_no: int, oldest_ms: int,
+    read_ms: npt.NDArray[np.int64], written: npt.NDArray[np.bool_], heard_ms: int, ids: npt.NDArray[np.uint64],
+    round_no: int, oldest_ms: int,
 ) -> npt.NDArray[np.uint64]:  # fmt: skip
-    """Return the ids that have no row or one read before `oldest_ms`, and keep the rows of the others."""
+    """Return the ids of which no row is known to be as of `oldest_ms` or later, and keep the rows of the others."""
     due, n = np.empty(len(ids), np.uint64), 0
     for i in range(len(ids)):
         slot = find(table, slot_at, ids[i])
         if slot != ABSENT:
             used_in[slot] = round_no
-        if slot == ABSENT or read_ms[slot] < oldest_ms:
+        if slot == ABSENT or (read_ms[slot] < oldest_ms and (written[slot] or heard_ms < oldest_ms)):
             due[n] = ids[i]
             n += 1
     return due[:n]
 
 
-class ItemCache:
-    """Decoded item rows by slot; a row older than its time to live is read again when asked for."""
+@numba.njit(cache=True)
+def _neighbours(
+    table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], rows: ItemRows, looked_ms: npt.NDArray[np.int64],
+    ids: npt.NDArray[np.uint64], now_ms: int, oldest_ms: int,
+) -> npt.NDArray[np.uint64]:  # fmt: skip
+    """Return the neighbours of items at which nobody has looked since `oldest_ms`, and take note of the look."""
+    near, n = np.empty(len(ids) * MAX_NEIGHBOURS, np.uint64), 0
+    for i in range(len(ids)):
+        slot = find(table, slot_at, ids[i])
+        if slot != ABSENT and looked_ms[slot] < oldest_ms:
+            looked_ms[slot] = now_ms
+            for j in range(np.int64(rows[slot].n)):
+                near[n] = rows[slot].neighbour[j]
+                n += 1
+    return near[:n]
 
-    def __init__(self, capacity: int, lane_prefixes: Sequence[bytes]) -> None:
+
+class ItemCache:
+    """Decoded item rows by slot.
+
+    A row is good for a while after it was read; then it is read again when it is asked for, unless the store's change
+    feed knows that nobody has written it.
+    """
+
+    def __init__(self, capacity: int, lane_prefixes: Sequence[bytes], feed: ChangeFeed) -> None:
+        """The caller connects the feed of the lanes' item rows, and closes it."""
         self.rows, self.slots = empty_items(capacity), SlotMap(capacity)
-        self._prefixes = lane_prefixes
-        self._read_ms = np.zeros(capacity, np.int64)
+        self._prefixes, self._feed = lane_prefixes, feed
+        self._read_ms, self._looked_ms = np.zeros(capacity, np.int64), np.zeros(capacity, np.int64)
+        self._written = np.zeros(capacity, np.bool_)
+        """Of rows: whether somebody may have written them since they were read."""
         self._anchor: Anchor | None = None
         self.embedding = np.zeros((0, 0), np.float32)
+
+    def follow(self, now_ms: int) -> None:
+        """Take note of what has been written."""
+        written = self._feed.poll(now_ms)
+        if written is None:
+            self._written[:] = True
+        elif written:
+            slots = self.slots.find(np.array([keys.hash_of(key) for key in written], np.uint64))
+            self._written[slots[slots != ABSENT]] = True
 
     def use_anchor(self, anchor: Anchor) -> None:
         """Keep the embedding of every cached item beside its row, from this anchor on."""
@@ -57,11 +92,26 @@ class ItemCache:
             self.embedding[slots] = np.where(row[:, None] >= 0, self._anchor.embedding[row], 0)
 
     def ensure(self, store: Store, ids: npt.NDArray[np.uint64], now_ms: int, max_age_ms: int) -> None:
-        """Have the rows of `ids` no older than `max_age_ms`; an item without a row gets zeros. Ids may repeat."""
+        """Have the rows of `ids` as they were `max_age_ms` ago or later; one that does not exist is zeros.
+
+        Ids may repeat.
+        """
         slots = self.slots
-        due = _due(slots.table, slots.slot_at, slots.used_in, self._read_ms, ids, slots.round_no, now_ms - max_age_ms)
+        due = _due(
+            slots.table, slots.slot_at, slots.used_in, self._read_ms, self._written, self._feed.heard_ms, ids,
+            slots.round_no, now_ms - max_age_ms,
+        )  # fmt: skip
         if len(due):
             self._read(store, distinct(due), now_ms)
+
+    def ensure_near(self, store: Store, ids: npt.NDArray[np.uint64], now_ms: int, max_age_ms: int) -> None:
+        """Have the rows of the neighbours of `ids`, whose rows are here, at most about twice `max_age_ms` old."""
+        slots = self.slots
+        near = _neighbours(
+            slots.table, slots.slot_at, self.rows, self._looked_ms, ids, now_ms, now_ms - max_age_ms
+        )  # fmt: skip
+        if len(near):
+            self.ensure(store, near, now_ms, max_age_ms)
 
     def _read(self, store: Store, ids: npt.NDArray[np.uint64], now_ms: int) -> None:
         known = self.slots.find(ids)
@@ -75,7 +125,7 @@ class ItemCache:
         decode_items(values[: len(ids)], slots, self.rows)
         for lane in range(1, len(self._prefixes)):
             self._add(values[lane * len(ids) : (lane + 1) * len(ids)], slots)
-        self._read_ms[slots] = now_ms
+        self._read_ms[slots], self._looked_ms[slots], self._written[slots] = now_ms, 0, False
 
     def _add(self, values: list[bytes | None], slots: npt.NDArray[np.int64]) -> None:
         part = empty_items(len(slots))

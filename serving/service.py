@@ -62,6 +62,7 @@ class Recommender:
 
     def become(self, other: "Recommender") -> None:
         """Answer as `other` does from now on: another generation, loaded aside."""
+        self.shop.close()
         self.__dict__.update(other.__dict__)
 
     def warm_up(self) -> None:

@@ -39,6 +39,8 @@ from state.vector_rows import decode_vector
 
 SLOW_AGE_MS = 5_000
 """Rows that only describe a candidate may be older than those of the session's own items."""
+SECOND_AGE_MS = 30_000
+"""What lies two steps from an item changes slowly, and says little of each item."""
 TRENDING = 1.5
 SCOPE_AGE_MS = 1_000
 MAX_SCOPES = 1_000
@@ -72,9 +74,10 @@ class Shop:
         self.catalogue = Catalogue(self.prefixes)
         self.heads, self.phrases = Heads(self.catalogue), Phrases(self.catalogue)
         self.selections, self.scratch = Selections(self.catalogue), Scratch()
-        self.items = ItemCache(settings.server_cached_items, self.prefixes)
+        self._feed = store.changes([keys.item_prefix(prefix) for prefix in self.prefixes])
+        self.items = ItemCache(settings.server_cached_items, self.prefixes, self._feed)
         self.half_lives = (int(settings.short_half_life_s * 1000), int(settings.long_half_life_s * 1000))
-        self.scorer = Scorer(DEFAULT, ScoreConfig(*self.half_lives, 120), NO_FOREST, SLOW_AGE_MS)
+        self.scorer = Scorer(DEFAULT, ScoreConfig(*self.half_lives, 120), NO_FOREST, SECOND_AGE_MS)
         self.totals = np.zeros(lane_rows.SIZE, np.int64)
         self.bought = decode_purchase_totals([])
         self.popular = NO_ITEMS
@@ -89,11 +92,13 @@ class Shop:
         self.items.use_anchor(index.anchor)
         trees = index.anchor.trees if self.settings.ranker == "auto" else None
         params, forest = params_from(index.anchor.mixture), forest_from(trees)
-        self.scorer = Scorer(params, self.scorer.config, forest, SLOW_AGE_MS)
+        self.scorer = Scorer(params, self.scorer.config, forest, SECOND_AGE_MS)
         self.index = index
 
     def refresh(self) -> None:
         """Follow the rows that are read ahead of requests: catalogue, totals, the list of everything."""
+        self._feed.connect()
+        self.items.follow(time.time_ns() // 1_000_000)
         added = self.catalogue.refresh(self.store)
         if self.index is not None:
             self.index.new_items.watch(added)
@@ -119,10 +124,10 @@ class Shop:
         """Return the mixture's candidates for sessions, oldest item first; in the order of trees, where there are."""
         rows, slots = self.items.rows, self.items.slots
         slots.begin_round()
+        self.items.follow(now_ms)
         seeds = np.concatenate(sessions)
         self.items.ensure(self.store, seeds, now_ms, self.settings.item_ttl_ms)
-        near = rows["neighbour"][slots.find(seeds)].ravel()
-        self.items.ensure(self.store, near[near != 0], now_ms, SLOW_AGE_MS)
+        self.items.ensure_near(self.store, seeds, now_ms, SLOW_AGE_MS)
         scored = self.scorer.score(sessions, rows, slots, self.totals, now_ms, modes, self.items.embedding, by_trees)
         if len(slots.keep(scored.item.ravel())):  # second-order candidates: their own rows decide too
             unread = (slots.find(scored.item.ravel()) == ABSENT).reshape(scored.item.shape) & (scored.item != 0)
@@ -135,6 +140,10 @@ class Shop:
             for column, of_these in zip(scored, better, strict=True):
                 column[again] = of_these
         return scored
+
+    def close(self) -> None:
+        """Let go of what the shop alone uses of the store."""
+        self._feed.close()
 
     def warm_up(self) -> None:
         """Compile what reads a returning customer's rows."""

@@ -69,6 +69,15 @@ def item_prefix(lane_prefix: bytes) -> bytes:
     return lane_prefix + b"i:"
 
 
+def hash_of(key: bytes) -> int:
+    """Return the id hash that ends a key.
+
+    >>> hash_of(item(b"{g1:0}", 255))
+    255
+    """
+    return int(key[-16:], 16)
+
+
 def purchases(lane_prefix: bytes, user_hash: int) -> bytes:
     """What a user bought, how often and when."""
     return b"%s%016x" % (purchases_prefix(lane_prefix), user_hash)

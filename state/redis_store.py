@@ -35,8 +35,10 @@ import orjson
 import redis
 
 from state import keys
+from state.changes import ChangeFeed, NoChanges
 from state.guarded_connection import GuardedConnection
 from state.quick_reads import QuickReads
+from state.redis_changes import RedisChanges
 from state.redis_nodes import RedisNodes
 from state.redo_pieces import RowsDoNotFit, commands_of, redo_pieces
 from state.row_block import CHUNK, Command, RowSet, pack
@@ -69,6 +71,7 @@ class RedisStore:
     def __init__(self, url: str, timeout_s: float = TIMEOUT_S) -> None:
         self._nodes = RedisNodes(url, timeout_s)
         self._lanes: dict[bytes, _Lane] = {}
+        self._feeds: list[ChangeFeed] = []
         self._quick = None if self._nodes.is_cluster else QuickReads(self._nodes.client_for(b""))
 
     def ping(self) -> None:
@@ -213,9 +216,19 @@ class RedisStore:
             if client.get(key) == name.encode():
                 client.delete(key)
 
+    def changes(self, key_prefixes: Sequence[bytes]) -> ChangeFeed:
+        """Return the feed; of a cluster it hears nothing, for keys move between nodes."""
+        if self._nodes.is_cluster:
+            return NoChanges()
+        feed = RedisChanges(self._nodes.client_for(b""), key_prefixes)
+        self._feeds.append(feed)
+        return feed
+
     def close(self) -> None:
         for lane in self._lanes.values():
             lane.forget()
+        for feed in self._feeds:
+            feed.close()
         if self._quick is not None:
             self._quick.close()
         self._nodes.close()

@@ -6,6 +6,7 @@ from typing import Protocol
 import orjson
 
 from state import keys
+from state.changes import ChangeFeed, NoChanges
 
 Positions = dict[str, int]
 """Next offset to read, by stream `topic:partition`."""
@@ -61,6 +62,9 @@ class Store(Protocol):
     def write(self, rows: Rows) -> None:
         """Set or remove keys that belong to no lane's commit (pointers)."""
 
+    def changes(self, key_prefixes: Sequence[bytes]) -> ChangeFeed:
+        """Return a feed of writes to keys with these prefixes, which the caller connects; it ends with the store."""
+
     def close(self) -> None: ...
 
 
@@ -95,6 +99,9 @@ class MemoryStore:
                 self.rows.pop(key, None)
             else:
                 self.rows[key] = value
+
+    def changes(self, key_prefixes: Sequence[bytes]) -> ChangeFeed:
+        return NoChanges()
 
     def close(self) -> None:
         """Nothing to release."""

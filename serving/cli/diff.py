@@ -14,6 +14,7 @@ from serving.item_cache import ItemCache
 from serving.process import open_recommender
 from serving.requests import RecommendRequest
 from state import keys
+from state.changes import NoChanges
 from state.generations import Generation, UnknownGeneration, get_generation
 from state.item_rows import ItemRows
 from state.lane_rows import ALL, decode_scope, scope_hash
@@ -44,7 +45,7 @@ def _user_rows(store: Store, generation: Generation, users: list[int]) -> list[b
 
 def _item_rows(store: Store, generation: Generation, items: list[int]) -> tuple[ItemRows, Any]:
     """Return the rows of the items with their lanes added up, and their slots."""
-    cache = ItemCache(len(items), generation.prefixes)
+    cache = ItemCache(len(items), generation.prefixes, NoChanges())
     ids = np.array(items, np.uint64)
     cache.ensure(store, ids, 1, 0)
     return cache.rows, cache.slots.find(ids)

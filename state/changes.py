@@ -1,0 +1,33 @@
+"""Which keys have been written lately: a cached row is good until its key is named."""
+
+from typing import Protocol
+
+
+class ChangeFeed(Protocol):
+    """Keys under some prefixes, as they are written. One thread uses it."""
+
+    heard_ms: int
+    """Every write before this moment has been told; 0: nothing is known."""
+
+    def connect(self) -> None:
+        """Begin, or begin again after trouble; does nothing where it runs. May wait for the network, never raises."""
+
+    def poll(self, now_ms: int) -> list[bytes] | None:
+        """Return keys written since the last call, None: any key may have been. Waits for nothing, never raises."""
+
+    def close(self) -> None: ...
+
+
+class NoChanges:
+    """The feed of a store that cannot tell: it never hears anything."""
+
+    heard_ms = 0
+
+    def connect(self) -> None:
+        """Nothing to begin."""
+
+    def poll(self, now_ms: int) -> list[bytes] | None:
+        return []
+
+    def close(self) -> None:
+        """Nothing to release."""

@@ -1,0 +1,89 @@
+"""The change feed of a Redis.
+
+It is a connection of its own with client-side caching in broadcast mode: Redis pushes the names of all keys
+with some prefixes as they are written. Answers come in order, so an answered PING proves that every write before it
+has been told; who hears nothing for a while knows that, and goes by the age of what it has.
+"""
+
+import ssl
+from collections.abc import Sequence
+from typing import Any
+
+import hiredis
+import redis
+import structlog
+
+from state.row_block import pack
+
+ASK_EVERY_MS = 100
+CHUNK_BYTES = 1 << 18
+
+log = structlog.get_logger()
+
+
+class RedisChanges:
+    """The feed of one Redis."""
+
+    def __init__(self, client: Any, key_prefixes: Sequence[bytes]) -> None:
+        pool = client.connection_pool
+        self._connection = pool.connection_class(**(pool.connection_kwargs | {"protocol": 3}))
+        self._prefixes = key_prefixes
+        self._reader: Any = None
+        """None: not connected."""
+        self._told_all, self._said = False, False
+        self._asked_ms = 0
+        """When the question was put that is not answered yet, 0 for none."""
+        self.heard_ms = 0
+
+    def connect(self) -> None:
+        if self._reader is not None:
+            return
+        try:
+            self._connection.connect()
+            prefixes = [part for prefix in self._prefixes for part in ("PREFIX", prefix)]
+            self._connection.send_command("CLIENT", "TRACKING", "ON", "BCAST", *prefixes)
+            self._connection.read_response()
+            self._connection._sock.setblocking(False)
+        except (redis.RedisError, OSError) as error:
+            if not self._said:  # it is tried again and again
+                log.warning("no change feed: rows are read again as they grow old", error=str(error))
+            self._said = True
+            self._drop()
+            return
+        self._reader, self._told_all, self._said = hiredis.Reader(), True, False
+
+    def poll(self, now_ms: int) -> list[bytes] | None:
+        if self._reader is None:
+            return []
+        written, everything, self._told_all = list[bytes](), self._told_all, False
+        try:
+            self._receive()
+            while (answer := self._reader.gets()) is not False:
+                if not isinstance(answer, list):
+                    self.heard_ms, self._asked_ms = self._asked_ms, 0
+                elif answer[0] == b"invalidate":
+                    everything |= answer[1] is None  # the database was flushed
+                    written += answer[1] or ()
+            if not self._asked_ms and now_ms - self.heard_ms >= ASK_EVERY_MS:
+                self._connection._sock.sendall(pack(("PING",)))
+                self._asked_ms = now_ms
+        except (OSError, hiredis.HiredisError) as error:
+            log.warning("the change feed ended: rows are read again as they grow old", error=str(error))
+            self._drop()
+            return None
+        return None if everything else written
+
+    def close(self) -> None:
+        self._drop()
+
+    def _receive(self) -> None:
+        try:
+            while data := self._connection._sock.recv(CHUNK_BYTES):
+                self._reader.feed(data)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return
+        raise ConnectionError("Redis closed the connection")
+
+    def _drop(self) -> None:
+        self._connection.disconnect()
+        self._reader, self.heard_ms, self._asked_ms = None, 0, 0

@@ -1,0 +1,116 @@
+import time
+
+import pytest
+
+from state.changes import NoChanges
+from state.embedded_redis import EmbeddedRedis
+from state.redis_store import RedisStore
+from state.store import MemoryStore
+
+WAIT_S = 5.0
+
+
+class Clock:
+    """Milliseconds that go on by a second with every look, so that every poll may ask."""
+
+    now_ms = 0
+
+    def __call__(self):
+        self.now_ms += 1000
+        return self.now_ms
+
+
+@pytest.fixture
+def redis(tmp_path):
+    with EmbeddedRedis(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def store(redis):
+    store = RedisStore(redis.url)
+    yield store
+    store.close()
+
+
+def poll_until(feed, clock, enough):
+    """Poll until `enough(keys)` of what came so far; return the keys."""
+    deadline, keys = time.monotonic() + WAIT_S, []
+    while not enough(keys):
+        assert time.monotonic() < deadline, keys
+        keys += feed.poll(clock()) or ()
+        time.sleep(0.005)
+    return keys
+
+
+def connected(store, clock, *prefixes):
+    feed = store.changes(prefixes)
+    feed.connect()
+    assert feed.poll(clock()) is None  # nothing is known of what was before
+    return feed
+
+
+def test_writes_with_the_prefixes_are_told_and_others_are_not(store):
+    clock = Clock()
+    feed = connected(store, clock, b"{a}i:", b"{b}i:")
+    store.write({b"{a}i:1": b"x", b"{a}u:1": b"x", b"{b}i:2": b"x", b"{c}i:3": b"x"})
+    assert set(poll_until(feed, clock, lambda keys: len(keys) >= 2)) == {b"{a}i:1", b"{b}i:2"}
+    store.write({b"{a}i:1": None})
+    assert poll_until(feed, clock, bool) == [b"{a}i:1"]
+
+
+def test_every_write_before_what_was_heard_has_been_told(store):
+    clock, other = Clock(), 0
+    feed = connected(store, clock, b"i:")
+    for n in range(50):
+        store.write({b"i:%d" % n: b"x"})
+        written_ms, told = clock.now_ms, set()
+        while feed.heard_ms <= written_ms:  # an answered question that was put after the write
+            told |= set(feed.poll(clock()) or ())
+            other += 1
+        assert b"i:%d" % n in told
+    assert other < 10_000
+
+
+def test_after_trouble_nothing_is_known_until_it_is_connected_again(redis, store):
+    clock = Clock()
+    feed = connected(store, clock, b"i:")
+    poll_until(feed, clock, lambda _: feed.heard_ms > 0)
+    redis.kill()
+    deadline = time.monotonic() + WAIT_S
+    while feed.poll(clock()) is not None:
+        assert time.monotonic() < deadline
+    assert feed.heard_ms == 0
+    feed.connect()  # nobody is there
+    assert (feed.poll(clock()), feed.heard_ms) == ([], 0)
+    redis.start()
+    feed.connect()
+    assert feed.poll(clock()) is None
+    store.write({b"i:9": b"x"})
+    assert poll_until(feed, clock, bool) == [b"i:9"]
+
+
+def test_a_flushed_database_may_have_changed_every_key(store):
+    clock = Clock()
+    feed = connected(store, clock, b"i:")
+    store._nodes.client_for(b"").flushall()
+    deadline = time.monotonic() + WAIT_S
+    while feed.poll(clock()) is not None:
+        assert time.monotonic() < deadline
+    assert feed.poll(clock()) == []
+
+
+def test_a_redis_that_refuses_leaves_a_feed_that_hears_nothing(redis, store):
+    client = store._nodes.client_for(b"")
+    client.execute_command("ACL", "SETUSER", "default", "-client|tracking")
+    feed = store.changes([b"i:"])
+    for _ in range(2):
+        feed.connect()
+        assert (feed.poll(10_000), feed.heard_ms) == ([], 0)
+
+
+def test_a_store_that_cannot_tell_hears_nothing():
+    feed = MemoryStore().changes([b"i:"])
+    feed.connect()
+    assert isinstance(feed, NoChanges)
+    assert (feed.poll(1), feed.heard_ms) == ([], 0)
