@@ -10,6 +10,7 @@ import time
 import structlog
 import uvicorn
 from grpc_health.v1 import health_pb2
+from threadpoolctl import threadpool_limits
 
 from flows.log import LogUnavailable
 from flows.open_log import open_log
@@ -211,7 +212,8 @@ def run_server(settings: Settings) -> int:
     # uvicorn raises the signal that stopped it once more; by default that would end the process at once.
     stopping = threading.Event()
     stop_on_signals(stopping)
-    with contextlib.suppress(KeyboardInterrupt):
+    # Products are small here, and threads that wait for the next one do so in a busy loop.
+    with threadpool_limits(1), contextlib.suppress(KeyboardInterrupt):
         uvicorn_loop = uvicorn.Config("", loop="auto").get_loop_factory()
         with asyncio.Runner(loop_factory=uvicorn_loop) as runner:
             try:
