@@ -5,6 +5,8 @@ ids land far apart. 0 is kept for "absent". At 100 million items the chance of
 one collision anywhere is about 0.0003 (birthday bound n²/2⁶⁵).
 """
 
+from functools import lru_cache
+
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +34,7 @@ def hash_bytes(data: npt.NDArray[np.uint8], start: int, length: int) -> np.uint6
     return h if h != np.uint64(0) else np.uint64(1)
 
 
+@lru_cache(1 << 16)
 def hash_id(text: str) -> int:
     """Return the 64-bit hash of an id; 0 for the empty text.
 

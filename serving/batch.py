@@ -21,6 +21,7 @@ from serving.rules import Acting, Compiled
 from serving.shop import Shop, Vectors
 from serving.sources import SOURCES, WITH_HABITS, WITH_MIXTURE, WITH_VECTOR, popular
 from serving.visitor import NOTHING, Visitor, may_follow, plan_of, subject_of
+from state.user_rows import MAX_HISTORY
 
 NO_ROWS = np.zeros(0, np.int64)
 STAGE_SECONDS = Counter("headrace_answer_stage_seconds", "Time of answers by stage", ["stage"])
@@ -98,18 +99,19 @@ class Batch:
     def _read_what_sources_need(self, scored: Scored) -> None:
         self._vectors = Vectors(self._shop, self._subjects)
         self._vectors.read(
-            [i for i, kept in enumerate(self._kept) if kept is None and self._may_need_vector(i, scored)]
+            [i for i, n in enumerate(scored.n.tolist()) if self._kept[i] is None and self._may_need_vector(i, n)]
         )
         if self._purchases is not None:
             bought = self._purchases.item[self._returning]
             self._shop.slots_of(bought[bought != 0], self._now_ms)
 
-    def _may_need_vector(self, i: int, scored: Scored) -> bool:
+    def _may_need_vector(self, i: int, n_scored: int) -> bool:
         """Say whether the mixture may leave places; then the vector is read with the others, else on its own."""
         visitor = self._visitors[i]
         if visitor.plan.strategy not in WITH_VECTOR:
             return False
-        return int(scored.n[i]) < self._wanted[i] + len(visitor.history_items) + len(visitor.request.exclude)
+        missing = self._wanted[i] + len(visitor.request.exclude) - n_scored
+        return missing + MAX_HISTORY > 0 and missing + len(visitor.history_items) > 0
 
     def _quick_lists(self, scored: Scored, rows: npt.NDArray[np.int64]) -> dict[int, Items]:
         self._shop.phrases.look()

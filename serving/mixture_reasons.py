@@ -18,24 +18,22 @@ CODE = SESSION_EVENTS
 
 def what_decided(shop: Shop, visitor: Visitor, codes: list[int], items: list[int]) -> list[Said]:
     """Return what is said of items by id hash, given what decided on each."""
+    lang, phrases, bought = visitor.request.lang, shop.phrases, visitor.bought
     latest = list(dict.fromkeys(visitor.session.tolist()[::-1]))
     known: dict[int, Said] = {}  # most items of a list come of the same few events
+    repeated = phrases["repeat", "buy_again", lang, None]
     said = []
     for code, item in zip(codes, items, strict=True):
         found = known.get(code)
         if found is None:
             why, seed = divmod(code, CODE)
             if why == BY_REPEAT:
-                found = again(shop, visitor, item)
+                found = again(shop, visitor, item) if item in bought else repeated
             elif why == BY_POPULARITY or seed >= len(latest):
-                source, lang = SOURCE_OF.get(why, "cooccurrence"), visitor.request.lang
-                found = shop.phrases[source, IN_SCOPE[item in shop.trending], lang, WHOLE_SHOP[lang]]
+                source = SOURCE_OF.get(why, "cooccurrence")
+                found = phrases[source, IN_SCOPE[item in shop.trending], lang, WHOLE_SHOP[lang]]
             else:
-                found = known[code] = _because(shop, visitor, why, latest[seed])
+                because = "because_bought" if latest[seed] in bought else "because_viewed"
+                found = known[code] = phrases[SOURCE_OF.get(why, "cooccurrence"), because, lang, latest[seed]]
         said.append(found)
     return said
-
-
-def _because(shop: Shop, visitor: Visitor, why: int, event: int) -> Said:
-    code = "because_bought" if event in visitor.bought else "because_viewed"
-    return shop.phrases[SOURCE_OF.get(why, "cooccurrence"), code, visitor.request.lang, event]

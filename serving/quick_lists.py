@@ -74,6 +74,22 @@ def _choose(
             out[b, : counts[g]] = order[: counts[g]]
 
 
+@numba.njit(cache=True)
+def _look_up(
+    chosen: Ints, rows: Ints, scored: Scored, n: Ints, shown: Ints, hashes: npt.NDArray[np.uint64], worth: Floats,
+    why: Ints,
+) -> None:  # fmt: skip
+    """Write how many candidates each list has and, of each: catalogue row, id hash, score, what decided on it."""
+    for b in range(len(chosen)):
+        for k in range(chosen.shape[1]):
+            at = chosen[b, k]
+            if at == NOBODY:
+                break
+            n[b] += 1
+            shown[b, k], hashes[b, k] = rows[b, at], scored.item[b, at]
+            worth[b, k], why[b, k] = scored.probability[b, at], scored.why[b, at] * CODE + scored.seed[b, at]
+
+
 def is_quick(visitor: Visitor, acting: Acting) -> bool:
     """Say whether a list may be made of the mixture's candidates alone, if they are enough."""
     request, plan = visitor.request, visitor.plan
@@ -91,15 +107,16 @@ def quick_lists(shop: Shop, waiting: Sequence[Waiting], scored: Scored, rows: In
         groups.setdefault((selection, one.acting), []).append(one)
     for (selection, acting), members in groups.items():
         _choose_for(shop, selection, acting, members, scored, rows, book, chosen)
-    n_chosen, at = (chosen != NOBODY).sum(axis=1).tolist(), np.maximum(chosen, 0)
-    shown = np.take_along_axis(rows, at, axis=1)
-    scores, items = (np.take_along_axis(column, at, axis=1).tolist() for column in (scored.probability, scored.item))
-    codes = np.take_along_axis(scored.why * CODE + scored.seed, at, axis=1).tolist()
+    shown, hashes = np.zeros(chosen.shape, np.int64), np.zeros(chosen.shape, np.uint64)
+    worth, why = np.zeros(chosen.shape), np.zeros(chosen.shape, np.int64)
+    n_chosen = np.zeros(len(chosen), np.int64)
+    _look_up(chosen, rows, scored, n_chosen, shown, hashes, worth, why)
+    counts, scores, items, codes = n_chosen.tolist(), worth.tolist(), hashes.tolist(), why.tolist()
     lists = {}
     for (_, acting), members in groups.items():
-        full = [one for one in members if n_chosen[one.place]]
+        full = [one for one in members if counts[one.place]]
         for one, moved in zip(full, _moved(shop, acting, full, shown, book), strict=True):
-            place, n = one.place, n_chosen[one.place]
+            place, n = one.place, counts[one.place]
             said = what_decided(shop, one.visitor, codes[place][:n], items[place][:n])
             lists[place] = Items(shop.heads, shown[place, :n].tolist(), scores[place][:n], said, moved[:n])
     return lists

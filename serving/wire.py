@@ -30,15 +30,15 @@ def json_default(value: Any) -> orjson.Fragment:
         raise TypeError(f"{type(value).__name__} has no JSON")
     if not len(value):
         return orjson.Fragment(b"[]")
-    scores = orjson.dumps(value.scores)[1:-1].split(b",")
-    saids = [said.json for said in value.said]
+    pieces = [NO_RULES] * (4 * len(value))
+    pieces[0::4] = value.heads.json(value.rows)
+    pieces[1::4] = orjson.dumps(value.scores)[1:-1].split(b",")
+    pieces[2::4] = [said.json for said in value.said]
     if value.contributions:
-        ends = [_end(*both) for both in zip(value.rules, map(orjson.dumps, value.contributions), strict=True)]
-    else:
-        ends = [_end(rules) if rules else NO_RULES for rules in value.rules]
-    items = zip(value.heads.json(value.rows), scores, saids, ends, strict=True)
-    written = b"".join([piece for item in items for piece in item])
-    return orjson.Fragment(b"[%b]" % written[:-1])
+        pieces[3::4] = [_end(*both) for both in zip(value.rules, map(orjson.dumps, value.contributions), strict=True)]
+    elif any(value.rules):
+        pieces[3::4] = [_end(rules) if rules else NO_RULES for rules in value.rules]
+    return orjson.Fragment(b"[%b]" % b"".join(pieces)[:-1])
 
 
 def _end(rules: Rules, contributions: bytes = b"[]") -> bytes:
