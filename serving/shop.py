@@ -174,22 +174,24 @@ class Shop:
     def _read_scope(self, kind: int, name_hash: int) -> ScopeItems:
         """Return a scope, its lanes merged. At a steady rate a decayed sum grows with its half-life."""
         key = lane_rows.scope_hash(kind, name_hash)
-        merged: dict[int, tuple[float, float]] = {}
+        parts = []
         for value in self.store.read([keys.scope(prefix, key) for prefix in self.prefixes]):
             if kind == lane_rows.COUNTRY:
-                scope = lane_rows.country_scope(lane_rows.decode_country(value), self.half_lives)
+                parts.append(lane_rows.country_scope(lane_rows.decode_country(value), self.half_lives))
             else:
-                scope = lane_rows.decode_scope(value)
-            for item, short, long in zip(scope.item.tolist(), scope.short.tolist(), scope.long.tolist(), strict=True):
-                old = merged.get(item, (NO_SCORE, NO_SCORE))
-                merged[item] = (float(np.logaddexp2(old[0], short)), float(np.logaddexp2(old[1], long)))
-        if not merged:
+                parts.append(lane_rows.decode_scope(value))
+        item, at = np.unique(np.concatenate([part.item for part in parts]), return_inverse=True)
+        if not len(item):
             return NO_ITEMS
+        short, long = np.full((2, len(item)), NO_SCORE)
+        np.logaddexp2.at(short, at, np.concatenate([part.short for part in parts]))
+        np.logaddexp2.at(long, at, np.concatenate([part.long for part in parts]))
+        texts = [self.catalogue.ids[row] if row >= 0 else "" for row in self.catalogue.rows_of(item).tolist()]
+        order = np.array(sorted(range(len(item)), key=list(zip((-long).tolist(), texts, strict=True)).__getitem__))
+        item, short, long = item[order], short[order], long[order]
         now_ms, (short_ms, long_ms) = time.time_ns() // 1_000_000 - REFERENCE_MS, self.half_lives
         steady = math.log2(short_ms / long_ms) + now_ms / short_ms - now_ms / long_ms
-        ranked = sorted(merged.items(), key=lambda entry: (-entry[1][1], self.text(entry[0])))
-        short, long = np.array([scores for _, scores in ranked]).T
-        return ScopeItems(np.array([item for item, _ in ranked], np.uint64), long, short - long - steady)
+        return ScopeItems(item, long, short - long - steady)
 
     def read_visitors(
         self, subjects: Sequence[int], maybe_returning: Sequence[bool]
