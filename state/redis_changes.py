@@ -5,6 +5,7 @@ with some prefixes as they are written. Answers come in order, so an answered PI
 has been told; who hears nothing for a while knows that, and goes by the age of what it has.
 """
 
+import contextlib
 import ssl
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,7 @@ import structlog
 
 from state.row_block import pack
 
-ASK_EVERY_MS = 100
+ASK_EVERY_MS, PATIENCE_MS = 100, 10_000
 CHUNK_BYTES = 1 << 18
 
 log = structlog.get_logger()
@@ -42,15 +43,19 @@ class RedisChanges:
             self._connection.connect()
             prefixes = [part for prefix in self._prefixes for part in ("PREFIX", prefix)]
             self._connection.send_command("CLIENT", "TRACKING", "ON", "BCAST", *prefixes)
-            self._connection.read_response()
+            reader = hiredis.Reader()  # from here on: what the client's own has read of a push would be lost
+            while (answer := reader.gets()) is False:
+                self._feed(reader)
+            if isinstance(answer, hiredis.ReplyError):
+                raise redis.ResponseError(str(answer))
             self._connection._sock.setblocking(False)
-        except (redis.RedisError, OSError) as error:
+        except (redis.RedisError, OSError, hiredis.HiredisError) as error:
             if not self._said:  # it is tried again and again
                 log.warning("no change feed: rows are read again as they grow old", error=str(error))
             self._said = True
             self._drop()
             return
-        self._reader, self._told_all, self._said = hiredis.Reader(), True, False
+        self._reader, self._told_all, self._said = reader, True, False
 
     def poll(self, now_ms: int) -> list[bytes] | None:
         if self._reader is None:
@@ -67,6 +72,8 @@ class RedisChanges:
             if not self._asked_ms and now_ms - self.heard_ms >= ASK_EVERY_MS:
                 self._connection._sock.sendall(pack(("PING",)))
                 self._asked_ms = now_ms
+            if self._asked_ms and now_ms - self._asked_ms > PATIENCE_MS:
+                raise TimeoutError(f"no answer for {PATIENCE_MS / 1000:.0f} s")
         except (OSError, hiredis.HiredisError) as error:
             log.warning("the change feed ended: rows are read again as they grow old", error=str(error))
             self._drop()
@@ -77,12 +84,15 @@ class RedisChanges:
         self._drop()
 
     def _receive(self) -> None:
-        try:
-            while data := self._connection._sock.recv(CHUNK_BYTES):
-                self._reader.feed(data)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return
-        raise ConnectionError("Redis closed the connection")
+        with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError):  # that was all
+            while True:
+                self._feed(self._reader)
+
+    def _feed(self, reader: Any) -> None:
+        data = self._connection._sock.recv(CHUNK_BYTES)
+        if not data:
+            raise ConnectionError("Redis closed the connection")
+        reader.feed(data)
 
     def _drop(self) -> None:
         self._connection.disconnect()
