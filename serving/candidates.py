@@ -8,11 +8,12 @@ import numpy.typing as npt
 
 from serving.found import Found, begin_search, place
 from serving.item_facts import BWD_MASS, KAPPA, SEED_DECAY, mass_of
+from serving.largest import largest
 from serving.mixture import MixtureParams
 from serving.second_order import SecondOrder, look_two_steps
 from state.item_rows import BWD, PAIR_UNIT, ItemRows
 from state.lane_rows import SESSIONS
-from state.prefetch import prefetch_line, prefetch_row
+from state.prefetch import prefetch_head, prefetch_line, prefetch_row
 from state.slot_map import ABSENT, find
 
 SECOND_SEEDS = 3
@@ -96,7 +97,7 @@ def find_candidates(
         slot = find(table, slot_at, found.of[i].item)
         found.of[i].slot = slot
         if slot != ABSENT:
-            prefetch_line(rows, slot)
+            prefetch_head(rows, slot)
     base = np.empty(n)
     for i in range(n):
         slot = found.of[i].slot
@@ -106,18 +107,6 @@ def find_candidates(
         base[i] = found.of[i].base
     for i in range(m):
         chosen[i] = i
-    if n - m <= n_candidates:
-        for i in range(m, n):
-            chosen[i] = i
-        return n, n
-    least = np.partition(base[m:n], n - m - n_candidates)[n - m - n_candidates]
-    at = m
-    for i in range(m, n):
-        if base[i] > least:
-            chosen[at] = i
-            at += 1
-    for i in range(m, n):  # of those that are equal, the first ones found
-        if at < m + n_candidates and base[i] == least:
-            chosen[at] = i
-            at += 1
-    return at, n
+    n_others = largest(base[m:], n_candidates, chosen[m:])
+    chosen[m : m + n_others] += m
+    return m + n_others, n

@@ -40,6 +40,14 @@ def mass_of(rows: ItemRows, slot: int) -> float:
 
 
 @numba.njit(cache=True)
+def pair_mass(rows: ItemRows, slot: int, j: int) -> float:
+    """Return adj + far + 0.8 · bwd of the row's neighbour j, in 1/PAIR_UNIT."""
+    weight = rows[slot].weight
+    mass: float = weight[ADJ, j] + weight[FAR, j] + BWD_MASS * weight[BWD, j]
+    return mass
+
+
+@numba.njit(cache=True)
 def moment_of(totals: Int64s, c: ScoreConfig, now_ms: int) -> Moment:
     """Return what all items of a batch share."""
     sums, epoch, scale = np.empty(3), np.empty(2, np.int64), np.empty(2)

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.found import Found, begin_search, place
-from serving.item_facts import BWD_MASS, KAPPA, mass_of
-from state.item_rows import ADJ, BWD, FAR, MAX_NEIGHBOURS, PAIR_UNIT, ItemRows
+from serving.item_facts import KAPPA, mass_of, pair_mass
+from serving.largest import largest
+from state.item_rows import MAX_NEIGHBOURS, PAIR_UNIT, ItemRows
 from state.prefetch import prefetch_row
 from state.slot_map import ABSENT, find
 from state.stack_array import stack_array
@@ -65,7 +66,7 @@ def look_two_steps(
     scale = 1.0 / PAIR_UNIT / (mass_of(rows, slot) + KAPPA)
     middles, shares, m, n = _middles(), _shares(), 0, 0
     for k in range(np.int64(rows[slot].n)):
-        through = (rows[slot].weight[ADJ, k] + rows[slot].weight[FAR, k] + BWD_MASS * rows[slot].weight[BWD, k]) * scale
+        through = pair_mass(rows, slot, k) * scale
         if through < LEAST_SHARE:
             continue
         middle = find(table, slot_at, rows[slot].neighbour[k])
@@ -81,22 +82,11 @@ def look_two_steps(
             if rows[middle].neighbour[j] == item:
                 continue
             i, n = place(found, n, rows[middle].neighbour[j])
-            found.of[i].base += step * (
-                rows[middle].weight[ADJ, j] + rows[middle].weight[FAR, j] + BWD_MASS * rows[middle].weight[BWD, j]
-            )
-    least = 0.0
-    if n > KEPT:
-        values = np.empty(n)
-        for i in range(n):
-            values[i] = found.of[i].base
-        least = np.partition(values, n - KEPT)[n - KEPT]
-    at = 0
+            found.of[i].base += step * pair_mass(rows, middle, j)
+    shares_found, strongest = np.empty(n), np.empty(KEPT, np.int64)
     for i in range(n):
-        if found.of[i].base > least or n <= KEPT:
-            kept[slot].item[at], kept[slot].share[at] = found.of[i].item, found.of[i].base
-            at += 1
-    for i in range(n if n > KEPT else 0):  # of those that are equal, the first ones found
-        if at < KEPT and found.of[i].base == least:
-            kept[slot].item[at], kept[slot].share[at] = found.of[i].item, found.of[i].base
-            at += 1
-    kept[slot].of, kept[slot].made, kept[slot].n = item, second.now, at
+        shares_found[i] = found.of[i].base
+    n_kept = largest(shares_found, KEPT, strongest)
+    for k in range(n_kept):
+        kept[slot].item[k], kept[slot].share[k] = found.of[strongest[k]].item, shares_found[strongest[k]]
+    kept[slot].of, kept[slot].made, kept[slot].n = item, second.now, n_kept

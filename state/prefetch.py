@@ -42,7 +42,13 @@ def prefetch_row(array: Any, row: int) -> None:
 
 @numba.njit(cache=True, nogil=True)
 def prefetch_line(array: Any, row: int) -> None:
-    """Start fetching the first LINE_BYTES of `array[row]`: one or two cache lines."""
+    """Start fetching the cache line in which `array[row]` begins."""
+    _prefetch_address(array.ctypes.data + row * array.strides[0])  # type: ignore[call-arg]
+
+
+@numba.njit(cache=True, nogil=True)
+def prefetch_head(array: Any, row: int) -> None:
+    """Start fetching the first LINE_BYTES of a row that is longer; they may lie in two cache lines."""
     first = array.ctypes.data + row * array.strides[0]
     _prefetch_address(first)  # type: ignore[call-arg]
-    _prefetch_address(first + min(array.strides[0], LINE_BYTES) - 1)  # type: ignore[call-arg]
+    _prefetch_address(first + LINE_BYTES - 1)  # type: ignore[call-arg]
