@@ -7,8 +7,8 @@ import numpy as np
 from serving.asking import Asking
 from serving.habits import habits
 from serving.items import Said
+from serving.phrases import Phrase
 from serving.pool import each
-from serving.reasons import reason
 from serving.shop import Shop
 from serving.visitor import DAY_MS, Visitor
 
@@ -44,9 +44,12 @@ def due(asking: Asking) -> None:
     )  # fmt: skip
 
 
-def again(shop: Shop, visitor: Visitor, item: int) -> Said:
-    """Return what is said of an item the user has had before, with its interval where there is one."""
+def again_phrase(visitor: Visitor, item: int) -> Phrase:
+    """Return the phrase for an item the user has had before, with its interval where there is one."""
     days = visitor.purchase_intervals[item][0] if item in visitor.bought else 0.0
-    if days < 1:
-        return shop.phrases["repeat", "buy_again", visitor.request.lang, None]
-    return Said("repeat", reason("buy_again", visitor.request.lang, interval_days=f"{days:.0f}"))
+    return "repeat", "buy_again", visitor.request.lang, None if days < 1 else f"{days:.0f}"
+
+
+def again(shop: Shop, visitor: Visitor, item: int) -> Said:
+    """Return what is said of an item the user has had before."""
+    return shop.phrases[again_phrase(visitor, item)]

@@ -11,22 +11,23 @@ from serving.cursor import encode_cursor
 from serving.experiments import Assigned
 from serving.explain import contributions
 from serving.items import Items, Said
+from serving.lists import Listed
 from serving.pool import Pool
 from serving.reasons import reason
 from serving.requests import Answer, RuleTrace
 from serving.rules import Acting, Compiled
 from serving.shop import Shop
 from serving.variety import varied
-from serving.visitor import Visitor
+from serving.visitor import Hashes, Visitor
 from state.distinct import distinct
 
 MAX_LEFT_OUT = 50
 NOTHING = np.zeros(0, np.int64)
 
 
-def quick_answer(shop: Shop, visitor: Visitor, items: Items, rules: Compiled) -> Answer:
+def quick_answer(shop: Shop, visitor: Visitor, items: Listed, rules: Compiled) -> Answer:
     """Return the answer with a list that was made without the sources."""
-    return _answer(shop, visitor, items, visitor.level, rules)
+    return _answer(shop, visitor, items, items.hashes, visitor.level, rules)
 
 
 def answer_of(asking: Asking, acting: Acting, rules: Compiled, left_out: list[str], now_ms: int) -> Answer:
@@ -42,7 +43,7 @@ def answer_of(asking: Asking, acting: Acting, rules: Compiled, left_out: list[st
         items.said.append(shop.phrases["explore", "exploration", request.lang, None])
         items.rules.append(())
     fallback = pool.tiers[0].level if pool.tiers else "rules" if len(items) else "nothing_known"
-    answer = _answer(shop, visitor, items, fallback, rules)
+    answer = _answer(shop, visitor, items, shop.catalogue.hashes()[items.rows], fallback, rules)
     answer.left_out = left_out
     if request.explain:
         answer.rules = _left_out_by_rules(asking, acting, rules.version) + traces
@@ -57,12 +58,14 @@ def name_arms(answer: Answer, assigned: Assigned) -> None:
         answer.attribution = ".".join((*answer.attribution.split(".")[:4], assigned.text))
 
 
-def _answer(shop: Shop, visitor: Visitor, items: Items, fallback: str, rules: Compiled) -> Answer:
+def _answer(
+    shop: Shop, visitor: Visitor, items: Items | Listed, shown: Hashes, fallback: str, rules: Compiled
+) -> Answer:
+    """Return an answer with these items, `shown` (their id hashes) on this page."""
     request_id, placement, strategy = os.urandom(16).hex(), visitor.request.placement or "", visitor.plan.strategy
     attribution = f"{request_id}.{placement}.{strategy}.{rules.version}"
     anchor, following = shop.index.version if shop.index else None, None
     if len(items) == visitor.plan.count:
-        shown = shop.catalogue.hashes()[items.rows]
         following = encode_cursor(np.concatenate((visitor.shown, shown)) if visitor.request.cursor else shown)
     return Answer(
         items, request_id, shop.generation, anchor, fallback, placement, strategy, rules.version, attribution, following

@@ -12,7 +12,7 @@ from serving.answer_cache import AnswerCache, Made
 from serving.answers import answer_of, name_arms, quick_answer
 from serving.asking import Asking
 from serving.blend import REPEAT_MODES, Scored
-from serving.items import Items
+from serving.lists import Listed
 from serving.pool import Pool
 from serving.quick_lists import Waiting, is_quick, quick_lists
 from serving.recent import recent_events
@@ -72,10 +72,10 @@ class Batch:
         ]
         self._subjects = [subject_of(request) for request in requests]
         may_return = [plan.strategy in WITH_HABITS and may_follow(requests[i], plan) for i, plan in enumerate(plans)]
-        users, self._purchases = shop.read_visitors(self._subjects, may_return)
+        self._users, self._purchases = shop.read_visitors(self._subjects, may_return)
         self._clock.lap("read_users")
-        recent = recent_events(users, now_ms, int(shop.settings.session_gap_s * 1000))
-        self._visitors = [Visitor(requests[i], plan, users, recent, i, now_ms) for i, plan in enumerate(plans)]
+        recent = recent_events(self._users, now_ms, int(shop.settings.session_gap_s * 1000))
+        self._visitors = [Visitor(requests[i], plan, self._users, recent, i, now_ms) for i, plan in enumerate(plans)]
         self._returning: npt.NDArray[np.bool_] = np.array(may_return) & ~recent.running
         """Who is on a new visit and may be shown again what was bought."""
         self._kept = [
@@ -113,7 +113,7 @@ class Batch:
         missing = self._wanted[i] + len(visitor.request.exclude) - n_scored
         return missing + MAX_HISTORY > 0 and missing + len(visitor.history_items) > 0
 
-    def _quick_lists(self, scored: Scored, rows: npt.NDArray[np.int64]) -> dict[int, Items]:
+    def _quick_lists(self, scored: Scored, rows: npt.NDArray[np.int64]) -> dict[int, Listed]:
         self._shop.phrases.look()
         waiting = [
             Waiting(i, visitor, self._acting[i], self._wanted[i])
@@ -121,9 +121,11 @@ class Batch:
             if self._mixed[i] and not scored.tied[i] and is_quick(visitor, self._acting[i])
             and (self._purchases is None or not (self._returning[i] and self._purchases.n[i]))
         ]  # fmt: skip
-        return quick_lists(self._shop, waiting, scored, rows, self._rules.version) if waiting else {}
+        if not waiting:
+            return {}
+        return quick_lists(self._shop, waiting, self._users, scored, rows, self._rules.version)
 
-    def _answer(self, i: int, quick: Items | None, scored: Scored, rows: npt.NDArray[np.int64]) -> Answer:
+    def _answer(self, i: int, quick: Listed | None, scored: Scored, rows: npt.NDArray[np.int64]) -> Answer:
         shop, visitor, acting, kept = self._shop, self._visitors[i], self._acting[i], self._kept[i]
         if kept is not None:
             return kept
@@ -140,6 +142,8 @@ class Batch:
         if self._arms[i].arms:
             name_arms(answer, self._arms[i])
         if visitor.plan.cache_s and not answer.left_out:
+            if quick is not None:
+                answer.items = quick.alone  # what is kept keeps no other lists of the batch
             until_ms = self._now_ms + visitor.plan.cache_s * 1000
             self._cache.put(visitor.request, self._made_of(visitor), until_ms, answer)
         return answer

@@ -34,12 +34,12 @@ Uint64s = npt.NDArray[np.uint64]
 
 
 class Scored(NamedTuple):
-    """Per request, best first: ids, probabilities, and why (the seed's rank, the kind of its contribution)."""
+    """Per request, best first: ids, probabilities, and why (the seed's id or 0, the kind of its share)."""
 
     n: Int64s  # (B,)
     item: Uint64s  # (B, M)
     probability: Floats  # (B, M)
-    seed: Int64s  # (B, M)
+    seed: Uint64s  # (B, M)
     why: Int64s  # (B, M)
     tied: npt.NDArray[np.bool_]  # (B,) whether some are equally likely
 
@@ -49,7 +49,7 @@ def _score_one(
     session: Uint64s, n_session: int, rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32],
     embedding: Floats32, totals: Int64s, now: Moment, ln_current: Floats, ln_earlier: Floats,
     p: MixtureParams, c: ScoreConfig, repeat_mode: int, found: Found,
-    chosen: Int64s, probability: Floats, items: Uint64s, seeds: Int64s, why: Int64s, parts: Floats32,
+    chosen: Int64s, probability: Floats, items: Uint64s, seeds: Uint64s, why: Int64s, parts: Floats32,
     two_steps: SecondOrder,
 ) -> tuple[int, int]:  # fmt: skip
     """Return (candidates, how many of them, the first ones, are the session's); `parts` is empty without trees."""
@@ -114,7 +114,7 @@ def _score_one(
             why[i] = BY_SECOND
         elif popularity > one.best:
             why[i] = BY_POPULARITY
-        seeds[i] = one.best_seed
+        seeds[i] = distinct[one.best_seed] if one.best_seed < m else np.uint64(0)
         items[i] = one.item
         if in_session and repeat_mode == ALLOW:
             z = 0 if at == 0 else 1
@@ -138,7 +138,7 @@ def _score_one(
         share = novel[i] / total_novel if total_novel > 0.0 else 0.0
         if odds[i] > share:
             why[i] = BY_REPEAT
-            seeds[i] = chosen[i]
+            seeds[i] = distinct[chosen[i]]
         probability[i] = (share + odds[i]) / (1.0 + total_odds)
     return n, m
 
@@ -169,7 +169,7 @@ def _score(
     width = out.item.shape[1]
     chosen, probability = np.empty(MAX_FOUND, np.int64), np.empty(MAX_FOUND)
     items = np.empty(MAX_FOUND, np.uint64)
-    seeds, why = np.empty(MAX_FOUND, np.int64), np.empty(MAX_FOUND, np.int64)
+    seeds, why = np.empty(MAX_FOUND, np.uint64), np.empty(MAX_FOUND, np.int64)
     parts, no_parts = np.empty((width, N_PARTS), np.float32), np.empty((0, N_PARTS), np.float32)
     for b in range(len(lengths)):
         # Trees know the session's items as candidates: where they are not to be shown they are left out at the end.
@@ -245,7 +245,7 @@ class Scorer:
             np.zeros(b, np.int64),
             np.zeros((b, width), np.uint64),
             np.zeros((b, width)),
-            np.zeros((b, width), np.int64),
+            np.zeros((b, width), np.uint64),
             np.zeros((b, width), np.int64),
             np.zeros(b, np.bool_),
         )

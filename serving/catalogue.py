@@ -43,13 +43,14 @@ class Item(NamedTuple):
 class Catalogue:
     """All items as columns; row i of each column is the same item, in the order they came.
 
-    `refresh` reads only what the feeds gained since the last time; `version` counts the times something changed.
+    `refresh` reads only what the feeds gained since the last time; `version` counts the times something changed,
+    `names_version` how often an item that was there got another title.
     """
 
     def __init__(self, lane_prefixes: Sequence[bytes]) -> None:
         self._prefixes = lane_prefixes
         self._read = dict.fromkeys(lane_prefixes, 0)
-        self.version = 0
+        self.version = self.names_version = 0
         self._slots = SlotMap(FIRST_CAPACITY)
         self.ids: list[str] = []
         self.titles: list[str] = []
@@ -139,7 +140,10 @@ class Catalogue:
                 self.ids.append(item)
                 self.titles.append("")
                 self._more.append({})
-            self.titles[row] = product.get("title") or item
+            title = product.get("title") or item
+            if self.titles[row] != title:
+                self.names_version += self.titles[row] != ""
+                self.titles[row] = title
             self._more[row] = {name: product[name] for name in ("image_url", "attributes") if product.get(name)}
             self.category.set(row, product.get("category") or "")
             self.brand.set(row, product.get("brand") or "")

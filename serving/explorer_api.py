@@ -88,7 +88,7 @@ class Explorer:
         return {
             **known._asdict(), "views": int(rows["kinds"][slot, 0]), "carts": int(rows["kinds"][slot, 1]),
             "purchases": int(rows["kinds"][slot, 2]), "popularity_short": float(short), "popularity_long": float(long),
-            "trending": hash_id(item) in shop.trending, "first_ms": int(rows["first_ms"][slot]),
+            "trending": shop.trends(hash_id(item)), "first_ms": int(rows["first_ms"][slot]),
             "neighbours": [
                 {"item": shop.text(h), "title": shop.title(h, f"{h:016x}"), "weight": round(weight, 2)}
                 for weight, h in near

@@ -1,18 +1,25 @@
 """The items of a list as what they are made of: they become objects or bytes only where somebody asks for them."""
 
-from collections.abc import Callable, Iterator, Sequence
+import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, overload
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 
 from serving.catalogue import Catalogue
+from serving.pieces import Pieces
 from serving.proto import headrace_pb2
 from serving.reasons import Reason
+from state.distinct import distinct
 
 MAX_KEPT = 200_000
+NOT_YET = -1
 Rules = tuple[str, ...]
+Rows = npt.NDArray[np.int64]
 
 
 @dataclass(slots=True)
@@ -46,51 +53,61 @@ class Said:
         return bytes(headrace_pb2.Recommendation(source=self.source, reason=why).SerializeToString())
 
 
-class _Kept(dict[int, bytes]):
-    """What was made of a row once."""
-
-    def __init__(self, make: Callable[[int], bytes]) -> None:
-        self._make = make
-
-    def __missing__(self, row: int) -> bytes:
-        made = self[row] = self._make(row)
-        return made
-
-
 class Heads:
-    """How each item of a catalogue begins in JSON and in Protocol Buffers, kept until the catalogue changes."""
+    """How each item of a catalogue begins in JSON and in Protocol Buffers, kept until names in the catalogue change."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
-        self._version = catalogue.version
-        self._json, self._message = _Kept(self._make_json), _Kept(self._make_message)
+        self._begin()
 
-    def json(self, rows: Sequence[int]) -> list[bytes]:
-        """Return `{"item":...,"title":...,"score":` of each row."""
-        self._look()
-        return list(map(self._json.__getitem__, rows))
+    def _begin(self) -> None:
+        self._version = self.catalogue.names_version
+        self.json, self.message = Pieces(), Pieces()
+        self._number_of = np.full(len(self.catalogue), NOT_YET, np.int32)
 
-    def message(self, rows: Sequence[int]) -> list[bytes]:
-        """Return item and title of each row as fields of a Recommendation message, and the tag of its score."""
-        self._look()
-        return list(map(self._message.__getitem__, rows))
+    def numbers(self, rows: Rows) -> Rows:
+        """Return the number of each row's pieces: `{"item":...,"title":...,"score":`, and the like of a message.
 
-    def _make_json(self, row: int) -> bytes:
-        item, title = orjson.dumps(self.catalogue.ids[row]), orjson.dumps(self.catalogue.titles[row])
-        return b'{"item":%b,"title":%b,"score":' % (item, title)
+        They count in `json` and `message` as they are now; a later call may begin anew. `rows`: of any shape.
+        """
+        if self.catalogue.names_version != self._version or len(self.json) > MAX_KEPT:
+            self._begin()
+        elif len(self.catalogue) > len(self._number_of):
+            more = np.full(len(self.catalogue), NOT_YET, np.int32)
+            self._number_of = np.concatenate((self._number_of, more))
+        numbers: Rows = self._number_of[rows].astype(np.int64)
+        new = numbers == NOT_YET
+        if new.any():
+            for row in distinct(rows[new]).tolist():
+                self._number_of[row] = self._add(self.catalogue.ids[row], self.catalogue.titles[row])
+            numbers = self._number_of[rows].astype(np.int64)
+        return numbers
 
-    def _make_message(self, row: int) -> bytes:
-        head = headrace_pb2.Recommendation(item=self.catalogue.ids[row], title=self.catalogue.titles[row])
-        return head.SerializeToString() + SCORE_TAG
-
-    def _look(self) -> None:
-        if self.catalogue.version != self._version or max(len(self._json), len(self._message)) > MAX_KEPT:
-            self._json.clear()
-            self._message.clear()
-            self._version = self.catalogue.version
+    def _add(self, item: str, title: str) -> int:
+        head = headrace_pb2.Recommendation(item=item, title=title)
+        self.message.add(head.SerializeToString() + SCORE_TAG)
+        return self.json.add(b'{"item":%b,"title":%b,"score":' % (orjson.dumps(item), orjson.dumps(title)))
 
 
+TAG = bytes([headrace_pb2.Answer.DESCRIPTOR.fields_by_name["items"].number << 3 | 2])  # 2: what follows has a length
+double = struct.Struct("<d").pack
 SCORE_TAG = bytes([headrace_pb2.Recommendation.DESCRIPTOR.fields_by_name["score"].number << 3 | 1])
+
+
+def varint(n: int) -> bytes:
+    """Return a length as Protocol Buffers write it: base 128, lowest digit first."""
+    return bytes([n]) if n < 128 else bytes([n & 127 | 128]) + varint(n >> 7)
+
+
+def end_json(rules: Rules, contributions: Sequence[dict[str, Any]] = ()) -> bytes:
+    """Return how an item ends in JSON, and the comma behind it."""
+    return b',"rules":%b,"contributions":%b},' % (orjson.dumps(rules), orjson.dumps(contributions))
+
+
+def end_message(rules: Rules, contributions: Sequence[dict[str, Any]] = ()) -> bytes:
+    """Return the last fields of a Recommendation message."""
+    why = [headrace_pb2.Contribution(**part) for part in contributions]
+    return bytes(headrace_pb2.Recommendation(rules=rules, contributions=why).SerializeToString())
 
 
 class Items(Sequence[Recommendation]):
@@ -123,3 +140,21 @@ class Items(Sequence[Recommendation]):
         for k, row in enumerate(self.rows):
             said, why = self.said[k], self.contributions[k] if self.contributions else ()
             yield Recommendation(ids[row], titles[row], self.scores[k], said.source, said.reason, self.rules[k], why)
+
+    def to_json(self) -> bytes:
+        """Return the list as JSON."""
+        pieces: list[bytes] = []
+        for k, number in enumerate(self.heads.numbers(np.array(self.rows, np.int64)).tolist()):
+            why = self.contributions[k] if self.contributions else ()
+            pieces += (self.heads.json[number], orjson.dumps(self.scores[k]), self.said[k].json)
+            pieces.append(end_json(self.rules[k], why))
+        return b"[%b]" % b"".join(pieces)[:-1]
+
+    def to_message(self) -> bytes:
+        """Return the list as the items of an `Answer` message."""
+        pieces: list[bytes] = []
+        for k, number in enumerate(self.heads.numbers(np.array(self.rows, np.int64)).tolist()):
+            end = end_message(self.rules[k], self.contributions[k] if self.contributions else ())
+            body = self.heads.message[number] + double(self.scores[k]) + self.said[k].message + end
+            pieces += (TAG, varint(len(body)), body)
+        return b"".join(pieces)

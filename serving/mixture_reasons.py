@@ -1,39 +1,100 @@
-"""What the mixture's candidates owe their places to, said in a list."""
+"""What the mixture's candidates owe their places to, said of each of them."""
 
-from serving.again import again
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from schemas.events import Kind
+from serving.again import again_phrase
 from serving.found import BY_POPULARITY, BY_REPEAT
-from serving.items import Said
+from serving.phrases import Phrase
 from serving.shop import Shop
 from serving.visitor import Visitor
 from state.item_rows import ADJ
-from state.session import SESSION_EVENTS
+from state.slot_map import ABSENT, find
+from state.user_rows import KIND_MASK, UserRows
 
 WHOLE_SHOP = {"en": "the whole shop", "de": "der ganzen Auswahl"}
+LANGUAGES = tuple(WHOLE_SHOP)
 IN_SCOPE = {False: "popular_in", True: "trending_in"}
-SOURCE_OF = {BY_POPULARITY: "popular", ADJ: "next_item"}
-"""Names of what decided in the mixture; everything else is a co-occurrence."""
-CODE = SESSION_EVENTS
-"""`why * CODE + seed`: what decided, and the rank of the event it came from."""
+PURCHASE = int(Kind.PURCHASE)
+REPEATED, IN_SHOP, NEXT, TOGETHER = 0, 2, 4, 6
+"""Kinds of phrases for the kernel; + 1 for what trends, or for what comes of a purchase."""
+SPREAD = np.uint64(0x9E3779B97F4A7C15)
+
+Ints = npt.NDArray[np.int64]
+Uint64s = npt.NDArray[np.uint64]
 
 
-def what_decided(shop: Shop, visitor: Visitor, codes: list[int], items: list[int]) -> list[Said]:
-    """Return what is said of items by id hash, given what decided on each."""
-    lang, phrases, bought = visitor.request.lang, shop.phrases, visitor.bought
-    latest = list(dict.fromkeys(visitor.session.tolist()[::-1]))
-    known: dict[int, Said] = {}  # most items of a list come of the same few events
-    repeated = phrases["repeat", "buy_again", lang, None]
-    said = []
-    for code, item in zip(codes, items, strict=True):
-        found = known.get(code)
-        if found is None:
-            why, seed = divmod(code, CODE)
-            if why == BY_REPEAT:
-                found = again(shop, visitor, item) if item in bought else repeated
-            elif why == BY_POPULARITY or seed >= len(latest):
-                source = SOURCE_OF.get(why, "cooccurrence")
-                found = phrases[source, IN_SCOPE[item in shop.trending], lang, WHOLE_SHOP[lang]]
-            else:
-                because = "because_bought" if latest[seed] in bought else "because_viewed"
-                found = known[code] = phrases[SOURCE_OF.get(why, "cooccurrence"), because, lang, latest[seed]]
-        said.append(found)
+def phrase_of(shop: Shop, visitor: Visitor, why: int, seed: int, item: int) -> Phrase:
+    """Return what is said of an item, given what decided and the item of the event it came from (0: none)."""
+    lang = visitor.request.lang
+    if why == BY_REPEAT:
+        return again_phrase(visitor, item)
+    if why == BY_POPULARITY or seed == 0:
+        return "popular", IN_SCOPE[shop.trends(item)], lang, WHOLE_SHOP[lang]
+    source = "next_item" if why == ADJ else "cooccurrence"
+    return source, "because_bought" if seed in visitor.bought else "because_viewed", lang, seed
+
+
+@numba.njit(cache=True)
+def _key_of(
+    history: Uint64s, kinds: npt.NDArray[np.uint8], n_events: int, why: int, seed: np.uint64, item: np.uint64,
+    language: int, trending: Uint64s,
+) -> np.uint64:  # fmt: skip
+    """Return a key for what is said of an item, as `phrase_of` chooses it; 0: the intervals of purchases decide."""
+    about = item if why == BY_REPEAT else seed
+    bought = False
+    for k in range(n_events):
+        bought |= history[k] == about and kinds[k] & KIND_MASK == PURCHASE
+    if why == BY_REPEAT:
+        if bought:
+            return np.uint64(0)
+        kind, about = REPEATED, np.uint64(0)
+    elif why == BY_POPULARITY or seed == 0:
+        at = np.searchsorted(trending, item)
+        trends = at < len(trending) and trending[at] == item
+        kind, about = IN_SHOP + int(trends), np.uint64(0)
+    else:
+        kind = (NEXT if why == ADJ else TOGETHER) + bought
+    return about + np.uint64(len(LANGUAGES) * kind + language + 1) * SPREAD
+
+
+@numba.njit(cache=True)
+def _look_up(
+    users: UserRows, n: Ints, why: Ints, seeds: Uint64s, items: Uint64s, languages: Ints, trending: Uint64s,
+    table: Uint64s, slot_at: npt.NDArray[np.int32], number_at: Ints, keys: Uint64s, said: Ints,
+) -> int:  # fmt: skip
+    """Write the number of each item's phrase, ABSENT where it is not known by its key; return how many are not."""
+    absent = 0
+    for b in range(len(n)):
+        history, kinds, n_events = users[b].item, users[b].kind, users[b].n
+        for k in range(n[b]):
+            keys[b, k] = _key_of(
+                history, kinds, n_events, why[b, k], seeds[b, k], items[b, k], languages[b], trending
+            )  # fmt: skip
+            slot = find(table, slot_at, keys[b, k]) if keys[b, k] != 0 else ABSENT
+            said[b, k] = number_at[slot] if slot != ABSENT else ABSENT
+            absent += slot == ABSENT
+    return absent
+
+
+def numbers_of_said(
+    shop: Shop, visitors: dict[int, Visitor], users: UserRows, n: Ints, why: Ints, seeds: Uint64s, items: Uint64s
+) -> Ints:
+    """Return the number of what is said of each item of lists (B, K), given the visitors of the lists by place."""
+    languages = np.zeros(len(n), np.int64)
+    for b, visitor in visitors.items():
+        languages[b] = LANGUAGES.index(visitor.request.lang)
+    spoken, said, keys = shop.phrases.spoken, np.zeros(items.shape, np.int64), np.zeros(items.shape, np.uint64)
+    table = spoken.keys
+    absent = _look_up(
+        users, n, why, seeds, items, languages, shop.trending, table.table, table.slot_at, spoken.number_at, keys, said
+    )
+    if absent:
+        for b, k in zip(*(at.tolist() for at in np.nonzero(said == ABSENT)), strict=True):
+            phrase = phrase_of(shop, visitors[b], int(why[b, k]), int(seeds[b, k]), int(items[b, k]))
+            said[b, k] = shop.phrases.number(phrase)
+            if keys[b, k] and shop.phrases.is_final(phrase[-1]):
+                spoken.learn(int(keys[b, k]), int(said[b, k]))
     return said

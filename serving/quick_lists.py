@@ -15,14 +15,18 @@ from schemas.ids import hash_id
 from serving.blend import Scored
 from serving.caps import NOBODY, fill_places, limits_of
 from serving.columns import TextColumn
-from serving.items import Items, Rules
-from serving.mixture_reasons import CODE, what_decided
+from serving.items import Rules
+from serving.lists import Listed, Lists
+from serving.mixture_reasons import numbers_of_said
 from serving.rules import Acting
 from serving.selection import Selection
 from serving.shop import Shop
 from serving.visitor import Visitor
+from state.distinct import distinct
+from state.user_rows import UserRows
 
 Ints = npt.NDArray[np.int64]
+Uint64s = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 NO_FACTORS = np.zeros(0)
@@ -76,8 +80,8 @@ def _choose(
 
 @numba.njit(cache=True)
 def _look_up(
-    chosen: Ints, rows: Ints, scored: Scored, n: Ints, shown: Ints, hashes: npt.NDArray[np.uint64], worth: Floats,
-    why: Ints,
+    chosen: Ints, rows: Ints, scored: Scored, n: Ints, shown: Ints, items: Uint64s, worth: Floats, why: Ints,
+    seeds: Uint64s,
 ) -> None:  # fmt: skip
     """Write how many candidates each list has and, of each: catalogue row, id hash, score, what decided on it."""
     for b in range(len(chosen)):
@@ -86,8 +90,8 @@ def _look_up(
             if at == NOBODY:
                 break
             n[b] += 1
-            shown[b, k], hashes[b, k] = rows[b, at], scored.item[b, at]
-            worth[b, k], why[b, k] = scored.probability[b, at], scored.why[b, at] * CODE + scored.seed[b, at]
+            shown[b, k], items[b, k], worth[b, k] = rows[b, at], scored.item[b, at], scored.probability[b, at]
+            why[b, k], seeds[b, k] = scored.why[b, at], scored.seed[b, at]
 
 
 def is_quick(visitor: Visitor, acting: Acting) -> bool:
@@ -97,7 +101,9 @@ def is_quick(visitor: Visitor, acting: Acting) -> bool:
     return not (special or acting.fixing)
 
 
-def quick_lists(shop: Shop, waiting: Sequence[Waiting], scored: Scored, rows: Ints, book: int) -> dict[int, Items]:
+def quick_lists(
+    shop: Shop, waiting: Sequence[Waiting], users: UserRows, scored: Scored, rows: Ints, book: int
+) -> dict[int, Listed]:
     """Return lists by place in the batch, of those that have enough candidates; `rows` (B, M): their catalogue rows."""
     chosen = np.full((len(rows), max(one.visitor.plan.count for one in waiting)), NOBODY)
     groups: dict[tuple[Selection, Acting], list[Waiting]] = {}
@@ -107,19 +113,14 @@ def quick_lists(shop: Shop, waiting: Sequence[Waiting], scored: Scored, rows: In
         groups.setdefault((selection, one.acting), []).append(one)
     for (selection, acting), members in groups.items():
         _choose_for(shop, selection, acting, members, scored, rows, book, chosen)
-    shown, hashes = np.zeros(chosen.shape, np.int64), np.zeros(chosen.shape, np.uint64)
-    worth, why = np.zeros(chosen.shape), np.zeros(chosen.shape, np.int64)
-    n_chosen = np.zeros(len(chosen), np.int64)
-    _look_up(chosen, rows, scored, n_chosen, shown, hashes, worth, why)
-    counts, scores, items, codes = n_chosen.tolist(), worth.tolist(), hashes.tolist(), why.tolist()
-    lists = {}
-    for (_, acting), members in groups.items():
-        full = [one for one in members if counts[one.place]]
-        for one, moved in zip(full, _moved(shop, acting, full, shown, book), strict=True):
-            place, n = one.place, counts[one.place]
-            said = what_decided(shop, one.visitor, codes[place][:n], items[place][:n])
-            lists[place] = Items(shop.heads, shown[place, :n].tolist(), scores[place][:n], said, moved[:n])
-    return lists
+    n, shape = np.zeros(len(chosen), np.int64), chosen.shape
+    shown, why, worth = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape)
+    items, seeds = np.zeros(shape, np.uint64), np.zeros(shape, np.uint64)
+    _look_up(chosen, rows, scored, n, shown, items, worth, why, seeds)
+    moved, rules = _moved(shop, groups, n, shown, book)
+    said = numbers_of_said(shop, {one.place: one.visitor for one in waiting}, users, n, why, seeds, items)
+    lists = Lists(shop.heads, shop.phrases.spoken, n, shown, items, worth, said, moved, rules)
+    return {b: Listed(lists, b) for b in np.flatnonzero(n).tolist()}
 
 
 def _choose_for(
@@ -148,11 +149,18 @@ def _choose_for(
     )  # fmt: skip
 
 
-def _moved(shop: Shop, acting: Acting, members: list[Waiting], shown: Ints, book: int) -> list[list[Rules]]:
-    """Return the rules that moved each item shown, by member."""
-    moved: list[list[Rules]] = [[()] * shown.shape[1] for _ in members]
-    for rule in acting.boosts if members else ():
-        touched = shop.selections.matching(rule, book)[shown[[one.place for one in members]]]
-        for g, k in zip(*(at.tolist() for at in np.nonzero(touched)), strict=True):
-            moved[g][k] = (*moved[g][k], rule.id)
-    return moved
+def _moved(
+    shop: Shop, groups: dict[tuple[Selection, Acting], list[Waiting]], n: Ints, shown: Ints, book: int
+) -> tuple[Ints, list[Rules]]:
+    """Return which rules moved each item shown, as a place among sets of rules, and these sets."""
+    moved = np.zeros(shown.shape, np.int64)
+    sets: dict[Rules, int] = {(): 0}
+    for (_, acting), members in groups.items():
+        places = [one.place for one in members if n[one.place]]
+        for rule in acting.boosts if places else ():
+            touched, known = np.zeros(shown.shape, np.bool_), list(sets)
+            touched[places] = shop.selections.matching(rule, book)[shown[places]]
+            for number in distinct(moved[touched]).tolist():
+                longer = sets.setdefault((*known[number], rule.id), len(sets))
+                moved[touched & (moved == number)] = longer
+    return moved, list(sets)

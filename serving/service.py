@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pybreaker
 
+from serving import lists
 from serving.answer_cache import AnswerCache
 from serving.answers import answer_of
 from serving.asking import Asking
@@ -73,7 +74,9 @@ class Recommender:
         asking, acting = self._asking_nobody(RecommendRequest(exclude=["nothing"]), shop.rules, 1)
         last_known(asking)
         scored = shop.score([NOTHING], [0], 1)
-        quick_lists(shop, [Waiting(0, asking.visitor, acting, 1)], scored, np.full(scored.item.shape, -1), 0)
+        waiting, nothing = [Waiting(0, asking.visitor, acting, 1)], np.full(scored.item.shape, -1)
+        quick_lists(shop, waiting, empty_users(1), scored, nothing, 0)
+        lists.warm_up(shop.heads, shop.phrases.spoken)
         fill(NO_ROWS, NO_ROWS, (), shop.catalogue, {}, 0, 1)
 
     def refresh(self) -> None:

@@ -81,7 +81,8 @@ class Shop:
         self.totals = np.zeros(lane_rows.SIZE, np.int64)
         self.bought = decode_purchase_totals([])
         self.popular = NO_ITEMS
-        self.trending: frozenset[int] = frozenset()
+        self.trending: Hashes = np.zeros(0, np.uint64)
+        """Id hashes of what trends in the whole shop, ascending."""
         self.rules = Compiled(Book())
         self.index: VectorIndex | None = None
         self._scopes: dict[int, tuple[int, ScopeItems]] = {}
@@ -111,7 +112,11 @@ class Shop:
 
     def set_popular(self, popular: ScopeItems) -> None:
         self.popular = popular
-        self.trending = frozenset(popular.hashes[popular.trending].tolist())
+        self.trending = np.sort(popular.hashes[popular.trending])
+
+    def trends(self, item_hash: int) -> bool:
+        """Say whether an item trends in the whole shop."""
+        return bool((self.trending == np.uint64(item_hash)).any())
 
     def _renew_new_items(self, new_items: NewItems) -> None:
         due = new_items.due()

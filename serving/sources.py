@@ -11,8 +11,8 @@ from serving.again import due, usual
 from serving.asking import Asking
 from serving.item_sources import content, similar, together
 from serving.items import Said
-from serving.mixture_reasons import CODE, IN_SCOPE, WHOLE_SHOP, what_decided
-from serving.pool import Tier, each
+from serving.mixture_reasons import IN_SCOPE, WHOLE_SHOP, phrase_of
+from serving.pool import each
 from serving.reasons import reason
 from serving.shop import ScopeItems
 from state import lane_rows
@@ -29,15 +29,15 @@ def next_items(asking: Asking) -> None:
         return
     shop, m = asking.shop, int(scored.n[i])
     items, probability, rows = scored.item[i, :m], scored.probability[i, :m], asking.rows
-    codes = scored.why[i, :m] * CODE + scored.seed[i, :m]
+    why, seeds = scored.why[i, :m], scored.seed[i, :m]
     if scored.tied[i]:  # ties are broken by item id
         order = np.array(sorted(range(m), key=lambda k: (-probability[k], shop.text(int(items[k])))))
-        items, probability, rows, codes = items[order], probability[order], rows[order], codes[order]
+        items, probability, rows, why, seeds = (of[order] for of in (items, probability, rows, why, seeds))
 
-    def say(places: list[int]) -> list[Said]:
-        return what_decided(shop, visitor, codes[places].tolist(), items[places].tolist())
+    def say(k: int) -> Said:
+        return shop.phrases[phrase_of(shop, visitor, int(why[k]), int(seeds[k]), int(items[k]))]
 
-    asking.pool.add(items, probability, Tier(visitor.level, say), probability, rows)
+    asking.pool.add(items, probability, each(visitor.level, say), probability, rows)
 
 
 def taste(asking: Asking) -> None:

@@ -1,0 +1,65 @@
+"""Byte strings by number, one behind the other in an array, so that kernels can put them together."""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class Packed(NamedTuple):
+    """What kernels see of pieces: the k-th is `data[bounds[k] : bounds[k + 1]]`."""
+
+    data: Bytes
+    bounds: npt.NDArray[np.int64]
+
+
+class Pieces:
+    """A growing list of byte strings; what was packed before stays as it was."""
+
+    def __init__(self) -> None:
+        self._data, self._bounds, self._n = np.empty(1 << 12, np.uint8), np.zeros(1 << 6, np.int64), 0
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __getitem__(self, number: int) -> bytes:
+        return self._data[self._bounds[number] : self._bounds[number + 1]].tobytes()
+
+    def add(self, piece: bytes) -> int:
+        """Take in a byte string; return its number."""
+        number, first = self._n, int(self._bounds[self._n])
+        last = first + len(piece)
+        if last > len(self._data):
+            self._data = np.resize(self._data, max(2 * len(self._data), last))
+        if number + 2 > len(self._bounds):
+            self._bounds = np.resize(self._bounds, 2 * len(self._bounds))
+        self._data[first:last] = np.frombuffer(piece, np.uint8)
+        self._bounds[number + 1], self._n = last, number + 1
+        return number
+
+    @property
+    def packed(self) -> Packed:
+        return Packed(self._data, self._bounds)
+
+
+@numba.njit(cache=True)
+def length(pieces: Packed, number: int) -> int:
+    """Return how long a piece is."""
+    return int(pieces.bounds[number + 1] - pieces.bounds[number])
+
+
+@numba.njit(cache=True)
+def copy(source: Bytes, first: int, last: int, out: Bytes, at: int) -> int:
+    """Write `source[first:last]` into `out` from `at` on; return where it ends."""
+    for k in range(last - first):
+        out[at + k] = source[first + k]
+    return at + last - first
+
+
+@numba.njit(cache=True)
+def put(pieces: Packed, number: int, out: Bytes, at: int) -> int:
+    """Write a piece into `out` from `at` on; return where it ends."""
+    return copy(pieces.data, pieces.bounds[number], pieces.bounds[number + 1], out, at)
