@@ -98,8 +98,7 @@ class Shop:
 
     def refresh(self) -> None:
         """Follow the rows that are read ahead of requests: catalogue, totals, the list of everything."""
-        self._feed.connect()
-        self.items.follow(time.time_ns() // 1_000_000)
+        self.follow_changes()
         added = self.catalogue.refresh(self.store)
         if self.index is not None:
             self.index.new_items.watch(added)
@@ -109,6 +108,11 @@ class Shop:
             self.store.read([keys.purchase_totals(prefix) for prefix in self.prefixes])
         )
         self.set_popular(self._read_scope(lane_rows.ALL, 0))
+
+    def follow_changes(self) -> None:
+        """Hear which item rows are written, so that others need not be read again."""
+        self._feed.connect()
+        self.items.follow(time.time_ns() // 1_000_000)
 
     def set_popular(self, popular: ScopeItems) -> None:
         self.popular = popular

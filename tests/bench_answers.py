@@ -95,6 +95,7 @@ def measure(n_users, n_items):
             "bench", [], items[order], factors, np.eye(D, dtype=np.float32), 2.0, np.ones(32),
             embedding=embedding.astype(np.float16),
         )  # fmt: skip
+        shop.follow_changes()
         recommender.take_over(VectorIndex(anchor, build_index(factors)[0]))
         shop.rules = Compiled(to_book(BOOK), 1)
         recommender.warm_up()

@@ -22,7 +22,7 @@ from schemas.encode import encode
 from schemas.events import Kind
 from schemas.ids import hash_id
 from schemas.registry import FolderRegistry
-from serving.cli.bench_up import machine, print_figures
+from serving.cli.bench_up import machine, median_run, print_figures
 from serving.cli.console import OK, UNAVAILABLE, err
 from state import keys
 from state.anchor import Anchor
@@ -180,31 +180,37 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
         "data": f"Zipf {n_users:,} users ({USER_SKEW}) x {n_items:,} items ({ITEM_SKEW}), d={D}",
         "start": f"full histories in Redis, {n_cached:,} users cached by the lane",
         "max_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        "repeats": 1,
-        "machine": machine(),
     }
 
 
-def run(log_kind: str, n_events: int, n_users: int, n_items: int, n_cached: int, json: bool) -> int:
-    """Run the benchmark against servers of its own; return the exit code."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        try:
-            with EmbeddedRedis(folder / "redis") as server:
-                if log_kind == "kafka":
-                    from flows.local_kafka import LocalKafka
+def _run_once(log_kind: str, n_events: int, n_users: int, n_items: int, n_cached: int) -> dict[str, Any]:
+    """Return the figures of one run against servers of its own. Raises RedisMissing."""
+    with tempfile.TemporaryDirectory() as name, EmbeddedRedis(Path(name) / "redis") as server:
+        if log_kind == "kafka":
+            from flows.local_kafka import LocalKafka
 
-                    with LocalKafka(folder / "kafka") as broker:
-                        log = open_log(f"kafka:{broker.bootstrap}")
-                        log.create_topics()  # type: ignore[attr-defined]
-                        figures = measure(server.url, log, n_events, n_users, n_items, n_cached)
-                        log.close()
-                else:
-                    log = open_log(f"sqlite:{folder / 'log.sqlite'}")
-                    figures = measure(server.url, log, n_events, n_users, n_items, n_cached)
-                    log.close()
+            with LocalKafka(Path(name) / "kafka") as broker:
+                log = open_log(f"kafka:{broker.bootstrap}")
+                log.create_topics()  # type: ignore[attr-defined]
+                figures = measure(server.url, log, n_events, n_users, n_items, n_cached)
+                log.close()
+        else:
+            log = open_log(f"sqlite:{Path(name) / 'log.sqlite'}")
+            figures = measure(server.url, log, n_events, n_users, n_items, n_cached)
+            log.close()
+    return figures
+
+
+def run(log_kind: str, n_events: int, n_users: int, n_items: int, n_cached: int, repeats: int, json: bool) -> int:
+    """Run the benchmark `repeats` times and print the median run; return the exit code."""
+    runs = []
+    for n in range(repeats):
+        try:
+            runs.append(_run_once(log_kind, n_events, n_users, n_items, n_cached))
         except RedisMissing as error:
             err.print(str(error), markup=False)
             return UNAVAILABLE
-    print_figures({"log": log_kind, **figures}, f"ingest, {log_kind} log", json)
+        err.print(f"run {n + 1} of {repeats}: {runs[-1]['events_per_s']:,} events/s")
+    figures = {"log": log_kind, **median_run(runs, "events_per_s"), "repeats": repeats, "machine": machine()}
+    print_figures(figures, f"ingest, {log_kind} log", json)
     return OK

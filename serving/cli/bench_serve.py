@@ -21,7 +21,16 @@ import redis
 from flows.open_log import open_log
 from serving.cli.bench_ingest import append_views
 from serving.cli.bench_processes import cpu_s, listening, pin, share
-from serving.cli.bench_up import HEADRACE, START_S, NotStarted, Running, everything_up, machine, print_figures
+from serving.cli.bench_up import (
+    HEADRACE,
+    START_S,
+    NotStarted,
+    Running,
+    everything_up,
+    machine,
+    median_run,
+    print_figures,
+)
 from serving.cli.console import FAILED, OK, err
 from serving.cli.http_load import HttpLoad, Load
 from serving.proto import headrace_pb2, headrace_pb2_grpc
@@ -39,6 +48,8 @@ BOOK = {"rules": [
 ]}  # fmt: skip
 """Rules that act on every answer of the measurement."""
 
+Way = Callable[[float], Coroutine[Any, Any, Load]]
+"""Load for some seconds."""
 Ask = Callable[[int], Awaitable[int]]
 """Ask for a user, return how many full lists came back."""
 SHARES = (0.5, 0.8)
@@ -151,9 +162,11 @@ def _by_processes(running: Running, cores: list[int], clients: int, seconds: flo
     return found
 
 
-def _measure(where: dict[str, Any], clients: int, seconds: float, users: int, rate: float) -> dict[str, Any]:
+def _measure(
+    where: dict[str, Any], clients: int, seconds: float, users: int, rate: float, repeats: int
+) -> dict[str, Any]:
     address = where["grpc"]
-    ways: dict[str, Callable[[float], Coroutine[Any, Any, Load]]] = {
+    ways: dict[str, Way] = {
         "http": lambda s: _load(where, users).closed(clients, s),
         "grpc": lambda s: _over_grpc(address, clients, s, users),
         "stream": lambda s: _over_stream(address, clients, s, users),
@@ -161,19 +174,23 @@ def _measure(where: dict[str, Any], clients: int, seconds: float, users: int, ra
     }
     found: dict[str, Any] = {}
     for name, way in ways.items():
-        found[name] = _measured(where, way, seconds)
+        found[name] = _measured(where, way, seconds, repeats)
     rates = [rate] if rate else [round(share * found["http"]["rps"]) for share in SHARES]
     found["open"] = [
-        {"offered": one, **_measured(where, partial(_load(where, users).open, one, 2 * clients), seconds)}
+        {"offered": one, **_measured(where, partial(_load(where, users).open, one, 2 * clients), seconds, repeats)}
         for one in rates
     ]
     return found
 
 
-def _measured(where: dict[str, Any], way: Callable[[float], Coroutine[Any, Any, Load]], seconds: float) -> Any:
-    """Return the figures of one way, after a second of it that does not count."""
-    url, pid = where["http"], where["pids"]["serve"]
+def _measured(where: dict[str, Any], way: Way, seconds: float, repeats: int) -> dict[str, Any]:
+    """Return the figures of the median run of one way, after a second of it that does not count."""
     asyncio.run(way(1.0))
+    return median_run([_measured_once(where, way, seconds) for _ in range(repeats)], "rps")
+
+
+def _measured_once(where: dict[str, Any], way: Way, seconds: float) -> dict[str, Any]:
+    url, pid = where["http"], where["pids"]["serve"]
     cpu, stages = cpu_s(pid), _stages(url)
     load = asyncio.run(way(seconds))
     used, n = cpu_s(pid) - cpu, max(load.full, 1)
@@ -190,7 +207,9 @@ def _measured(where: dict[str, Any], way: Callable[[float], Coroutine[Any, Any, 
     }
 
 
-def run(clients: int, seconds: float, users: int, items: int, events: int, rate: float, json: bool) -> int:
+def run(
+    clients: int, seconds: float, users: int, items: int, events: int, rate: float, repeats: int, json: bool
+) -> int:
     """Start everything, fold a past, train an anchor, load, print; return the exit code."""
     with tempfile.TemporaryDirectory() as name:
         address = f"sqlite:{name}/log.sqlite"
@@ -206,10 +225,10 @@ def run(clients: int, seconds: float, users: int, items: int, events: int, rate:
                     train(running)
                     put_book(RedisStore(running.where["redis_url"]), to_book(BOOK), "bench")
                     time.sleep(1.0)
-                with err.status(f"{clients} clients for {seconds:.0f} s each way"):
+                with err.status(f"{clients} clients for {seconds:.0f} s each way, {repeats} times"):
                     cores = sorted(os.sched_getaffinity(0))
                     said = pin(running.where["pids"]["serve"], cores)
-                    figures = _measure(running.where, clients, seconds, users, rate)
+                    figures = _measure(running.where, clients, seconds, users, rate, repeats)
                     figures["processes"] = _by_processes(running, cores, clients, seconds, users)
         except NotStarted as error:
             err.print(str(error), markup=False)
@@ -219,7 +238,7 @@ def run(clients: int, seconds: float, users: int, items: int, events: int, rate:
         "data": f"{events:,} views, Zipf, {users:,} users x {items:,} items, {COUNT} items an answer, an anchor and "
         f"{len(BOOK['rules'])} rules live, 2 items excluded by the request; batch: {BATCH} users a call, 2 callers",
         "load": f"every list checked to be full; {said}; open: random arrivals, time counted from when each was due",
-        "repeats": 1,
+        "repeats": repeats,
         "machine": machine(),
     }
     print_figures(figures, "answers over HTTP and gRPC", json)

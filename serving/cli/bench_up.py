@@ -64,6 +64,16 @@ def everything_up(folder: Path, log_address: str) -> Iterator[Running]:
         supervisor.wait(60)
 
 
+def median_run(runs: list[dict[str, Any]], by: str) -> dict[str, Any]:
+    """Return the run with the median of a figure (the lower of two), and beside it that figure of all runs.
+
+    >>> median_run([{"rate": 3}, {"rate": 1}, {"rate": 2}], "rate")
+    {'rate': 2, 'rate_of_runs': [3, 1, 2]}
+    """
+    median = sorted(runs, key=lambda run: float(run[by]))[(len(runs) - 1) // 2]
+    return {**median, f"{by}_of_runs": [run[by] for run in runs]} if len(runs) > 1 else median
+
+
 def machine() -> str:
     """Return what a figure was measured on."""
     return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"

@@ -20,6 +20,7 @@ app.add_typer(bench, name="bench")
 WhenTold = Annotated[
     bool, typer.Option(hidden=True, help="Load everything, then wait for a line on standard input; end when it ends.")
 ]
+Repeats = Annotated[int, typer.Option(min=1, help="Runs; the median one is printed, and all their rates.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 EXTRAS = {
     "bytewax": "stream",
@@ -340,10 +341,11 @@ def bench_ingest(
     users: Annotated[int, typer.Option(help="Users with a full history before the clock starts.")] = 1_000_000,
     items: Annotated[int, typer.Option(help="Items.")] = 200_000,
     cached: Annotated[int, typer.Option(help="Users the lane may keep in memory.")] = 1_000_000,
+    repeats: Repeats = 3,
     json: Json = False,
 ) -> None:
     """From log bytes to committed Redis rows: events a second and microseconds by stage."""
-    raise typer.Exit(_part("serving.cli.bench_ingest").run(log, events, users, items, cached, json))
+    raise typer.Exit(_part("serving.cli.bench_ingest").run(log, events, users, items, cached, repeats, json))
 
 
 @bench.command("freshness")
@@ -366,10 +368,11 @@ def bench_serve(
     items: Annotated[int, typer.Option(help="Items.")] = 5_000,
     events: Annotated[int, typer.Option(help="Events folded before.")] = 200_000,
     rate: Annotated[float, typer.Option(help="Open load, requests a second; 0: half and 4/5 of what came.")] = 0,
+    repeats: Repeats = 3,
     json: Json = False,
 ) -> None:
     """Answers a second over HTTP, gRPC, a gRPC stream and batches; their times; the server's CPU for each."""
-    raise typer.Exit(_part("serving.cli.bench_serve").run(clients, seconds, users, items, events, rate, json))
+    raise typer.Exit(_part("serving.cli.bench_serve").run(clients, seconds, users, items, events, rate, repeats, json))
 
 
 @bench.command("catalogue")
