@@ -234,10 +234,11 @@ def _rows_of(topic: str, record: Mapping[str, Any], message: int, raw: Messages)
         price, item = line.get("price"), texts["item"].encode()
         kind = TOPIC_KINDS[topic] or USER_EVENT_KINDS.get(texts["kind"], 0)
         value = line.get("quantity", 1.0) if topic == "purchases" else record.get("stars", 1.0)
-        rows[k] = (
-            message, k, kind, hash_id(texts["event_id"]), hash_id(subject), hash_id(texts["item"]),
-            record.get("ts_ms") or 0, value, np.nan if price is None else np.inf if price != price else price,
-            hash_id(texts["category"]), hash_id(texts["brand"]), hash_id(texts["country"]),
-            raw.bounds[message] + body.find(item) if item else 0, len(item),
-        )  # fmt: skip
+        with np.errstate(over="ignore"):  # a number too large for the column is infinite, as the kernel makes it
+            rows[k] = (
+                message, k, kind, hash_id(texts["event_id"]), hash_id(subject), hash_id(texts["item"]),
+                record.get("ts_ms") or 0, value, np.nan if price is None else np.inf if price != price else price,
+                hash_id(texts["category"]), hash_id(texts["brand"]), hash_id(texts["country"]),
+                raw.bounds[message] + body.find(item) if item else 0, len(item),
+            )  # fmt: skip
     return rows

@@ -13,6 +13,10 @@ from state.anchor import INDEX, Anchor, load_anchor
 
 EXACT_AMONG = 50_000
 """A filter that leaves fewer items than this is answered exactly, from their factors."""
+GATHERED = 1 / 8
+"""Share of the items of an index that is exact itself, above which looking through it costs less than that."""
+KEPT_FACTORS = 4 << 20
+"""Bytes of factors that are gathered once for a filter; more are gathered for each search."""
 FILTERED_PROBES = 2
 """Times the probes of a search without a filter."""
 KEPT_FILTERS = 32
@@ -34,6 +38,8 @@ class _Allowed(NamedTuple):
     bits: npt.NDArray[np.uint8]
     """What the selector reads."""
     ascending: npt.NDArray[np.uint64]
+    factors: Floats | None
+    """Of `rows`; None where they are many."""
 
     def holds(self, items: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
         """Return which of the items pass."""
@@ -104,10 +110,13 @@ class VectorIndex:
             rows = known[known >= 0]
             bits = np.packbits(np.isin(self._head, rows), bitorder="little")
             bitmap: Any = faiss.IDSelectorBitmap
-            selector = bitmap(bits) if len(rows) > EXACT_AMONG else None
+            exact = isinstance(self._index, faiss.IndexFlat)
+            selector = bitmap(bits) if len(rows) > (GATHERED * self._index.ntotal if exact else EXACT_AMONG) else None
+            few = selector is None and len(rows) * self.anchor.whitened[0].nbytes <= KEPT_FACTORS
+            factors = self.anchor.whitened[rows] if few else None
             if len(self._filters) >= KEPT_FILTERS:
                 self._filters.clear()
-            found = self._filters[id(hashes)] = _Allowed(hashes, rows, selector, bits, np.sort(hashes))
+            found = self._filters[id(hashes)] = _Allowed(hashes, rows, selector, bits, np.sort(hashes), factors)
         return found
 
     def _among(self, vector: Floats, k: int, allowed: _Allowed) -> tuple[Rows, Floats]:
@@ -116,7 +125,8 @@ class VectorIndex:
             rows, scores = self._by_index(vector, k, self._with_selector(allowed.selector))
             if len(rows) == k:
                 return rows, scores
-        all_scores = self.anchor.whitened[allowed.rows] @ vector
+        factors = self.anchor.whitened[allowed.rows] if allowed.factors is None else allowed.factors
+        all_scores = factors @ vector
         best = np.argpartition(-all_scores, k)[:k] if len(all_scores) > k else np.arange(len(all_scores))
         best = best[np.lexsort((allowed.rows[best], -all_scores[best]))]
         return allowed.rows[best], all_scores[best]

@@ -21,6 +21,7 @@ from state.user_rows import MAX_HISTORY, UserRows, decode_users, empty_users, en
 
 ROWS_A_PIECE = 600
 """About 150 kB: Redis hands a command to its append-only file in one go, and readers wait meanwhile."""
+REPAIR = "`headrace replay` builds the rows anew from the log"
 
 
 class RowsDoNotFit(ValueError):
@@ -52,7 +53,7 @@ def commands_of(piece: bytes | None, read: Callable[[Sequence[bytes]], list[byte
     Raises RowsDoNotFit.
     """
     if piece is None:
-        raise RowsDoNotFit("a piece of the commit that is to be finished is gone")
+        raise RowsDoNotFit(f"a piece of the commit that is to be finished is gone from Redis. {REPAIR}")
     if piece.startswith(b"*"):
         return [[piece]]
     head, _, body = piece.partition(b"\n")
@@ -94,7 +95,7 @@ def _rows(
         else:
             raise RowsDoNotFit(
                 f"a row at {prefix.decode()} is not the one a commit was made from that is to be finished: Redis was "
-                "changed by something else than the flow. `headrace replay` builds the rows anew from the log"
+                f"changed by something else than the flow. {REPAIR}"
             )
     return found
 

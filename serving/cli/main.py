@@ -13,7 +13,12 @@ import typer
 from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, set_up_logging
 from state.settings import BadSettings, Settings, load_settings
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Live recommendations on the event stream.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,  # a batch of rows among them is megabytes
+    help="Live recommendations on the event stream.",
+)
 bench = typer.Typer(no_args_is_help=True, help="Measure on this machine; prints machine, data, repeats and stages.")
 app.add_typer(bench, name="bench")
 
