@@ -20,7 +20,7 @@ from flows.purchases import add_purchases
 from schemas.events import Columns
 from serving.blend import NO_EMBEDDING, REPEAT_MODES, Scorer
 from serving.calibration import calibrated, department
-from serving.diversity import METHODS, similarities
+from serving.diversity import METHODS, similarity
 from serving.forest import NO_FOREST
 from serving.habits import habits
 from serving.mixture import DEFAULT, MixtureParams
@@ -176,7 +176,7 @@ def _order(
             [department((categories or {}).get(item, "")) for item in some.tolist()] for some in (items[:n], history)
         )
         return np.array(calibrated(relevance, names, past, options.diversity, K))
-    alike = similarities(embedding[view.slots.find(items[:n])], [""] * n)
+    alike = similarity(embedding[view.slots.find(items[:n])], np.zeros(n, np.int64))
     return np.array(METHODS[options.diversity_method](relevance, alike, options.diversity, K))
 
 

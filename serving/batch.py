@@ -110,6 +110,8 @@ class Batch:
         visitor = self._visitors[i]
         if visitor.plan.strategy not in WITH_VECTOR:
             return False
+        if visitor.request.filters is not None:  # nobody knows how many it leaves
+            return True
         missing = self._wanted[i] + len(visitor.request.exclude) - n_scored
         return missing + MAX_HISTORY > 0 and missing + len(visitor.history_items) > 0
 

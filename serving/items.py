@@ -104,6 +104,9 @@ def end_json(rules: Rules, contributions: Sequence[dict[str, Any]] = ()) -> byte
     return b',"rules":%b,"contributions":%b},' % (orjson.dumps(rules), orjson.dumps(contributions))
 
 
+NOTHING_MORE = end_json(())
+
+
 def end_message(rules: Rules, contributions: Sequence[dict[str, Any]] = ()) -> bytes:
     """Return the last fields of a Recommendation message."""
     why = [headrace_pb2.Contribution(**part) for part in contributions]
@@ -143,11 +146,17 @@ class Items(Sequence[Recommendation]):
 
     def to_json(self) -> bytes:
         """Return the list as JSON."""
-        pieces: list[bytes] = []
-        for k, number in enumerate(self.heads.numbers(np.array(self.rows, np.int64)).tolist()):
-            why = self.contributions[k] if self.contributions else ()
-            pieces += (self.heads.json[number], orjson.dumps(self.scores[k]), self.said[k].json)
-            pieces.append(end_json(self.rules[k], why))
+        if not self.rows:
+            return b"[]"
+        pieces = [NOTHING_MORE] * (4 * len(self))
+        heads = self.heads.numbers(np.array(self.rows, np.int64)).tolist()
+        pieces[0::4] = [self.heads.json[number] for number in heads]
+        pieces[1::4] = orjson.dumps(self.scores)[1:-1].split(b",")
+        pieces[2::4] = [said.json for said in self.said]
+        if self.contributions:
+            pieces[3::4] = map(end_json, self.rules, self.contributions)
+        elif any(self.rules):
+            pieces[3::4] = map(end_json, self.rules)
         return b"[%b]" % b"".join(pieces)[:-1]
 
     def to_message(self) -> bytes:

@@ -20,6 +20,8 @@ KEPT_FACTORS = 4 << 20
 FILTERED_PROBES = 2
 """Times the probes of a search without a filter."""
 KEPT_FILTERS = 32
+SIMILAR_KEPT, KEPT_SIMILAR = 64, 20_000
+"""As many similar items are kept, of as many items: they change with the anchor alone."""
 SIMILAR_FROM = 20
 """Candidates by inner product for each similar item asked for, where not all directions are looked at."""
 
@@ -49,6 +51,14 @@ class _Allowed(NamedTuple):
         return np.asarray(self.ascending[np.minimum(at, len(self.ascending) - 1)] == items)
 
 
+class _Similar(NamedTuple):
+    """What is closest to an item, closest first."""
+
+    looked_for: int
+    hashes: npt.NDArray[np.uint64]
+    cosines: Floats
+
+
 class VectorIndex:
     """The search index of one anchor, and beside it the exact one of newer items."""
 
@@ -58,6 +68,7 @@ class VectorIndex:
         self.anchor, self._index = anchor, index
         self._head = longest(anchor.whitened, index.ntotal)
         self._filters: dict[int, _Allowed] = {}
+        self._similar: dict[int, _Similar] = {}
         self._directions = _directions(anchor.whitened) if len(anchor.whitened) <= EXACT_UP_TO else None
 
     @classmethod
@@ -84,17 +95,26 @@ class VectorIndex:
 
     def similar(self, item_hash: int, k: int) -> list[tuple[int, float]]:
         """Return (item hash, cosine) of the k items closest to an item; nothing for one without a factor."""
+        kept = self._similar.get(item_hash)
+        if kept is None or kept.looked_for < k:
+            if len(self._similar) >= KEPT_SIMILAR:
+                self._similar.clear()
+            kept = self._similar[item_hash] = self._closest(item_hash, max(k, SIMILAR_KEPT))
+        return list(zip(kept.hashes[:k].tolist(), kept.cosines[:k].tolist(), strict=True))
+
+    def _closest(self, item_hash: int, k: int) -> _Similar:
         row = int(self.anchor.row_of(np.array([item_hash], np.uint64))[0])
         if row < 0:
-            return []
+            return _Similar(k, np.zeros(0, np.uint64), np.zeros(0, np.float32))
         direction = _directions(self.anchor.whitened[row : row + 1])[0]
         if self._directions is not None:
             near, cosines = np.arange(len(self._directions)), self._directions @ direction
         else:
             near, _ = self._by_index(direction, SIMILAR_FROM * k)
             cosines = _directions(self.anchor.whitened[near]) @ direction
-        best = np.argsort(-cosines, kind="stable")[:k]
-        return [(int(self.anchor.item_hash[near[j]]), float(cosines[j])) for j in best if near[j] != row]
+        best = _largest(cosines, near, k + 1)  # one of them is the item itself
+        best = best[near[best] != row][:k]
+        return _Similar(k, self.anchor.item_hash[near[best]], cosines[best])
 
     def _by_index(self, vector: Floats, k: int, params: Any = None) -> tuple[Rows, Floats]:
         """Return (rows, scores) of the best of the index, best first."""
@@ -127,8 +147,7 @@ class VectorIndex:
                 return rows, scores
         factors = self.anchor.whitened[allowed.rows] if allowed.factors is None else allowed.factors
         all_scores = factors @ vector
-        best = np.argpartition(-all_scores, k)[:k] if len(all_scores) > k else np.arange(len(all_scores))
-        best = best[np.lexsort((allowed.rows[best], -all_scores[best]))]
+        best = _largest(all_scores, allowed.rows, k)
         return allowed.rows[best], all_scores[best]
 
     def _with_selector(self, chosen: faiss.IDSelector) -> Any:
@@ -141,6 +160,12 @@ class VectorIndex:
             factor: Any = self._index.k_factor  # type: ignore[attr-defined]
             return faiss.IndexRefineSearchParameters(k_factor=factor, base_index_params=params)  # type: ignore[call-arg]
         return params
+
+
+def _largest(scores: Floats, rows: Rows, k: int) -> Rows:
+    """Return the places of the k largest scores, largest first; equal ones by row."""
+    best = np.argpartition(-scores, k)[:k] if len(scores) > k else np.arange(len(scores))
+    return best[np.lexsort((rows[best], -scores[best]))]
 
 
 def _directions(vectors: Floats) -> Floats:

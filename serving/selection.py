@@ -1,6 +1,7 @@
 """Which items an answer may hold: shown by the shop, past the filters and past the rules that leave items out."""
 
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +15,20 @@ from serving.rules import Acting, Include, MinMargin, MinStock, Rule
 MAX_KEPT, MAX_FACTORS = 256, 32
 
 
+class Heaviest(NamedTuple):
+    """Items of a selection, heaviest first."""
+
+    read_ms: int
+    hashes: npt.NDArray[np.uint64]
+    weights: npt.NDArray[np.float64]
+
+
 class Selection:
     """Items by catalogue row; `narrow` when filters or rules leave out what the shop shows."""
 
     def __init__(self, mask: Mask, hashes: npt.NDArray[np.uint64], narrow: bool) -> None:
         self.mask, self._all, self.narrow = mask, hashes, narrow
+        self.heaviest: Heaviest | None = None
 
     @cached_property
     def hashes(self) -> npt.NDArray[np.uint64]:

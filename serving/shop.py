@@ -20,7 +20,7 @@ from serving.phrases import Phrases
 from serving.pool import Scratch
 from serving.retrieval import VectorIndex
 from serving.rules import Book, Compiled
-from serving.selection import Selections
+from serving.selection import Heaviest, Selection, Selections
 from state import keys, lane_rows
 from state.decay import NO_SCORE, REFERENCE_MS
 from state.purchase_rows import (
@@ -44,6 +44,8 @@ SECOND_AGE_MS = 30_000
 TRENDING = 1.5
 SCOPE_AGE_MS = 1_000
 MAX_SCOPES = 1_000
+MAX_COUNTED = 5_000
+"""Items that pass a filter whose weights are looked up to fill an answer."""
 
 Hashes = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float64]
@@ -178,6 +180,16 @@ class Shop:
             if len(self._scopes) >= MAX_SCOPES:
                 self._scopes.clear()
             self._scopes[key] = (now_ms, found)
+        return found
+
+    def heaviest(self, selection: Selection, now_ms: int) -> Heaviest:
+        """Return items that pass a selection by what they ever weighed, heaviest first; at most SCOPE_AGE_MS old."""
+        found = selection.heaviest
+        if found is None or now_ms - found.read_ms > SCOPE_AGE_MS:
+            hashes = np.sort(selection.hashes)[:MAX_COUNTED]
+            weights = self.items.rows["count"][self.slots_of(hashes, now_ms)]
+            order = np.lexsort((hashes, -weights))
+            found = selection.heaviest = Heaviest(now_ms, hashes[order], weights[order] / 100)
         return found
 
     def _read_scope(self, kind: int, name_hash: int) -> ScopeItems:

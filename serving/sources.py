@@ -18,8 +18,6 @@ from serving.shop import ScopeItems
 from state import lane_rows
 
 WHAT_WAS_ASKED = {"en": "what you asked for", "de": "dem, was Sie suchen"}
-MAX_COUNTED = 5_000
-"""Items that pass a filter whose weights are looked up to fill an answer."""
 
 
 def next_items(asking: Asking) -> None:
@@ -108,11 +106,9 @@ def whatever_passes(asking: Asking) -> None:
     """Fill up from what passes a narrow selection, by what it ever weighed, so that it gives full lists."""
     if not asking.pool.selection.narrow:
         return
-    hashes = np.sort(asking.pool.selection.hashes)[:MAX_COUNTED]
-    weights = asking.shop.items.rows["count"][asking.shop.slots_of(hashes, asking.visitor.now_ms)]
-    order = np.lexsort((hashes, -weights))
+    found = asking.shop.heaviest(asking.pool.selection, asking.visitor.now_ms)
     said = asking.shop.phrases["popular", IN_SCOPE[False], asking.lang, WHAT_WAS_ASKED[asking.lang]]
-    asking.pool.add(hashes[order], weights[order] / 100, each("popular", lambda k: said))
+    asking.pool.add(found.hashes, found.weights, each("popular", lambda k: said))
 
 
 def _affinity(asking: Asking, item: np.uint64) -> Said:

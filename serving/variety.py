@@ -6,11 +6,11 @@ import numpy.typing as npt
 from serving.apply_rules import Order
 from serving.asking import Asking
 from serving.calibration import calibrated, department
-from serving.diversity import METHODS, similarities
+from serving.diversity import METHODS, AlikeTo, similarity
 from serving.shop import Shop
 
 MAX_VARIED = 400
-"""Candidates among which a diverse list is looked for: the similarities are a matrix of them."""
+"""Candidates among which a diverse list is looked for."""
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
@@ -38,10 +38,10 @@ def _departments(shop: Shop, rows: Rows) -> list[str]:
     return [department(shop.catalogue.category.get(row)) for row in rows.tolist()]
 
 
-def _alike(shop: Shop, rows: Rows) -> Floats:
+def _alike(shop: Shop, rows: Rows) -> AlikeTo:
     """Return how alike items are, by the embedding of their rows, else by category."""
     embedding, slots = shop.items.embedding, shop.items.slots.find(shop.catalogue.hashes()[rows])
     vectors = np.zeros((len(rows), embedding.shape[1] if len(embedding) else 0), np.float32)
     if len(embedding):
         vectors[slots >= 0] = embedding[slots[slots >= 0]]
-    return similarities(vectors, [shop.catalogue.category.get(row) for row in rows.tolist()])
+    return similarity(vectors, shop.catalogue.category.codes(rows))

@@ -1,4 +1,4 @@
-"""What an answer costs as shop and audience grow: `python tests/bench_answers.py [--users N ...] [--items N ...]`.
+"""What answers cost as a shop grows, and by kind: `python tests/bench_answers.py [--users N ...] [--items N ...] [--kinds]`.
 
 Rows as a long past would leave them go straight into a Redis of its own; then batches of 16 answers are made in this
 process (no HTTP), with rules, exclusions and an anchor, and their CPU time is counted. Each size is a process.
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from serving.retrieval import VectorIndex
 from serving.rule_book import to_book
 from serving.rules import Compiled
 from serving.service import Recommender
+from serving.shop import ScopeItems
 from serving.wire import answer_json
 from state import keys
 from state.anchor import Anchor
@@ -67,13 +69,28 @@ def fill(store, prefix, users, items, rng):
         write(store, RowBlock(keys.item_prefix(prefix), ids, *pack_items(rows, np.arange(len(ids)))))
 
 
+KINDS = {
+    "known user": lambda n: RecommendRequest(user=f"user-{n}", count=20, exclude=["item-1", "item-2"]),
+    "unknown user": lambda n: RecommendRequest(user=f"nobody-{n}", count=20),
+    "a category only": lambda n: RecommendRequest(user=f"user-{n}", count=20, filters={"category": "department-5"}),
+    "product page": lambda n: RecommendRequest(items=[f"item-{n}"], placement="product"),
+    "basket page": lambda n: RecommendRequest(items=[f"item-{n}", f"item-{n + 7}"], placement="basket"),
+    "popular": lambda n: RecommendRequest(user=f"user-{n}", strategy="popular", count=20),
+    "email, varied": lambda n: RecommendRequest(user=f"user-{n}", placement="email"),
+    "explained": lambda n: RecommendRequest(user=f"user-{n}", count=20, explain=True),
+}
+"""What may be asked for, by a number of a user or an item."""
+
+
 def write(store, block):
     rows = RowSet()
     rows.blocks.append(block)
     store.write(rows)
 
 
-def measure(n_users, n_items):
+@contextmanager
+def filled(n_users, n_items):
+    """Yield a recommender over rows as a long past would leave them."""
     rng = np.random.default_rng(7)
     users = np.array([hash_id(f"user-{n}") for n in range(n_users)], np.uint64)
     ids = [f"item-{n}" for n in range(n_items)]
@@ -99,17 +116,23 @@ def measure(n_users, n_items):
         recommender.take_over(VectorIndex(anchor, build_index(factors)[0]))
         shop.rules = Compiled(to_book(BOOK), 1)
         recommender.warm_up()
+        gc.collect()
+        gc.freeze()  # as a server does
+        yield recommender
+        store.close()
+
+
+def measure(n_users, n_items):
+    rng = np.random.default_rng(9)
+    with filled(n_users, n_items) as recommender:
         asked = [
             [RecommendRequest(user=f"user-{u}", count=20, exclude=["item-1", "item-2"]) for u in who]
             for who in zipf(rng, n_users, 0.8, BATCHES * BATCH).reshape(-1, BATCH).tolist()
         ]
-        gc.collect()
-        gc.freeze()  # as a server does
         seconds = [run(recommender, asked) for _ in range(REPEATS + 1)][1:]
         n, stages = BATCHES * BATCH, {name: counter._value.get() for name, counter in STAGES.items()}
         run(recommender, asked)
         by_stage = {name: (counter._value.get() - stages[name]) / n * 1e6 for name, counter in STAGES.items()}
-        store.close()
     said = ", ".join(f"{name} {us:.0f}" for name, us in by_stage.items())
     print(
         f"{n_users:>12,} {n_items:>10,} {np.median(seconds) / n * 1e6:>8.0f} {min(seconds) / n * 1e6:>8.0f}   {said}",
@@ -117,12 +140,26 @@ def measure(n_users, n_items):
     )
 
 
+def measure_kinds(n_users, n_items):
+    """Print what each kind of request costs."""
+    rng = np.random.default_rng(9)
+    with filled(n_users, n_items) as recommender:
+        shop = recommender.shop
+        shop.set_popular(ScopeItems(shop.catalogue.hashes()[:500], -np.arange(500) / 10, np.zeros(500)))
+        for kind, request in KINDS.items():
+            numbers = zipf(rng, min(n_users, n_items - 7), 0.8, BATCHES * BATCH).reshape(-1, BATCH).tolist()
+            asked = [[request(n) for n in batch] for batch in numbers]
+            seconds = [run(recommender, asked) for _ in range(REPEATS + 1)]
+            us = np.array(seconds) / (BATCHES * BATCH) * 1e6
+            print(f"{kind:>16} {np.median(us[1:]):>8.0f} {us[1:].min():>8.0f} {us[0]:>8.0f}", flush=True)
+
+
 def run(recommender, asked):
     started = time.process_time()
     for batch in asked:
         answers = recommender.recommend(batch, time.time_ns() // 1_000_000)
-        assert all(len(answer.items) == 20 for answer in answers)
-        for answer in answers:
+        for request, answer in zip(batch, answers, strict=True):
+            assert len(answer.items) >= (request.count or 1)
             answer_json(answer)
     return time.process_time() - started
 
@@ -131,6 +168,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--users", type=int, nargs="+", default=[10_000, 1_000_000])
     parser.add_argument("--items", type=int, nargs="+", default=[20_000, 200_000, 2_000_000])
+    parser.add_argument("--kinds", action="store_true", help="by kind of request instead of size, for the first size")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
@@ -139,6 +177,11 @@ def main():
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     print(f"{REPEATS} repeats of {BATCHES} batches of {BATCH}; {MEAN_HISTORY} events a user (mean), "
           f"{MAX_NEIGHBOURS} neighbours an item with pairs of a Pareto tail of {PAIR_TAIL}")  # fmt: skip
+    if given.kinds:
+        print(f"{given.users[0]:,} users, {given.items[0]:,} items")
+        print(f"{'request':>16} {'CPU µs':>8} {'least':>8} {'first':>8}")
+        measure_kinds(given.users[0], given.items[0])
+        return
     print(f"{'users':>12} {'items':>10} {'CPU µs':>8} {'least':>8}   wall µs by stage")
     middle = sorted(given.items)[len(given.items) // 2]
     sizes = [(users, middle) for users in given.users] + [(given.users[0], n) for n in given.items if n != middle]
