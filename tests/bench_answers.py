@@ -1,4 +1,4 @@
-"""What answers cost as a shop grows, and by kind: `python tests/bench_answers.py [--users N ...] [--items N ...] [--kinds]`.
+"""What answers cost, by size of the shop or by kind of request: `tests/bench_answers.py [--users N ...] [--kinds]`.
 
 Rows as a long past would leave them go straight into a Redis of its own; then batches of 16 answers are made in this
 process (no HTTP), with rules, exclusions and an anchor, and their CPU time is counted. Each size is a process.
