@@ -1,5 +1,6 @@
 """What a server knows of the shop's items: ids, names and facts, followed through the lanes' item feeds."""
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import orjson
 from schemas.ids import hash_id
 from serving.columns import Mask, Text, TextColumn, grown
 from state import keys
+from state.distinct import distinct
 from state.lane_rows import FEED, FEED_CHUNK, decode_feed, decode_globals
 from state.slot_map import SlotMap
 from state.store import Store
@@ -17,6 +19,8 @@ from state.store import Store
 FIRST_CAPACITY = 1024
 MAX_ATTRIBUTES = 64
 """Names of attributes that conditions can use; those met later are only shown."""
+REMEMBERED, MOST_REMEMBERED = 64, 10_000
+"""Versions whose changed rows are remembered, and rows of one; after more, what follows the catalogue begins anew."""
 UNCOUNTED = 2**40
 """Stock of an item whose stock is not counted."""
 
@@ -51,6 +55,8 @@ class Catalogue:
         self._prefixes = lane_prefixes
         self._read = dict.fromkeys(lane_prefixes, 0)
         self.version = self.names_version = 0
+        self._changes: deque[tuple[int, Rows]] = deque(maxlen=REMEMBERED)
+        """Rows that changed, by the version they brought; one version follows the other."""
         self._slots = SlotMap(FIRST_CAPACITY)
         self.ids: list[str] = []
         self.titles: list[str] = []
@@ -91,24 +97,37 @@ class Catalogue:
             more.get("image_url") or "", more.get("attributes") or {},
         )  # fmt: skip
 
-    def number(self, name: str) -> npt.NDArray[np.float64]:
-        """Return `price`, `stock` or `margin` of all rows; NaN where it is not known."""
+    def number(self, name: str, rows: Rows | None = None) -> npt.NDArray[np.float64]:
+        """Return `price`, `stock` or `margin` of all rows, or of some; NaN where it is not known."""
+        at = slice(0, len(self)) if rows is None else rows
         if name == "stock":
-            stock = self._stock[: len(self)]
+            stock = self._stock[at]
             return np.where(stock == UNCOUNTED, np.nan, stock)
-        return {"price": self._price, "margin": self._margin}[name][: len(self)]
+        return {"price": self._price, "margin": self._margin}[name][at]
 
-    def text(self, name: str) -> Text:
-        """Return `category`, `brand`, `seller` or `attr.NAME` of all rows."""
+    def text(self, name: str, rows: Rows | None = None) -> Text:
+        """Return `category`, `brand`, `seller` or `attr.NAME` of all rows, or of some."""
         if name.startswith("attr."):
             column = self._attributes.get(name.removeprefix("attr."))
-            return column.view(len(self)) if column else Text(np.zeros(len(self), np.int32), [""])
-        return {"category": self.category, "brand": self.brand, "seller": self.seller}[name].view(len(self))
+            if column is None:
+                return Text(np.zeros(len(self) if rows is None else len(rows), np.int32), [""])
+        else:
+            column = {"category": self.category, "brand": self.brand, "seller": self.seller}[name]
+        return column.view(len(self)) if rows is None else column.some(rows)
 
-    def shown(self, in_stock: bool) -> Mask:
+    def shown(self, in_stock: bool, rows: Rows | None = None) -> Mask:
         """Return which items may be shown at all: not gone and, if asked, not known to be out of stock."""
-        there = ~self._gone[: len(self)]
-        return there & (self._stock[: len(self)] > 0) if in_stock else there
+        at = slice(0, len(self)) if rows is None else rows
+        there = ~self._gone[at]
+        return there & (self._stock[at] > 0) if in_stock else there
+
+    def changed_since(self, version: int) -> Rows | None:
+        """Return the rows that changed after a version, ascending; None where nobody remembers."""
+        if version == self.version:
+            return np.zeros(0, np.int64)
+        if not self._changes or self._changes[0][0] > version + 1:
+            return None
+        return distinct(np.concatenate([rows for at, rows in self._changes if at > version]))
 
     def refresh(self, store: Store) -> Hashes:
         """Take over new items and changed products of every lane; return their id hashes."""
@@ -135,7 +154,8 @@ class Catalogue:
         if not ids:
             return
         self._make_room(len(self) + len(ids))
-        for item, row, product in zip(ids, self._slots.assign(hashes).tolist(), products, strict=True):
+        rows = self._slots.assign(hashes)
+        for item, row, product in zip(ids, rows.tolist(), products, strict=True):
             if row == len(self.ids):
                 self.ids.append(item)
                 self.titles.append("")
@@ -161,6 +181,10 @@ class Catalogue:
                 if name in self._attributes:
                     self._attributes[name].set(row, value)
         self.version += 1
+        if len(ids) > MOST_REMEMBERED:
+            self._changes.clear()
+        else:
+            self._changes.append((self.version, rows))
 
     def _make_room(self, n: int) -> None:
         capacity = len(self._price)

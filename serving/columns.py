@@ -9,7 +9,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 class Text(NamedTuple):
-    """Texts as codes into a list of distinct words; word 0 is the empty text of an item that has none."""
+    """Texts as codes into a list of distinct words; the empty text is that of an item that has none."""
 
     codes: npt.NDArray[np.int32]
     words: list[str]
@@ -43,6 +43,11 @@ class TextColumn:
     def view(self, n: int) -> Text:
         """Return the first n rows."""
         return Text(self._codes[:n], self._words)
+
+    def some(self, rows: npt.NDArray[np.int64]) -> Text:
+        """Return some rows, with the words they have."""
+        there, codes = np.unique(self._codes[rows], return_inverse=True)
+        return Text(codes.astype(np.int32), [self._words[code] for code in there.tolist()])
 
 
 def grown(column: npt.NDArray[Any], capacity: int) -> npt.NDArray[Any]:

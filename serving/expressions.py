@@ -69,7 +69,7 @@ TEXT_TESTS: dict[str, Callable[[str, str], bool]] = {
 def _test_text(text: Any, test: Callable[[str], bool]) -> Any:
     """Apply a test to a text, or to every distinct word of a column; an unknown text fails it."""
     if isinstance(text, Text):
-        passes = np.array([bool(word) and test(word) for word in text.words])
+        passes = np.array([bool(word) and test(word) for word in text.words], np.bool_)
         return passes[text.codes]
     return bool(text) and test(text)
 

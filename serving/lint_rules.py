@@ -7,7 +7,7 @@ from schemas.ids import hash_id
 from serving.catalogue import Catalogue
 from serving.columns import Mask
 from serving.rules import Book, Boost, Exclude, Include, Limiting, Pin, Promote, Rule
-from serving.selection import left_out, rule_mask
+from serving.selection import Part, left_out, rule_mask
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ def lint(book: Book, catalogue: Catalogue, now_ms: int | None = None) -> list[di
     """Return what is wrong with a book over this catalogue, by rule."""
     now_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     rules = [rule for rule in book.rules if rule.enabled]
-    masks = {rule.id: rule_mask(rule, catalogue) for rule in rules}
+    masks = {rule.id: rule_mask(rule, Part(catalogue)) for rule in rules}
     found = [finding for rule in rules for finding in _alone(rule, masks[rule.id], catalogue, now_ms)]
     for n, rule in enumerate(rules):
         for other in rules[n + 1 :]:

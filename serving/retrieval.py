@@ -7,6 +7,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from serving.allowed import Allowed, Passing
 from serving.index_build import EXACT_UP_TO, longest
 from serving.new_items import NewItems
 from state.anchor import INDEX, Anchor, load_anchor
@@ -15,8 +16,6 @@ EXACT_AMONG = 50_000
 """A filter that leaves fewer items than this is answered exactly, from their factors."""
 GATHERED = 1 / 8
 """Share of the items of an index that is exact itself, above which looking through it costs less than that."""
-KEPT_FACTORS = 4 << 20
-"""Bytes of factors that are gathered once for a filter; more are gathered for each search."""
 FILTERED_PROBES = 2
 """Times the probes of a search without a filter."""
 KEPT_FILTERS = 32
@@ -27,28 +26,6 @@ SIMILAR_FROM = 20
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
-
-
-class _Allowed(NamedTuple):
-    """A filter as searches need it."""
-
-    hashes: npt.NDArray[np.uint64]
-    """Kept so that no other array can take its place in memory while it is known by that."""
-    rows: Rows
-    selector: faiss.IDSelector | None
-    """Of places in the index; None where there are few rows."""
-    bits: npt.NDArray[np.uint8]
-    """What the selector reads."""
-    ascending: npt.NDArray[np.uint64]
-    factors: Floats | None
-    """Of `rows`; None where they are many."""
-
-    def holds(self, items: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-        """Return which of the items pass."""
-        if not len(self.ascending):
-            return np.zeros(len(items), np.bool_)
-        at = np.searchsorted(self.ascending, items)
-        return np.asarray(self.ascending[np.minimum(at, len(self.ascending) - 1)] == items)
 
 
 class _Similar(NamedTuple):
@@ -67,7 +44,8 @@ class VectorIndex:
         self.new_items = NewItems(anchor)
         self.anchor, self._index = anchor, index
         self._head = longest(anchor.whitened, index.ntotal)
-        self._filters: dict[int, _Allowed] = {}
+        self._filters: dict[int, Allowed] = {}
+        """By the selection's place in memory: it is kept, so that no other can take that."""
         self._similar: dict[int, _Similar] = {}
         self._directions = _directions(anchor.whitened) if len(anchor.whitened) <= EXACT_UP_TO else None
 
@@ -76,20 +54,18 @@ class VectorIndex:
         """Load and verify an anchor's folder, its large files memory-mapped; raises AnchorDamaged."""
         return cls(load_anchor(folder, mapped=True), faiss.read_index(str(folder / INDEX), faiss.IO_FLAG_MMAP_IFC))
 
-    def search(self, vector: Floats, k: int, allowed: npt.NDArray[np.uint64] | None = None) -> list[tuple[int, float]]:
+    def search(self, vector: Floats, k: int, passing: Passing | None = None) -> list[tuple[int, float]]:
         """Return (item hash, score) of the k items with the largest inner product, new items among them.
 
-        `allowed` (id hashes) goes into the search: k items are found among these, however few they are.
+        `passing` goes into the search: k items are found among those that pass, however few they are.
         """
-        if allowed is None:
-            rows, scores = self._by_index(vector, k)
-        else:
-            rows, scores = self._among(vector, k, self._filter(allowed))
+        allowed = None if passing is None else self._filter(passing)
+        rows, scores = self._by_index(vector, k) if allowed is None else self._among(vector, k, allowed)
         hashes = self.anchor.item_hash[rows]
         found = list(zip(hashes.tolist(), scores.tolist(), strict=True))
         newer = self.new_items.search(vector, k if allowed is None else len(self.new_items))
         if allowed is not None and newer:
-            there = self._filter(allowed).holds(np.array([item for item, _ in newer], np.uint64))
+            there = allowed.holds(np.array([item for item, _ in newer], np.uint64))
             newer = [pair for pair, keep in zip(newer, there.tolist(), strict=True) if keep]
         return sorted(found + newer, key=lambda pair: (-pair[1], pair[0]))[:k] if newer else found
 
@@ -122,31 +98,24 @@ class VectorIndex:
         there = places[0] >= 0
         return self._head[places[0][there]], scores[0][there]
 
-    def _filter(self, hashes: npt.NDArray[np.uint64]) -> _Allowed:
-        """Return what a search needs of a filter; most come again as the same array."""
-        found = self._filters.get(id(hashes))
+    def _filter(self, passing: Passing) -> Allowed:
+        """Return what a search needs of a selection; most come again."""
+        found = self._filters.get(id(passing))
         if found is None:
-            known = self.anchor.row_of(hashes)
-            rows = known[known >= 0]
-            bits = np.packbits(np.isin(self._head, rows), bitorder="little")
-            bitmap: Any = faiss.IDSelectorBitmap
-            exact = isinstance(self._index, faiss.IndexFlat)
-            selector = bitmap(bits) if len(rows) > (GATHERED * self._index.ntotal if exact else EXACT_AMONG) else None
-            few = selector is None and len(rows) * self.anchor.whitened[0].nbytes <= KEPT_FACTORS
-            factors = self.anchor.whitened[rows] if few else None
             if len(self._filters) >= KEPT_FILTERS:
                 self._filters.clear()
-            found = self._filters[id(hashes)] = _Allowed(hashes, rows, selector, bits, np.sort(hashes), factors)
+            found = self._filters[id(passing)] = Allowed(passing, self.anchor, self._head)
+        found.follow()
         return found
 
-    def _among(self, vector: Floats, k: int, allowed: _Allowed) -> tuple[Rows, Floats]:
+    def _among(self, vector: Floats, k: int, allowed: Allowed) -> tuple[Rows, Floats]:
         """Return the best of the allowed rows: exactly if they are few, or too few of them are in the index."""
-        if allowed.selector is not None:
+        exact = isinstance(self._index, faiss.IndexFlat)
+        if allowed.n > (GATHERED * self._index.ntotal if exact else EXACT_AMONG):
             rows, scores = self._by_index(vector, k, self._with_selector(allowed.selector))
             if len(rows) == k:
                 return rows, scores
-        factors = self.anchor.whitened[allowed.rows] if allowed.factors is None else allowed.factors
-        all_scores = factors @ vector
+        all_scores = allowed.factors @ vector
         best = _largest(all_scores, allowed.rows, k)
         return allowed.rows[best], all_scores[best]
 

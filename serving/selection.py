@@ -1,18 +1,69 @@
-"""Which items an answer may hold: shown by the shop, past the filters and past the rules that leave items out."""
+"""Which items an answer may hold: shown by the shop, past the filters and past the rules that leave items out.
 
-from functools import cached_property
-from typing import NamedTuple
+A stock or a price changes every moment, so nothing here is made anew for that: what is known of each item is
+computed again for those that changed.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from serving.catalogue import Catalogue
-from serving.columns import Mask
+from serving.catalogue import Catalogue, Rows
+from serving.columns import Mask, grown
 from serving.expressions import ItemCondition, under
 from serving.requests import Filters
 from serving.rules import Acting, Include, MinMargin, MinStock, Rule
 
 MAX_KEPT, MAX_FACTORS = 256, 32
+KEPT_BYTES = 128 << 20
+"""Of selections: with many items fewer are kept."""
+
+Values = npt.NDArray[Any]
+ValuesOf = Callable[["Part"], Values]
+
+
+class Part(NamedTuple):
+    """Some rows of a catalogue, or all of them (None), as conditions see them."""
+
+    catalogue: Catalogue
+    rows: Rows | None = None
+
+    def size(self) -> int:
+        return len(self.catalogue) if self.rows is None else len(self.rows)
+
+    def number(self, name: str) -> npt.NDArray[np.float64]:
+        return self.catalogue.number(name, self.rows)
+
+    def text(self, name: str) -> Any:
+        return self.catalogue.text(name, self.rows)
+
+    def of(self, values: Values) -> Values:
+        """Return the values of these rows out of those of all."""
+        return values if self.rows is None else values[self.rows]
+
+
+class Followed:
+    """A value for each item of a catalogue, computed again where the catalogue changes."""
+
+    def __init__(self, catalogue: Catalogue, values_of: ValuesOf) -> None:
+        self._catalogue, self._values_of, self._version = catalogue, values_of, -1
+        self._values: Values = np.zeros(0)
+
+    def now(self) -> Values:
+        """Return the values, by catalogue row."""
+        catalogue, n = self._catalogue, len(self._catalogue)
+        if self._version != catalogue.version:
+            rows = catalogue.changed_since(self._version)
+            if rows is None:
+                self._values = np.array(self._values_of(Part(catalogue)))
+            else:
+                if n > len(self._values):
+                    self._values = grown(self._values, 2 * n)
+                self._values[rows] = self._values_of(Part(catalogue, rows))
+            self._version = catalogue.version
+        return self._values[:n]
 
 
 class Heaviest(NamedTuple):
@@ -26,40 +77,43 @@ class Heaviest(NamedTuple):
 class Selection:
     """Items by catalogue row; `narrow` when filters or rules leave out what the shop shows."""
 
-    def __init__(self, mask: Mask, hashes: npt.NDArray[np.uint64], narrow: bool) -> None:
-        self.mask, self._all, self.narrow = mask, hashes, narrow
+    def __init__(self, catalogue: Catalogue, passing: Followed, narrow: bool) -> None:
+        self.catalogue, self._passing, self.narrow = catalogue, passing, narrow
         self.heaviest: Heaviest | None = None
 
-    @cached_property
-    def hashes(self) -> npt.NDArray[np.uint64]:
-        """The id hashes of the items."""
-        return self._all[self.mask]
+    @property
+    def mask(self) -> Mask:
+        """Which items pass now."""
+        return self._passing.now()
 
 
 class Selections:
-    """Selections by what was asked, kept until the catalogue changes."""
+    """Selections by what was asked."""
 
     def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue, self._version = catalogue, -1
+        self._catalogue = catalogue
         self._kept: dict[object, Selection] = {}
-        self._masks: dict[tuple[int, str], Mask] = {}
-        self._factors: dict[tuple[int, tuple[str, ...]], npt.NDArray[np.float64]] = {}
+        self._matching: dict[tuple[int, str], Followed] = {}
+        self._factors: dict[tuple[int, tuple[str, ...]], Followed] = {}
 
     def of(self, in_stock: bool, filters: Filters | None, acting: Acting, book: int) -> Selection:
         """Return the selection; the rules are of the book with this version."""
-        self._look()
         key = (in_stock, filters, book, acting.limits)
         found = self._kept.get(key)
         if found is None:
-            mask = self._catalogue.shown(in_stock)
-            if filters is not None:
-                mask &= filter_mask(filters, self._catalogue)
-            for rule in acting.limiting:
-                mask &= ~self.left_out(rule, book)
-            found = Selection(mask, self._catalogue.hashes(), filters is not None or bool(acting.limiting))
-            if len(self._kept) >= MAX_KEPT:
-                self._kept.clear()
-            self._kept[key] = found
+            if len(self._kept) >= min(MAX_KEPT, 1 + KEPT_BYTES // max(1, len(self._catalogue))):
+                self._kept.pop(next(iter(self._kept)))
+
+            def passing(part: Part) -> Mask:
+                mask = self._catalogue.shown(in_stock, part.rows)
+                if filters is not None:
+                    mask &= filter_mask(filters, part)
+                for rule in acting.limiting:
+                    mask &= ~left_out(rule, part.of(self.matching(rule, book)))
+                return mask
+
+            narrow = filters is not None or bool(acting.limiting)
+            found = self._kept[key] = Selection(self._catalogue, Followed(self._catalogue, passing), narrow)
         return found
 
     def left_out(self, rule: Rule, book: int) -> Mask:
@@ -68,33 +122,30 @@ class Selections:
 
     def matching(self, rule: Rule, book: int) -> Mask:
         """Return which items a rule is about."""
-        self._look()
         key = (book, rule.id)
-        if key not in self._masks:
-            if len(self._masks) >= 4 * MAX_KEPT:
-                self._masks.clear()
-            self._masks[key] = rule_mask(rule, self._catalogue)
-        return self._masks[key]
+        found = self._matching.get(key)
+        if found is None:
+            if len(self._matching) >= 4 * MAX_KEPT:
+                self._matching.clear()
+            found = self._matching[key] = Followed(self._catalogue, lambda part: rule_mask(rule, part))
+        return found.now()
 
     def factors(self, acting: Acting, book: int) -> npt.NDArray[np.float64]:
         """Return the product of all boosts, by catalogue row."""
-        self._look()
         key = (book, tuple(rule.id for rule in acting.boosts))
-        if key not in self._factors:
+        found = self._factors.get(key)
+        if found is None:
             if len(self._factors) >= MAX_FACTORS:
                 self._factors.clear()
-            factors = np.ones(len(self._catalogue))
-            for rule in acting.boosts:
-                factors[self.matching(rule, book)] *= rule.factor
-            self._factors[key] = factors
-        return self._factors[key]
 
-    def _look(self) -> None:
-        if self._catalogue.version != self._version:
-            self._kept.clear()
-            self._factors.clear()
-            self._masks.clear()
-            self._version = self._catalogue.version
+            def product(part: Part) -> npt.NDArray[np.float64]:
+                factors = np.ones(part.size())
+                for rule in acting.boosts:
+                    factors[part.of(self.matching(rule, book))] *= rule.factor
+                return factors
+
+            found = self._factors[key] = Followed(self._catalogue, product)
+        return found.now()
 
 
 def left_out(rule: Rule, about: Mask) -> Mask:
@@ -102,35 +153,34 @@ def left_out(rule: Rule, about: Mask) -> Mask:
     return ~about if isinstance(rule, Include) else about
 
 
-def rule_mask(rule: Rule, catalogue: Catalogue) -> Mask:
+def rule_mask(rule: Rule, part: Part) -> Mask:
     """Return the items a rule is about: those that pass its `where`, or fall short of its minimum."""
-    n = len(catalogue)
     if isinstance(rule, MinStock):
-        return catalogue.number("stock") < rule.least
+        return part.number("stock") < rule.least
     if isinstance(rule, MinMargin):
-        return catalogue.number("margin") < rule.least
+        return part.number("margin") < rule.least
     where = getattr(rule, "where", "")
-    return ItemCondition(where).mask(catalogue, n) if where else np.zeros(n, np.bool_)
+    return ItemCondition(where).mask(part, part.size()) if where else np.zeros(part.size(), np.bool_)
 
 
-def filter_mask(filters: Filters, catalogue: Catalogue) -> Mask:
+def filter_mask(filters: Filters, part: Part) -> Mask:
     """Return the items that pass a request's filters."""
-    mask = np.ones(len(catalogue), np.bool_)
+    mask = np.ones(part.size(), np.bool_)
     if filters.category is not None:
-        column, path = catalogue.text("category"), filters.category
-        mask &= np.array([bool(word) and under(word, path) for word in column.words])[column.codes]
+        column, path = part.text("category"), filters.category
+        mask &= np.array([bool(word) and under(word, path) for word in column.words], np.bool_)[column.codes]
     if filters.brands:
-        column, brands = catalogue.text("brand"), set(filters.brands)
-        mask &= np.array([word in brands for word in column.words])[column.codes]
+        column, brands = part.text("brand"), set(filters.brands)
+        mask &= np.array([word in brands for word in column.words], np.bool_)[column.codes]
     if filters.min_price is not None or filters.max_price is not None:
-        price = catalogue.number("price")
+        price = part.number("price")
         mask &= price >= (filters.min_price or 0.0)  # false for an unknown price
         if filters.max_price is not None:
             mask &= price <= filters.max_price
     if filters.country is not None:
-        column, country = catalogue.text("attr.countries"), filters.country
-        sold = [not word or country in [part.strip() for part in word.split(",")] for word in column.words]
-        mask &= np.array(sold)[column.codes]
+        column, country = part.text("attr.countries"), filters.country
+        sold = [not word or country in [name.strip() for name in word.split(",")] for word in column.words]
+        mask &= np.array(sold, np.bool_)[column.codes]
     if filters.where is not None:
-        mask &= ItemCondition(filters.where).mask(catalogue, len(catalogue))
+        mask &= ItemCondition(filters.where).mask(part, part.size())
     return mask

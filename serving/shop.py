@@ -186,7 +186,10 @@ class Shop:
         """Return items that pass a selection by what they ever weighed, heaviest first; at most SCOPE_AGE_MS old."""
         found = selection.heaviest
         if found is None or now_ms - found.read_ms > SCOPE_AGE_MS:
-            hashes = np.sort(selection.hashes)[:MAX_COUNTED]
+            hashes = self.catalogue.hashes()[selection.mask]
+            if len(hashes) > MAX_COUNTED:
+                hashes = np.partition(hashes, MAX_COUNTED)[:MAX_COUNTED]
+            hashes = np.sort(hashes)
             weights = self.items.rows["count"][self.slots_of(hashes, now_ms)]
             order = np.lexsort((hashes, -weights))
             found = selection.heaviest = Heaviest(now_ms, hashes[order], weights[order] / 100)

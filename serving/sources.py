@@ -44,8 +44,8 @@ def taste(asking: Asking) -> None:
     vector = asking.vectors.of(asking.i) if index is not None else None
     if index is None or vector is None or not vector.any():
         return
-    narrow = asking.pool.selection.hashes if asking.pool.selection.narrow else None
-    found = index.search(vector, 2 * asking.want, narrow)
+    selection = asking.pool.selection
+    found = index.search(vector, 2 * asking.want, selection if selection.narrow else None)
     hashes = np.array([item for item, _ in found], np.uint64)
     scores = np.array([score for _, score in found])
     asking.pool.add(hashes, scores, each("personalised", lambda k: _affinity(asking, hashes[k])))

@@ -11,6 +11,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from serving.allowed import Passing
 from serving.cli.bench_up import machine, print_figures
 from serving.cli.console import OK, WRONG_USAGE, err, progress_bar
 from serving.index_build import RECALL_AT, build_index, exact_search, queries_near, recall_of
@@ -60,12 +61,38 @@ def write_factors(path: Path, n: int, d: int) -> Floats:
     return factors
 
 
-def _searched(index: VectorIndex, queries: Floats, allowed: Hashes | None = None) -> tuple[Rows, dict[str, float]]:
+class _Tenth:
+    """Every tenth of the items, and the list of all of them."""
+
+    version = 0
+
+    def __init__(self, hashes: Hashes) -> None:
+        self._hashes, self.mask = hashes, np.zeros(len(hashes), np.bool_)
+        self.mask[::TENTH] = True
+
+    def __len__(self) -> int:
+        return len(self._hashes)
+
+    @property
+    def catalogue(self) -> "_Tenth":
+        return self
+
+    def hashes(self) -> Hashes:
+        return self._hashes
+
+    def rows_of(self, item_hashes: Hashes) -> Rows:
+        return item_hashes.astype(np.int64) - 1
+
+    def changed_since(self, version: int) -> None:
+        """Nothing is remembered."""
+
+
+def _searched(index: VectorIndex, queries: Floats, passing: Passing | None = None) -> tuple[Rows, dict[str, float]]:
     """Return (rows found, (Q, RECALL_AT), median and 99th percentile of the milliseconds of one search)."""
     times, found = [], []
     for query in queries:
         began = time.perf_counter()
-        answer = index.search(query, RECALL_AT, allowed)
+        answer = index.search(query, RECALL_AT, passing)
         times.append((time.perf_counter() - began) * 1000)
         found.append([item - 1 for item, _ in answer])
     return np.array(found), {"p50_ms": float(np.quantile(times, 0.5)), "p99_ms": float(np.quantile(times, 0.99))}
@@ -84,7 +111,7 @@ def measure(folder: Path, n: int, d: int, n_queries: int) -> dict[str, Any]:
     anchor = Anchor("bench", [], hashes, factors, np.eye(d, dtype=np.float32), 1.0, np.ones(1))
     index = VectorIndex(anchor, faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC))
     queries = queries_near(factors, n_queries, np.random.default_rng(5))
-    allowed = hashes[::TENTH].copy()
+    allowed = _Tenth(hashes)
     with err.status("searching exactly, for comparison"):
         truth = exact_search(queries, factors, RECALL_AT)
         true_among = exact_search(queries, np.array(factors[::TENTH]), RECALL_AT) * TENTH

@@ -6,9 +6,12 @@ import faiss
 import numpy as np
 import pytest
 
+from serving.catalogue import Catalogue
 from serving.index_build import RECALL_AT, build_index, exact_search
 from serving.new_items import NewItems
 from serving.retrieval import VectorIndex
+from serving.rules import NO_RULES
+from serving.selection import Selections
 from state.anchor import Anchor
 from state.item_rows import empty_items
 from state.slot_map import SlotMap
@@ -23,6 +26,13 @@ def anchor_of(n):
     factors = (centres[rng.integers(40, size=n)] + rng.normal(0, 0.4, (n, D))).astype(np.float32)
     hashes = np.arange(1, n + 1, dtype=np.uint64)
     return Anchor("a1", [f"i{k}" for k in range(n)], hashes, factors, np.eye(D, dtype=np.float32), 1.0, np.ones(32))
+
+
+def selling(anchor, catalogue, hashes):
+    """Have the catalogue say that the shop has these items and no others; return the selection of them."""
+    stock = [{"stock": int(there)} for there in np.isin(anchor.item_hash, hashes)]
+    catalogue.take([f"i{k}" for k in range(len(stock))], anchor.item_hash, stock)
+    return Selections(catalogue).of(True, None, NO_RULES, 0)
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +120,9 @@ def test_a_filter_goes_into_the_search_of_every_kind(built):
     query = anchor.whitened[5]
     scores = anchor.whitened @ query
     best = sorted(allowed.tolist(), key=lambda item: -scores[item - 1])[:20]
+    passing = selling(anchor, Catalogue([b""]), allowed)
     for index, _ in indexes:
-        found = [item for item, _ in VectorIndex(anchor, index).search(query, 20, allowed)]
+        found = [item for item, _ in VectorIndex(anchor, index).search(query, 20, passing)]
         if isinstance(index, faiss.IndexRefine):  # scores of 6 bits: neighbours may change places
             assert len(set(found) & set(best)) >= 19
             assert len(found) == 20
@@ -126,14 +137,30 @@ def test_a_wide_filter_is_searched_in_the_index_and_an_unlucky_one_exactly(built
     for allowed in (np.arange(1, 4_001, 4, np.uint64), np.argsort(lengths)[:300].astype(np.uint64) + 1):
         query = anchor.whitened[5]
         scores = anchor.whitened[allowed.astype(int) - 1] @ query
-        best = set(allowed[np.argsort(-scores)[:20]].tolist())
+        best, passing = set(allowed[np.argsort(-scores)[:20]].tolist()), selling(anchor, Catalogue([b""]), allowed)
         for index, _ in indexes:
-            search = VectorIndex(anchor, index).search
-            found = [item for item, _ in search(query, 20, allowed)]
-            assert search(query, 20, allowed) == search(query, 20, allowed.copy())
+            found = [item for item, _ in VectorIndex(anchor, index).search(query, 20, passing)]
             assert len(found) == 20
             assert set(found) <= set(allowed.tolist())
             assert len(set(found) & best) >= 18
+
+
+@pytest.mark.parametrize("n_sold", [1_500, 40])
+def test_a_search_follows_what_is_sold(built, n_sold, monkeypatch):
+    monkeypatch.setattr("serving.retrieval.EXACT_AMONG", 100)
+    anchor, indexes = built
+    rng, catalogue = np.random.default_rng(2), Catalogue([b""])
+    passing = selling(anchor, catalogue, rng.choice(anchor.item_hash, n_sold, replace=False))
+    kept = [VectorIndex(anchor, index) for index, _ in indexes]
+    for n in range(6):
+        for one in kept:
+            assert one.search(anchor.whitened[n], 20, passing) == VectorIndex(anchor, one._index).search(
+                anchor.whitened[n], 20, passing
+            )
+        some = rng.choice(anchor.item_hash, 30, replace=False)
+        catalogue.take([f"i{k - 1}" for k in some.tolist()], some, [{"stock": int(rng.integers(2))} for _ in some])
+        sold = set(anchor.item_hash[passing.mask].tolist())
+        assert all(item in sold for one in kept for item, _ in one.search(anchor.whitened[n], 20, passing))
 
 
 def test_the_catalogue_benchmark_measures_what_it_says():

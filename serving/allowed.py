@@ -1,0 +1,95 @@
+"""Which of an index's items pass a selection, kept up with the catalogue."""
+
+from typing import Any, Protocol
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+
+from state.anchor import Anchor
+
+Hashes = npt.NDArray[np.uint64]
+Flags = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+KEPT_FACTORS = 4 << 20
+"""Bytes of factors that are gathered once for a selection; more are gathered for each search."""
+
+
+class Listing(Protocol):
+    """A catalogue, as far as an index needs it."""
+
+    @property
+    def version(self) -> int: ...
+    def __len__(self) -> int: ...
+    def hashes(self) -> Hashes: ...
+    def rows_of(self, item_hashes: Hashes, /) -> Rows: ...
+    def changed_since(self, version: int, /) -> Rows | None: ...
+
+
+class Passing(Protocol):
+    """A selection of a catalogue's items."""
+
+    @property
+    def catalogue(self) -> Listing: ...
+    @property
+    def mask(self) -> Flags: ...
+
+
+class Allowed:
+    """The items of an anchor and its index that pass."""
+
+    def __init__(self, passing: Passing, anchor: Anchor, head: Rows) -> None:
+        """`head`: rows of the anchor in the order of the index."""
+        self.passing, self._anchor, self._head, self._version = passing, anchor, head, -1
+        self._there = np.zeros(len(anchor.item_hash), np.bool_)
+        self._bits = np.zeros(-(-len(head) // 8), np.uint8)
+        bitmap: Any = faiss.IDSelectorBitmap
+        self.selector: faiss.IDSelector = bitmap(self._bits)
+        """Of places in the index; it reads the bits as they are when it is used."""
+        self.n = 0
+        """How many pass."""
+        self._rows: Rows | None = None
+        self._factors: Floats | None = None
+
+    def follow(self) -> None:
+        """Take over what has changed in the catalogue."""
+        catalogue = self.passing.catalogue
+        if catalogue.version == self._version:
+            return
+        changed = catalogue.changed_since(self._version)
+        mask, hashes = self.passing.mask, catalogue.hashes()
+        among = np.arange(len(hashes)) if changed is None else changed
+        mine = self._anchor.row_of(hashes[among])
+        there = self._there if changed is not None else np.zeros_like(self._there)
+        known = mine >= 0
+        before, now = there[mine[known]], mask[among[known]]
+        there[mine[known]] = now
+        if changed is None or (before != now).any():
+            self._there, self._rows, self._factors = there, None, None
+            self.n = int(np.count_nonzero(there))
+            self._bits[:] = np.packbits(there[self._head], bitorder="little")
+        self._version = catalogue.version
+
+    def holds(self, items: Hashes) -> Flags:
+        """Return which items pass, whether or not the anchor knows them."""
+        rows = self.passing.catalogue.rows_of(items)
+        found: Flags = (rows >= 0) & self.passing.mask[rows]
+        return found
+
+    @property
+    def rows(self) -> Rows:
+        """The rows of the anchor that pass."""
+        if self._rows is None:
+            self._rows = np.flatnonzero(self._there)
+        return self._rows
+
+    @property
+    def factors(self) -> Floats:
+        """Their factors."""
+        if self._factors is not None:
+            return self._factors
+        factors = self._anchor.whitened[self.rows]
+        if factors.nbytes <= KEPT_FACTORS:
+            self._factors = factors
+        return factors
