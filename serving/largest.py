@@ -23,3 +23,9 @@ def largest(values: npt.NDArray[np.float64], k: int, out: npt.NDArray[np.int64])
             out[at] = i
             at += 1
     return at
+
+
+def largest_first(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
+    """Return the indexes of the `k` largest scores, largest first; equal ones by index."""
+    best = np.argpartition(-scores, k)[:k] if len(scores) > k else np.arange(len(scores))
+    return best[np.lexsort((best, -scores[best]))]

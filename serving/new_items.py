@@ -1,8 +1,11 @@
 """Items that came after the anchor: factors from those of their neighbours, in a small exact index."""
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
+from serving.largest import largest_first
 from state.anchor import Anchor
 from state.item_rows import ItemRows
 from state.slot_map import ABSENT, SlotMap
@@ -11,7 +14,16 @@ MAX_NEW = 20_000
 PER_LOOK = 200
 """Items whose factors one look renews: their neighbours change as events come."""
 
+FIRST_LOOK = 4
+"""Times the items asked for: the best that are looked at first, in case a selection lets only some of them pass."""
+
 Floats = npt.NDArray[np.float32]
+Holds = Callable[[npt.NDArray[np.uint64]], npt.NDArray[np.bool_]]
+"""Says which items, by id hash, may be found."""
+
+
+def everything(items: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    return np.ones(len(items), np.bool_)
 
 
 class NewItems:
@@ -23,6 +35,7 @@ class NewItems:
     def __init__(self, anchor: Anchor) -> None:
         self._anchor = anchor
         self._hashes: dict[int, int] = {}  # hash -> place
+        self._items = np.zeros(0, np.uint64)  # by place
         self._factors = np.zeros((0, anchor.whitened.shape[1]), np.float32)
         self._next = 0
 
@@ -38,14 +51,15 @@ class NewItems:
         if missing:
             room = np.zeros((max(missing, len(self._factors)), self._factors.shape[1]), np.float32)
             self._factors = np.concatenate((self._factors, room))
+        if len(self._items) < len(self._hashes):
+            self._items = np.array(list(self._hashes), np.uint64)
 
     def due(self) -> npt.NDArray[np.uint64]:
         """Return the items whose factors `renew` should look at now, all of them in turn."""
-        hashes = list(self._hashes)
-        if not hashes:
-            return np.zeros(0, np.uint64)
-        first, self._next = self._next, (self._next + PER_LOOK) % len(hashes)
-        return np.array((hashes[first:] + hashes[:first])[:PER_LOOK], np.uint64)
+        if not len(self._items):
+            return self._items
+        first, self._next = self._next, (self._next + PER_LOOK) % len(self._items)
+        return np.concatenate((self._items[first : first + PER_LOOK], self._items[:first]))[:PER_LOOK]
 
     def renew(self, items: npt.NDArray[np.uint64], rows: ItemRows, slots: SlotMap) -> None:
         """Compute the factors of `items`, whose rows are in the table."""
@@ -56,9 +70,12 @@ class NewItems:
             if weight.sum() > 0:
                 self._factors[self._hashes[item]] = weight @ self._anchor.whitened[known] / weight.sum()
 
-    def search(self, vector: Floats, k: int) -> list[tuple[int, float]]:
-        """Return (item hash, score) of the k items with the largest positive inner product."""
-        scores = self._factors[: len(self._hashes)] @ vector
-        best = np.argsort(-scores, kind="stable")[:k]
-        hashes = list(self._hashes)
-        return [(hashes[j], float(scores[j])) for j in best.tolist() if scores[j] > 0]
+    def search(self, vector: Floats, k: int, holds: Holds = everything) -> list[tuple[int, float]]:
+        """Return (item hash, score) of the k items with the largest positive inner product, of those that `holds`."""
+        scores, looked_at = self._factors[: len(self._items)] @ vector, FIRST_LOOK * k
+        while True:
+            best = largest_first(scores, looked_at)
+            best = best[(scores[best] > 0) & holds(self._items[best])][:k]
+            if len(best) == k or looked_at >= len(scores):
+                return list(zip(self._items[best].tolist(), scores[best].tolist(), strict=True))
+            looked_at *= FIRST_LOOK

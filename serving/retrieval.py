@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from serving.allowed import Allowed, Passing
 from serving.index_build import EXACT_UP_TO, longest
+from serving.largest import largest_first
 from serving.new_items import NewItems
 from state.anchor import INDEX, Anchor, load_anchor
 
@@ -63,10 +64,7 @@ class VectorIndex:
         rows, scores = self._by_index(vector, k) if allowed is None else self._among(vector, k, allowed)
         hashes = self.anchor.item_hash[rows]
         found = list(zip(hashes.tolist(), scores.tolist(), strict=True))
-        newer = self.new_items.search(vector, k if allowed is None else len(self.new_items))
-        if allowed is not None and newer:
-            there = allowed.holds(np.array([item for item, _ in newer], np.uint64))
-            newer = [pair for pair, keep in zip(newer, there.tolist(), strict=True) if keep]
+        newer = self.new_items.search(vector, k) if allowed is None else self.new_items.search(vector, k, allowed.holds)
         return sorted(found + newer, key=lambda pair: (-pair[1], pair[0]))[:k] if newer else found
 
     def similar(self, item_hash: int, k: int) -> list[tuple[int, float]]:
@@ -88,7 +86,7 @@ class VectorIndex:
         else:
             near, _ = self._by_index(direction, SIMILAR_FROM * k)
             cosines = _directions(self.anchor.whitened[near]) @ direction
-        best = _largest(cosines, near, k + 1)  # one of them is the item itself
+        best = largest_first(cosines, k + 1)  # one of them is the item itself
         best = best[near[best] != row][:k]
         return _Similar(k, self.anchor.item_hash[near[best]], cosines[best])
 
@@ -116,7 +114,7 @@ class VectorIndex:
             if len(rows) == k:
                 return rows, scores
         all_scores = allowed.factors @ vector
-        best = _largest(all_scores, allowed.rows, k)
+        best = largest_first(all_scores, k)
         return allowed.rows[best], all_scores[best]
 
     def _with_selector(self, chosen: faiss.IDSelector) -> Any:
@@ -129,12 +127,6 @@ class VectorIndex:
             factor: Any = self._index.k_factor  # type: ignore[attr-defined]
             return faiss.IndexRefineSearchParameters(k_factor=factor, base_index_params=params)  # type: ignore[call-arg]
         return params
-
-
-def _largest(scores: Floats, rows: Rows, k: int) -> Rows:
-    """Return the places of the k largest scores, largest first; equal ones by row."""
-    best = np.argpartition(-scores, k)[:k] if len(scores) > k else np.arange(len(scores))
-    return best[np.lexsort((rows[best], -scores[best]))]
 
 
 def _directions(vectors: Floats) -> Floats:
