@@ -1,11 +1,14 @@
 """Items that are related to those in context: by sessions, by factors, by what the catalogue says."""
 
 import math
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from serving.asking import Asking
 from serving.items import Said
+from serving.largest import largest_first
 from serving.pool import each
 from state.item_rows import PAIR_UNIT
 
@@ -56,30 +59,42 @@ def similar(asking: Asking) -> None:
 
 def content(asking: Asking) -> None:
     """Items of the same category, brand and price as the latest ones: works without a single event of theirs."""
-    shop, seeds = asking.shop, asking.seeds()
-    catalogue = shop.catalogue
-    rows = catalogue.rows_of(np.array(seeds, np.uint64)) if seeds else np.zeros(0, np.int64)
-    everything = np.arange(len(catalogue))
-    categories, brands = catalogue.category.codes(everything), catalogue.brand.codes(everything)
-    ln_price = np.log(np.maximum(catalogue.number("price"), 0.01))
-    score, owed = np.zeros(len(catalogue)), np.zeros(len(catalogue), np.int64)
-    for rank, row in enumerate(rows.tolist()):
+    catalogue, seeds = asking.shop.catalogue, asking.seeds()
+    at = catalogue.rows_of(np.array(seeds, np.uint64)) if seeds else np.zeros(0, np.int64)
+    known = at[at >= 0]
+    columns = (catalogue.category.view(len(catalogue)).codes, catalogue.brand.view(len(catalogue)).codes)
+    rows = np.flatnonzero((_one_of(columns[0], known) | _one_of(columns[1], known)) & asking.pool.selection.mask)
+    rows = rows[~np.isin(rows, known)]
+    categories, brands = (codes[rows] for codes in columns)
+    price = catalogue.number("price")
+    score, owed = np.zeros(len(rows)), np.zeros(len(rows), np.int64)
+    for rank, row in enumerate(at.tolist()):
         if row < 0:
             continue
-        near = np.exp(-np.abs(ln_price - ln_price[row]))
+        near = np.nan_to_num(np.exp(-np.abs(_ln(price[rows]) - _ln(price[row]))))
+        category, brand = (codes[row] for codes in columns)
         alike = (
-            CONTENT_CATEGORY * ((categories == categories[row]) & (categories != 0))
-            + CONTENT_BRAND * ((brands == brands[row]) & (brands != 0))
+            CONTENT_CATEGORY * ((categories == category) & (category != 0))
+            + CONTENT_BRAND * ((brands == brand) & (brand != 0))
         )  # fmt: skip
-        alike = (alike + CONTENT_PRICE * np.nan_to_num(near) * (alike > 0)) * math.exp(-rank / 2)
+        alike = (alike + CONTENT_PRICE * near * (alike > 0)) * math.exp(-rank / 2)
         owed = np.where(alike > score, rank, owed)
         score = np.maximum(score, alike)
-    score[rows[rows >= 0]] = 0
-    score *= asking.pool.selection.mask
-    best = np.argsort(-score, kind="stable")[: 2 * asking.want]
-    best = best[score[best] > 0]
+    best = largest_first(score, 2 * asking.want)
     asking.pool.add(
-        catalogue.hashes()[best], score[best],
+        catalogue.hashes()[rows[best]], score[best],
         each("content", lambda k: asking.because("content", "similar_to", seeds[int(owed[best[k]])])),
-        rows=best,
+        rows=rows[best],
     )  # fmt: skip
+
+
+def _ln(price: Any) -> Any:
+    return np.log(np.maximum(price, 0.01))
+
+
+def _one_of(codes: npt.NDArray[np.int32], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return whose text is that of one of some rows; an item without one is like no other."""
+    wanted = np.zeros(int(codes.max(initial=0)) + 1, np.bool_)
+    wanted[codes[rows]] = True
+    wanted[0] = False
+    return np.asarray(wanted[codes])

@@ -4,6 +4,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
 
 @numba.njit(cache=True)
 def largest(values: npt.NDArray[np.float64], k: int, out: npt.NDArray[np.int64]) -> int:
@@ -25,7 +27,11 @@ def largest(values: npt.NDArray[np.float64], k: int, out: npt.NDArray[np.int64])
     return at
 
 
-def largest_first(scores: npt.NDArray[np.float32], k: int) -> npt.NDArray[np.int64]:
-    """Return the indexes of the `k` largest scores, largest first; equal ones by index."""
-    best = np.argpartition(-scores, k)[:k] if len(scores) > k else np.arange(len(scores))
-    return best[np.lexsort((best, -scores[best]))]
+def largest_first(scores: Floats, k: int) -> npt.NDArray[np.int64]:
+    """Return the indexes of the `k` largest scores, largest first; of equal ones the first."""
+    best = np.arange(len(scores))
+    if len(scores) > k:
+        least = -np.partition(-scores, k - 1)[k - 1]
+        above, equal = np.flatnonzero(scores > least), np.flatnonzero(scores == least)
+        best = np.concatenate((above, equal[: k - len(above)]))
+    return best[np.argsort(-scores[best], kind="stable")]
