@@ -125,9 +125,10 @@ class Catalogue:
         """Return the rows that changed after a version, ascending; None where nobody remembers."""
         if version == self.version:
             return np.zeros(0, np.int64)
-        if not self._changes or self._changes[0][0] > version + 1:
+        changes = tuple(self._changes)  # at once: the thread that keeps a copy asks too
+        if not changes or changes[0][0] > version + 1:
             return None
-        return distinct(np.concatenate([rows for at, rows in self._changes if at > version]))
+        return distinct(np.concatenate([rows for at, rows in changes if at > version]))
 
     def refresh(self, store: Store) -> Hashes:
         """Take over new items and changed products of every lane; return their id hashes."""

@@ -1,9 +1,12 @@
 """What a server needs to answer without Redis, kept on disk: items, popular lists, rules.
 
-Two files are replaced as a whole, so a reader meets the old one or the new one: the
-catalogue when it has changed, the lists and rules at every turn.
+Lists and rules are replaced as a whole at every turn. The catalogue is a file of lines: what has changed is written
+behind what was there (an item's last line counts), and once that is as much again the file is replaced. It is written
+in small parts with pauses in between: the thread that writes must not keep answers waiting.
 """
 
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +14,14 @@ import numpy as np
 import orjson
 
 from schemas.ids import hash_id
+from serving.catalogue import Catalogue
 from serving.rule_book import BadBook, to_book
 from serving.rules import Compiled
 from serving.shop import ScopeItems, Shop
 
-CATALOGUE, LISTS = "catalogue.json", "lists.json"
+CATALOGUE, LISTS = "catalogue.jsonl", "lists.json"
+AT_ONCE, PAUSE_S = 200, 0.0005
+"""Items written between two pauses."""
 
 
 class LastGood:
@@ -23,16 +29,14 @@ class LastGood:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._written_version = -1
+        self._catalogue: Catalogue | None = None
+        """Of which the file is a copy, as it was at `_version`."""
+        self._version, self._n_lines = 0, 0
 
     def save(self, shop: Shop) -> None:
-        """Write what the shop knows now. Raises OSError."""
+        """Write what the shop knows now; may run beside the thread that uses the shop. Raises OSError."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        if shop.catalogue.version != self._written_version:
-            version = shop.catalogue.version
-            items = [_plain(shop, row) for row in range(len(shop.catalogue))]
-            self._replace(CATALOGUE, {"generation": shop.generation, "items": items})
-            self._written_version = version
+        self._save_catalogue(shop)
         popular = shop.popular
         self._replace(LISTS, {
             "generation": shop.generation,
@@ -49,11 +53,11 @@ class LastGood:
 
     def load_into(self, shop: Shop) -> bool:
         """Fill an empty shop from the copy; say whether there was one for its generation."""
-        catalogue, lists = self._read(CATALOGUE), self._read(LISTS)
-        if catalogue is None or lists is None or lists["generation"] != shop.generation:
+        items, lists = self._read_catalogue(), self._read(LISTS)
+        if items is None or lists is None or lists["generation"] != shop.generation:
             return False
-        ids = [entry["item"] for entry in catalogue["items"]]
-        shop.catalogue.take(ids, np.array([hash_id(item) for item in ids], np.uint64), catalogue["items"])
+        ids = [entry["item"] for entry in items]
+        shop.catalogue.take(ids, np.array([hash_id(item) for item in ids], np.uint64), items)
         hashes = np.array([hash_id(item) for item in lists["popular"]], np.uint64)
         shop.set_popular(ScopeItems(hashes, np.array(lists["weight"], float), np.array(lists["trend"], float)))
         try:
@@ -61,6 +65,41 @@ class LastGood:
         except BadBook:
             return False
         return True
+
+    def _save_catalogue(self, shop: Shop) -> None:
+        catalogue = shop.catalogue
+        version, n = catalogue.version, len(catalogue)
+        changed = catalogue.changed_since(self._version) if catalogue is self._catalogue else None
+        path = self._folder / CATALOGUE
+        if changed is None or self._n_lines + len(changed) > 2 * n or not path.exists():
+            new = path.with_suffix(".new")
+            with new.open("wb") as file:
+                for part in _lines(shop, range(n)):
+                    file.write(part)
+            new.replace(path)
+            self._n_lines = n
+        elif len(changed):
+            with path.open("ab") as file:
+                file.write(b"\n")  # behind a line that another server's end has cut short
+                for part in _lines(shop, changed.tolist()):
+                    file.write(part)
+            self._n_lines += len(changed)
+        self._catalogue, self._version = catalogue, version
+
+    def _read_catalogue(self) -> list[dict[str, Any]] | None:
+        """Return the last state of each item, None without a file."""
+        try:
+            lines = (self._folder / CATALOGUE).read_bytes().split(b"\n")
+        except OSError:
+            return None
+        items: dict[str, dict[str, Any]] = {}
+        for line in lines:
+            try:
+                item = orjson.loads(line)
+            except ValueError:
+                continue  # empty, or cut short
+            items[item["item"]] = item
+        return list(items.values())
 
     def _replace(self, name: str, body: dict[str, Any]) -> None:
         new = self._folder / f"{name}.new"
@@ -72,6 +111,13 @@ class LastGood:
             return dict(orjson.loads((self._folder / name).read_bytes()))
         except (OSError, ValueError):
             return None
+
+
+def _lines(shop: Shop, rows: Sequence[int]) -> Iterator[bytes]:
+    """Yield the lines of items, some at once."""
+    for first in range(0, len(rows), AT_ONCE):
+        yield b"".join(orjson.dumps(_plain(shop, row)) + b"\n" for row in rows[first : first + AT_ONCE])
+        time.sleep(PAUSE_S)
 
 
 def _plain(shop: Shop, row: int) -> dict[str, Any]:

@@ -53,6 +53,7 @@ class Follower:
         self._refused_book = 0
         self._last_good = LastGood(settings.last_good_dir)
         self._saved_at = 0.0
+        self._saving: asyncio.Task[None] | None = None
         self._guard = guard
         self._said_away = False
         self.ready = False
@@ -94,12 +95,21 @@ class Follower:
                 self._refused = live
                 log.error("anchor cannot be loaded; the one before stays", anchor=live, error=str(error))
         self.ready = True
-        if time.monotonic() - self._saved_at > SAVE_S:
+        if time.monotonic() - self._saved_at > SAVE_S and (self._saving is None or self._saving.done()):
             self._saved_at = time.monotonic()
-            try:
-                await asyncio.to_thread(self._last_good.save, self._recommender.shop)
-            except OSError as error:
-                log.warning("the copy for answers without Redis was not written", error=str(error))
+            self._saving = asyncio.create_task(self._save())
+
+    async def saved(self) -> None:
+        """Wait for the copy that is being written."""
+        if self._saving is not None:
+            await self._saving
+
+    async def _save(self) -> None:
+        """Write the copy on disk, which takes its time with a large catalogue."""
+        try:
+            await asyncio.to_thread(self._last_good.save, self._recommender.shop)
+        except OSError as error:
+            log.warning("the copy for answers without Redis was not written", error=str(error))
 
     def _take_book(self) -> None:
         version = live_version(self._store)

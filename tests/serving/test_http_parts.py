@@ -2,8 +2,10 @@
 
 import asyncio
 import time
+from itertools import pairwise
 
 import grpc
+import numpy as np
 import pytest
 import trustme
 from conftest import running
@@ -11,13 +13,14 @@ from serving_rows import NOW, shop_events
 from test_service import recommender_of
 
 from schemas.decode import Limits, decode
+from schemas.ids import hash_id
 from schemas.registry import FolderRegistry
 from serving import gather as gather_module
 from serving.api_keys import BadKeys, Guard, Refused, make_key, read_keys, write_keys
 from serving.gather import Gather, Overloaded
 from serving.grpc_api import make_server
 from serving.http_parts import scope_of
-from serving.last_good import LastGood
+from serving.last_good import CATALOGUE, LastGood
 from serving.process import Follower
 from serving.proto import headrace_pb2, headrace_pb2_grpc
 from serving.requests import RecommendRequest
@@ -251,6 +254,29 @@ def test_the_copy_on_disk_answers_what_the_server_last_knew(tmp_path):
     assert copy.generation() is None
 
 
+def test_the_copy_on_disk_follows_changes_and_does_not_grow_for_ever(tmp_path):
+    recommender, _ = recommender_of(shop_events())
+    copy, catalogue, path = LastGood(tmp_path), recommender.shop.catalogue, tmp_path / CATALOGUE
+    ids = catalogue.ids[:3]
+    sizes = []
+    for price in range(1, 40):
+        some = ids[: 1 + price % 3]
+        hashes = np.array([hash_id(one) for one in some], np.uint64)
+        catalogue.take(some, hashes, [{"title": f"at {price}", "price": price, "stock": 0}] * len(some))
+        copy.save(recommender.shop)
+        sizes.append(path.stat().st_size)
+        if price == 20:
+            path.write_bytes(path.read_bytes() + b'{"item": "te')  # another server's last words
+        fresh = Recommender(MemoryStore(), Settings(server_cached_items=1000), "g1")
+        assert LastGood(tmp_path).load_into(fresh.shop)
+        assert {one: fresh.shop.catalogue.get(hash_id(one)) for one in catalogue.ids} == {
+            one: catalogue.get(hash_id(one)) for one in catalogue.ids
+        }
+    assert any(later < earlier for earlier, later in pairwise(sizes))
+    LastGood(tmp_path / "whole").save(recommender.shop)
+    assert max(sizes) < 3 * (tmp_path / "whole" / CATALOGUE).stat().st_size
+
+
 def test_grpc_over_mutual_tls_lets_in_only_whom_the_authority_signed(tmp_path):
     authority, stranger = trustme.CA(), trustme.CA()
     certificate = authority.issue_cert("localhost")
@@ -286,7 +312,12 @@ def test_a_server_follows_the_live_book_and_keeps_it_when_the_store_has_lost_its
     settings = Settings(data_dir=tmp_path)
     follower = Follower(recommender, store, settings, Guard(tmp_path / "keys.json", False))
     put_book(store, to_book({"rules": [{"id": "a", "action": "min_stock", "least": 2}]}), "ann")
-    asyncio.run(follower.look())
+
+    async def first_look():
+        await follower.look()
+        await follower.saved()
+
+    asyncio.run(first_look())
     assert (recommender.shop.rules.version, follower.ready) == (1, True)
     assert LastGood(settings.last_good_dir).generation() == "g1"
     put_book(store, to_book({}), "ann")
