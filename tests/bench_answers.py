@@ -1,4 +1,4 @@
-"""What answers cost, by size of the shop or by kind of request: `tests/bench_answers.py [--users N ...] [--kinds]`.
+"""What answers cost, by size of the shop or by kind of request: `tests/bench_answers.py [--kinds] [--changes]`.
 
 Rows as a long past would leave them go straight into a Redis of its own; then batches of 16 answers are made in this
 process (no HTTP), with rules, exclusions and an anchor, and their CPU time is counted. Each size is a process.
@@ -42,7 +42,7 @@ from state.row_block import RowBlock, RowSet
 from state.settings import Settings
 from state.user_rows import MAX_HISTORY, empty_users, pack_users
 
-CHUNK, BATCH, D, BATCHES, REPEATS = 20_000, 16, 64, 150, 5
+CHUNK, BATCH, D, BATCHES, REPEATS, CHANGES = 20_000, 16, 64, 150, 5, 40
 MEAN_HISTORY, PAIR_TAIL = 12, 1.2
 NO_FILE = {"appendonly": "no", "save": ""}
 
@@ -154,6 +154,27 @@ def measure_kinds(n_users, n_items):
             print(f"{kind:>16} {np.median(us[1:]):>8.0f} {us[1:].min():>8.0f} {us[0]:>8.0f}", flush=True)
 
 
+def measure_changes(n_users, n_items):
+    """Print what one list and one vector search under the rules take, and right after a product has changed."""
+    with filled(n_users, n_items) as recommender:
+        shop, times = recommender.shop, {}
+        hashes, request = shop.catalogue.hashes(), RecommendRequest(user="user-1", count=20)
+        vector = np.random.default_rng(9).normal(0, 1, D).astype(np.float32)
+        for n in range(CHANGES):
+            for change in (False, True):
+                if change:
+                    product = {"category": "department-1/shelf-2", "brand": "brand-3", "stock": n}
+                    shop.catalogue.take([f"item-{n}"], hashes[n : n + 1], [product])
+                began = time.perf_counter()
+                recommender.recommend([request], time.time_ns() // 1_000_000)
+                listed = time.perf_counter()
+                selection = shop.selections.of(True, None, shop.rules.acting(lambda: None), shop.rules.version)
+                shop.index.search(vector, 60, selection)
+                times.setdefault(change, []).append((listed - began, time.perf_counter() - listed))
+        calm, after = (np.median(times[change], axis=0) * 1000 for change in (False, True))
+    print(f"{n_items:>12,} {calm[0]:>8.2f} {after[0]:>8.2f} {calm[1]:>8.2f} {after[1]:>8.2f}", flush=True)
+
+
 def run(recommender, asked):
     started = time.process_time()
     for batch in asked:
@@ -169,6 +190,7 @@ def main():
     parser.add_argument("--users", type=int, nargs="+", default=[10_000, 1_000_000])
     parser.add_argument("--items", type=int, nargs="+", default=[20_000, 200_000, 2_000_000])
     parser.add_argument("--kinds", action="store_true", help="by kind of request instead of size, for the first size")
+    parser.add_argument("--changes", action="store_true", help="one list and one search after a product has changed")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
@@ -177,6 +199,12 @@ def main():
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     print(f"{REPEATS} repeats of {BATCHES} batches of {BATCH}; {MEAN_HISTORY} events a user (mean), "
           f"{MAX_NEIGHBOURS} neighbours an item with pairs of a Pareto tail of {PAIR_TAIL}")  # fmt: skip
+    if given.changes:
+        print(f"milliseconds, median of {CHANGES}, one thread")
+        print(f"{'items':>12} {'list':>8} {'changed':>8} {'search':>8} {'changed':>8}")
+        for n_items in given.items:
+            measure_changes(given.users[0], n_items)
+        return
     if given.kinds:
         print(f"{given.users[0]:,} users, {given.items[0]:,} items")
         print(f"{'request':>16} {'CPU µs':>8} {'least':>8} {'first':>8}")
