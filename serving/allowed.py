@@ -61,14 +61,12 @@ class Allowed:
         mask, hashes = self.passing.mask, catalogue.hashes()
         among = np.arange(len(hashes)) if changed is None else changed
         mine = self._anchor.row_of(hashes[among])
-        there = self._there if changed is not None else np.zeros_like(self._there)
         known = mine >= 0
-        before, now = there[mine[known]], mask[among[known]]
-        there[mine[known]] = now
-        if changed is None or (before != now).any():
-            self._there, self._rows, self._factors = there, None, None
-            self.n = int(np.count_nonzero(there))
-            self._bits[:] = np.packbits(there[self._head], bitorder="little")
+        mine, now = mine[known], mask[among[known]]
+        if (self._there[mine] != now).any():
+            self._there[mine], self._rows, self._factors = now, None, None
+            self.n = int(np.count_nonzero(self._there))
+            self._bits[:] = np.packbits(self._there[self._head], bitorder="little")
         self._version = catalogue.version
 
     def holds(self, items: Hashes) -> Flags:

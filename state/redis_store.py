@@ -30,6 +30,7 @@ other positions: Fenced.
 import secrets
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import orjson
 import redis
@@ -71,7 +72,8 @@ class RedisStore:
     def __init__(self, url: str, timeout_s: float = TIMEOUT_S) -> None:
         self._nodes = RedisNodes(url, timeout_s)
         self._lanes: dict[bytes, _Lane] = {}
-        self._feeds: list[ChangeFeed] = []
+        self._feeds: WeakSet[ChangeFeed] = WeakSet()
+        """Those that somebody still uses."""
         self._quick = None if self._nodes.is_cluster else QuickReads(self._nodes.client_for(b""))
 
     def ping(self) -> None:
@@ -221,7 +223,7 @@ class RedisStore:
         if self._nodes.is_cluster:
             return NoChanges()
         feed = RedisChanges(self._nodes.client_for(b""), key_prefixes)
-        self._feeds.append(feed)
+        self._feeds.add(feed)
         return feed
 
     def close(self) -> None:
