@@ -10,7 +10,7 @@ from serving.asking import Asking
 from serving.cursor import encode_cursor
 from serving.experiments import Assigned
 from serving.explain import contributions
-from serving.items import Items, Said
+from serving.items import ItemList, Items, Said
 from serving.lists import Listed
 from serving.pool import Pool
 from serving.reasons import reason
@@ -58,9 +58,7 @@ def name_arms(answer: Answer, assigned: Assigned) -> None:
         answer.attribution = ".".join((*answer.attribution.split(".")[:4], assigned.text))
 
 
-def _answer(
-    shop: Shop, visitor: Visitor, items: Items | Listed, shown: Hashes, fallback: str, rules: Compiled
-) -> Answer:
+def _answer(shop: Shop, visitor: Visitor, items: ItemList, shown: Hashes, fallback: str, rules: Compiled) -> Answer:
     """Return an answer with these items, `shown` (their id hashes) on this page."""
     request_id, placement, strategy = os.urandom(16).hex(), visitor.request.placement or "", visitor.plan.strategy
     attribution = f"{request_id}.{placement}.{strategy}.{rules.version}"

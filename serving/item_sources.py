@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.asking import Asking
+from serving.columns import Text
 from serving.items import Said
 from serving.largest import largest_first
 from serving.pool import each
@@ -62,17 +63,17 @@ def content(asking: Asking) -> None:
     catalogue, seeds = asking.shop.catalogue, asking.seeds()
     at = catalogue.rows_of(np.array(seeds, np.uint64)) if seeds else np.zeros(0, np.int64)
     known = at[at >= 0]
-    columns = (catalogue.category.view(len(catalogue)).codes, catalogue.brand.view(len(catalogue)).codes)
-    rows = np.flatnonzero((_one_of(columns[0], known) | _one_of(columns[1], known)) & asking.pool.selection.mask)
+    texts = (catalogue.text("category"), catalogue.text("brand"))
+    rows = np.flatnonzero((_one_of(texts[0], known) | _one_of(texts[1], known)) & asking.pool.selection.mask)
     rows = rows[~np.isin(rows, known)]
-    categories, brands = (codes[rows] for codes in columns)
+    categories, brands = (text.codes[rows] for text in texts)
     price = catalogue.number("price")
     score, owed = np.zeros(len(rows)), np.zeros(len(rows), np.int64)
     for rank, row in enumerate(at.tolist()):
         if row < 0:
             continue
         near = np.nan_to_num(np.exp(-np.abs(_ln(price[rows]) - _ln(price[row]))))
-        category, brand = (codes[row] for codes in columns)
+        category, brand = (text.codes[row] for text in texts)
         alike = (
             CONTENT_CATEGORY * ((categories == category) & (category != 0))
             + CONTENT_BRAND * ((brands == brand) & (brand != 0))
@@ -92,9 +93,9 @@ def _ln(price: Any) -> Any:
     return np.log(np.maximum(price, 0.01))
 
 
-def _one_of(codes: npt.NDArray[np.int32], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def _one_of(text: Text, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Return whose text is that of one of some rows; an item without one is like no other."""
-    wanted = np.zeros(int(codes.max(initial=0)) + 1, np.bool_)
-    wanted[codes[rows]] = True
+    wanted = np.zeros(len(text.words), np.bool_)
+    wanted[text.codes[rows]] = True
     wanted[0] = False
-    return np.asarray(wanted[codes])
+    return np.asarray(wanted[text.codes])

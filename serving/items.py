@@ -1,6 +1,7 @@
 """The items of a list as what they are made of: they become objects or bytes only where somebody asks for them."""
 
 import struct
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -113,18 +114,8 @@ def end_message(rules: Rules, contributions: Sequence[dict[str, Any]] = ()) -> b
     return bytes(headrace_pb2.Recommendation(rules=rules, contributions=why).SerializeToString())
 
 
-class Items(Sequence[Recommendation]):
-    """The items of a list, best first: catalogue row, score, what is said of it, and the rules that moved it."""
-
-    def __init__(
-        self, heads: Heads, rows: list[int], scores: list[float], said: list[Said], rules: list[Rules]
-    ) -> None:
-        self.heads, self.rows, self.scores, self.said, self.rules = heads, rows, scores, said, rules
-        self.contributions: list[list[dict[str, Any]]] = []
-        """With `explain`: of each item, by how much its score is due to what."""
-
-    def __len__(self) -> int:
-        return len(self.rows)
+class ItemList(Sequence[Recommendation]):
+    """A list of an answer, best first, that can say itself as bytes."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
@@ -138,6 +129,31 @@ class Items(Sequence[Recommendation]):
     def __getitem__(self, index: int | slice) -> Recommendation | Sequence[Recommendation]:
         return list(self)[index]
 
+    @abstractmethod
+    def __iter__(self) -> Iterator[Recommendation]: ...
+
+    @abstractmethod
+    def to_json(self) -> bytes:
+        """Return the list as JSON."""
+
+    @abstractmethod
+    def to_message(self) -> bytes:
+        """Return the list as the items of an `Answer` message."""
+
+
+class Items(ItemList):
+    """The items of a list, best first: catalogue row, score, what is said of it, and the rules that moved it."""
+
+    def __init__(
+        self, heads: Heads, rows: list[int], scores: list[float], said: list[Said], rules: list[Rules]
+    ) -> None:
+        self.heads, self.rows, self.scores, self.said, self.rules = heads, rows, scores, said, rules
+        self.contributions: list[list[dict[str, Any]]] = []
+        """With `explain`: of each item, by how much its score is due to what."""
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
     def __iter__(self) -> Iterator[Recommendation]:
         ids, titles = self.heads.catalogue.ids, self.heads.catalogue.titles
         for k, row in enumerate(self.rows):
@@ -145,7 +161,6 @@ class Items(Sequence[Recommendation]):
             yield Recommendation(ids[row], titles[row], self.scores[k], said.source, said.reason, self.rules[k], why)
 
     def to_json(self) -> bytes:
-        """Return the list as JSON."""
         if not self.rows:
             return b"[]"
         pieces = [NOTHING_MORE] * (4 * len(self))
@@ -160,7 +175,6 @@ class Items(Sequence[Recommendation]):
         return b"[%b]" % b"".join(pieces)[:-1]
 
     def to_message(self) -> bytes:
-        """Return the list as the items of an `Answer` message."""
         pieces: list[bytes] = []
         for k, number in enumerate(self.heads.numbers(np.array(self.rows, np.int64)).tolist()):
             end = end_message(self.rules[k], self.contributions[k] if self.contributions else ())

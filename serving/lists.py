@@ -3,9 +3,9 @@
 They say what `Items` would (a test compares them); made one by one in Python they take ten times as long.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import overload
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import orjson
 
 from serving.items import TAG as ITEM_TAG
-from serving.items import Heads, Items, Recommendation, Rules, end_json, end_message
+from serving.items import Heads, ItemList, Items, Recommendation, Rules, end_json, end_message
 from serving.phrases import Spoken
 from serving.pieces import Bytes, Packed, Pieces, copy, length, put
 
@@ -22,11 +22,22 @@ TAG = ITEM_TAG[0]
 OPEN, CLOSE, COMMA = (ord(sign) for sign in "[],")
 
 
+class _Parts(NamedTuple):
+    """What lists are put together from: their lengths, and of each item (B, K) the numbers of three pieces."""
+
+    n: Ints
+    heads_at: Ints
+    heads: Packed
+    said: Ints
+    phrases: Packed
+    moved: Ints
+    ends: Packed
+
+
 @numba.njit(cache=True)
-def _most(
-    n: Ints, heads_at: Ints, heads: Packed, said: Ints, phrases: Packed, moved: Ints, ends: Packed, more: int
-) -> int:
+def _most(parts: _Parts, more: int) -> int:
     """Return how many bytes lists can take at most, `more` for each item."""
+    n, heads_at, heads, said, phrases, moved, ends = parts
     size = 2 * len(n)
     for b in range(len(n)):
         for k in range(n[b]):
@@ -35,11 +46,10 @@ def _most(
 
 
 @numba.njit(cache=True)
-def _write_json(
-    n: Ints, heads_at: Ints, heads: Packed, said: Ints, phrases: Packed, moved: Ints, ends: Packed, scores: Bytes
-) -> tuple[Bytes, Ints]:
+def _write_json(parts: _Parts, scores: Bytes) -> tuple[Bytes, Ints]:
     """Return JSON lists, and where each begins and ends; `scores` is the JSON of all scores, (B, K)."""
-    out = np.empty(_most(n, heads_at, heads, said, phrases, moved, ends, 0) + len(scores), np.uint8)
+    n, heads_at, heads, said, phrases, moved, ends = parts
+    out = np.empty(_most(parts, 0) + len(scores), np.uint8)
     bounds = np.zeros(len(n) + 1, np.int64)
     at, read = 0, 1  # behind the first bracket of the scores
     for b in range(len(n)):
@@ -64,11 +74,10 @@ def _write_json(
 
 
 @numba.njit(cache=True)
-def _write_messages(
-    n: Ints, heads_at: Ints, heads: Packed, said: Ints, phrases: Packed, moved: Ints, ends: Packed, scores: Bytes
-) -> tuple[Bytes, Ints]:
+def _write_messages(parts: _Parts, scores: Bytes) -> tuple[Bytes, Ints]:
     """Return the items of `Answer` messages, and where each begins and ends; `scores` (B, K · 8): their doubles."""
-    out = np.empty(_most(n, heads_at, heads, said, phrases, moved, ends, 8 + 6), np.uint8)  # tag, and a length
+    n, heads_at, heads, said, phrases, moved, ends = parts
+    out = np.empty(_most(parts, 8 + 6), np.uint8)  # score, tag and a length
     bounds = np.zeros(len(n) + 1, np.int64)
     at = 0
     for b in range(len(n)):
@@ -109,26 +118,24 @@ class Lists:
 
     @cached_property
     def _json(self) -> tuple[Bytes, Ints]:
-        at = self.heads.numbers(self.rows)
-        scores = np.frombuffer(orjson.dumps(self.scores, option=orjson.OPT_SERIALIZE_NUMPY), np.uint8)
-        ends = Pieces()
-        for rules in self.rules:
-            ends.add(end_json(rules))
-        written: tuple[Bytes, Ints] = _write_json(
-            self.n, at, self.heads.json.packed, self.said, self.spoken.json.packed, self.moved, ends.packed, scores
-        )
+        numbers = self.heads.numbers(self.rows)
+        parts = self._parts(numbers, self.heads.json, self.spoken.json, end_json)
+        scores = orjson.dumps(self.scores, option=orjson.OPT_SERIALIZE_NUMPY)
+        written: tuple[Bytes, Ints] = _write_json(parts, np.frombuffer(scores, np.uint8))
         return written
 
     @cached_property
     def _messages(self) -> tuple[Bytes, Ints]:
-        at, ends = self.heads.numbers(self.rows), Pieces()
-        for rules in self.rules:
-            ends.add(end_message(rules))
-        written: tuple[Bytes, Ints] = _write_messages(
-            self.n, at, self.heads.message.packed, self.said, self.spoken.message.packed, self.moved, ends.packed,
-            self.scores.view(np.uint8),
-        )  # fmt: skip
+        numbers = self.heads.numbers(self.rows)
+        parts = self._parts(numbers, self.heads.message, self.spoken.message, end_message)
+        written: tuple[Bytes, Ints] = _write_messages(parts, self.scores.view(np.uint8))
         return written
+
+    def _parts(self, heads_at: Ints, heads: Pieces, phrases: Pieces, end: Callable[[Rules], bytes]) -> _Parts:
+        ends = Pieces()
+        for rules in self.rules:
+            ends.add(end(rules))
+        return _Parts(self.n, heads_at, heads.packed, self.said, phrases.packed, self.moved, ends.packed)
 
 
 def warm_up(heads: Heads, spoken: Spoken) -> None:
@@ -140,7 +147,7 @@ def warm_up(heads: Heads, spoken: Spoken) -> None:
     lists.json(0), lists.message(0)
 
 
-class Listed(Sequence[Recommendation]):
+class Listed(ItemList):
     """One list of a batch."""
 
     def __init__(self, lists: Lists, place: int) -> None:
@@ -163,25 +170,11 @@ class Listed(Sequence[Recommendation]):
     def __len__(self) -> int:
         return int(self._lists.n[self._place])
 
-    def __eq__(self, other: object) -> bool:
-        return self.alone == other
-
-    @overload
-    def __getitem__(self, index: int) -> Recommendation: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Recommendation]: ...
-
-    def __getitem__(self, index: int | slice) -> Recommendation | Sequence[Recommendation]:
-        return self.alone[index]
-
     def __iter__(self) -> Iterator[Recommendation]:
         return iter(self.alone)
 
     def to_json(self) -> bytes:
-        """Return the list as JSON."""
         return self._lists.json(self._place)
 
     def to_message(self) -> bytes:
-        """Return the list as the items of an `Answer` message."""
         return self._lists.message(self._place)

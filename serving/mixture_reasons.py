@@ -95,6 +95,6 @@ def numbers_of_said(
         for b, k in zip(*(at.tolist() for at in np.nonzero(said == ABSENT)), strict=True):
             phrase = phrase_of(shop, visitors[b], int(why[b, k]), int(seeds[b, k]), int(items[b, k]))
             said[b, k] = shop.phrases.number(phrase)
-            if keys[b, k] and shop.phrases.is_final(phrase[-1]):
+            if keys[b, k] and phrase in spoken.of:  # and so final
                 spoken.learn(int(keys[b, k]), int(said[b, k]))
     return said

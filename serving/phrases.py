@@ -58,11 +58,11 @@ class Phrases:
         found = self.spoken.of.get(phrase)
         if found is None:
             found = self.spoken.add(self._made(phrase))
-            if self.is_final(phrase[-1]):
+            if self._is_final(phrase[-1]):
                 self.spoken.of[phrase] = found
         return found
 
-    def is_final(self, about: int | str | None) -> bool:
+    def _is_final(self, about: int | str | None) -> bool:
         """Say whether a phrase may be kept: one about an item that the catalogue does not know yet may not."""
         return not isinstance(about, int) or self._catalogue.row_of(about) >= 0
 

@@ -110,6 +110,8 @@ class Follower:
             await asyncio.to_thread(self._last_good.save, self._recommender.shop)
         except OSError as error:
             log.warning("the copy for answers without Redis was not written", error=str(error))
+        except Exception as error:  # nobody else hears of it, and the next turn tries again
+            log.error("the copy for answers without Redis was not written", exc_info=error)
 
     def _take_book(self) -> None:
         version = live_version(self._store)
@@ -197,6 +199,7 @@ async def _serve(settings: Settings, store: RedisStore, guard: Guard, stopping: 
         following.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await following
+        await follower.saved()
         await rpc.stop(DRAIN_S)
         impressions.close()
         events_log.close()

@@ -6,8 +6,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from serving.expressions import ItemCondition
-from serving.items import Items
-from serving.lists import Listed
+from serving.items import ItemList
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -99,7 +98,7 @@ class RuleTrace:
 class Answer:
     """An answer; `fallback` says how far down the ladder it came from (docs/api.md)."""
 
-    items: Items | Listed
+    items: ItemList
     request_id: str
     generation: str
     anchor: str | None

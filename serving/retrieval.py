@@ -45,8 +45,7 @@ class VectorIndex:
         self.new_items = NewItems(anchor)
         self.anchor, self._index = anchor, index
         self._head = longest(anchor.whitened, index.ntotal)
-        self._filters: dict[int, Allowed] = {}
-        """By the selection's place in memory: it is kept, so that no other can take that."""
+        self._filters: dict[Passing, Allowed] = {}
         self._similar: dict[int, _Similar] = {}
         self._directions = _directions(anchor.whitened) if len(anchor.whitened) <= EXACT_UP_TO else None
 
@@ -98,11 +97,11 @@ class VectorIndex:
 
     def _filter(self, passing: Passing) -> Allowed:
         """Return what a search needs of a selection; most come again."""
-        found = self._filters.get(id(passing))
+        found = self._filters.get(passing)
         if found is None:
             if len(self._filters) >= KEPT_FILTERS:
                 self._filters.clear()
-            found = self._filters[id(passing)] = Allowed(passing, self.anchor, self._head)
+            found = self._filters[passing] = Allowed(passing, self.anchor, self._head)
         found.follow()
         return found
 

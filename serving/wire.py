@@ -5,8 +5,7 @@ from typing import Any
 
 import orjson
 
-from serving.items import Items, varint
-from serving.lists import Listed
+from serving.items import ItemList, varint
 from serving.proto import headrace_pb2
 from serving.requests import Answer
 
@@ -20,7 +19,7 @@ def answer_json(answer: Answer) -> bytes:
 
 def json_default(value: Any) -> orjson.Fragment:
     """Tell the JSON encoder how to write the items of an answer: as a list of what they stand for."""
-    if not isinstance(value, Items | Listed):
+    if not isinstance(value, ItemList):
         raise TypeError(f"{type(value).__name__} has no JSON")
     return orjson.Fragment(value.to_json())
 
