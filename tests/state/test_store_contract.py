@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from state import keys
 from state.embedded_redis import EmbeddedRedis, RedisMissing
+from state.ports import free_port
 from state.redis_store import RedisStore
 from state.row_block import RowBlock, RowSet
 from state.store import Fenced, MemoryStore, StoreUnavailable
@@ -43,7 +44,8 @@ def cluster(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cluster")
     options = {"cluster-enabled": "yes", "cluster-node-timeout": "5000"}
     try:
-        nodes = [EmbeddedRedis(folder / str(n), options=options) for n in range(3)]
+        # Left to itself the bus listens 10,000 above the port, among the ports the system gives to clients.
+        nodes = [EmbeddedRedis(folder / str(n), options=options | {"cluster-port": str(free_port())}) for n in range(3)]
     except RedisMissing as missing:
         pytest.skip(str(missing))
     with nodes[0], nodes[1], nodes[2]:
