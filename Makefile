@@ -15,7 +15,7 @@ install:
 	  $(PYTHON) -m venv .uv 2>/dev/null || { deploy/debian-packages python3-venv && $(PYTHON) -m venv --clear .uv; }; \
 	  .uv/bin/pip install -q uv; \
 	fi
-	$(UV) sync -q --frozen --python $(PYTHON) $(EXTRAS)
+	$(UV) sync -q --frozen --compile-bytecode --python $(PYTHON) $(EXTRAS)
 
 packages:
 	@command -v redis-server >/dev/null || deploy/debian-packages redis-server

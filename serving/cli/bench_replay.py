@@ -13,14 +13,17 @@ import numpy as np
 import orjson
 import redis
 
+from flows.log import Log
 from flows.open_log import open_log
 from serving.cli.bench_freshness import Client, steadily, until_visible
 from serving.cli.bench_ingest import append_views
-from serving.cli.bench_up import HEADRACE, START_S, NotStarted, everything_up, machine, print_figures
+from serving.cli.bench_up import HEADRACE, START_S, NotStarted, Running, everything_up, machine, print_figures
 from serving.cli.console import FAILED, OK, err
 
 N_USERS, N_ITEMS = 100_000, 20_000
 CALM_S = 5.0
+WITHOUT_SPARE_S = 2.0
+"""After a restart: the new process is at work, and `headrace up` has no other ready yet."""
 
 
 class _Readers:
@@ -82,12 +85,10 @@ def _measure(environment: dict[str, str], where: dict[str, Any], n_events: int, 
     }
 
 
-def _restart(log_address: str, where: dict[str, Any]) -> float:
+def _restart(running: Running, log: Log, name: str) -> float:
     """Kill the flow; return the seconds until an event appended at that moment is in an answer."""
-    log = open_log(log_address)
-    os.kill(where["pids"]["flow"], signal.SIGKILL)
-    seconds = until_visible(Client(where["http"]), log, "after-the-restart", 1, START_S)
-    log.close()
+    os.kill(running.pid("flow"), signal.SIGKILL)
+    seconds = until_visible(Client(running.where["http"]), log, name, 1, START_S)
     return seconds if seconds is not None else float("inf")
 
 
@@ -105,7 +106,11 @@ def run(n_events: int, rps: float, json: bool) -> int:
                 with err.status("folding them live"):
                     running.wait_until_folded(end)
                 figures = _measure(running.environment, running.where, n_events, rps)
-                figures["restart_to_visible_s"] = _restart(address, running.where)
+                log = open_log(address)
+                figures["restart_to_visible_s"] = _restart(running, log, "after-the-restart")
+                time.sleep(WITHOUT_SPARE_S)
+                figures["restart_without_spare_to_visible_s"] = _restart(running, log, "after-another")
+                log.close()
         except NotStarted as error:
             err.print(str(error), markup=False)
             return FAILED

@@ -33,8 +33,13 @@ class NotStarted(Exception):
 class Running(NamedTuple):
     """A product that runs: where it answers, and the environment its other commands need."""
 
+    folder: Path
     where: dict[str, Any]
     environment: dict[str, str]
+
+    def pid(self, name: str) -> int:
+        """Return the process at work now as `flow` or `serve`."""
+        return int(orjson.loads((self.folder / RUN_FILE).read_bytes())["pids"][name])
 
     def wait_until_folded(self, end: Positions) -> None:
         """Wait until the flow has committed everything before `end`."""
@@ -58,7 +63,7 @@ def everything_up(folder: Path, log_address: str) -> Iterator[Running]:
                 raise NotStarted("`headrace up` did not start")
             time.sleep(0.1)
         where = dict(orjson.loads((folder / RUN_FILE).read_bytes()))
-        yield Running(where, environment | {f"{PREFIX}REDIS_URL": where["redis_url"]})
+        yield Running(folder, where, environment | {f"{PREFIX}REDIS_URL": where["redis_url"]})
     finally:
         supervisor.send_signal(signal.SIGTERM)
         supervisor.wait(60)

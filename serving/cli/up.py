@@ -11,6 +11,7 @@ import time
 import urllib.request
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import orjson
 
@@ -128,6 +129,13 @@ def run(settings: Settings) -> int:
             (folder / RUN_FILE).unlink(missing_ok=True)
 
 
+def _write_run_file(folder: Path, body: dict[str, Any]) -> None:
+    """Say in the folder where everything answers; who reads it meanwhile finds the old words or the new ones."""
+    fresh = folder / f"{RUN_FILE}.new"
+    fresh.write_bytes(orjson.dumps(body))
+    fresh.replace(folder / RUN_FILE)
+
+
 def _run(settings: Settings, folder: Path, stopping: threading.Event) -> int:
     redis = None if settings.redis_url else EmbeddedRedis(folder / "redis")
     if redis is not None:
@@ -146,19 +154,21 @@ def _run(settings: Settings, folder: Path, stopping: threading.Event) -> int:
     try:
         for child in children:
             child.start()
-        said = False
+        ready, told = False, dict[str, int]()
         while not stopping.wait(0.1):
             for child in children:
                 child.watch()
             if redis is not None and redis.process is not None and redis.process.poll() is not None:
                 err.print("redis ended; starting it again")
                 redis.start()
-            if not said and _ready(http):
-                said = True
-                pids = {child.name: child.pid for child in children}
-                body = {"redis_url": url, "http": f"http://127.0.0.1:{http}", "grpc": f"127.0.0.1:{grpc}", "pids": pids}
-                (folder / RUN_FILE).write_bytes(orjson.dumps(body))
+            if not ready and _ready(http):
+                ready = True
                 err.print(f"ready: http://127.0.0.1:{http}  gRPC 127.0.0.1:{grpc}  data in {folder}", markup=False)
+            pids = {child.name: child.pid for child in children}
+            if ready and pids != told and all(pids.values()):
+                told = pids
+                body = {"redis_url": url, "http": f"http://127.0.0.1:{http}", "grpc": f"127.0.0.1:{grpc}", "pids": pids}
+                _write_run_file(folder, body)
     finally:
         for child in reversed(children):
             child.stop()
