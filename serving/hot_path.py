@@ -3,6 +3,10 @@
 It is uvicorn's own protocol class (framing, keep-alive, pipelining, time limits, slow and broken clients stay as
 they are) that takes plain requests for that one path itself and hands all others on: to the route of the same
 name where anything about a request is special, so both answer alike.
+
+A client says the same in the head of one request after the other. What comes between two messages, begins with a
+head that this connection's parser has read before as a plain request's, and is as long as that one was, is the same
+request with another body: it need not be parsed again.
 """
 
 from collections.abc import Callable
@@ -18,6 +22,9 @@ from serving.http_parts import MAX_BODY, refused, secret_of
 PATH = b"/v1/recommend"
 OK = b"HTTP/1.1 200 OK\r\n%bcontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n%b"
 CLOSE = b"connection: close\r\n"
+HEAD_END = b"\r\n\r\n"
+MAX_HEADS = 16
+"""Heads a connection remembers: they differ by the length of the body."""
 
 Reply = Callable[[bytes | Response], None]
 Ask = Callable[[bytes, Reply], None]
@@ -31,13 +38,15 @@ class _Cycle:
         self.body = bytearray()
         self.more_body, self.response_complete, self.disconnected = True, False, False
         self.message_event = self
-        self._asked = False
+        self.asked = False
 
     def set(self) -> None:
         """Ask as soon as the body is there; uvicorn calls this for every part of it and when the client is gone."""
-        if not (self.more_body or self.disconnected or self.response_complete or self._asked):
-            self._asked = True
-            self._protocol.ask(bytes(self.body), self.reply)
+        if not (self.more_body or self.disconnected or self.response_complete or self.asked):
+            self.asked = True
+            body = bytes(self.body)
+            self._protocol.remember(self, body)
+            self._protocol.ask(body, self.reply)
 
     def reply(self, answer: bytes | Response) -> None:
         """Send the JSON of a 200, or another response; to nobody where the client has gone."""
@@ -67,6 +76,11 @@ class HotProtocol(HttpToolsProtocol):
         """`ask(body, reply)` has `reply` called with the answer's JSON, or with another response."""
         super().__init__(**of_uvicorn)
         self.ask, self._guard = ask, guard
+        self._within = False
+        """Whether the parser waits for the rest of a message."""
+        self._fed = b"", b""
+        self._heads: dict[bytes, tuple[int, str]] = {}
+        """Of heads: how long the body is, and the API key."""
 
     def default_headers(self) -> bytes:
         """Return the lines all responses have; uvicorn makes them anew every second."""
@@ -75,22 +89,60 @@ class HotProtocol(HttpToolsProtocol):
             HotProtocol._lines = headers, b"".join(b"%b: %b\r\n" % line for line in headers)
         return HotProtocol._lines[1]
 
+    def data_received(self, data: bytes) -> None:
+        """Take a request whose head is known; have others parsed."""
+        head, body = b"", b""
+        if not self._within:
+            end = data.find(HEAD_END) + len(HEAD_END)
+            head, body = data[:end], data[end:]
+        length, secret = self._heads.get(head, (-1, ""))
+        if len(body) == length and not self._is_busy():
+            self._unset_keepalive_if_required()
+            self._take(True, secret, body)
+        else:
+            self._fed = head, body
+            super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        self._within = True
+        super().on_message_begin()
+
+    def on_message_complete(self) -> None:
+        self._within = bool(self.parser.should_upgrade())  # then what follows is none of HTTP's messages
+        super().on_message_complete()
+
     def on_headers_complete(self) -> None:
         """Take a plain request; leave the others to the framework."""
         if self.url != PATH or not self._is_plain():
             super().on_headers_complete()
             return
-        cycle: Any = _Cycle(self, self.parser.should_keep_alive())
+        self._take(self.parser.should_keep_alive(), secret_of(self.headers))
+
+    def remember(self, cycle: _Cycle, body: bytes) -> None:
+        """Know the head of the request in work from now on, if it and its body were all that has just come."""
+        if cycle.keep_alive and body == self._fed[1] and self._fed[0] and len(self._heads) < MAX_HEADS:
+            self._heads[self._fed[0]] = len(body), secret_of(self.headers)
+
+    def _take(self, keep_alive: bool, secret: str, body: bytes | None = None) -> None:
+        """Begin to answer; the body comes later where it is None."""
+        cycle: Any = _Cycle(self, keep_alive)
         self.cycle = cycle
         try:
-            self._guard.admit(secret_of(self.headers), "read")
+            self._guard.admit(secret, "read")
         except Refused as refusal:
             cycle.reply(refused(refusal))
+            return
+        if body is not None:
+            cycle.asked = True
+            self.ask(body, cycle.reply)
+
+    def _is_busy(self) -> bool:
+        """Say whether an answer is under way, or the client does not read."""
+        return self.flow.write_paused or (self.cycle is not None and not self.cycle.response_complete)
 
     def _is_plain(self) -> bool:
         """Say whether nothing else is under way, and a body of known and permitted length follows."""
-        busy = self.cycle is not None and not self.cycle.response_complete
-        if busy or self.flow.write_paused or self.expect_100_continue or self.parser.get_method() != b"POST":
+        if self._is_busy() or self.expect_100_continue or self.parser.get_method() != b"POST":
             return False
         length = b""
         for name, value in self.headers:

@@ -15,7 +15,8 @@ import orjson
 from serving.items import TAG as ITEM_TAG
 from serving.items import Heads, ItemList, Items, Recommendation, Rules, end_json, end_message
 from serving.phrases import Spoken
-from serving.pieces import Bytes, Packed, Pieces, copy, length, put
+from serving.pieces import Bytes, Packed, Pieces, length, put
+from state.copy_bytes import copy_bytes
 
 Ints = npt.NDArray[np.int64]
 TAG = ITEM_TAG[0]
@@ -60,7 +61,7 @@ def _write_json(parts: _Parts, scores: Bytes) -> tuple[Bytes, Ints]:
                 read += 1
             if k < n[b]:
                 at = put(heads, heads_at[b, k], out, at)
-                at = copy(scores, first, read, out, at)
+                at = copy_bytes(scores, first, read, out, at)
                 at = put(phrases, said[b, k], out, at)
                 at = put(ends, moved[b, k], out, at)
             read += 1
@@ -88,7 +89,7 @@ def _write_messages(parts: _Parts, scores: Bytes) -> tuple[Bytes, Ints]:
                 out[at], at, left = left & 127 | 128, at + 1, left >> 7
             out[at], at = left, at + 1
             at = put(heads, heads_at[b, k], out, at)
-            at = copy(scores[b], 8 * k, 8 * k + 8, out, at)
+            at = copy_bytes(scores[b], 8 * k, 8 * k + 8, out, at)
             at = put(phrases, said[b, k], out, at)
             at = put(ends, moved[b, k], out, at)
         bounds[b + 1] = at

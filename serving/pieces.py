@@ -6,6 +6,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from state.copy_bytes import copy_bytes
+
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -52,14 +54,6 @@ def length(pieces: Packed, number: int) -> int:
 
 
 @numba.njit(cache=True)
-def copy(source: Bytes, first: int, last: int, out: Bytes, at: int) -> int:
-    """Write `source[first:last]` into `out` from `at` on; return where it ends."""
-    for k in range(last - first):
-        out[at + k] = source[first + k]
-    return at + last - first
-
-
-@numba.njit(cache=True)
 def put(pieces: Packed, number: int, out: Bytes, at: int) -> int:
     """Write a piece into `out` from `at` on; return where it ends."""
-    return copy(pieces.data, pieces.bounds[number], pieces.bounds[number + 1], out, at)
+    return copy_bytes(pieces.data, pieces.bounds[number], pieces.bounds[number + 1], out, at)

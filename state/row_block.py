@@ -14,6 +14,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from state.copy_bytes import copy_bytes
 from state.differences import Differences
 
 CHUNK = 200
@@ -120,15 +121,13 @@ def _frame(
     at = 0
     for i in range(len(hashes)):
         at = _write_length(out, at, len(prefix) + 16)
-        out[at : at + len(prefix)] = prefix
-        at += len(prefix)
+        at = copy_bytes(prefix, 0, len(prefix), out, at)
         for k in range(16):
             digit = np.int64((hashes[i] >> np.uint64(60 - 4 * k)) & np.uint64(15))
             out[at + k] = digit + (48 if digit < 10 else 87)
         at = _end_line(out, at + 16)
         size = ends[i] - start
         at = _write_length(out, at, size)
-        out[at : at + size] = values[start : ends[i]]
+        at = _end_line(out, copy_bytes(values, start, ends[i], out, at))
         start = ends[i]
-        at = _end_line(out, at + size)
     return at

@@ -1,13 +1,18 @@
 """The hot path answers malformed, oversized, slow and pipelined requests as the framework's other routes do."""
 
+import os
 import socket
 import time
 
 import orjson
 import pytest
 from conftest import running
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from serving_rows import shop_events
 from test_service import recommender_of
+
+from serving.api_keys import make_key, write_keys
 
 HOT, COLD = "/v1/recommend", "/v1/recommend/batch"
 BODY = b'{"user": "ann", "count": 2}'
@@ -117,6 +122,78 @@ def test_a_client_that_sends_on_and_on_gets_all_answers_in_order(server):
     got = send(server, b"".join(head(HOT, b"Content-Length: %d" % len(body)) + body for body in bodies), timeout=20)
     answers = [orjson.loads(part.partition(b"\r\n\r\n")[2]) for part in got.split(b"HTTP/1.1 200")[1:]]
     assert [len(answer["items"]) for answer in answers] == [1 + n % 3 for n in range(count)]
+
+
+def read_answer(connection, came):
+    """Return (status, body) of the next answer, and what came behind it."""
+    while b"\r\n\r\n" not in came:
+        chunk = connection.recv(65536)
+        assert chunk, "the server closed"
+        came += chunk
+    lines, _, rest = came.partition(b"\r\n\r\n")
+    length = next(int(line[15:]) for line in lines.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+    while len(rest) < length:
+        rest += connection.recv(65536)
+    return (lines.split(b" ")[1], rest[:length]), rest[length:]
+
+
+def asked(count):
+    body = b'{"user": "ann", "count": %d}' % count
+    return head(HOT, b"Content-Length: %d" % len(body)) + body, (b"200", count)
+
+
+def refused(body):
+    return head(HOT, b"Content-Length: %d" % len(body)) + body, (b"422", None)
+
+
+BROKEN = (b'{"user": "ann", "count": x}', b'{"user": "\\r\\n", "count": 0 }', b"\r\n\r\nPOST /v1/recommend!")
+REQUESTS = st.one_of(
+    st.integers(1, 3).map(asked),
+    st.sampled_from(BROKEN).map(refused),
+    st.just((head("/healthz", method=b"GET"), (b"200", None))),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(REQUESTS, st.booleans(), st.integers(0, 200)), min_size=2, max_size=12))
+def test_requests_with_the_same_head_are_answered_each_for_itself(server, said):
+    """Whole, cut in two or one behind the other: heads that were read before change nothing."""
+    wanted, waiting, came = [], b"", b""
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=10) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for (request, answer), wait, cut in said:
+            waiting, wanted = waiting + request, [*wanted, answer]
+            if not wait:
+                continue
+            for part in (waiting[:cut], waiting[cut:]):
+                if part:
+                    connection.sendall(part)
+                    time.sleep(0.002)
+            for status_wanted, count in wanted:
+                (found, body), came = read_answer(connection, came)
+                assert found == status_wanted
+                assert count is None or len(orjson.loads(body)["items"]) == count
+            waiting, wanted = b"", []
+
+
+def test_a_remembered_head_is_no_key(tmp_path):
+    recommender, _ = recommender_of(shop_events())
+    with running(tmp_path, recommender, require_key=True) as server:
+        secret, key = make_key("shop", ("read",))
+        write_keys(server.keys, [key])
+        server.guard.follow()
+        request = head(HOT, b"X-API-Key: " + secret.encode(), b"Content-Length: %d" % len(BODY)) + BODY
+        with socket.create_connection(("127.0.0.1", server.http_port), timeout=10) as connection:
+            came, found = b"", []
+            for turn in range(3):
+                connection.sendall(request)
+                (status_found, _), came = read_answer(connection, came)
+                found.append(status_found)
+                if turn == 1:
+                    write_keys(server.keys, [])
+                    os.utime(server.keys, (0, 0))  # another time than that of the first writing, however fast this is
+                    server.guard.follow()
+        assert found == [b"200", b"200", b"401"]
 
 
 def test_the_hot_path_and_the_route_give_the_same_answer(server):
