@@ -25,6 +25,7 @@ ALLOW, DEMOTE, EXCLUDE = 0, 1, 2
 REPEAT_MODES = {"allow": ALLOW, "demote": DEMOTE, "exclude": EXCLUDE}
 FLOOR = 1e-5
 VECTORS_AHEAD = 4
+PLACE_BITS = MAX_FOUND - 1
 NO_EMBEDDING = np.zeros((0, 0), np.float32)
 
 Floats = npt.NDArray[np.float64]
@@ -144,13 +145,24 @@ def _score_one(
 
 
 @numba.njit(cache=True)
-def _likeliest_first(probability: Floats, items: Uint64s) -> Int64s:
+def likeliest_first(probability: Floats, items: Uint64s) -> Int64s:
     """Return the order of falling probability; equal ones by id hash."""
-    order = np.argsort(-probability)
-    for k in range(1, len(order)):  # equal ones are few: each moves to its place among them
-        i, at = order[k], k
-        while at > 0 and probability[order[at - 1]] == probability[i] and items[order[at - 1]] > items[i]:
-            order[at] = order[at - 1]
+    # Numbers of 64 bits sort faster than places do: those of doubles >= 0 rise with them, and the lowest bits of each
+    # give way to its place.
+    bits, keys = probability.view(np.int64), np.empty(len(probability), np.int64)
+    for i in range(len(keys)):
+        keys[i] = ~(bits[i] | PLACE_BITS) | i
+    keys.sort()
+    order = np.empty(len(keys), np.int64)
+    for k in range(len(keys)):  # few are out of place: those equal to another, or all but equal
+        i, at = keys[k] & PLACE_BITS, k
+        while at > 0:
+            before = order[at - 1]
+            if probability[before] > probability[i] or (
+                probability[before] == probability[i] and items[before] < items[i]
+            ):
+                break
+            order[at] = before
             at -= 1
         order[at] = i
     return order
@@ -179,7 +191,7 @@ def _score(
             ALLOW if by_trees else modes[b], found, chosen, probability, items, seeds, why,
             parts if by_trees else no_parts, two_steps,
         )  # fmt: skip
-        likeliest = _likeliest_first(probability[:n], items)
+        likeliest = likeliest_first(probability[:n], items)
         order, n_ordered = likeliest, 0
         if by_trees:
             order = likeliest.copy()

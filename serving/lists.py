@@ -152,13 +152,13 @@ class Listed(ItemList):
     """One list of a batch."""
 
     def __init__(self, lists: Lists, place: int) -> None:
-        self._lists, self._place = lists, place
+        self._lists, self._place, self._n = lists, place, int(lists.n[place])
 
     @cached_property
     def alone(self) -> Items:
         """The same list without those beside it."""
         lists, b = self._lists, self._place
-        n = int(lists.n[b])
+        n = self._n
         said = [lists.spoken.said[number] for number in lists.said[b, :n].tolist()]
         rules = [lists.rules[number] for number in lists.moved[b, :n].tolist()]
         return Items(lists.heads, lists.rows[b, :n].tolist(), lists.scores[b, :n].tolist(), said, rules)
@@ -166,10 +166,10 @@ class Listed(ItemList):
     @property
     def hashes(self) -> npt.NDArray[np.uint64]:
         """The id hashes of the items."""
-        return self._lists.hashes[self._place, : len(self)]
+        return self._lists.hashes[self._place, : self._n]
 
     def __len__(self) -> int:
-        return int(self._lists.n[self._place])
+        return self._n
 
     def __iter__(self) -> Iterator[Recommendation]:
         return iter(self.alone)

@@ -108,8 +108,9 @@ class Recommender:
             answers = self._breaker.call(batch.answers)
         except (StoreUnavailable, pybreaker.CircuitBreakerError):
             answers = [self._from_memory(request, rules, now_ms) for request in requests]
+        milliseconds = round((time.perf_counter() - started) * 1000, 3)
         for answer in answers:
-            answer.milliseconds = round((time.perf_counter() - started) * 1000, 3)
+            answer.milliseconds = milliseconds
         return answers
 
     def from_memory(self, request: RecommendRequest, now_ms: int) -> Answer:

@@ -2,6 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.blend import likeliest_first
 from serving.largest import largest, largest_first
 
 
@@ -12,3 +13,13 @@ def test_both_choose_the_largest_and_of_equal_ones_the_first(values, k):
     assert np.array_equal(largest_first(scores, k), expected)
     out = np.empty(k, np.int64)
     assert sorted(out[: largest(scores, k, out)].tolist()) == sorted(expected.tolist())
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0.0, 0.25, 0.25 + 2**-50, 0.5, 1e-300]) | st.floats(0, 1), st.integers(1, 9)))
+)
+def test_candidates_stand_in_the_order_of_their_probability_and_equal_ones_of_their_ids(found):
+    probability = np.array([p for p, _ in found], np.float64)
+    items = np.array([100 * item + at for at, (_, item) in enumerate(found)], np.uint64)
+    wanted = sorted(range(len(found)), key=lambda at: (-probability[at], items[at]))
+    assert likeliest_first(probability, items).tolist() == wanted
