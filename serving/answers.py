@@ -25,9 +25,9 @@ MAX_LEFT_OUT = 50
 NOTHING = np.zeros(0, np.int64)
 
 
-def quick_answer(shop: Shop, visitor: Visitor, items: Listed, rules: Compiled) -> Answer:
+def quick_answer(shop: Shop, visitor: Visitor, items: Listed, fallback: str, rules: Compiled) -> Answer:
     """Return the answer with a list that was made without the sources."""
-    return _answer(shop, visitor, items, items.hashes, visitor.level, rules)
+    return _answer(shop, visitor, items, items.hashes, fallback, rules)
 
 
 def answer_of(asking: Asking, acting: Acting, rules: Compiled, left_out: list[str], now_ms: int) -> Answer:

@@ -14,12 +14,12 @@ from serving.asking import Asking
 from serving.blend import REPEAT_MODES, Scored
 from serving.lists import Listed
 from serving.pool import Pool
-from serving.quick_lists import Waiting, is_quick, quick_lists
+from serving.quick_lists import Waiting, asks_everybody, is_quick, quick_lists
 from serving.recent import recent_events
 from serving.requests import Answer, RecommendRequest
 from serving.rules import Acting, Compiled
 from serving.shop import Shop, Vectors
-from serving.sources import SOURCES, WITH_HABITS, WITH_MIXTURE, WITH_VECTOR, popular
+from serving.sources import FOR_EVERYBODY, SOURCES, WITH_HABITS, WITH_MIXTURE, WITH_VECTOR, popular
 from serving.visitor import NOTHING, Visitor, may_follow, plan_of, subject_of
 from state.user_rows import MAX_HISTORY
 
@@ -97,7 +97,8 @@ class Batch:
         return scored, self._shop.catalogue.rows_of(scored.item.ravel()).reshape(scored.item.shape)
 
     def _read_what_sources_need(self, scored: Scored) -> None:
-        self._vectors = Vectors(self._shop, self._subjects)
+        seen = [subject if self._visitors[i].n_events else 0 for i, subject in enumerate(self._subjects)]
+        self._vectors = Vectors(self._shop, seen)  # who was never seen has none
         self._vectors.read(
             [i for i, n in enumerate(scored.n.tolist()) if self._kept[i] is None and self._may_need_vector(i, n)]
         )
@@ -117,22 +118,35 @@ class Batch:
 
     def _quick_lists(self, scored: Scored, rows: npt.NDArray[np.int64]) -> dict[int, Listed]:
         self._shop.phrases.look()
+        self._popular = [self._is_for_everybody(i, n) for i, n in enumerate(scored.n.tolist())]
+        """Whose list comes of what is popular in the whole shop, and of nothing before it."""
         waiting = [
-            Waiting(i, visitor, self._acting[i], self._wanted[i])
+            Waiting(i, visitor, self._acting[i], self._wanted[i], self._popular[i])
             for i, visitor in enumerate(self._visitors)
-            if self._mixed[i] and not scored.tied[i] and is_quick(visitor, self._acting[i])
+            if (self._popular[i] or (self._mixed[i] and not scored.tied[i])) and is_quick(visitor, self._acting[i])
             and (self._purchases is None or not (self._returning[i] and self._purchases.n[i]))
         ]  # fmt: skip
         if not waiting:
             return {}
         return quick_lists(self._shop, waiting, self._users, scored, rows, self._rules.version)
 
+    def _is_for_everybody(self, i: int, n_scored: int) -> bool:
+        visitor = self._visitors[i]
+        strategy = visitor.plan.strategy
+        if strategy not in FOR_EVERYBODY or self._kept[i] is not None or not asks_everybody(visitor):
+            return False
+        if self._mixed[i] and n_scored:
+            return False
+        vector = self._vectors.of(i) if strategy in WITH_VECTOR and self._shop.index is not None else None
+        return vector is None or not vector.any()
+
     def _answer(self, i: int, quick: Listed | None, scored: Scored, rows: npt.NDArray[np.int64]) -> Answer:
         shop, visitor, acting, kept = self._shop, self._visitors[i], self._acting[i], self._kept[i]
         if kept is not None:
             return kept
         if quick is not None:
-            answer = quick_answer(shop, visitor, quick, self._rules)
+            fallback = "popular" if self._popular[i] else visitor.level
+            answer = quick_answer(shop, visitor, quick, fallback, self._rules)
         else:
             mine, candidates = (scored, rows[i, : scored.n[i]]) if self._mixed[i] else (None, NO_ROWS)
             pool = pool_of(shop, visitor, acting, self._rules.version)

@@ -1,4 +1,4 @@
-"""Lists that need nothing but the mixture, made for a whole batch at once.
+"""Lists that need one source alone, the mixture or the list of everything, made for a whole batch at once.
 
 That is most of them: no pins or promotions, no variety or exploration asked for, no habits, and enough candidates
 left. They are what the sources and `apply_rules` would have made (a test compares them); the others go that way.
@@ -15,9 +15,11 @@ from schemas.ids import hash_id
 from serving.blend import Scored
 from serving.caps import NOBODY, fill_places, limits_of
 from serving.columns import TextColumn
+from serving.found import BY_POPULARITY
 from serving.items import Rules
 from serving.lists import Listed, Lists
 from serving.mixture_reasons import numbers_of_said
+from serving.pool import RANK_DECAY
 from serving.rules import Acting
 from serving.selection import Selection
 from serving.shop import Shop
@@ -41,20 +43,35 @@ class Waiting(NamedTuple):
     acting: Acting
     want: int
     """How many candidates are enough."""
+    popular: bool = False
+    """Whether they are those of the list of everything, not of the mixture."""
+
+
+class Candidates(NamedTuple):
+    """Candidates to choose from, best first: R rows of columns (R, M), of which the first `n` (R,) count."""
+
+    n: Ints
+    row: Ints  # in the catalogue
+    item: Uint64s
+    score: Floats
+    seed: Uint64s
+    why: Ints
+    ranked: bool  # what they are worth follows from the rank; else it is the score
 
 
 @numba.njit(cache=True)
 def _choose(
-    places: Ints, wants: Ints, counts: Ints, rows: Ints, n: Ints, probability: Floats, mask: Flags, factors: Floats,
+    places: Ints, at: Ints, wants: Ints, counts: Ints, candidates: Candidates, mask: Flags, factors: Floats,
     codes: npt.NDArray[np.int32], limits: Ints, excluded: Ints, ends: Ints, met_in: Ints, answer: int, out: Ints,
 ) -> None:  # fmt: skip
     """Write the candidates of each request's list, best first; nothing where they are not enough.
 
-    `rows`, `probability` (B, M), `n` (B,): candidates of the batch; `places`, `wants`, `counts` (G,): requests that
-    share everything else; `excluded[ends[g - 1] : ends[g]]`: rows that request g must not see.
+    `places`, `at` (their rows of candidates), `wants`, `counts` (G,): requests that share everything else;
+    `excluded[ends[g - 1] : ends[g]]`: rows that request g must not see.
     """
+    n, rows = candidates.n, candidates.row
     for g in range(len(places)):
-        b = places[g]
+        b, place = at[g], places[g]
         for k in range(ends[g - 1] if g > 0 else 0, ends[g]):
             if excluded[k] >= 0:
                 met_in[excluded[k]] = answer + g
@@ -63,8 +80,9 @@ def _choose(
             row = rows[b, k]
             if row >= 0 and mask[row] and met_in[row] != answer + g:
                 left[n_left] = k
-                worth[n_left] = probability[b, k] * (factors[row] if len(factors) > 0 else 1.0)
                 n_left += 1
+                value = RANK_DECAY**n_left if candidates.ranked else candidates.score[b, k]
+                worth[n_left - 1] = value * (factors[row] if len(factors) > 0 else 1.0)
         if n_left < wants[g]:
             continue
         order = left[:n_left]
@@ -73,59 +91,81 @@ def _choose(
         if len(limits) > 0:
             held_back = np.zeros((len(limits), n[b]), np.bool_)
             nothing, nobody = np.zeros((len(limits), counts[g]), np.int32), np.zeros(counts[g], np.bool_)
-            fill_places(order, codes[:, b], limits, 0, nothing, nobody, out[b, : counts[g]], held_back)
+            fill_places(order, codes[:, b], limits, 0, nothing, nobody, out[place, : counts[g]], held_back)
         else:
-            out[b, : counts[g]] = order[: counts[g]]
+            out[place, : counts[g]] = order[: counts[g]]
 
 
 @numba.njit(cache=True)
 def _look_up(
-    chosen: Ints, rows: Ints, scored: Scored, n: Ints, shown: Ints, items: Uint64s, worth: Floats, why: Ints,
-    seeds: Uint64s,
+    places: Ints, at: Ints, chosen: Ints, candidates: Candidates, n: Ints, shown: Ints, items: Uint64s, worth: Floats,
+    why: Ints, seeds: Uint64s,
 ) -> None:  # fmt: skip
     """Write how many candidates each list has and, of each: catalogue row, id hash, score, what decided on it."""
-    for b in range(len(chosen)):
+    for g in range(len(places)):
+        b, place = at[g], places[g]
         for k in range(chosen.shape[1]):
-            at = chosen[b, k]
-            if at == NOBODY:
+            c = chosen[place, k]
+            if c == NOBODY:
                 break
-            n[b] += 1
-            shown[b, k], items[b, k], worth[b, k] = rows[b, at], scored.item[b, at], scored.probability[b, at]
-            why[b, k], seeds[b, k] = scored.why[b, at], scored.seed[b, at]
+            n[place] += 1
+            shown[place, k], items[place, k] = candidates.row[b, c], candidates.item[b, c]
+            worth[place, k] = candidates.score[b, c]
+            why[place, k], seeds[place, k] = candidates.why[b, c], candidates.seed[b, c]
 
 
 def is_quick(visitor: Visitor, acting: Acting) -> bool:
-    """Say whether a list may be made of the mixture's candidates alone, if they are enough."""
+    """Say whether a list may be made of one source's candidates alone, if they are enough."""
     request, plan = visitor.request, visitor.plan
     special = request.cursor or request.explain or request.deadline_ms or plan.diversity or plan.explore
     return not (special or acting.fixing)
+
+
+def asks_everybody(visitor: Visitor) -> bool:
+    """Say whether the popular items of a request are those of the whole shop."""
+    request = visitor.request
+    return not (request.country or (request.filters is not None and request.filters.category))
 
 
 def quick_lists(
     shop: Shop, waiting: Sequence[Waiting], users: UserRows, scored: Scored, rows: Ints, book: int
 ) -> dict[int, Listed]:
     """Return lists by place in the batch, of those that have enough candidates; `rows` (B, M): their catalogue rows."""
-    chosen = np.full((len(rows), max(one.visitor.plan.count for one in waiting)), NOBODY)
-    groups: dict[tuple[Selection, Acting], list[Waiting]] = {}
+    shape = len(rows), max(one.visitor.plan.count for one in waiting)
+    chosen, n = np.full(shape, NOBODY), np.zeros(len(rows), np.int64)
+    shown, why, worth = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape)
+    items, seeds = np.zeros(shape, np.uint64), np.zeros(shape, np.uint64)
+    groups: dict[tuple[bool, Selection, Acting], list[Waiting]] = {}
     for one in waiting:
         visitor = one.visitor
         selection = shop.selections.of(visitor.plan.in_stock, visitor.request.filters, one.acting, book)
-        groups.setdefault((selection, one.acting), []).append(one)
-    for (selection, acting), members in groups.items():
-        _choose_for(shop, selection, acting, members, scored, rows, book, chosen)
-    n, shape = np.zeros(len(chosen), np.int64), chosen.shape
-    shown, why, worth = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape)
-    items, seeds = np.zeros(shape, np.uint64), np.zeros(shape, np.uint64)
-    _look_up(chosen, rows, scored, n, shown, items, worth, why, seeds)
+        groups.setdefault((one.popular, selection, one.acting), []).append(one)
+    mixture = Candidates(scored.n, rows, scored.item, scored.probability, scored.seed, scored.why, False)
+    for (popular, selection, acting), members in groups.items():
+        candidates = _everything(shop) if popular else mixture
+        places = np.array([one.place for one in members])
+        at = np.zeros_like(places) if popular else places
+        _choose_for(shop, selection, acting, members, places, at, candidates, book, chosen)
+        _look_up(places, at, chosen, candidates, n, shown, items, worth, why, seeds)
     moved, rules = _moved(shop, groups, n, shown, book)
     said = numbers_of_said(shop, {one.place: one.visitor for one in waiting}, users, n, why, seeds, items)
     lists = Lists(shop.heads, shop.phrases.spoken, n, shown, items, worth, said, moved, rules)
     return {b: Listed(lists, b) for b in np.flatnonzero(n).tolist()}
 
 
+def _everything(shop: Shop) -> Candidates:
+    """Return the list of everything as one row of candidates."""
+    found = shop.popular
+    m = len(found.hashes)
+    return Candidates(
+        np.array([m]), shop.catalogue.rows_of(found.hashes)[None, :], found.hashes[None, :], found.weight[None, :],
+        np.zeros((1, m), np.uint64), np.full((1, m), BY_POPULARITY), True,
+    )  # fmt: skip
+
+
 def _choose_for(
-    shop: Shop, selection: Selection, acting: Acting, members: list[Waiting], scored: Scored, rows: Ints, book: int,
-    chosen: Ints,
+    shop: Shop, selection: Selection, acting: Acting, members: list[Waiting], places: Ints, at: Ints,
+    candidates: Candidates, book: int, chosen: Ints,
 ) -> None:  # fmt: skip
     """Choose for requests that see the same items under the same rules."""
     excluded: list[int] = []
@@ -135,27 +175,26 @@ def _choose_for(
         if one.visitor.refuses:
             excluded += one.visitor.refused().tolist()
         ends.append(len(excluded))
-    codes = np.zeros((len(acting.caps), *rows.shape), np.int32)
+    codes = np.zeros((len(acting.caps), *candidates.row.shape), np.int32)
     for c, cap in enumerate(acting.caps):
         column: TextColumn = getattr(shop.catalogue, cap.by)
-        codes[c] = column.codes(np.maximum(rows, 0))
+        codes[c] = column.codes(np.maximum(candidates.row, 0))
     answer = shop.scratch.begin(len(shop.catalogue), len(members))
     _choose(
-        np.array([one.place for one in members]), np.array([one.want for one in members]),
-        np.array([one.visitor.plan.count for one in members]), rows, scored.n, scored.probability, selection.mask,
-        shop.selections.factors(acting, book) if acting.boosts else NO_FACTORS, codes, limits_of(acting.caps),
-        shop.catalogue.rows_of(np.array(excluded, np.uint64)), np.array(ends), shop.scratch.met_in,
-        answer, chosen,
+        places, at, np.array([one.want for one in members]), np.array([one.visitor.plan.count for one in members]),
+        candidates, selection.mask, shop.selections.factors(acting, book) if acting.boosts else NO_FACTORS, codes,
+        limits_of(acting.caps), shop.catalogue.rows_of(np.array(excluded, np.uint64)), np.array(ends),
+        shop.scratch.met_in, answer, chosen,
     )  # fmt: skip
 
 
 def _moved(
-    shop: Shop, groups: dict[tuple[Selection, Acting], list[Waiting]], n: Ints, shown: Ints, book: int
+    shop: Shop, groups: dict[tuple[bool, Selection, Acting], list[Waiting]], n: Ints, shown: Ints, book: int
 ) -> tuple[Ints, list[Rules]]:
     """Return which rules moved each item shown, as a place among sets of rules, and these sets."""
     moved = np.zeros(shown.shape, np.int64)
     sets: dict[Rules, int] = {(): 0}
-    for (_, acting), members in groups.items():
+    for (*_, acting), members in groups.items():
         places = [one.place for one in members if n[one.place]]
         for rule in acting.boosts if places else ():
             touched, known = np.zeros(shown.shape, np.bool_), list(sets)

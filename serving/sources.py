@@ -142,3 +142,9 @@ WITH_MIXTURE, WITH_VECTOR, WITH_HABITS = (
     for source in (next_items, taste, usual)
 )
 """Strategies by what has to be read or computed for the batch before the sources are asked."""
+FOR_EVERYBODY = frozenset(
+    strategy
+    for strategy, sources in SOURCES.items()
+    if set(sources) <= {usual, next_items, taste, popular, whatever_passes}
+)
+"""Strategies that show a visitor of whom nothing is known what is popular."""

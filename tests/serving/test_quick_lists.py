@@ -23,13 +23,14 @@ from state.store import MemoryStore
 N_ITEMS, N_USERS = 60, 12
 KINDS = [Kind.VIEW] * 8 + [Kind.PURCHASE, Kind.DISLIKE]
 
-user = st.sampled_from([f"u{n}" for n in range(N_USERS)])
+user = st.sampled_from([*(f"u{n}" for n in range(N_USERS)), "never seen"])
 item = st.sampled_from([f"i{n}" for n in range(N_ITEMS)])
 requests = st.builds(
     RecommendRequest, user=st.none() | user, items=st.lists(item, max_size=3), count=st.integers(1, 6),
     exclude=st.lists(item, max_size=4), exclude_purchased=st.booleans(), exclude_out_of_stock=st.booleans(),
     repeat=st.sampled_from(["allow", "demote", "exclude"]), placement=st.sampled_from([None, "search", "email"]),
-    strategy=st.sampled_from(["hybrid", "hybrid", "session", "popular"]), lang=st.sampled_from(["en", "de"]),
+    strategy=st.sampled_from(["hybrid", "hybrid", "session", "collaborative", "popular"]),
+    lang=st.sampled_from(["en", "de"]), country=st.sampled_from([None, None, None, "DE"]),
     filters=st.sampled_from([None, None, {"min_price": 20}, {"category": "c1"}]),
 )  # fmt: skip
 where = st.sampled_from(["brand == 'b1'", "price > 30", "category == 'c2'"])
@@ -128,3 +129,5 @@ def test_most_lists_are_made_the_quick_way(shop, monkeypatch):
     asked = [RecommendRequest(user=f"u{n}", items=["i1"], count=3) for n in range(N_USERS)]
     shop.recommend(asked, NOW)
     assert len(made[0]) >= N_USERS - 2  # the others have ties, which are decided by item id
+    shop.recommend([RecommendRequest(count=3), RecommendRequest(user="never seen", count=3)], NOW)
+    assert len(made[1]) == 2
