@@ -37,8 +37,11 @@ class _Cycle:
         self._protocol, self.keep_alive = protocol, keep_alive
         self.body = bytearray()
         self.more_body, self.response_complete, self.disconnected = True, False, False
-        self.message_event = self
         self.asked = False
+
+    @property
+    def message_event(self) -> "_Cycle":  # no attribute: a circle of references waits for the garbage collector
+        return self
 
     def set(self) -> None:
         """Ask as soon as the body is there; uvicorn calls this for every part of it and when the client is gone."""
