@@ -26,7 +26,7 @@ from serving.gather import Gather, Overloaded
 from serving.graphql_api import make_router
 from serving.hot_path import HotProtocol, Reply
 from serving.http_parts import BoundBody, CheckKey, add_error_handlers, error, json
-from serving.requests import MAX_BATCH, MAX_COUNT, Answer, RecommendRequest, first_error
+from serving.requests import MAX_COUNT, Answer, BatchRequest, RecommendRequest, first_error
 from serving.rules_api import rules_router
 from serving.service import BadRequest, Recommender
 from serving.wire import answer_json, json_default
@@ -124,16 +124,14 @@ def make_app(
     @app.post("/v1/recommend/batch")
     async def recommend_batch(request: Request) -> Response:
         try:
-            asked = orjson.loads(await request.body())
-        except ValueError:
-            return error(400, "body", "is not JSON")
-        listed = asked.get("requests") if isinstance(asked, dict) else None
-        if not isinstance(listed, list) or not 1 <= len(listed) <= MAX_BATCH:
-            return error(422, "requests", f"must be a list of 1 to {MAX_BATCH} requests")
-        requests = []
-        for n, one in enumerate(listed):
+            requests = BatchRequest.model_validate_json(await request.body()).requests
+        except ValidationError as wrong:
+            if wrong.errors()[0]["type"] == "json_invalid":
+                return error(400, "body", "is not JSON")
+            raise BadRequest(*first_error(wrong)) from None
+        for n, asked in enumerate(requests):
             try:
-                requests.append(checked(orjson.dumps(one)))
+                recommender.check(asked)
             except BadRequest as wrong:
                 return error(422, f"requests.{n}.{wrong.field}", wrong.message)
         answers = await gather.recommend_all(requests)

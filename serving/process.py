@@ -36,7 +36,7 @@ FOLLOW_S = 0.2
 SAVE_S = 10.0
 """How often the copy for answers without Redis is written."""
 DRAIN_S = 10
-GC_THRESHOLDS = 20_000, 20, 50
+GC_THRESHOLDS = 5_000, 20, 200
 NEVER_S = 1e8
 """A server's requests never try whether Redis is back: the follower does, beside them."""
 

@@ -84,6 +84,12 @@ class RecommendRequest(BaseModel):
     )
 
 
+class BatchRequest(BaseModel):
+    """Requests that are answered together."""
+
+    requests: list[RecommendRequest] = Field(min_length=1, max_length=MAX_BATCH)
+
+
 @dataclass(slots=True)
 class RuleTrace:
     """What one rule did to an answer."""
