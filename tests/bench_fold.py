@@ -2,14 +2,19 @@
 
 Full histories and full item rows, Zipf users and items, one thread, no store: the fold kernel on batches of 20,000
 views, then the vectors of users in random order.
+
+With `--train TRAIN.parquet` (columns user, item, ts_ms) the fold kernel alone, on the events of a real shop from the
+first on.
 """
 
 import argparse
 import statistics
 import time
+from pathlib import Path
 
 import numpy as np
 
+from batch.tables import read_events
 from flows.foldin import FOLD_ITEMS, vectors_for
 from flows.history import ItemIndex, fold_events
 from flows.lane import LaneSettings
@@ -40,36 +45,63 @@ def microseconds(rounds, size):
     return f"{statistics.median(times):.2f} us (least {min(times):.2f}, {len(times)} repeats)"
 
 
+def fold(events, who, users, items, slots, marks, totals, params):
+    """Fold a batch of events that are all new; return the seconds."""
+    slots.begin_round()
+    index = ItemIndex(slots.table, slots.slot_at, slots.used_in, marks[0], slots.round_no)
+    began = time.perf_counter()
+    assert fold_events(
+        events, np.ones(len(events), bool), 0, who, users, items, index, marks[1], totals, params
+    ) == len(events)  # fmt: skip
+    return time.perf_counter() - began
+
+
+def learn_from(path):
+    """Print what an event of the table costs, from the first on."""
+    events, _ = read_events(Path(path))
+    user, who = np.unique(events["user"], return_inverse=True)
+    item_hash = np.unique(events["item"])
+    rounds = []
+    for _ in range(REPEATS + 1):
+        users, items, totals = empty_users(len(user)), empty_items(len(item_hash)), np.zeros(SIZE, np.int64)
+        slots, marks = SlotMap(len(item_hash)), np.zeros((2, len(item_hash)), np.int64)
+        slots.assign(item_hash)
+        parts = [slice(first, first + BATCH) for first in range(0, len(events), BATCH)]
+        params = LaneSettings().fold_params()
+        rounds.append(sum(fold(events[k], who[k], users, items, slots, marks, totals, params) for k in parts))
+    print(f"{len(events):,} events of {len(user):,} users, {len(item_hash):,} items, from the first on")
+    print(f"learning from an event: {microseconds(rounds, len(events))}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=1_000_000)
     parser.add_argument("--items", type=int, default=200_000)
+    parser.add_argument("--train")
     asked = parser.parse_args()
+    print(machine())
+    if asked.train:
+        learn_from(asked.train)
+        return
     rng = np.random.default_rng(7)
     item_hash = rng.integers(1, 2**63, asked.items).astype(np.uint64)
     users, items = full_rows(rng, asked.users, item_hash)
     slots, totals, params = SlotMap(asked.items), np.zeros(SIZE, np.int64), LaneSettings().fold_params()
     slots.assign(item_hash)
-    changed, counted, fresh = np.zeros(asked.items, np.int64), np.zeros(asked.items, np.int64), np.ones(BATCH, bool)
-    folds, foldins = [], []
+    marks, folds, foldins = np.zeros((2, asked.items), np.int64), [], []
     for batch in range(REPEATS + 1):
         events = np.zeros(BATCH, COLUMN_DTYPE)
         who, what = zipf(rng, asked.users, 0.8, BATCH), zipf(rng, asked.items, 1.05, BATCH)
         events["item"], events["kind"], events["price"] = item_hash[what], Kind.VIEW, 9.5
         events["ts_ms"] = START_MS + batch * BATCH + np.arange(BATCH)
         events["category"], events["brand"] = what % 200 + 1, what % 500 + 1
-        slots.begin_round()
-        index = ItemIndex(slots.table, slots.slot_at, slots.used_in, changed, slots.round_no)
-        began = time.perf_counter()
-        assert fold_events(events, fresh, 0, who, users, items, index, counted, totals, params) == BATCH
-        folds.append(time.perf_counter() - began)
+        folds.append(fold(events, who, users, items, slots, marks, totals, params))
     anchor = random_anchor(item_hash, rng)
     for _ in range(REPEATS + 1):
         chosen = rng.integers(0, asked.users, BATCH)
         began = time.perf_counter()
         vectors_for(users, chosen, anchor)
         foldins.append(time.perf_counter() - began)
-    print(machine())
     print(f"Zipf {asked.users:,} users (0.8) x {asked.items:,} items (1.05), full rows, d={D}, batches of {BATCH:,}")
     print(f"learning from an event: {microseconds(folds, BATCH)}")
     print(f"a user's vector, at most {FOLD_ITEMS} items: {microseconds(foldins, BATCH)}")
