@@ -58,6 +58,9 @@ class Up:
         self.process.send_signal(signal.SIGINT)
         assert self.process.wait(60) == 0
 
+    def at_work(self, name):
+        return json.loads((self.folder / "run.json").read_text())["pids"][name]
+
     def processes(self, name):
         """Return the pids of the supervisor's processes of this name: the one at work and the spare."""
         supervisor = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
@@ -120,13 +123,14 @@ def test_it_restarts_what_dies_switches_anchors_under_load_and_continues_where_i
         wait_for(lambda: up.recommend(user="u1")["anchor"] == version)
 
         for name in ("flow", "serve"):
-            at_work = up.where["pids"][name]
+            at_work = up.at_work(name)
             (spare,) = wait_for(lambda name=name: len(up.processes(name)) == 2 and up.processes(name)) - {at_work}
             os.kill(at_work, signal.SIGKILL)
             up.events_when_it_answers({"type": "view", "user": f"after {name}", "item": "i1"})
             wait_for(lambda name=name: up.recommend(user=f"after {name}")["fallback"] == "personalised")
             assert any(f"{name} ended with -9; starting it again" in line for line in up.said)
             assert up.processes(name) == {spare}
+            assert up.at_work(name) == spare
 
         store = redis.Redis.from_url(up.where["redis_url"])
         assert store.ping()
