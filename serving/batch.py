@@ -131,6 +131,7 @@ class Batch:
         return quick_lists(self._shop, waiting, self._users, scored, rows, self._rules.version)
 
     def _is_for_everybody(self, i: int, n_scored: int) -> bool:
+        """Say whether no source before `popular` has anything for a request, and that would bring the shop's."""
         visitor = self._visitors[i]
         strategy = visitor.plan.strategy
         if strategy not in FOR_EVERYBODY or self._kept[i] is not None or not asks_everybody(visitor):

@@ -47,8 +47,8 @@ class Waiting(NamedTuple):
     """Whether they are those of the list of everything, not of the mixture."""
 
 
-class Candidates(NamedTuple):
-    """Candidates to choose from, best first: R rows of columns (R, M), of which the first `n` (R,) count."""
+class Choices(NamedTuple):
+    """Choices to choose from, best first: R rows of columns (R, M), of which the first `n` (R,) count."""
 
     n: Ints
     row: Ints  # in the catalogue
@@ -61,7 +61,7 @@ class Candidates(NamedTuple):
 
 @numba.njit(cache=True)
 def _choose(
-    places: Ints, at: Ints, wants: Ints, counts: Ints, candidates: Candidates, mask: Flags, factors: Floats,
+    places: Ints, at: Ints, wants: Ints, counts: Ints, candidates: Choices, mask: Flags, factors: Floats,
     codes: npt.NDArray[np.int32], limits: Ints, excluded: Ints, ends: Ints, met_in: Ints, answer: int, out: Ints,
 ) -> None:  # fmt: skip
     """Write the candidates of each request's list, best first; nothing where they are not enough.
@@ -98,7 +98,7 @@ def _choose(
 
 @numba.njit(cache=True)
 def _look_up(
-    places: Ints, at: Ints, chosen: Ints, candidates: Candidates, n: Ints, shown: Ints, items: Uint64s, worth: Floats,
+    places: Ints, at: Ints, chosen: Ints, candidates: Choices, n: Ints, shown: Ints, items: Uint64s, worth: Floats,
     why: Ints, seeds: Uint64s,
 ) -> None:  # fmt: skip
     """Write how many candidates each list has and, of each: catalogue row, id hash, score, what decided on it."""
@@ -140,7 +140,7 @@ def quick_lists(
         visitor = one.visitor
         selection = shop.selections.of(visitor.plan.in_stock, visitor.request.filters, one.acting, book)
         groups.setdefault((one.popular, selection, one.acting), []).append(one)
-    mixture = Candidates(scored.n, rows, scored.item, scored.probability, scored.seed, scored.why, False)
+    mixture = Choices(scored.n, rows, scored.item, scored.probability, scored.seed, scored.why, False)
     for (popular, selection, acting), members in groups.items():
         candidates = _everything(shop) if popular else mixture
         places = np.array([one.place for one in members])
@@ -153,11 +153,11 @@ def quick_lists(
     return {b: Listed(lists, b) for b in np.flatnonzero(n).tolist()}
 
 
-def _everything(shop: Shop) -> Candidates:
-    """Return the list of everything as one row of candidates."""
+def _everything(shop: Shop) -> Choices:
+    """Return the list of everything as one row."""
     found = shop.popular
     m = len(found.hashes)
-    return Candidates(
+    return Choices(
         np.array([m]), shop.catalogue.rows_of(found.hashes)[None, :], found.hashes[None, :], found.weight[None, :],
         np.zeros((1, m), np.uint64), np.full((1, m), BY_POPULARITY), True,
     )  # fmt: skip
@@ -165,7 +165,7 @@ def _everything(shop: Shop) -> Candidates:
 
 def _choose_for(
     shop: Shop, selection: Selection, acting: Acting, members: list[Waiting], places: Ints, at: Ints,
-    candidates: Candidates, book: int, chosen: Ints,
+    candidates: Choices, book: int, chosen: Ints,
 ) -> None:  # fmt: skip
     """Choose for requests that see the same items under the same rules."""
     excluded: list[int] = []
