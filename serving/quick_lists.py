@@ -48,7 +48,7 @@ class Waiting(NamedTuple):
 
 
 class Choices(NamedTuple):
-    """Choices to choose from, best first: R rows of columns (R, M), of which the first `n` (R,) count."""
+    """What lists are chosen from, best first: columns (R, M), of each of whose rows the first `n` (R,) count."""
 
     n: Ints
     row: Ints  # in the catalogue
