@@ -139,15 +139,6 @@ class Lists:
         return _Parts(self.n, heads_at, heads.packed, self.said, phrases.packed, self.moved, ends.packed)
 
 
-def warm_up(heads: Heads, spoken: Spoken) -> None:
-    """Compile what writes lists."""
-    none = np.zeros((1, 0), np.int64)
-    lists = Lists(
-        heads, spoken, np.zeros(1, np.int64), none, none.astype(np.uint64), none.astype(np.float64), none, none, [()]
-    )
-    lists.json(0), lists.message(0)
-
-
 class Listed(ItemList):
     """One list of a batch."""
 

@@ -52,7 +52,7 @@ def params_from(values: Mapping[str, Any] | None) -> MixtureParams:
     """Return the numbers written down by name (an anchor's `mixture.json`); the default for None."""
     if values is None:
         return DEFAULT
-    fields = {name: float(value) if name == "power" else np.array(value) for name, value in values.items()}
+    fields = {name: float(value) if name == "power" else np.array(value, float) for name, value in values.items()}
     return MixtureParams(**fields)  # type: ignore[arg-type]
 
 

@@ -25,6 +25,7 @@ from serving.last_good import LastGood
 from serving.retrieval import VectorIndex
 from serving.rule_book import BadBook, live_version, read_book
 from serving.service import Recommender
+from serving.warm_up import warm_up
 from state import keys
 from state.anchor import AnchorDamaged
 from state.generations import live_generation, read_generation
@@ -160,7 +161,7 @@ def _first_recommender(store: RedisStore, settings: Settings) -> Recommender:
 
 async def _serve(settings: Settings, store: RedisStore, guard: Guard, stopping: threading.Event) -> None:
     recommender = _first_recommender(store, settings)
-    recommender.warm_up()
+    warm_up(settings)
     follower = Follower(recommender, store, settings, guard)
     with contextlib.suppress(StoreUnavailable):
         await follower.look()

@@ -3,24 +3,20 @@
 import time
 from collections.abc import Sequence
 
-import numpy as np
 import pybreaker
 
-from serving import lists
 from serving.answer_cache import AnswerCache
 from serving.answers import answer_of
 from serving.asking import Asking
 from serving.batch import NO_ROWS, Batch, pool_of, wanted
-from serving.caps import fill
 from serving.cursor import BadCursor, decode_cursor
-from serving.quick_lists import Waiting, quick_lists
 from serving.recent import recent_events
 from serving.requests import Answer, RecommendRequest
 from serving.retrieval import VectorIndex
 from serving.rules import Acting, Compiled
 from serving.shop import Shop, Vectors
 from serving.sources import last_known, popular
-from serving.visitor import NOTHING, Visitor, plan_of
+from serving.visitor import Visitor, plan_of
 from state.settings import Settings
 from state.store import Store, StoreUnavailable
 from state.user_rows import empty_users
@@ -65,19 +61,6 @@ class Recommender:
         """Answer as `other` does from now on: another generation, loaded aside."""
         self.shop.close()
         self.__dict__.update(other.__dict__)
-
-    def warm_up(self) -> None:
-        """Compile what the first request needs."""
-        shop = self.shop
-        shop.scorer.warm_up()
-        shop.warm_up()
-        asking, acting = self._asking_nobody(RecommendRequest(exclude=["nothing"]), shop.rules, 1)
-        last_known(asking)
-        scored = shop.score([NOTHING], [0], 1)
-        waiting, nothing = [Waiting(0, asking.visitor, acting, 1)], np.full(scored.item.shape, -1)
-        quick_lists(shop, waiting, empty_users(1), scored, nothing, 0)
-        lists.warm_up(shop.heads, shop.phrases.spoken)
-        fill(NO_ROWS, NO_ROWS, (), shop.catalogue, {}, 0, 1)
 
     def refresh(self) -> None:
         """Follow the rows that are read ahead of requests."""

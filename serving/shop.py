@@ -28,9 +28,7 @@ from state.purchase_rows import (
     decode_purchase_totals,
     decode_purchases,
     empty_purchases,
-    pack_purchases,
 )
-from state.row_codec import unpack_rows
 from state.settings import Settings
 from state.slot_map import ABSENT
 from state.store import Store
@@ -155,13 +153,6 @@ class Shop:
     def close(self) -> None:
         """Let go of what the shop alone uses of the store."""
         self._feed.close()
-
-    def warm_up(self) -> None:
-        """Compile what reads a returning customer's rows."""
-        nobody = empty_purchases(1)
-        first = np.zeros(1, np.int64)
-        decode_purchases(unpack_rows(pack_purchases(nobody, first)), first, nobody)
-        self.slots_of(np.zeros(0, np.uint64), 0)
 
     def slots_of(self, items: Hashes, now_ms: int, max_age_ms: int = SLOW_AGE_MS) -> npt.NDArray[np.int64]:
         """Return the slots in `items.rows` of these items, their rows read where they are old."""

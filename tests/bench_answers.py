@@ -31,6 +31,7 @@ from serving.rule_book import to_book
 from serving.rules import Compiled
 from serving.service import Recommender
 from serving.shop import ScopeItems
+from serving.warm_up import warm_up
 from serving.wire import answer_json
 from state import keys
 from state.anchor import Anchor
@@ -115,7 +116,7 @@ def filled(n_users, n_items):
         shop.follow_changes()
         recommender.take_over(VectorIndex(anchor, build_index(factors)[0]))
         shop.rules = Compiled(to_book(BOOK), 1)
-        recommender.warm_up()
+        warm_up(Settings())
         gc.collect()
         gc.freeze()  # as a server does
         yield recommender

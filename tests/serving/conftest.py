@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from contextlib import contextmanager
+from functools import cache
 
 import httpx
 import uvicorn
@@ -15,14 +16,22 @@ from serving.gather import Gather
 from serving.grpc_api import make_server
 from serving.http_api import make_app
 from serving.impressions import Impressions
+from serving.warm_up import warm_up
 from state.ports import free_port
 from state.settings import Settings
+
+
+@cache
+def compile_kernels():
+    """Do once what every server does before it says that it is ready."""
+    warm_up(Settings())
 
 
 class Running:
     """What a test needs to talk to a running server."""
 
     def __init__(self, folder, recommender, impressions_share=0.0, require_key=False, settings=None):
+        compile_kernels()
         self.recommender, self.keys = recommender, folder / "keys.json"
         self.log = SqliteLog(folder / "log.sqlite")
         self.http_port, self.grpc_port = free_port(), free_port()

@@ -12,7 +12,6 @@ from serving.proto import headrace_pb2, headrace_pb2_grpc
 def server(tmp_path_factory):
     """A real HTTP and a real gRPC server over one recommender; gives (client, stub, log)."""
     recommender, _ = recommender_of(shop_events(), [product("tea", "Green tea")])
-    recommender.warm_up()
     with (
         running(tmp_path_factory.mktemp("server"), recommender) as found,
         grpc.insecure_channel(f"127.0.0.1:{found.grpc_port}") as channel,

@@ -21,7 +21,6 @@ BODY = b'{"user": "ann", "count": 2}'
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     recommender, _ = recommender_of(shop_events())
-    recommender.warm_up()
     with running(tmp_path_factory.mktemp("server"), recommender) as found:
         yield found
 

@@ -145,7 +145,6 @@ def test_arms_that_are_not_there_are_refused(shop):
 def test_arms_go_over_all_three_apis_onto_the_log_and_into_the_report(tmp_path):
     recommender, _ = recommender_of(shop_events())
     recommender.shop.rules = Compiled(to_book({"experiments": [{"id": "e1", "arms": ARMS}]}), 1)
-    recommender.warm_up()
     experiment = recommender.shop.rules.book.experiments[0]
     people = [f"v{n}" for n in range(10)]
     with running(tmp_path, recommender, impressions_share=1.0) as server:

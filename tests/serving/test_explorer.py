@@ -40,7 +40,6 @@ def browser():
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     recommender, _ = recommender_of(shop_events(), PRODUCTS)
-    recommender.warm_up()
     with running(tmp_path_factory.mktemp("explorer"), recommender) as found:
         yield found
 

@@ -35,7 +35,6 @@ from state.store import MemoryStore
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     recommender, _ = recommender_of(shop_events())
-    recommender.warm_up()
     with running(tmp_path_factory.mktemp("server"), recommender, impressions_share=1.0, require_key=True) as found:
         secrets = {}
         kept = []

@@ -12,7 +12,6 @@ from test_service import recommender_of
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):
     recommender, _ = recommender_of(shop_events(), [product("tea", "Tea", brand="Acme")])
-    recommender.warm_up()
     with running(tmp_path_factory.mktemp("openapi"), recommender) as found:
         yield schemathesis.openapi.from_url(f"{found.url}/openapi.json")
 

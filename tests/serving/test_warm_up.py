@@ -1,0 +1,99 @@
+"""Before a server says that it is ready it has compiled what requests need."""
+
+import pickle
+import subprocess
+import sys
+
+import faiss
+import numpy as np
+from fold_oracle import Event
+from serving_rows import DAY, NOW, fold_into, product, shop_events
+from test_quick_lists import some_trees
+
+from schemas.events import Kind
+from schemas.ids import hash_id
+from serving.forest import written_down
+from serving.index_build import build_index
+from serving.mixture import DEFAULT
+from state import keys
+from state.anchor import Anchor, save_anchor
+from state.store import MemoryStore
+from state.vector_rows import encode_vector
+
+ASK_FOR_EVERYTHING = """
+import pickle, sys
+from itertools import product
+from pathlib import Path
+from typing import get_args
+from numba.core.registry import CPUDispatcher
+from serving.requests import RecommendRequest, Strategy
+from serving.retrieval import VectorIndex
+from serving.rules_api import trial
+from serving.service import Recommender
+from serving.warm_up import warm_up
+from state.settings import Settings
+from state.store import MemoryStore
+
+def compiled():
+    kernels = {
+        kernel for name, module in list(sys.modules.items()) if name.split(".")[0] in ("serving", "state", "schemas")
+        for kernel in vars(module).values() if isinstance(kernel, CPUDispatcher)
+    }
+    return {f"{one.py_func.__module__}.{one.py_func.__name__}{types}" for one in kernels for types in one.signatures}
+
+warm_up(Settings(server_cached_items=1000))
+before = compiled()
+rows, now, anchor = pickle.load(sys.stdin.buffer)
+rules = [
+    {"id": "b", "action": "boost", "where": "price > 30", "factor": 3.0, "placements": ["search"]},
+    {"id": "c", "action": "cap", "by": "brand", "most": 1, "placements": ["search", "email"]},
+    {"id": "p", "action": "pin", "items": ["cup"], "placements": ["basket"]},
+]
+more = [
+    {}, {"exclude": ["tea"]}, {"repeat": "exclude"}, {"exclude_purchased": True}, {"explain": True}, {"explore": 1},
+    {"filters": {"min_price": 1}}, {"filters": {"category": "c"}}, {"country": "DE"}, {"lang": "de"},
+    *({"diversity": 0.5, "diversity_method": method} for method in ("mmr", "dpp", "calibrated")),
+    *({"placement": name} for name in ("home", "product", "basket", "search", "email")),
+    *({"strategy": name} for name in get_args(Strategy)),
+]
+who = [{"user": "ann"}, {"user": "bob"}, {"user": "x"}, {"items": ["tea", "cup"]}, {"user": "v1", "items": ["old"]}, {}]
+for n_lanes in (1, 2):
+    store = MemoryStore()
+    store.write(rows)
+    recommender = Recommender(store, Settings(server_cached_items=1000, n_lanes=n_lanes), "g1")
+    recommender.refresh()
+    recommender.take_over(VectorIndex.load(Path(anchor)))
+    recommender.refresh()
+    for one, two in product(who, more):
+        for answer in recommender.recommend([RecommendRequest(count=3, **one, **two)], now, trial({"rules": rules})):
+            answer.items.to_json(), answer.items.to_message()
+    recommender.similar_items("tea", 3), recommender.popular("category", "c", 3), recommender.popular("all", "", 3)
+print(*sorted(compiled() - before), sep="\\n", end="")
+"""
+
+
+def anchor_of(folder, names):
+    """Return the folder of an anchor as a night writes it: with embedding, fitted numbers and trees."""
+    rng, hashes = np.random.default_rng(1), np.array([hash_id(name) for name in names], np.uint64)
+    order = np.argsort(hashes)
+    factors = rng.normal(0, 1, (len(names), 4)).astype(np.float32)
+    anchor = Anchor(
+        "a1", [names[k] for k in order], hashes[order], factors, np.eye(4, dtype=np.float32), 2.0, np.ones(32),
+        factors.astype(np.float16), DEFAULT._asdict(), written_down(some_trees()),
+    )  # fmt: skip
+    index = build_index(factors)[0]
+    return save_anchor(folder, anchor, lambda path: faiss.write_index(index, str(path)), {}, {})
+
+
+def test_requests_compile_nothing_any_more(tmp_path):
+    store = MemoryStore()
+    facts = {"category": "c", "brand": "b", "stock": 3}
+    products = [product("tea", "Green tea", price=5.0, **facts), product("cup", "Cup", price=40.0)]
+    fold_into(store, [*shop_events(), Event("bob", "cup", NOW - DAY, Kind.DISLIKE)], products)
+    store.rows[keys.vector(keys.prefix("g1", 0), "a1", hash_id("bob"))] = encode_vector(np.ones(4, np.float32))
+    anchor = anchor_of(tmp_path, ["tea", "cup", *(f"other{n}" for n in range(6))])
+    done = subprocess.run(
+        [sys.executable, "-c", ASK_FOR_EVERYTHING], input=pickle.dumps((store.rows, NOW, str(anchor))),
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert (done.stdout.decode(), done.returncode) == ("", 0), done.stderr.decode()
