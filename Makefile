@@ -2,7 +2,6 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
-SOURCES := schemas state flows serving batch
 EXTRAS := --extra stream --extra serve --extra batch --extra embedded --group dev
 
 # A company's own certificate authority is in the system's store, and not in the one uv brings. (Two names: by version.)
@@ -17,10 +16,6 @@ install:
 	  .uv/bin/pip install -q uv; \
 	fi
 	$(UV) sync -q --frozen --compile-bytecode --python $(PYTHON) $(EXTRAS)
-	@# Compiled kernels hold a copy of those they call, and do not hear when these change in another file.
-	@if [ -n "$$(find $(SOURCES) -name '*.py' -newer .venv/kernels 2>&1 | head -1)" ]; then \
-	  find $(SOURCES) -name '*.nb[ic]' -delete; touch .venv/kernels; \
-	fi
 
 packages:
 	@command -v redis-server >/dev/null || deploy/debian-packages redis-server

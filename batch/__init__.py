@@ -1,0 +1,1 @@
+import schemas as schemas  # says where compiled kernels are kept

@@ -25,6 +25,7 @@ from flows.leases import Leases
 from flows.log import Log, LogUnavailable, PositionLost, RawBatch
 from flows.open_log import open_log
 from flows.runner import Runner, TooManyBadMessages, resume_positions
+from flows.warm_up import warm_up
 from schemas.decode import Limits
 from schemas.events import Kind
 from schemas.registry import RegistryUnavailable, open_registry
@@ -194,6 +195,7 @@ class Flow:
 
     def begin(self) -> None:
         """Open for the first time; another owner may be at work on the lanes."""
+        warm_up()
         try:
             self.open()
         except (Fenced, StoreUnavailable) as error:

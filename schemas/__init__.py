@@ -1,0 +1,3 @@
+from schemas.kernel_cache import use_kernels_of_these_sources
+
+use_kernels_of_these_sources()

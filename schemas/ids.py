@@ -11,8 +11,6 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from schemas import kernel_cache as kernel_cache  # here, because no program has kernels and no ids
-
 FNV_OFFSET = np.uint64(0xCBF29CE484222325)
 FNV_PRIME = np.uint64(0x100000001B3)
 MIX_1 = np.uint64(0xFF51AFD7ED558CCD)

@@ -1,21 +1,46 @@
-"""Compiled kernels that an earlier version left on disk do not keep this one from starting.
+"""Compiled kernels are kept in a folder named by the sources they were compiled from.
 
-Numba keeps what it compiled beside the sources and asks whether that is of these sources only after it has read it;
-a type that is gone since then would end the program there.
+Numba by itself keeps them beside the sources and looks at the time of one file: that of the function called first. Of
+the functions that this one calls in other files a kernel holds copies, which it would go on using when those files
+have changed; and a type that an earlier version had would keep a program from starting.
 """
 
-from typing import Any
+import contextlib
+import os
+import shutil
+import sys
+from hashlib import blake2b
+from pathlib import Path
 
-from numba.core.caching import IndexDataCacheFile
-
-_load_index: Any = IndexDataCacheFile._load_index
-
-
-def _of_these_sources(self: Any) -> Any:
-    try:
-        return _load_index(self)
-    except (AttributeError, ImportError):
-        return {}  # as of other sources: compiled anew, and written over
+PACKAGES = ("schemas", "state", "flows", "serving", "batch")
+SOURCES = Path(__file__).parents[1]
+KEPT = 4
+"""Versions whose kernels are kept."""
 
 
-IndexDataCacheFile._load_index = _of_these_sources  # type: ignore[method-assign]
+def use_kernels_of_these_sources() -> None:
+    """Tell Numba the folder, by NUMBA_CACHE_DIR; that variable, if it is set, says where the folders are."""
+    digest = blake2b(digest_size=8)
+    for path in sorted(path for package in PACKAGES for path in (SOURCES / package).rglob("*.py")):
+        digest.update(b"%s %d\n" % (str(path.relative_to(SOURCES)).encode(), path.stat().st_size))
+        digest.update(path.read_bytes())
+    name = f"kernels-{digest.hexdigest()}"
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    home = Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "headrace"
+    if home.name.startswith("kernels-"):  # of the process that started this one
+        home = home.parent
+    folder = home / name
+    if not folder.exists():
+        with contextlib.suppress(OSError):  # Numba keeps what it can elsewhere
+            folder.mkdir(parents=True, exist_ok=True)
+            _drop_oldest(home)
+    if folder.exists():
+        os.environ["NUMBA_CACHE_DIR"] = str(folder)
+        if "numba" in sys.modules:
+            sys.modules["numba"].config.reload_config()
+
+
+def _drop_oldest(home: Path) -> None:
+    versions = sorted(home.glob("kernels-*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in versions[KEPT:]:
+        shutil.rmtree(path, ignore_errors=True)

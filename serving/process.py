@@ -161,7 +161,7 @@ def _first_recommender(store: RedisStore, settings: Settings) -> Recommender:
 
 async def _serve(settings: Settings, store: RedisStore, guard: Guard, stopping: threading.Event) -> None:
     recommender = _first_recommender(store, settings)
-    warm_up(settings)
+    warm_up()
     follower = Follower(recommender, store, settings, guard)
     with contextlib.suppress(StoreUnavailable):
         await follower.look()

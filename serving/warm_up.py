@@ -4,6 +4,8 @@ A kernel is compiled when it is first called with arrays of some types, which ta
 kept. A shop may be empty when its server starts; so everything a request needs is first tried on this one.
 """
 
+from functools import cache
+
 import numpy as np
 import orjson
 
@@ -42,10 +44,10 @@ ASKED = [
 ]
 
 
-def warm_up(settings: Settings) -> None:
-    """Compile what requests need, or load what is kept of earlier programs."""
-    few = settings.model_copy(update={"server_cached_items": 64, "n_lanes": 1})
-    recommender = Recommender(_little_shop(), few, GENERATION)
+@cache
+def warm_up() -> None:
+    """Once in a process: compile what requests need, or load what is kept of earlier programs."""
+    recommender = Recommender(_little_shop(), Settings(server_cached_items=1000, n_lanes=1), GENERATION)
     recommender.refresh()
     for asked in (ASKED, ASKED[-1:]):
         for answer in recommender.recommend(asked, NOW_MS, Compiled(BOOK)):

@@ -116,7 +116,7 @@ def filled(n_users, n_items):
         shop.follow_changes()
         recommender.take_over(VectorIndex(anchor, build_index(factors)[0]))
         shop.rules = Compiled(to_book(BOOK), 1)
-        warm_up(Settings())
+        warm_up()
         gc.collect()
         gc.freeze()  # as a server does
         yield recommender

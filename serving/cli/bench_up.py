@@ -23,7 +23,8 @@ from state.settings import PREFIX
 from state.store import Positions, decode_positions
 
 HEADRACE = [sys.executable, "-m", "serving.cli.main"]
-START_S = 60.0
+START_S = 300.0
+"""On a new machine all kernels are compiled first."""
 
 
 class NotStarted(Exception):

@@ -25,7 +25,7 @@ from state.settings import PREFIX, Settings, load_settings
 from state.store import decode_positions
 
 HOUSEHOLDS = ("900", "1228", "2375")
-WAIT_S = 120.0
+WAIT_S = 300.0
 PATIENCE_S = 600.0
 
 

@@ -16,9 +16,13 @@ from typing import Any
 import orjson
 
 from serving.cli.console import FAILED, OK, UNAVAILABLE, err
+from state import keys
 from state.embedded_redis import EmbeddedRedis, RedisMissing
+from state.generations import live_generation, read_generation
 from state.ports import free_port
+from state.redis_store import RedisStore
 from state.settings import Settings
+from state.store import StoreUnavailable
 
 RUN_FILE = "run.json"
 STOP_S = 15.0
@@ -29,7 +33,7 @@ SPARE_AFTER_S = 10.0
 
 
 class Child:
-    """A process that is started again when it dies: by one that waits ready, its imports (seconds) behind it."""
+    """A process that is started again when it dies: by one that waits, with what takes seconds behind it."""
 
     def __init__(self, name: str, environment: dict[str, str]) -> None:
         self.name, self._environment = name, environment
@@ -53,7 +57,7 @@ class Child:
             self._process.stdin.flush()
 
     def _waiting(self) -> subprocess.Popen[str]:
-        """Start a process that loads everything and then waits to be told."""
+        """Start a process that loads and compiles everything and then waits to be told."""
         command = [sys.executable, "-m", "serving.cli.main", self.name, "--when-told"]
         process = subprocess.Popen(
             command, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -62,9 +66,10 @@ class Child:
         threading.Thread(target=self._relay, args=(process,), daemon=True).start()
         return process
 
-    def watch(self) -> None:
+    def watch(self, may_have_spare: bool) -> None:
         """Start the process again when it is gone, after a pause that grows while it keeps dying."""
-        if self._spare is None and self._process is not None and time.monotonic() - self._started > SPARE_AFTER_S:
+        calm = self._process is not None and time.monotonic() - self._started > SPARE_AFTER_S
+        if may_have_spare and calm and self._spare is None:
             self._spare = self._waiting()
         if self._process is not None and self._process.poll() is not None:
             if time.monotonic() - self._started > CALM_S:
@@ -95,11 +100,21 @@ class Child:
             err.print(f"{self.name:>5} | {line.rstrip()}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _ready(port: int) -> bool:
+def _answers(port: int) -> bool:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1) as answer:
             return bool(answer.status == 200)
     except OSError:
+        return False
+
+
+def _folds(store: RedisStore) -> bool:
+    """Say whether all lanes of the live generation have an owner."""
+    try:
+        live = live_generation(store)
+        generation = read_generation(store, live) if live else None
+        return generation is not None and all(store.read([keys.owner(prefix) for prefix in generation.prefixes]))
+    except StoreUnavailable:
         return False
 
 
@@ -150,18 +165,18 @@ def _run(settings: Settings, folder: Path, stopping: threading.Event) -> int:
         "HEADRACE_HTTP_PORT": str(http),
         "HEADRACE_GRPC_PORT": str(grpc),
     }
-    children = [Child("flow", environment), Child("serve", environment)]
+    children, store = [Child("flow", environment), Child("serve", environment)], RedisStore(url)
     try:
         for child in children:
             child.start()
         ready, told = False, dict[str, int]()
         while not stopping.wait(0.1):
             for child in children:
-                child.watch()
+                child.watch(ready)  # not while the first ones still compile
             if redis is not None and redis.process is not None and redis.process.poll() is not None:
                 err.print("redis ended; starting it again")
                 redis.start()
-            if not ready and _ready(http):
+            if not ready and _answers(http) and _folds(store):
                 ready = True
                 err.print(f"ready: http://127.0.0.1:{http}  gRPC 127.0.0.1:{grpc}  data in {folder}", markup=False)
             pids = {child.name: child.pid for child in children}
@@ -170,6 +185,7 @@ def _run(settings: Settings, folder: Path, stopping: threading.Event) -> int:
                 body = {"redis_url": url, "http": f"http://127.0.0.1:{http}", "grpc": f"127.0.0.1:{grpc}", "pids": pids}
                 _write_run_file(folder, body)
     finally:
+        store.close()
         for child in reversed(children):
             child.stop()
         if redis is not None:

@@ -51,7 +51,7 @@ class Up:
             [*HEADRACE, "up"], env=self.environment, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
         threading.Thread(target=lambda: self.said.extend(self.process.stderr), daemon=True).start()
-        self.where = wait_for(lambda: json.loads((self.folder / "run.json").read_text()))
+        self.where = wait_for(lambda: json.loads((self.folder / "run.json").read_text()), 200)  # it may compile first
         return self
 
     def __exit__(self, *error):

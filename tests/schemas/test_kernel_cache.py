@@ -1,36 +1,82 @@
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
-KERNEL = """
-from typing import NamedTuple
+import pytest
+
+import schemas.kernel_cache
+
+INNER = """
 import numba
-import {imported}
-
-class {name}(NamedTuple):
-    n: int
 
 @numba.njit(cache=True)
-def kernel(one):
-    return one.n + {more}
+def inner(n):
+    return n + {more}
+"""
+OUTER = """
+import os, subprocess, sys
+import numba
+from schemas.inner import inner
 
-print(kernel({name}(1)))
+@numba.njit(cache=True)
+def outer(n):
+    return inner(n)
+
+print(outer(1), os.environ["NUMBA_CACHE_DIR"])
 """
 
 
-def run(folder, imported, name, more):
-    """Run a program whose kernel stands in the same line of the same file, with a type of its own."""
-    (folder / "program.py").write_text(KERNEL.format(imported=imported, name=name, more=more))
-    return subprocess.run(
-        [sys.executable, "-c", "import program"], cwd=folder, capture_output=True, text=True, check=False
-    )  # fmt: skip
+class Program:
+    """A package of our name with one kernel that calls another in a second file."""
+
+    def __init__(self, folder):
+        self.folder, self.cache = folder, folder / "cache"
+        (folder / "schemas").mkdir()
+        for name in ("__init__.py", "kernel_cache.py"):
+            shutil.copy(Path(schemas.__file__).parent / name, folder / "schemas" / name)
+        (folder / "schemas" / "outer.py").write_text(OUTER)
+
+    def run(self, more, cache=None):
+        (self.folder / "schemas" / "inner.py").write_text(INNER.format(more=more))
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(cache or self.cache)}
+        command = [sys.executable, "-c", "import schemas.outer"]
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        found, folder = done.stdout.split()
+        return int(found), folder
 
 
-def test_kernels_of_an_earlier_version_whose_types_are_gone_are_compiled_anew(tmp_path):
-    assert run(tmp_path, "schemas.ids", "Before", 1).stdout == "2\n"
-    for _ in range(2):  # the second time from the cache
-        assert run(tmp_path, "flows.lane", "After", 20).stdout == "21\n"
+@pytest.fixture
+def program(tmp_path):
+    return Program(tmp_path)
 
 
-def test_without_that_numba_fails_on_them(tmp_path):
-    assert run(tmp_path, "os", "Before", 1).stdout == "2\n"
-    assert "Can't get attribute 'Before'" in run(tmp_path, "os", "After", 20).stderr
+def test_a_kernel_follows_those_that_it_calls_in_other_files(program):
+    found = [program.run(more) for more in (1, 1, 20, 1)]
+    assert [n for n, _ in found] == [2, 2, 21, 2]
+    assert found[0][1] == found[1][1] == found[3][1] != found[2][1]
+
+
+def test_by_itself_numba_goes_on_with_the_copies_a_kernel_has(program):
+    (program.folder / "schemas" / "__init__.py").write_text("")
+    assert [program.run(more)[0] for more in (1, 20)] == [2, 2]
+
+
+def test_a_process_that_another_one_started_uses_the_same_folder(program):
+    _, folder = program.run(1)
+    assert program.run(1, cache=folder)[1] == folder
+
+
+def test_kernels_of_a_few_versions_are_kept(program):
+    folders = [program.run(more)[1] for more in range(schemas.kernel_cache.KEPT + 2)]
+    assert sorted(str(path) for path in program.cache.iterdir()) == sorted(folders[2:])
+    assert Path(folders[-1], "").is_dir()
+
+
+def test_a_home_that_cannot_be_written_keeps_no_program_from_starting(program):
+    (program.folder / "file").write_text("")
+    assert program.run(1, cache=program.folder / "file" / "cache")[0] == 2

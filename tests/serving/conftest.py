@@ -4,7 +4,6 @@ import asyncio
 import threading
 import time
 from contextlib import contextmanager
-from functools import cache
 
 import httpx
 import uvicorn
@@ -21,17 +20,11 @@ from state.ports import free_port
 from state.settings import Settings
 
 
-@cache
-def compile_kernels():
-    """Do once what every server does before it says that it is ready."""
-    warm_up(Settings())
-
-
 class Running:
     """What a test needs to talk to a running server."""
 
     def __init__(self, folder, recommender, impressions_share=0.0, require_key=False, settings=None):
-        compile_kernels()
+        warm_up()
         self.recommender, self.keys = recommender, folder / "keys.json"
         self.log = SqliteLog(folder / "log.sqlite")
         self.http_port, self.grpc_port = free_port(), free_port()

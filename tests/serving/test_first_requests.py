@@ -6,6 +6,7 @@ import sys
 
 import faiss
 import numpy as np
+from compiled_kernels import COMPILED
 from fold_oracle import Event
 from serving_rows import DAY, NOW, fold_into, product, shop_events
 from test_quick_lists import some_trees
@@ -20,12 +21,13 @@ from state.anchor import Anchor, save_anchor
 from state.store import MemoryStore
 from state.vector_rows import encode_vector
 
-ASK_FOR_EVERYTHING = """
-import pickle, sys
+ASK_FOR_EVERYTHING = (
+    COMPILED
+    + """
+import pickle
 from itertools import product
 from pathlib import Path
 from typing import get_args
-from numba.core.registry import CPUDispatcher
 from serving.requests import RecommendRequest, Strategy
 from serving.retrieval import VectorIndex
 from serving.rules_api import trial
@@ -34,14 +36,7 @@ from serving.warm_up import warm_up
 from state.settings import Settings
 from state.store import MemoryStore
 
-def compiled():
-    kernels = {
-        kernel for name, module in list(sys.modules.items()) if name.split(".")[0] in ("serving", "state", "schemas")
-        for kernel in vars(module).values() if isinstance(kernel, CPUDispatcher)
-    }
-    return {f"{one.py_func.__module__}.{one.py_func.__name__}{types}" for one in kernels for types in one.signatures}
-
-warm_up(Settings(server_cached_items=1000))
+warm_up()
 before = compiled()
 rows, now, anchor = pickle.load(sys.stdin.buffer)
 rules = [
@@ -70,6 +65,7 @@ for n_lanes in (1, 2):
     recommender.similar_items("tea", 3), recommender.popular("category", "c", 3), recommender.popular("all", "", 3)
 print(*sorted(compiled() - before), sep="\\n", end="")
 """
+)
 
 
 def anchor_of(folder, names):
