@@ -20,8 +20,8 @@ MAX_BATCH = 32
 QUIET_TURNS = 16
 """Turns of the loop without a new request after which a batch is full enough: no timer, and no wait of an idle loop.
 
-A gRPC request takes many turns from its socket to its handler, an HTTP one takes one. A turn of an idle loop takes a
-few microseconds. (Fewer turns while requests come one by one was tried: then they never begin to come together.)
+A turn of an idle loop takes a few microseconds. (Fewer turns while requests come one by one was tried: then they never
+begin to come together.)
 """
 CHEAP_ABOVE, REFUSE_ABOVE = 1_000, 2_000
 SHED = Counter("headrace_shed", "Requests not answered in full because too many waited", ["how"])

@@ -1,33 +1,40 @@
 """The gRPC interface: the same service, the same answers."""
 
 import asyncio
-from pathlib import Path
+import contextlib
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-import grpc
+import structlog
 from google.protobuf import message_factory
-from grpc_health.v1 import health, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpclib.const import Cardinality, Handler, Status
+from grpclib.exceptions import GRPCError
+from grpclib.health.service import OVERALL, Health
+from grpclib.reflection.service import ServerReflection
 from pydantic import ValidationError
 
 from serving.api_keys import Guard, Refused
 from serving.gather import Gather, Overloaded
-from serving.proto import headrace_pb2, headrace_pb2_grpc
+from serving.grpc_calls import Call, framed, parsed, receive, send_framed
+from serving.grpc_hot_path import Reply
+from serving.grpc_server import GrpcServer
+from serving.proto import headrace_pb2
 from serving.requests import MAX_BATCH, MAX_COUNT, Answer, RecommendRequest, first_error
 from serving.service import BadRequest, Recommender
 from serving.wire import answer_message, batch_message
-from state.settings import PREFIX, BadSettings, Settings
 from state.store import StoreUnavailable
 
 SERVICE = "headrace.v1.Headrace"
-REFUSALS = {
-    401: grpc.StatusCode.UNAUTHENTICATED,
-    403: grpc.StatusCode.PERMISSION_DENIED,
-    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
-}
+REFUSALS = {401: Status.UNAUTHENTICATED, 403: Status.PERMISSION_DENIED, 429: Status.RESOURCE_EXHAUSTED}
 SCOPES = ("all", "category", "brand", "country")
 MAX_IN_STREAM = 256
 """Requests of a stream under way: a client that sends faster waits."""
+
+READ = headrace_pb2.RecommendRequest.FromString
+FAILED = GRPCError(Status.UNKNOWN, "Internal Server Error")
+
+Begun = asyncio.Future[Answer | Exception]
+log = structlog.get_logger()
 
 
 def _request(message: Any) -> RecommendRequest:
@@ -44,175 +51,177 @@ def _request(message: Any) -> RecommendRequest:
     return RecommendRequest(**given)
 
 
-class Servicer(headrace_pb2_grpc.HeadraceServicer):
+def _invalid(field: str, message: str) -> GRPCError:
+    return GRPCError(Status.INVALID_ARGUMENT, f"{field}: {message}")
+
+
+class Servicer:
     """Checks requests as the REST interface does and asks the same recommender."""
 
-    def __init__(self, recommender: Recommender, gather: Gather) -> None:
-        self._recommender, self._gather = recommender, gather
+    def __init__(self, recommender: Recommender, gather: Gather, guard: Guard) -> None:
+        self._recommender, self._gather, self._guard = recommender, gather, guard
 
-    async def Recommend(self, request: Any, context: Any) -> Any:
-        return answer_message((await self._answers([(request, "")], context))[0])
+    def __mapping__(self) -> dict[str, Handler]:
+        """Return the methods by path, as grpclib asks for them."""
+        service = headrace_pb2.DESCRIPTOR.services_by_name[SERVICE.rpartition(".")[2]]
+        found = {}
+        for method in service.methods:
+            cardinality = Cardinality.STREAM_STREAM if method.client_streaming else Cardinality.UNARY_UNARY
+            types = (message_factory.GetMessageClass(one) for one in (method.input_type, method.output_type))
+            found[f"/{SERVICE}/{method.name}"] = Handler(self._guarded(getattr(self, method.name)), cardinality, *types)
+        return found
 
-    async def RecommendBatch(self, request: Any, context: Any) -> Any:
-        if not 1 <= len(request.requests) <= MAX_BATCH:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"requests: must hold 1 to {MAX_BATCH}")
-        numbered = [(one, f"requests.{n}.") for n, one in enumerate(request.requests)]
-        return batch_message(await self._answers(numbered, context))
+    def _guarded(self, method: Callable[[Call], Awaitable[None]]) -> Callable[[Call], Awaitable[None]]:
+        """Return the method for those with a key."""
 
-    async def RecommendStream(self, requests: Any, context: Any) -> Any:
-        waiting: asyncio.Queue[asyncio.Future[Answer | Exception] | BadRequest | Overloaded | None]
-        waiting = asyncio.Queue(MAX_IN_STREAM)
+        async def call(stream: Call) -> None:
+            metadata: Any = stream.metadata or {}
+            secret = str(metadata.get("x-api-key", "") or metadata.get("authorization", "")).removeprefix("Bearer ")
+            self._admit(secret)
+            await method(stream)
+
+        return call
+
+    def _admit(self, secret: str) -> None:
+        """Raise GRPCError unless the API key is one that may read."""
+        try:
+            self._guard.admit(secret, "read")
+        except Refused as refusal:
+            raise GRPCError(REFUSALS[refusal.status], refusal.message) from None
+
+    def ask(self, body: bytes, secret: str, reply: Reply) -> None:
+        """Have `reply` called with the answer to a request for recommendations, as bytes or why there is none."""
+
+        def done(found: Answer | Exception) -> None:
+            reply(FAILED if isinstance(found, Exception) else answer_message(found))
+
+        try:
+            self._admit(secret)
+            self._gather.ask(self._checked(parsed(body, READ)), b"\0" + body, done)
+        except Overloaded as error:
+            reply(_shed(error))
+        except GRPCError as error:
+            reply(error)
+        except Exception as error:
+            log.error("a request was not answered", exc_info=error)
+            reply(FAILED)
+
+    async def Recommend(self, call: Call) -> None:
+        (answer,) = await self._answers([(await _only(call), "")])
+        await call.send_message(answer_message(answer))
+
+    async def RecommendBatch(self, call: Call) -> None:
+        requests = (await _only(call)).requests
+        if not 1 <= len(requests) <= MAX_BATCH:
+            raise _invalid("requests", f"must hold 1 to {MAX_BATCH}")
+        answers = await self._answers([(one, f"requests.{n}.") for n, one in enumerate(requests)])
+        await call.send_message(batch_message(answers))
+
+    async def RecommendStream(self, call: Call) -> None:
+        waiting: asyncio.Queue[Begun | Exception | None] = asyncio.Queue(MAX_IN_STREAM)
 
         async def take() -> None:
             try:
-                async for request in requests:
-                    try:
-                        begun = self._gather.begin(self._checked(request))
-                    except (BadRequest, Overloaded) as error:
-                        await waiting.put(error)
-                        return
-                    await waiting.put(begun)
-            finally:
+                while (message := await receive(call, READ)) is not None:
+                    await waiting.put(self._begin(message))
                 await waiting.put(None)
+            except Exception as error:  # said behind the answers of the requests before it
+                await waiting.put(error)
 
-        taking = asyncio.ensure_future(take())
+        taking, written = asyncio.create_task(take()), bytearray()
         try:
-            # Refused here, after the answers of the requests before it: a call that is aborted while an answer
-            # of it is being written never ends.
-            while (begun := await waiting.get()) is not None:
-                if isinstance(begun, (BadRequest, Overloaded)):
-                    await self._refuse(begun, context)
-                    return
-                found = await begun
-                if isinstance(found, Exception):
-                    raise found
-                yield answer_message(found)
-            await taking
+            while True:
+                if waiting.empty():
+                    await send_framed(call, written)
+                found: Begun | Answer | Exception | None = await waiting.get()
+                if isinstance(found, asyncio.Future):
+                    if not found.done():
+                        await send_framed(call, written)
+                    found = await found
+                if not isinstance(found, Answer):
+                    break
+                written += framed(answer_message(found))
+            await send_framed(call, written)
+            if found is not None:
+                raise found
         finally:
             taking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await taking
 
-    async def _answers(self, messages: list[tuple[Any, str]], context: Any) -> list[Answer]:
+    async def SimilarItems(self, call: Call) -> None:
+        request = await _only(call)
+        if not request.item:
+            raise _invalid("item", "is needed")
+        count, lang = _common(request)
+        try:
+            answer = self._recommender.similar_items(request.item, count, lang)
+        except StoreUnavailable:
+            raise GRPCError(Status.UNAVAILABLE, "the store is out of reach") from None
+        await call.send_message(answer_message(answer))
+
+    async def Popular(self, call: Call) -> None:
+        request = await _only(call)
+        scope = request.scope or "all"
+        if scope not in SCOPES:
+            raise _invalid("scope", f"must be one of {', '.join(SCOPES)}")
+        if scope != "all" and not request.name:
+            raise _invalid("name", f"is needed for scope {scope}")
+        count, lang = _common(request)
+        try:
+            answer = self._recommender.popular(scope, request.name, count, lang)
+        except StoreUnavailable:
+            raise GRPCError(Status.UNAVAILABLE, "the store is out of reach") from None
+        await call.send_message(answer_message(answer))
+
+    async def _answers(self, messages: list[tuple[Any, str]]) -> list[Answer]:
         try:
             return await self._gather.recommend_all([self._checked(one, before) for one, before in messages])
-        except (BadRequest, Overloaded) as error:
-            await self._refuse(error, context)
-            raise
+        except Overloaded as error:
+            raise _shed(error) from None
 
-    async def _refuse(self, error: BadRequest | Overloaded, context: Any) -> None:
-        if isinstance(error, BadRequest):
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{error}; try again in a second")
+    def _begin(self, message: Any) -> Begun:
+        """Return the answer to come. Raises GRPCError."""
+        try:
+            return self._gather.begin(self._checked(message))
+        except Overloaded as error:
+            raise _shed(error) from None
 
     def _checked(self, message: Any, before: str = "") -> RecommendRequest:
-        """Return the request a message says. Raises BadRequest that names the field, `before` in front of it."""
+        """Return the request a message says. Raises GRPCError that names the field, `before` in front of it."""
         try:
             asked = _request(message)
             self._recommender.check(asked)
         except ValidationError as error:
             field, said = first_error(error)
-            raise BadRequest(f"{before}{field}", said) from None
+            raise _invalid(f"{before}{field}", said) from None
         except BadRequest as error:
-            raise BadRequest(f"{before}{error.field}", error.message) from None
+            raise _invalid(f"{before}{error.field}", error.message) from None
         return asked
 
-    async def SimilarItems(self, request: Any, context: Any) -> Any:
-        if not request.item:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "item: is needed")
-        count, lang = await self._common(request, context)
-        try:
-            return answer_message(self._recommender.similar_items(request.item, count, lang))
-        except StoreUnavailable:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "the store is out of reach")
 
-    async def Popular(self, request: Any, context: Any) -> Any:
-        scope = request.scope or "all"
-        if scope not in SCOPES:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"scope: must be one of {', '.join(SCOPES)}")
-        if scope != "all" and not request.name:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"name: is needed for scope {scope}")
-        count, lang = await self._common(request, context)
-        try:
-            return answer_message(self._recommender.popular(scope, request.name, count, lang))
-        except StoreUnavailable:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "the store is out of reach")
-
-    async def _common(self, request: Any, context: Any) -> tuple[int, str]:
-        if request.count > MAX_COUNT:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"count: must be within 1 and {MAX_COUNT}")
-        if request.lang not in ("", "en", "de"):
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "lang: must be en or de")
-        return request.count or 20, request.lang or "en"
+async def _only(call: Call) -> Any:
+    """Return the one request of a call. Raises GRPCError."""
+    message = await receive(call, call._recv_type.FromString)
+    if message is None:
+        raise GRPCError(Status.INVALID_ARGUMENT, "there is no request")
+    return message
 
 
-class _CheckKey(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Asks the guard before a call reaches the service; health and reflection are open."""
-
-    def __init__(self, guard: Guard) -> None:
-        self._guard = guard
-
-    async def intercept_service(self, continuation: Any, details: Any) -> Any:
-        handler = await continuation(details)
-        if not details.method.startswith(f"/{SERVICE}/") or handler is None:
-            return handler
-        metadata = dict(details.invocation_metadata or ())
-        secret = str(metadata.get("x-api-key", "") or metadata.get("authorization", "")).removeprefix("Bearer ")
-        try:
-            self._guard.admit(secret, "read")
-        except Refused as refusal:
-            status, message = REFUSALS[refusal.status], refusal.message
-
-            async def refuse(request: Any, context: Any) -> None:
-                await context.abort(status, message)
-
-            if handler.response_streaming:
-                return grpc.stream_stream_rpc_method_handler(refuse)
-            return grpc.unary_unary_rpc_method_handler(refuse)
-        return handler
+def _common(request: Any) -> tuple[int, str]:
+    if request.count > MAX_COUNT:
+        raise _invalid("count", f"must be within 1 and {MAX_COUNT}")
+    if request.lang not in ("", "en", "de"):
+        raise _invalid("lang", "must be en or de")
+    return request.count or 20, request.lang or "en"
 
 
-def _handlers(servicer: Servicer) -> Any:
-    """Return the handlers of the service's methods. They answer in bytes, so nothing is left to serialise."""
-    service = headrace_pb2.DESCRIPTOR.services_by_name[SERVICE.rpartition(".")[2]]
-    handlers = {}
-    for method in service.methods:
-        make = grpc.stream_stream_rpc_method_handler if method.client_streaming else grpc.unary_unary_rpc_method_handler
-        reads = message_factory.GetMessageClass(method.input_type).FromString
-        handlers[method.name] = make(getattr(servicer, method.name), request_deserializer=reads)
-    return grpc.method_handlers_generic_handler(SERVICE, handlers)
+def _shed(error: Overloaded) -> GRPCError:
+    return GRPCError(Status.RESOURCE_EXHAUSTED, f"{error}; try again in a second")
 
 
-def _pem(name: str, path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BadSettings(f"{PREFIX}GRPC_{name}: {path}: {error.strerror}") from None
-
-
-def _credentials(settings: Settings) -> Any:
-    """Return TLS credentials, None without a certificate. Raises BadSettings."""
-    if settings.grpc_certificate is None:
-        return None
-    if settings.grpc_private_key is None:
-        raise BadSettings(f"{PREFIX}GRPC_PRIVATE_KEY is needed with {PREFIX}GRPC_CERTIFICATE")
-    pair = _pem("PRIVATE_KEY", settings.grpc_private_key), _pem("CERTIFICATE", settings.grpc_certificate)
-    ca = _pem("CLIENT_CA", settings.grpc_client_ca) if settings.grpc_client_ca else None
-    return grpc.ssl_server_credentials([pair], ca, ca is not None)
-
-
-def make_server(recommender: Recommender, gather: Gather, address: str, guard: Guard, settings: Settings) -> Any:
-    """Return a grpc.aio server bound to `address`, with health and reflection; the caller starts it.
-
-    Raises BadSettings for certificates that cannot be read.
-    """
-    credentials = _credentials(settings)
-    options = [("grpc.so_reuseport", int(settings.reuse_port))]
-    server = grpc.aio.server(interceptors=[_CheckKey(guard)], options=options)
-    server.add_generic_rpc_handlers((_handlers(Servicer(recommender, gather)),))
-    checks = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
-    reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    if credentials is None:
-        server.add_insecure_port(address)
-    else:
-        server.add_secure_port(address, credentials)
-    return server, checks
+def make_server(recommender: Recommender, gather: Gather, guard: Guard) -> GrpcServer:
+    """Return a server with health and reflection; health is of the whole process, and open as reflection is."""
+    servicer = Servicer(recommender, gather, guard)
+    services = ServerReflection.extend([servicer, Health({servicer: [], OVERALL: []})])
+    return GrpcServer(services, servicer.ask)

@@ -9,7 +9,6 @@ import time
 
 import structlog
 import uvicorn
-from grpc_health.v1 import health_pb2
 from threadpoolctl import threadpool_limits
 
 from flows.log import LogUnavailable
@@ -18,7 +17,7 @@ from flows.process import connect, stop_on_signals
 from schemas.registry import RegistryUnavailable, open_registry
 from serving.api_keys import BadKeys, Guard
 from serving.gather import Gather
-from serving.grpc_api import SERVICE, make_server
+from serving.grpc_api import make_server
 from serving.http_api import make_app
 from serving.impressions import Impressions
 from serving.last_good import LastGood
@@ -172,10 +171,8 @@ async def _serve(settings: Settings, store: RedisStore, guard: Guard, stopping: 
     app = make_app(
         recommender, gather, events_log, registry, lambda: len(recommender.shop.catalogue) > 0 or follower.ready, guard
     )
-    address = f"{settings.http_host}:{settings.grpc_port}"
-    rpc, checks = make_server(recommender, gather, address, guard, settings)
-    await rpc.start()
-    await checks.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+    rpc = make_server(recommender, gather, guard)
+    await rpc.listen(settings)
     following = asyncio.create_task(follower.run())
     # What is there now stays: looking through a large catalogue for garbage again and again would keep answers waiting.
     gc.collect()

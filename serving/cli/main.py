@@ -35,6 +35,7 @@ EXTRAS = {
     "faiss": "serve",
     "fastapi": "serve",
     "grpc": "serve",
+    "grpclib": "serve",
     "strawberry": "serve",
     "limits": "serve",
     "pybreaker": "serve",

@@ -37,9 +37,10 @@ class Running:
         self._uvicorn = uvicorn.Server(config)
 
         async def serve():
-            address = f"127.0.0.1:{self.grpc_port}"
-            rpc, _ = make_server(recommender, gather, address, self.guard, settings or Settings())
-            await rpc.start()
+            rpc = make_server(recommender, gather, self.guard)
+            await rpc.listen(
+                (settings or Settings()).model_copy(update={"http_host": "127.0.0.1", "grpc_port": self.grpc_port})
+            )
             await self._uvicorn.serve()
             await rpc.stop(1)
 

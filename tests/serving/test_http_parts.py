@@ -18,7 +18,7 @@ from schemas.registry import FolderRegistry
 from serving import gather as gather_module
 from serving.api_keys import BadKeys, Guard, Refused, make_key, read_keys, write_keys
 from serving.gather import Gather, Overloaded
-from serving.grpc_api import make_server
+from serving.grpc_server import tls
 from serving.http_parts import scope_of
 from serving.last_good import CATALOGUE, LastGood
 from serving.process import Follower
@@ -300,9 +300,9 @@ def test_grpc_over_mutual_tls_lets_in_only_whom_the_authority_signed(tmp_path):
             ask_as(stranger.issue_cert("shop"))
     lost = settings.model_copy(update={"grpc_client_ca": tmp_path / "lost.pem"})
     with pytest.raises(BadSettings, match=r"HEADRACE_GRPC_CLIENT_CA: .*lost\.pem"):
-        make_server(recommender, None, "localhost:0", None, lost)
+        tls(lost)
     with pytest.raises(BadSettings, match="GRPC_PRIVATE_KEY"):
-        make_server(recommender, None, "localhost:0", None, Settings(grpc_certificate=tmp_path / "cert.pem"))
+        tls(Settings(grpc_certificate=tmp_path / "cert.pem"))
 
 
 def test_a_server_follows_the_live_book_and_keeps_it_when_the_store_has_lost_its_data(tmp_path):

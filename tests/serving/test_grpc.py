@@ -1,0 +1,263 @@
+"""The gRPC server to clients of every kind: grpcio's, and frames that no client should send."""
+
+import asyncio
+import gzip
+import threading
+import time
+
+import grpc
+import h2.config
+import h2.connection
+import h2.events
+import h2.settings
+import pytest
+from conftest import running
+from grpclib.health.v1 import health_pb2
+from grpclib.reflection.v1 import reflection_pb2
+from serving_rows import product, shop_events
+from test_service import recommender_of
+
+from serving.grpc_api import make_server
+from serving.grpc_calls import MAX_MESSAGE
+from serving.proto import headrace_pb2, headrace_pb2_grpc
+from state.settings import BadSettings, Settings
+
+RECOMMEND = "/headrace.v1.Headrace/Recommend"
+ASKED = headrace_pb2.RecommendRequest(user="ann", count=3)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    recommender, _ = recommender_of(shop_events(), [product("tea", "Green tea")])
+    with running(tmp_path_factory.mktemp("server"), recommender) as found:
+        yield found
+
+
+@pytest.fixture
+def channel(server):
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        yield channel
+
+
+def test_health_and_reflection_are_there(channel):
+    check = channel.unary_unary(
+        "/grpc.health.v1.Health/Check", lambda one: one.SerializeToString(), health_pb2.HealthCheckResponse.FromString
+    )
+    for name in ("", "headrace.v1.Headrace"):
+        answer = check(health_pb2.HealthCheckRequest(service=name))
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    with pytest.raises(grpc.RpcError) as refusal:
+        check(health_pb2.HealthCheckRequest(service="of nobody"))
+    assert refusal.value.code() is grpc.StatusCode.NOT_FOUND
+    reads = reflection_pb2.ServerReflectionResponse.FromString
+    for version in ("v1", "v1alpha"):
+        path = f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
+        ask = channel.stream_stream(path, lambda one: one.SerializeToString(), reads)
+        (answer,) = ask(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+        assert "headrace.v1.Headrace" in [one.name for one in answer.list_services_response.service]
+
+
+def test_a_port_that_is_taken_is_named(server):
+    async def listen():
+        taken = Settings(http_host="127.0.0.1", grpc_port=server.grpc_port)
+        await make_server(server.recommender, None, server.guard).listen(taken)
+
+    with pytest.raises(BadSettings, match=f"HEADRACE_GRPC_PORT: port {server.grpc_port} of 127.0.0.1"):
+        asyncio.run(listen())
+
+
+def test_packed_requests_are_read(server):
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}", compression=grpc.Compression.Gzip) as channel:
+        stub = headrace_pb2_grpc.HeadraceStub(channel)
+        assert len(stub.Recommend(ASKED, timeout=5).items) == 3
+        assert [len(answer.items) for answer in stub.RecommendStream(iter([ASKED] * 3), timeout=5)] == [3] * 3
+
+
+def frame(body, packed=False, size=None):
+    return bytes([packed]) + (len(body) if size is None else size).to_bytes(4) + body
+
+
+GOOD = ASKED.SerializeToString()
+
+
+class Raw:
+    """A client that sends what it likes over one connection."""
+
+    def __init__(self, port):
+        self.port = port
+
+    async def __aenter__(self):
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+        self.h2.initiate_connection()
+        self.events = []
+        return self
+
+    async def __aexit__(self, *error):
+        self.writer.close()
+
+    def call(self, path=RECOMMEND):
+        said = {":method": "POST", ":scheme": "http", ":authority": "x", ":path": path, "te": "trailers"}
+        stream = self.h2.get_next_available_stream_id()
+        self.h2.send_headers(stream, [*said.items(), ("content-type", "application/grpc")])
+        return stream
+
+    def send(self, stream, data, end=True):
+        for at in range(0, len(data), 16_000):
+            self.h2.send_data(stream, data[at : at + 16_000])
+        if end:
+            self.h2.end_stream(stream)
+
+    async def flush(self):
+        self.writer.write(self.h2.data_to_send())
+        await self.writer.drain()
+
+    async def end_of(self, stream, acknowledge=False):
+        """Return status and message of the trailers."""
+        await self.flush()
+        async with asyncio.timeout(10):
+            while True:
+                for event in self.events:
+                    headers = dict(getattr(event, "headers", ()))
+                    if getattr(event, "stream_id", None) == stream and "grpc-status" in headers:
+                        return int(headers["grpc-status"]), headers.get("grpc-message", "")
+                data = await self.reader.read(65_536)
+                assert data, "the server closed the connection"
+                for event in self.h2.receive_data(data):
+                    self.events.append(event)
+                    if acknowledge and isinstance(event, h2.events.DataReceived):
+                        self.h2.acknowledge_received_data(event.flow_controlled_length, stream)
+                await self.flush()
+
+
+INVALID, EXHAUSTED, UNIMPLEMENTED = (
+    grpc.StatusCode.INVALID_ARGUMENT.value[0], grpc.StatusCode.RESOURCE_EXHAUSTED.value[0],
+    grpc.StatusCode.UNIMPLEMENTED.value[0],
+)  # fmt: skip
+BOMB = gzip.compress(bytes(MAX_MESSAGE + 1))
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (frame(GOOD), 0), (frame(b""), 0), (frame(gzip.compress(GOOD), True), 0), (b"", INVALID),
+        (frame(GOOD, size=len(GOOD) + 1), INVALID), (frame(b"\xff" * 9), INVALID),
+        (frame(GOOD, size=MAX_MESSAGE + 1), EXHAUSTED), (frame(GOOD, True), UNIMPLEMENTED),
+        (frame(gzip.compress(GOOD)[:2] + GOOD, True), INVALID), (frame(BOMB, True), EXHAUSTED),
+    ],
+    ids=["good", "empty", "packed", "nothing", "cut short", "no message", "too large", "packed otherwise", "not gzip",
+         "bomb"],
+)  # fmt: skip
+def test_what_is_sent_gets_its_status_and_the_connection_goes_on(server, data, status):
+    async def ask():
+        async with Raw(server.grpc_port) as client:
+            stream = client.call()
+            client.send(stream, data)
+            said = await client.end_of(stream)
+            again = client.call()
+            client.send(again, frame(GOOD))
+            return said, await client.end_of(again)
+
+    said, again = asyncio.run(ask())
+    assert said[0] == status, said
+    assert again == (0, "")
+
+
+def test_answers_larger_than_a_frame_or_than_the_client_s_window_come_in_parts(server):
+    async def ask(window):
+        async with Raw(server.grpc_port) as client:
+            client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: window})
+            stream, found = client.call(), bytearray()
+            client.send(
+                stream, frame(headrace_pb2.RecommendRequest(user="ann", count=200, explain=True).SerializeToString())
+            )
+            said = await client.end_of(stream, acknowledge=True)
+            for event in client.events:
+                if isinstance(event, h2.events.DataReceived):
+                    found += event.data
+            return said, headrace_pb2.Answer.FromString(bytes(found[5:])), len(found)
+
+    for window in (200, 65_535):
+        said, answer, size = asyncio.run(ask(window))
+        assert said == (0, "")
+        assert len(answer.items) > 5
+        assert size > 200
+
+
+def test_an_unknown_method_is_said_to_be_one(channel):
+    with pytest.raises(grpc.RpcError) as refusal:
+        channel.unary_unary("/headrace.v1.Headrace/Guess")(b"", timeout=5)
+    assert refusal.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_requests_may_come_byte_by_byte_and_end_in_any_order(server):
+    async def ask():
+        async with Raw(server.grpc_port) as client:
+            streams = [client.call() for _ in range(20)]
+            for byte in frame(GOOD):
+                for stream in streams:
+                    client.send(stream, bytes([byte]), end=False)
+                await client.flush()
+            for stream in streams[::-1]:
+                client.h2.end_stream(stream)
+            return [await client.end_of(stream) for stream in streams]
+
+    assert asyncio.run(ask()) == [(0, "")] * 20
+
+
+def test_a_client_that_goes_in_the_middle_harms_nobody(server, channel):
+    async def go():
+        async with Raw(server.grpc_port) as client:
+            for n in range(50):
+                stream = client.call("/headrace.v1.Headrace/RecommendStream" if n % 2 else RECOMMEND)
+                client.send(stream, frame(GOOD)[: n % 9], end=False)
+                if n % 3 == 0:
+                    client.h2.reset_stream(stream)
+            await client.flush()
+            client.writer.transport.abort()
+
+    for _ in range(5):
+        asyncio.run(go())
+    assert len(headrace_pb2_grpc.HeadraceStub(channel).Recommend(ASKED, timeout=5).items) == 3
+
+
+def test_a_deadline_that_passes_ends_the_call(channel):
+    def never():
+        yield ASKED
+        time.sleep(3)
+
+    answers = headrace_pb2_grpc.HeadraceStub(channel).RecommendStream(never(), timeout=0.3)
+    assert len(next(answers).items) == 3
+    with pytest.raises(grpc.RpcError) as refusal:
+        next(answers)
+    assert refusal.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_calls_under_way_end_before_the_server_does_and_no_answer_is_lost(tmp_path):
+    recommender, _ = recommender_of(shop_events())
+    asked, lost, stopping = [], [], threading.Event()
+    with running(tmp_path, recommender) as server:
+        channel = grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}")
+        stub = headrace_pb2_grpc.HeadraceStub(channel)
+
+        def ask():
+            while not stopping.is_set():
+                try:
+                    asked.append(len(stub.Recommend(ASKED, timeout=5).items))
+                except grpc.RpcError as error:
+                    lost.append(error.code())
+                    return
+
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.5)
+        stream = stub.RecommendStream(iter([ASKED]), timeout=10)
+        assert len(next(stream).items) == 3
+    stopping.set()
+    for thread in threads:
+        thread.join()
+    channel.close()
+    assert len(asked) > 20
+    assert set(asked) == {3}
+    assert set(lost) <= {grpc.StatusCode.UNAVAILABLE}  # of calls that began when nobody listened any more
