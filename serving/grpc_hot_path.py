@@ -36,6 +36,7 @@ class _Call:
         self._handler, self._stream, self.release, self._secret = handler, stream, release, secret
         self._body, self._unacked = bytearray(), 0
         self._done = False
+        self._sending: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
 
     def add(self, data: bytes, ack_size: int) -> None:
@@ -69,7 +70,9 @@ class _Call:
         """Send the message of an answer, or a refusal; to nobody where the client has gone."""
         if self._done:
             return
-        self.end()
+        self._done = True
+        if self.timer is not None:
+            self.timer.cancel()
         stream, h2 = self._stream, self._stream._h2_connection
         if not stream.closable:
             self.release()
@@ -84,7 +87,7 @@ class _Call:
             room = min(h2.local_flow_control_window(stream.id), h2.max_outbound_frame_size)
             h2.send_headers(stream.id, HEADERS)
             if len(frame) > room or not stream.connection.write_ready.is_set():
-                self._handler.finish(self._send_slowly(frame))
+                self._sending = asyncio.get_running_loop().create_task(self._send_slowly(frame))
                 return
             h2.send_data(stream.id, frame)
             h2.send_headers(stream.id, OK, end_stream=True)
@@ -101,24 +104,26 @@ class _Call:
         finally:
             self.release()
 
-    def end(self) -> None:
-        """Answer no more."""
+    def give_up(self) -> None:
+        """Answer no more: nobody listens."""
         self._done = True
         if self.timer is not None:
             self.timer.cancel()
+        if self._sending is not None:
+            self._sending.cancel()
+        self.release()
 
 
 class HotHandler(Handler):
     """grpclib's handler with a short way for recommendations."""
 
-    __gc_interval__ = 1000
+    __gc_interval__ = 100
     ask: Ask
 
     def __init__(self, plain: Handler, ask: Ask) -> None:
         super().__init__(plain.mapping, plain.codec, plain.status_details_codec, plain.dispatch)
         self.ask = ask
         self._calls: dict[Any, _Call] = {}
-        self._sending = set[asyncio.Task[None]]()
 
     def accept(self, stream: Any, headers: list[tuple[str, str]], release_stream: Callable[[], Any]) -> None:
         """Take a plain call; leave the others to the framework."""
@@ -133,20 +138,14 @@ class HotHandler(Handler):
             return
 
         def release() -> None:
-            del self._calls[stream]
-            release_stream()
-            stream.buffer = None  # or call and stream would wait for the garbage collector
+            if self._calls.pop(stream, None) is not None:
+                release_stream()
+                stream.buffer = None  # or call and stream would wait for the garbage collector
 
         secret = said.get("x-api-key", "") or said.get("authorization", "").removeprefix("Bearer ")
         call = self._calls[stream] = stream.buffer = _Call(self, stream, release, secret)
         if deadline is not None:
             call.timer = self.loop.call_later(deadline.time_remaining(), call.late)
-
-    def finish(self, sending: Any) -> None:
-        """Run what is still to be sent."""
-        task = self.loop.create_task(sending)
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
 
     def cancel(self, stream: Any) -> None:
         """The client wants no answer any more."""
@@ -154,14 +153,11 @@ class HotHandler(Handler):
         if call is None:
             super().cancel(stream)
         else:
-            call.end()
-            call.release()
+            call.give_up()
 
     def close(self) -> None:
-        for call in self._calls.values():
-            call.end()
-        for task in self._sending:
-            task.cancel()
+        for call in list(self._calls.values()):
+            call.give_up()
         super().close()
 
     @property

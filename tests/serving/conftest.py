@@ -37,12 +37,12 @@ class Running:
         self._uvicorn = uvicorn.Server(config)
 
         async def serve():
-            rpc = make_server(recommender, gather, self.guard)
-            await rpc.listen(
+            self.rpc = make_server(recommender, gather, self.guard)
+            await self.rpc.listen(
                 (settings or Settings()).model_copy(update={"http_host": "127.0.0.1", "grpc_port": self.grpc_port})
             )
             await self._uvicorn.serve()
-            await rpc.stop(1)
+            await self.rpc.stop(1)
 
         self._thread = threading.Thread(target=lambda: asyncio.run(serve()))
         self._thread.start()

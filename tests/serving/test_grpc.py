@@ -184,6 +184,32 @@ def test_answers_larger_than_a_frame_or_than_the_client_s_window_come_in_parts(s
         assert size > 200
 
 
+@pytest.mark.parametrize("how", ["resets", "goes"])
+def test_nothing_is_kept_of_a_client_that_stops_reading(server, how):
+    async def ask():
+        async with Raw(server.grpc_port) as client:
+            client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 10})
+            stream = client.call()
+            client.send(stream, frame(GOOD))
+            await client.flush()
+            while not any(isinstance(event, h2.events.DataReceived) for event in client.events):
+                client.events += client.h2.receive_data(await client.reader.read(65_536))
+                await client.flush()
+            assert any(one.is_busy for one in server.rpc._handlers)
+            if how == "resets":
+                client.h2.reset_stream(stream)
+                await client.flush()
+                await until_idle()
+
+    async def until_idle():
+        async with asyncio.timeout(5):
+            while any(one.is_busy for one in server.rpc._handlers):
+                await asyncio.sleep(0.01)
+
+    asyncio.run(ask())
+    asyncio.run(until_idle())
+
+
 def test_an_unknown_method_is_said_to_be_one(channel):
     with pytest.raises(grpc.RpcError) as refusal:
         channel.unary_unary("/headrace.v1.Headrace/Guess")(b"", timeout=5)
