@@ -9,6 +9,8 @@ import contextlib
 import os
 import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 
@@ -25,19 +27,37 @@ def use_kernels_of_these_sources() -> None:
         digest.update(b"%s %d\n" % (str(path.relative_to(SOURCES)).encode(), path.stat().st_size))
         digest.update(path.read_bytes())
     name = f"kernels-{digest.hexdigest()}"
-    given = os.environ.get("NUMBA_CACHE_DIR")
-    home = Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "headrace"
-    if home.name.startswith("kernels-"):  # of the process that started this one
-        home = home.parent
-    folder = home / name
-    if not folder.exists():
-        with contextlib.suppress(OSError):  # Numba keeps what it can elsewhere
-            folder.mkdir(parents=True, exist_ok=True)
-            _drop_oldest(home)
-    if folder.exists():
+    for home in _homes():
+        folder = home / name
+        try:
+            if not folder.exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                _drop_oldest(home)
+        except OSError:
+            continue
+        if not os.access(folder, os.W_OK):
+            continue
         os.environ["NUMBA_CACHE_DIR"] = str(folder)
         if "numba" in sys.modules:
             sys.modules["numba"].config.reload_config()
+        return
+
+
+def _homes() -> Iterator[Path]:
+    """Yield where folders of kernels may be, the best place first."""
+    if given := os.environ.get("NUMBA_CACHE_DIR"):
+        home = Path(given)
+        yield home.parent if home.name.startswith("kernels-") else home  # of the process that started this one
+    elif cache := os.environ.get("XDG_CACHE_HOME"):
+        yield Path(cache) / "headrace"
+    else:
+        with contextlib.suppress(RuntimeError):  # a user without a home
+            yield Path.home() / ".cache" / "headrace"
+    ours = Path(tempfile.gettempdir()) / f"headrace-{os.getuid()}"
+    with contextlib.suppress(OSError):
+        ours.mkdir(mode=0o700, exist_ok=True)
+        if ours.stat().st_uid == os.getuid():  # kernels are code: they are taken from nobody else
+            yield ours
 
 
 def _drop_oldest(home: Path) -> None:

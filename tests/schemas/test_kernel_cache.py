@@ -38,9 +38,9 @@ class Program:
             shutil.copy(Path(schemas.__file__).parent / name, folder / "schemas" / name)
         (folder / "schemas" / "outer.py").write_text(OUTER)
 
-    def run(self, more, cache=None):
+    def run(self, more, cache=None, **others):
         (self.folder / "schemas" / "inner.py").write_text(INNER.format(more=more))
-        environment = os.environ | {"NUMBA_CACHE_DIR": str(cache or self.cache)}
+        environment = os.environ | {"NUMBA_CACHE_DIR": str(cache or self.cache)} | others
         command = [sys.executable, "-c", "import schemas.outer"]
         done = subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False
@@ -77,6 +77,11 @@ def test_kernels_of_a_few_versions_are_kept(program):
     assert Path(folders[-1], "").is_dir()
 
 
-def test_a_home_that_cannot_be_written_keeps_no_program_from_starting(program):
+def test_where_no_home_can_be_written_kernels_are_kept_in_a_folder_of_our_own_for_what_is_temporary(program):
     (program.folder / "file").write_text("")
-    assert program.run(1, cache=program.folder / "file" / "cache")[0] == 2
+    (program.folder / "tmp").mkdir()
+    found = program.run(1, cache=program.folder / "file" / "cache", TMPDIR=str(program.folder / "tmp"))
+    (ours,) = (program.folder / "tmp").iterdir()
+    assert found[0] == 2
+    assert Path(found[1]).parent == ours
+    assert ours.stat().st_mode & 0o077 == 0
