@@ -44,15 +44,15 @@ def warm_up() -> None:
     """Once in a process: compile what folding and committing need, or load what is kept of earlier programs."""
     hashes = np.sort(np.array([hash_id(item) for item in "abc"], np.uint64))
     one = np.eye(3, dtype=np.float32)
-    store = MemoryStore()
+    store, registry = MemoryStore(), FolderRegistry()
     lane = Lane(SETTINGS, store, "warm-up")
     lane.open()
     lane.use_anchors(Anchor("warm-up", list("abc"), hashes, one, one, 1.0, np.ones(32)))
     later = [{**event, "ts_ms": NOW_MS + 5000} for event in EVENTS]
     alone = [[{**event, "ts_ms": NOW_MS + 1000 * n}] for n, event in enumerate(EVENTS)]  # columns of one are contiguous
     for events in (EVENTS, *alone, later, [{"type": "erasure", "user": "v"}, *later]):
-        raw = _batch(events, lane.positions)
-        changes = lane.apply(decode(raw, FolderRegistry(), NOW_MS + 10_000, LIMITS), raw)
+        raw = _batch(events, lane.positions, registry)
+        changes = lane.apply(decode(raw, registry, NOW_MS + 10_000, LIMITS), raw)
         for _ in changes.rows.commands():
             pass
         for piece in redo_pieces(changes.rows):  # as if the commit had to be finished by somebody else
@@ -61,9 +61,9 @@ def warm_up() -> None:
         lane.open()
 
 
-def _batch(events: Sequence[Mapping[str, Any]], positions: Positions) -> RawBatch:
+def _batch(events: Sequence[Mapping[str, Any]], positions: Positions, registry: FolderRegistry) -> RawBatch:
     """Return events as a log gives them, in one stream for each topic."""
-    registry, values, topics = FolderRegistry(), list[bytes](), list[str]()
+    values, topics = list[bytes](), list[str]()
     for n, event in enumerate(events):
         named = {} if event["type"] == "product" else {"event_id": f"{n}-{event.get('ts_ms')}"}
         topic, record, _ = event_from_json({"ts_ms": NOW_MS + n, **named, **event}, NOW_MS)

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from serving.api_keys import Guard, Refused
 from serving.gather import Gather, Overloaded
-from serving.grpc_calls import Call, framed, parsed, receive, send_framed
+from serving.grpc_calls import SERVICE, Call, framed, parsed, receive, secret_of, send_framed
 from serving.grpc_hot_path import Reply
 from serving.grpc_server import GrpcServer
 from serving.proto import headrace_pb2
@@ -24,7 +24,6 @@ from serving.service import BadRequest, Recommender
 from serving.wire import answer_message, batch_message
 from state.store import StoreUnavailable
 
-SERVICE = "headrace.v1.Headrace"
 REFUSALS = {401: Status.UNAUTHENTICATED, 403: Status.PERMISSION_DENIED, 429: Status.RESOURCE_EXHAUSTED}
 SCOPES = ("all", "category", "brand", "country")
 MAX_IN_STREAM = 256
@@ -76,8 +75,7 @@ class Servicer:
 
         async def call(stream: Call) -> None:
             metadata: Any = stream.metadata or {}
-            secret = str(metadata.get("x-api-key", "") or metadata.get("authorization", "")).removeprefix("Bearer ")
-            self._admit(secret)
+            self._admit(secret_of(metadata))
             await method(stream)
 
         return call

@@ -5,15 +5,16 @@ server, an empty call 233, mostly on the way between the threads of its core and
 """
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from google.protobuf.message import DecodeError
 from grpclib.const import Status
-from grpclib.encoding.base import CodecBase
+from grpclib.encoding.proto import ProtoCodec
 from grpclib.exceptions import GRPCError
 from grpclib.server import Stream
 
+SERVICE = "headrace.v1.Headrace"
 MAX_MESSAGE = 4 << 20
 """Bytes of a request, as in grpcio."""
 PREFIX_BYTES = 5
@@ -23,16 +24,16 @@ GZIP = b"\x1f\x8b"
 Call = Stream[Any, Any]
 
 
-class Codec(CodecBase):
-    """Messages as bytes: requests are read by `receive`, answers come written."""
-
-    __content_subtype__ = "proto"
+class Codec(ProtoCodec):
+    """Messages, or the bytes of one that come written."""
 
     def encode(self, message: Any, message_type: Any) -> bytes:
-        return message if isinstance(message, bytes) else bytes(message.SerializeToString())
+        return message if isinstance(message, bytes) else super().encode(message, message_type)
 
-    def decode(self, data: bytes, message_type: Any) -> Any:
-        return message_type.FromString(data)
+
+def secret_of(headers: Mapping[str, str]) -> str:
+    """Return the API key that comes with a call, "" without one."""
+    return headers.get("x-api-key", "") or headers.get("authorization", "").removeprefix("Bearer ")
 
 
 async def receive(call: Call, read: Callable[[bytes], Any]) -> Any | None:

@@ -1,8 +1,8 @@
 """`Recommend` without a task, metadata and events, which cost more than everything else of a call together.
 
 It is grpclib's handler of a connection (framing, flow control, resets stay as they are) that takes plain calls of that
-one method itself and hands all others on: to the method of the same name where anything about a call is special, so
-both answer alike.
+one method itself and hands all others on to grpclib: it says what is wrong with their headers, or has the method of the
+same name answer, which asks the same recommender.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ from grpclib.metadata import Deadline, encode_grpc_message
 from grpclib.server import Handler
 from h2.exceptions import ProtocolError
 
-from serving.grpc_calls import MAX_MESSAGE, PREFIX_BYTES, framed, only_message, too_large
+from serving.grpc_calls import MAX_MESSAGE, PREFIX_BYTES, SERVICE, framed, only_message, secret_of, too_large
 
-PATH = "/headrace.v1.Headrace/Recommend"
+PATH = f"/{SERVICE}/Recommend"
 CONTENT_TYPES = ("application/grpc", "application/grpc+proto")
 HEADERS = [(":status", "200"), ("content-type", "application/grpc+proto")]
 OK = [("grpc-status", "0")]
@@ -142,8 +142,7 @@ class HotHandler(Handler):
                 release_stream()
                 stream.buffer = None  # or call and stream would wait for the garbage collector
 
-        secret = said.get("x-api-key", "") or said.get("authorization", "").removeprefix("Bearer ")
-        call = self._calls[stream] = stream.buffer = _Call(self, stream, release, secret)
+        call = self._calls[stream] = stream.buffer = _Call(self, stream, release, secret_of(said))
         if deadline is not None:
             call.timer = self.loop.call_later(deadline.time_remaining(), call.late)
 

@@ -238,7 +238,8 @@ def run(
     figures |= {
         "clients": clients,
         "data": f"{events:,} views, Zipf, {users:,} users x {items:,} items, {COUNT} items an answer, an anchor and "
-        f"{len(BOOK['rules'])} rules live, 2 items excluded by the request; batch: {BATCH} users a call, 2 callers",
+        f"{len(BOOK['rules'])} rules live, 2 items excluded by the request; "
+        f"batch: {BATCH} users a call, {BATCHES} callers",
         "load": f"every list checked to be full; {said}; open: random arrivals, time counted from when each was due",
         "repeats": repeats,
         "machine": machine(),
