@@ -10,10 +10,10 @@ newcomer starts with its own weight only.
 import math
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from schemas.uncounted import uncounted
 from state.item_rows import ADJ, BWD, FAR, MANY_GONE, MAX_GONE, PAIR_UNIT, ItemRows, shift
 
 MAX_WINDOW = 8
@@ -21,7 +21,7 @@ RANK_DECAY = 1.8
 AMOUNTS = np.array([round(PAIR_UNIT * math.exp(-d / RANK_DECAY)) for d in range(MAX_WINDOW)], np.int64)
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _position(neighbours: npt.NDArray[np.uint64], n: int, item: np.uint64) -> int:
     at = 0
     for j in range(n):  # all of them, in vector registers: a search by halves is mispredicted at every step
@@ -29,13 +29,13 @@ def _position(neighbours: npt.NDArray[np.uint64], n: int, item: np.uint64) -> in
     return at
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _weigh(row: Any, j: int) -> int:
     """Return five times what neighbour j weighs: adj + far + 0.8 bwd, in integers."""
     return 5 * (np.int64(row.weight[ADJ, j]) + np.int64(row.weight[FAR, j])) + 4 * np.int64(row.weight[BWD, j])
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _lightest(row: Any) -> int:
     n = np.int64(row.n)
     least = _weigh(row, 0)
@@ -47,7 +47,7 @@ def _lightest(row: Any) -> int:
     return 0
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _shift_changed(row: Any, hole: int, place: int) -> None:
     """Do to the marks of changed neighbours what `shift` does to the neighbours; the mark at `place` is then free."""
     one, marks = np.uint64(1), row.changed
@@ -57,7 +57,7 @@ def _shift_changed(row: Any, hole: int, place: int) -> None:
     row.changed = (marks & below) | ((marks & ~below) << one)
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _note_gone(row: Any, neighbour: np.uint64) -> None:
     n = np.int64(row.n_gone)
     if n < MAX_GONE:
@@ -67,7 +67,7 @@ def _note_gone(row: Any, neighbour: np.uint64) -> None:
         row.n_gone = MANY_GONE
 
 
-@numba.njit(cache=True)
+@uncounted()
 def add_pair(rows: ItemRows, slot: int, neighbour: np.uint64, kind: int, amount: int, capacity: int) -> None:
     """Add `amount` (negative: subtract) to one counter of the pair and to the row's total of that kind.
 
@@ -112,7 +112,7 @@ def add_pair(rows: ItemRows, slot: int, neighbour: np.uint64, kind: int, amount:
     row.weight[kind, place] = np.uint32(amount)
 
 
-@numba.njit(cache=True)
+@uncounted()
 def learn_pairs(
     rows: ItemRows,
     item: np.uint64,

@@ -9,15 +9,16 @@ are remembered. The sequence rests in rows of SEGMENT ids (a ring of
 
 from collections.abc import Sequence
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from schemas.uncounted import uncounted
 
 SEGMENT = 1024
 Ids = npt.NDArray[np.uint64]
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _find_or_add(table: Ids, event_id: np.uint64, put: bool) -> bool:
     mask = np.uint64(len(table) - 1)
     at = event_id & mask
@@ -30,13 +31,13 @@ def _find_or_add(table: Ids, event_id: np.uint64, put: bool) -> bool:
     return False
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _add_all(table: Ids, ids: Ids) -> None:
     for i in range(len(ids)):
         _find_or_add(table, ids[i], True)
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _accept(
     tables: Ids,
     ring: Ids,

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from flows.history import NEUTRAL_STARS, RATING
 from schemas.events import FIRST_NEGATIVE_KIND
+from schemas.uncounted import uncounted
 from state.anchor import Anchor
 from state.prefetch import prefetch_row
 from state.slot_map import ABSENT, find
@@ -29,7 +30,7 @@ SMALLEST_EXTRA = np.float32(1e-6)  # a confidence of 1 would make D singular
 Floats = npt.NDArray[np.float32]
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@uncounted(nogil=True, fastmath=True)
 def _set_up(
     whitened: Floats, row_of: npt.NDArray[np.int64], confidence: Floats, h: int, lane: int,
     gram: Floats, right: Floats, out: Floats,
@@ -79,7 +80,7 @@ def _set_up(
         right[i, lane] = 0
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@uncounted(nogil=True, fastmath=True)
 def _solve(gram: Floats, right: Floats, h: int) -> None:
     """Solve LANES systems of size h at once by Cholesky, in place: `right` becomes the solutions."""
     for j in range(h):
@@ -106,7 +107,7 @@ def _solve(gram: Floats, right: Floats, h: int) -> None:
             right[i, lane] *= gram[i, i, lane]
 
 
-@numba.njit(cache=True, nogil=True)
+@uncounted(nogil=True)
 def _fetch_places(users: UserRows, slot: int, table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32]) -> None:
     """Ask for the places of `find`'s table where the user's latest items are looked for."""
     n, mask = np.int64(users[slot].n), np.uint64(len(table) - 1)

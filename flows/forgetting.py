@@ -4,26 +4,26 @@ What the row of a user still holds can be taken back: its last 50 events. Of old
 taught, as they do of everybody whose row was dropped; docs/operations.md says what stays, and how to be rid of it.
 """
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from flows.history import FoldParams, ItemIndex, event_weight, kind_column, learn_at, session_start, use
 from flows.popularity import count_event, count_for_good
+from schemas.uncounted import uncounted
 from state.item_rows import ItemRows
 from state.session import SESSION_EVENTS
 from state.slot_map import find
 from state.user_rows import KIND_MASK, MAX_GAP_MS, STARS_SHIFT, UserRows
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _knows_session(users: UserRows, slot: int, k: int, gap_ms: int) -> bool:
     """Say whether the history holds the whole session before event k, as it was when the event was learned."""
     at = session_start(users, slot, k, gap_ms)
     return at > 0 or k - at == SESSION_EVENTS or users[slot].gap_ms[0] > gap_ms
 
 
-@numba.njit(cache=True)
+@uncounted()
 def unlearn_history(
     users: UserRows, slot: int, items: ItemRows, index: ItemIndex, counted_in: npt.NDArray[np.int64],
     totals: npt.NDArray[np.int64], p: FoldParams,

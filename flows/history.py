@@ -18,6 +18,7 @@ from flows.popularity import count_event
 from flows.profiles import profile_event
 from flows.repeats import learn_repeats
 from schemas.events import FIRST_NEGATIVE_KIND, Kind
+from schemas.uncounted import uncounted
 from state.differences import NOT_AT_THE_END
 from state.item_rows import FLAG_PRODUCT, ItemRows
 from state.lane_rows import DUPLICATES, EVENTS, LATE, MAX_TS, N_PRICE_BUCKETS, PRICES, SESSIONS
@@ -68,14 +69,14 @@ class ItemIndex(NamedTuple):
     round_no: int
 
 
-@numba.njit(cache=True)
+@uncounted()
 def use(index: ItemIndex, slot: int) -> None:
     """Mark an item row used and changed."""
     index.used_in[slot] = index.round_no
     index.changed_in[slot] = index.round_no
 
 
-@numba.njit(cache=True)
+@uncounted()
 def session_start(users: UserRows, slot: int, k: int, gap_ms: int) -> int:
     """Return the history index at which the session before event k begins.
 
@@ -88,7 +89,7 @@ def session_start(users: UserRows, slot: int, k: int, gap_ms: int) -> int:
     return at
 
 
-@numba.njit(cache=True)
+@uncounted()
 def session_before(users: UserRows, slot: int, k: int, gap_ms: int, out: Uint64s) -> int:
     """Write the items of the session before history event k, oldest first, none of negative events; return how many."""
     n = 0
@@ -99,7 +100,7 @@ def session_before(users: UserRows, slot: int, k: int, gap_ms: int, out: Uint64s
     return n
 
 
-@numba.njit(cache=True)
+@uncounted()
 def learn_at(
     users: UserRows, slot: int, k: int, items: ItemRows, index: ItemIndex, totals: Int64s, p: FoldParams, sign: int
 ) -> None:
@@ -129,7 +130,7 @@ def learn_at(
     learn_repeats(items, totals, item, place, n, distinct, slots, m, sign)
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _rows_ready(users: UserRows, slot: int, at: int, index: ItemIndex) -> bool:
     """Say whether every item row is cached that an event at history index `at` may change."""
     n = np.int64(users[slot].n)
@@ -156,7 +157,7 @@ def _rows_ready(users: UserRows, slot: int, at: int, index: ItemIndex) -> bool:
     return True
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _place(users: UserRows, slot: int, ts_ms: int, p: FoldParams) -> int:
     """Return the history index an event of this time belongs at, TOO_LATE when it cannot be placed.
 
@@ -180,7 +181,7 @@ def _place(users: UserRows, slot: int, ts_ms: int, p: FoldParams) -> int:
     return TOO_LATE
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _time_of(users: UserRows, slot: int, k: int) -> int:
     ts = users[slot].last_ms
     for j in range(np.int64(users[slot].n) - 1, k, -1):
@@ -188,7 +189,7 @@ def _time_of(users: UserRows, slot: int, k: int) -> int:
     return ts
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _insert(users: UserRows, slot: int, at: int, item: np.uint64, kind: int, ts_ms: int) -> int:
     """Put an event at history index `at`, shifting out the oldest of a full history; return its index."""
     n = np.int64(users[slot].n)
@@ -218,7 +219,7 @@ def _insert(users: UserRows, slot: int, at: int, item: np.uint64, kind: int, ts_
     return at
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _remember(
     users: UserRows, slot: int, at: int, item: np.uint64, kind: int, ts_ms: int,
     items: ItemRows, index: ItemIndex, totals: Int64s, p: FoldParams,
@@ -231,7 +232,7 @@ def _remember(
         learn_at(users, slot, k, items, index, totals, p, 1)
 
 
-@numba.njit(cache=True)
+@uncounted()
 def event_weight(kind: int, value: float, weights: npt.NDArray[np.float64]) -> float:
     """Return what an event weighs: its kind's weight, a rating by its stars, negative kinds negative."""
     if kind == RATING:
@@ -250,7 +251,7 @@ def event_weights(
     return out
 
 
-@numba.njit(cache=True)
+@uncounted()
 def kind_column(kind: int) -> int:
     """Return which of an item's counters (views, carts, purchases) counts events of this kind, -1 for none."""
     if kind in (VIEW, CLICK):
@@ -260,7 +261,7 @@ def kind_column(kind: int) -> int:
     return 2 if kind == PURCHASE else -1
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _count(
     users: UserRows, user: int, items: ItemRows, item_slot: int, kind: int, weight: float, ts_ms: int, price: float,
     category: np.uint64, brand: np.uint64, totals: Int64s, p: FoldParams,
@@ -294,7 +295,7 @@ def _count(
     totals[MAX_TS] = max(totals[MAX_TS], ts_ms)
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _fetch_ahead(
     events: np.ndarray, i: int, user_slots: Int64s, users: UserRows, items: ItemRows, index: ItemIndex
 ) -> None:
@@ -315,7 +316,7 @@ def _fetch_ahead(
                 prefetch_row(items, slot)
 
 
-@numba.njit(cache=True, nogil=True)
+@uncounted(nogil=True)
 def fold_events(
     events: np.ndarray,
     fresh: npt.NDArray[np.bool_],

@@ -4,6 +4,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from schemas.uncounted import uncounted
 from state.decay import add, epoch_of, forward_score, forward_weight
 from state.item_rows import ItemRows
 from state.lane_rows import COUNT, POP
@@ -18,7 +19,7 @@ Ids = npt.NDArray[np.uint64]
 _epochs, _sums = stack_array(np.int32, 2), stack_array(np.int64, 2, 2)
 
 
-@numba.njit(cache=True)
+@uncounted()
 def count_event(
     rows: ItemRows,
     slot: int,
@@ -41,7 +42,7 @@ def count_event(
     count_for_good(rows, slot, totals, weight)
 
 
-@numba.njit(cache=True)
+@uncounted()
 def count_for_good(rows: ItemRows, slot: int, totals: npt.NDArray[np.int64], weight: float) -> None:
     """Add a weight to what does not decay."""
     hundredths = np.int64(np.rint(weight * COUNT_UNIT))

@@ -2,9 +2,9 @@
 
 import math
 
-import numba
 import numpy as np
 
+from schemas.uncounted import uncounted
 from state.user_rows import N_AFFINITIES, UserRows
 
 AFFINITY_BITS = 8
@@ -14,7 +14,7 @@ DAY_MS = 24 * HOUR_MS
 PRICE_UNIT = 1000.0
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _bump(counts: np.ndarray, at: int) -> None:
     """Count one more, halving all when a byte is full: the shape stays, the size is bounded."""
     if counts[at] == 255:
@@ -23,7 +23,7 @@ def _bump(counts: np.ndarray, at: int) -> None:
     counts[at] += np.uint8(1)
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _add_affinity(rows: UserRows, slot: int, which: int, id_hash: np.uint64, amount: int) -> None:
     """Add to an affinity; a ninth one takes the lightest one's place. They stay sorted by id, free places last."""
     key = np.uint32(id_hash & np.uint64(0xFFFFFFFF))
@@ -44,7 +44,7 @@ def _add_affinity(rows: UserRows, slot: int, which: int, id_hash: np.uint64, amo
     ids[at], weights[at] = key, np.uint32(min(amount, 0xFFFFFFFF))
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _fade_affinities(rows: UserRows, slot: int, which: int, half_lives: int) -> None:
     """Halve the affinities so many times; those that reach nothing free their places."""
     weights, ids = rows[slot].affinity[which], rows[slot].affinity_id[which]
@@ -58,7 +58,7 @@ def _fade_affinities(rows: UserRows, slot: int, which: int, half_lives: int) -> 
         ids[j] = weights[j] = 0
 
 
-@numba.njit(cache=True)
+@uncounted()
 def profile_event(
     rows: UserRows,
     slot: int,

@@ -6,12 +6,12 @@ smallest times · 2^(last day / EVICTION_DAYS).
 
 import math
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from flows.row_table import RowTable
 from schemas.events import Columns, Kind
+from schemas.uncounted import uncounted
 from state import keys
 from state.purchase_rows import (
     DAY_MS,
@@ -31,7 +31,7 @@ EVICTION_DAYS = 60.0
 MOST_TIMES = LAST_DAY = 65_535
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _lightest(rows: PurchaseRows, slot: int) -> int:
     """Return the place of the item that gives way in a full row."""
     gap, least = 0, np.inf
@@ -43,7 +43,7 @@ def _lightest(rows: PurchaseRows, slot: int) -> int:
     return gap
 
 
-@numba.njit(cache=True)
+@uncounted()
 def add_purchase(rows: PurchaseRows, slot: int, item: np.uint64, day: int, totals: npt.NDArray[np.int64]) -> None:
     """Count one purchase of an item on a day, also in the lane's totals; items stay ascending."""
     n = np.int64(rows.n[slot])
@@ -73,7 +73,7 @@ def add_purchase(rows: PurchaseRows, slot: int, item: np.uint64, day: int, total
     items[at], times[at], firsts[at], lasts[at] = item, 1, day, day
 
 
-@numba.njit(cache=True)
+@uncounted()
 def add_purchases(
     rows: PurchaseRows, slots: npt.NDArray[np.int64], items: npt.NDArray[np.uint64], ts_ms: npt.NDArray[np.int64],
     totals: npt.NDArray[np.int64],

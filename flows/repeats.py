@@ -1,9 +1,9 @@
 """Will the visitor come back to an item already seen? Trials and hits, global and per item."""
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from schemas.uncounted import uncounted
 from state.item_rows import ItemRows
 from state.lane_rows import CURRENT, EARLIER, REPEAT
 from state.session import MAX_DISTINCT, repeat_cells
@@ -15,7 +15,7 @@ ITEM_RANKS = 4
 _cells = stack_array(np.int64, MAX_DISTINCT)
 
 
-@numba.njit(cache=True)
+@uncounted()
 def learn_repeats(
     rows: ItemRows,
     totals: npt.NDArray[np.int64],

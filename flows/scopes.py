@@ -8,6 +8,7 @@ from flows.history import FoldParams, event_weight
 from flows.item_table import ItemTable
 from flows.popularity import merge_scope, scores_of
 from schemas.events import Columns
+from schemas.uncounted import uncounted
 from state import keys
 from state.decay import EPOCH_HALF_LIVES, add, epoch_of, forward_weight
 from state.distinct import distinct
@@ -32,10 +33,12 @@ Ids = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float64]
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _fill_weights(n: int, pop: npt.NDArray[np.int64], epochs: npt.NDArray[np.int32], weights: Floats) -> int:
-    """Write what each item weighs at the long half-life, in units of the newest epoch; return that epoch."""
-    newest = epochs[:n, 1].max()
+    """Write what each item weighs at the long half-life, in units of the newest epoch; return that epoch; `n` > 0."""
+    newest = epochs[0, 1]
+    for j in range(1, n):
+        newest = max(newest, epochs[j, 1])
     for j in range(n):
         weights[j] = pop[j, 1, 0] + pop[j, 1, 1] * 2.0**-EPOCH_HALF_LIVES
         if epochs[j, 1] != newest:
@@ -43,7 +46,7 @@ def _fill_weights(n: int, pop: npt.NDArray[np.int64], epochs: npt.NDArray[np.int
     return newest
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _make_room(
     n: int, at: int, cut: int, items: Ids, pop: npt.NDArray[np.int64], epochs: npt.NDArray[np.int32], weights: Floats
 ) -> int:

@@ -7,9 +7,10 @@ one collision anywhere is about 0.0003 (birthday bound n²/2⁶⁵).
 
 from functools import lru_cache
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from schemas.uncounted import uncounted
 
 FNV_OFFSET = np.uint64(0xCBF29CE484222325)
 FNV_PRIME = np.uint64(0x100000001B3)
@@ -18,20 +19,29 @@ MIX_2 = np.uint64(0xC4CEB9FE1A85EC53)
 ABSENT = 0
 
 
-@numba.njit(cache=True)
-def hash_bytes(data: npt.NDArray[np.uint8], start: int, length: int) -> np.uint64:
-    """Return the id hash of `data[start : start + length]`; 0 for an empty id."""
-    if length == 0:
-        return np.uint64(0)
-    h = FNV_OFFSET
+@uncounted()
+def fnv_1a(h: np.uint64, data: npt.NDArray[np.uint8], start: int, length: int) -> np.uint64:
+    """Return `h`, FNV_OFFSET or what another call has returned, gone on with over `data[start : start + length]`."""
     for i in range(start, start + length):
         h = (h ^ np.uint64(data[i])) * FNV_PRIME
+    return h
+
+
+@uncounted()
+def finished(h: np.uint64) -> np.uint64:
+    """Return the id hash that comes of what `fnv_1a` returned for all of an id."""
     h ^= h >> np.uint64(33)
     h *= MIX_1
     h ^= h >> np.uint64(33)
     h *= MIX_2
     h ^= h >> np.uint64(33)
     return h if h != np.uint64(0) else np.uint64(1)
+
+
+@uncounted()
+def hash_bytes(data: npt.NDArray[np.uint8], start: int, length: int) -> np.uint64:
+    """Return the id hash of `data[start : start + length]`; 0 for an empty id."""
+    return finished(fnv_1a(FNV_OFFSET, data, start, length)) if length > 0 else np.uint64(0)
 
 
 @lru_cache(1 << 16)

@@ -4,7 +4,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from schemas.ids import hash_bytes
+from schemas.ids import FNV_OFFSET, finished, fnv_1a, hash_bytes
 from schemas.program import (
     BOOLEAN,
     BRAND,
@@ -28,6 +28,7 @@ from schemas.program import (
     TS_MS,
     USER,
 )
+from schemas.uncounted import uncounted
 
 Bytes = npt.NDArray[np.uint8]
 Int64s = npt.NDArray[np.int64]
@@ -37,7 +38,7 @@ MAX_ID_BYTES = 256
 SESSION_PREFIX = np.frombuffer(b"session:", np.uint8)
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _read_long(data: Bytes, at: int, end: int) -> tuple[int, int]:
     """Return (value, position behind it); position -1 when the bytes end or the number is too long."""
     value, shift = np.uint64(0), np.uint64(0)
@@ -51,7 +52,7 @@ def _read_long(data: Bytes, at: int, end: int) -> tuple[int, int]:
     return 0, -1
 
 
-@numba.njit(cache=True)
+@uncounted()
 def valid_utf8(data: Bytes, at: int, end: int) -> bool:
     """Say whether the bytes are UTF-8 (RFC 3629: no overlong forms, no surrogates)."""
     while at < end:
@@ -80,7 +81,7 @@ def valid_utf8(data: Bytes, at: int, end: int) -> bool:
     return True
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _skip_text(data: Bytes, at: int, end: int) -> int:
     length, at = _read_long(data, at, end)
     if at < 0 or length < 0 or length > end - at or not valid_utf8(data, at, at + length):
@@ -88,7 +89,7 @@ def _skip_text(data: Bytes, at: int, end: int) -> int:
     return at + length
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _skip_text_map(data: Bytes, at: int, end: int) -> int:
     while True:
         count, at = _read_long(data, at, end)
@@ -109,7 +110,16 @@ def _skip_text_map(data: Bytes, at: int, end: int) -> int:
                 return -1
 
 
-@numba.njit(cache=True)
+@uncounted()
+def _bits(data: Bytes, at: int, size: int) -> np.uint64:
+    """Return the number that `size` bytes are, the lowest first."""
+    bits = np.uint64(0)
+    for k in range(size):
+        bits |= np.uint64(data[at + k]) << np.uint64(8 * k)
+    return bits
+
+
+@uncounted()
 def _read_field(
     data: Bytes, at: int, end: int, kind: int, slot: int, null_at: int, starts: Int64s, lengths: Int64s,
     numbers: npt.NDArray[np.float64],
@@ -141,33 +151,31 @@ def _read_field(
     if at + size > end:
         return -1
     if slot != IGNORED:
+        bits = _bits(data, at, size)
         if kind == DOUBLE:
-            numbers[slot] = data[at : at + 8].copy().view(np.float64)[0]
+            numbers[slot] = np.uint64(bits).view(np.float64)
         else:
-            numbers[slot] = data[at : at + 4].copy().view(np.float32)[0]
+            numbers[slot] = np.uint32(bits).view(np.float32)
         starts[slot], lengths[slot] = 0, 0
     return at + size
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _hash_slot(data: Bytes, slot: int, starts: Int64s, lengths: Int64s) -> np.uint64:
     return hash_bytes(data, starts[slot], lengths[slot]) if lengths[slot] > 0 else np.uint64(0)
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _subject(data: Bytes, starts: Int64s, lengths: Int64s) -> np.uint64:
     if lengths[USER] > 0:
         return hash_bytes(data, starts[USER], lengths[USER])
     if lengths[SESSION] <= 0:
         return np.uint64(0)
-    n = lengths[SESSION]
-    text = np.empty(len(SESSION_PREFIX) + n, np.uint8)
-    text[: len(SESSION_PREFIX)] = SESSION_PREFIX
-    text[len(SESSION_PREFIX) :] = data[starts[SESSION] : starts[SESSION] + n]
-    return hash_bytes(text, 0, len(text))
+    prefix = fnv_1a(FNV_OFFSET, SESSION_PREFIX, 0, len(SESSION_PREFIX))
+    return finished(fnv_1a(prefix, data, starts[SESSION], lengths[SESSION]))
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _emit(
     data: Bytes, message: int, line: int, kind: int, kind_hashes: npt.NDArray[np.uint64], kind_codes: Bytes,
     starts: Int64s, lengths: Int64s, numbers: npt.NDArray[np.float64], row: npt.NDArray[np.void],
@@ -197,7 +205,7 @@ def _emit(
     row.item_length = max(lengths[ITEM], 0)
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _too_long(lengths: Int64s) -> bool:
     for slot in range(N_TEXTS):
         if lengths[slot] > MAX_ID_BYTES:

@@ -6,6 +6,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from schemas.uncounted import uncounted
 from serving.found import Found, begin_search, place
 from serving.item_facts import BWD_MASS, KAPPA, SEED_DECAY, mass_of
 from serving.largest import largest
@@ -26,7 +27,7 @@ Int64s = npt.NDArray[np.int64]
 Uint64s = npt.NDArray[np.uint64]
 
 
-@numba.njit(cache=True)
+@uncounted()
 def rank_bucket(rank: int) -> int:
     """Return which row of `MixtureParams.pairs` a recency rank uses: 0, 1, 2, 3-4, 5-9, 10+."""
     if rank < 3:
@@ -36,7 +37,7 @@ def rank_bucket(rank: int) -> int:
     return 4 if rank < 10 else 5
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _first_order(rows: ItemRows, slot: int, rank: int, p: MixtureParams, found: Found, n: int, for_trees: bool) -> int:
     scale = 1.0 / PAIR_UNIT / (mass_of(rows, slot) + KAPPA)
     bucket, fade = rank_bucket(rank), math.exp(-rank / SEED_DECAY)

@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from schemas.uncounted import uncounted
 from serving.forest import N_PAIRS
 
 INDEX_BITS = 12
@@ -44,13 +44,13 @@ def new_found() -> Found:
     return Found(np.zeros(1, np.int64), np.zeros(TABLE, np.int64), np.zeros(MAX_FOUND, FOUND_DTYPE))
 
 
-@numba.njit(cache=True)
+@uncounted()
 def begin_search(found: Found) -> None:
     """Forget the candidates of the search before."""
     found.search[0] += 1
 
 
-@numba.njit(cache=True)
+@uncounted()
 def place(found: Found, n: int, item: np.uint64) -> tuple[int, int]:
     """Return (index of the candidate, candidates so far)."""
     mask, search = np.uint64(TABLE - 1), found.search[0]

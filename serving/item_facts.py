@@ -7,6 +7,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from schemas.uncounted import uncounted
 from serving.mixture import ScoreConfig
 from state.decay import EPOCH_HALF_LIVES, epoch_of, value_at
 from state.item_rows import ADJ, BWD, FAR, PAIR_UNIT, ItemRows
@@ -31,7 +32,7 @@ class Moment(NamedTuple):
     scale: Floats  # (2,): what a sum of that epoch is multiplied by
 
 
-@numba.njit(cache=True)
+@uncounted()
 def mass_of(rows: ItemRows, slot: int) -> float:
     """Return R = adj + far + 0.8 · bwd over everything the row ever counted, in pairs."""
     total = rows[slot].total
@@ -39,7 +40,7 @@ def mass_of(rows: ItemRows, slot: int) -> float:
     return mass
 
 
-@numba.njit(cache=True)
+@uncounted()
 def pair_mass(rows: ItemRows, slot: int, j: int) -> float:
     """Return adj + far + 0.8 · bwd of the row's neighbour j, in 1/PAIR_UNIT."""
     weight = rows[slot].weight
@@ -63,7 +64,7 @@ def moment_of(totals: Int64s, c: ScoreConfig, now_ms: int) -> Moment:
     return Moment(sums, epoch, scale)
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _popularity(rows: ItemRows, slot: int, h: int, now: Moment) -> float:
     """Return `value_at` of an item's sums: a power of two away from the moment's scale, mostly by 0."""
     total = rows[slot].pop[h, 0] + rows[slot].pop[h, 1] * 2.0**-EPOCH_HALF_LIVES
@@ -73,7 +74,7 @@ def _popularity(rows: ItemRows, slot: int, h: int, now: Moment) -> float:
     return max(np.float64(total * now.scale[h]), 0.0)
 
 
-@numba.njit(cache=True)
+@uncounted()
 def item_facts(rows: ItemRows, slot: int, now: Moment) -> tuple[float, float, float, float]:
     """Return (support, short popularity, undecayed weight, trend) of an item; ABSENT counts as never seen."""
     support, p1, p7, count = 1.0, 0.0, 0.0, 0.0
@@ -86,7 +87,7 @@ def item_facts(rows: ItemRows, slot: int, now: Moment) -> tuple[float, float, fl
     return support, p1, count, trend
 
 
-@numba.njit(cache=True, fastmath=True)
+@uncounted(fastmath=True)
 def nearness(embedding: Floats32, slot: int, towards: Floats32, last: Floats32) -> tuple[float, float]:
     """Return the inner products of an item's vector with two directions; the order of summing is the processor's."""
     to_all, to_last = np.float32(0.0), np.float32(0.0)

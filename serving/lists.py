@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from schemas.uncounted import uncounted
 from serving.items import TAG as ITEM_TAG
 from serving.items import Heads, ItemList, Items, Recommendation, Rules, end_json, end_message
 from serving.phrases import Spoken
@@ -35,7 +36,7 @@ class _Parts(NamedTuple):
     ends: Packed
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _most(parts: _Parts, more: int) -> int:
     """Return how many bytes lists can take at most, `more` for each item."""
     n, heads_at, heads, said, phrases, moved, ends = parts

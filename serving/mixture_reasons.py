@@ -1,10 +1,10 @@
 """What the mixture's candidates owe their places to, said of each of them."""
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from schemas.events import Kind
+from schemas.uncounted import uncounted
 from serving.again import again_phrase
 from serving.found import BY_POPULARITY, BY_REPEAT
 from serving.phrases import Phrase
@@ -37,7 +37,7 @@ def phrase_of(shop: Shop, visitor: Visitor, why: int, seed: int, item: int) -> P
     return source, "because_bought" if seed in visitor.bought else "because_viewed", lang, seed
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _key_of(
     history: Uint64s, kinds: npt.NDArray[np.uint8], n_events: int, why: int, seed: np.uint64, item: np.uint64,
     language: int, trending: Uint64s,
@@ -60,7 +60,7 @@ def _key_of(
     return about + np.uint64(len(LANGUAGES) * kind + language + 1) * SPREAD
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _look_up(
     users: UserRows, n: Ints, why: Ints, seeds: Uint64s, items: Uint64s, languages: Ints, trending: Uint64s,
     table: Uint64s, slot_at: npt.NDArray[np.int32], number_at: Ints, keys: Uint64s, said: Ints,

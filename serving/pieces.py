@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from schemas.uncounted import uncounted
 from state.copy_bytes import copy_bytes
 
 Bytes = npt.NDArray[np.uint8]
@@ -47,13 +47,13 @@ class Pieces:
         return Packed(self._data, self._bounds)
 
 
-@numba.njit(cache=True)
+@uncounted()
 def length(pieces: Packed, number: int) -> int:
     """Return how long a piece is."""
     return int(pieces.bounds[number + 1] - pieces.bounds[number])
 
 
-@numba.njit(cache=True)
+@uncounted()
 def put(pieces: Packed, number: int, out: Bytes, at: int) -> int:
     """Write a piece into `out` from `at` on; return where it ends."""
     return copy_bytes(pieces.data, pieces.bounds[number], pieces.bounds[number + 1], out, at)

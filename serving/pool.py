@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from schemas.uncounted import uncounted
 from serving.catalogue import Catalogue
 from serving.items import Said
 from serving.selection import Selection
@@ -37,7 +37,7 @@ def _room_for(n: int) -> Candidates:
     return Candidates(ints[0], floats[0], floats[1], ints[1], ints[2])
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _take(
     rows: Ints, scores: Floats, worth: Floats, mask: npt.NDArray[np.bool_], met_in: Ints, answer: int, tier: int,
     least: float, out: Candidates, n: int,
@@ -57,7 +57,7 @@ def _take(
     return n, worst
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _meet(rows: Ints, met_in: Ints, answer: int) -> None:
     for row in rows:
         if row >= 0:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.ids import hash_id
+from schemas.uncounted import uncounted
 from serving.blend import Scored
 from serving.caps import NOBODY, fill_places, limits_of
 from serving.columns import TextColumn
@@ -96,7 +97,7 @@ def _choose(
             out[place, : counts[g]] = order[: counts[g]]
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _look_up(
     places: Ints, at: Ints, chosen: Ints, candidates: Choices, n: Ints, shown: Ints, items: Uint64s, worth: Floats,
     why: Ints, seeds: Uint64s,

@@ -2,11 +2,11 @@
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from schemas.events import FIRST_NEGATIVE_KIND, Kind
+from schemas.uncounted import uncounted
 from state.session import SESSION_EVENTS
 from state.user_rows import KIND_MASK, UserRows
 
@@ -25,7 +25,7 @@ class Recent(NamedTuple):
     bought: npt.NDArray[np.bool_]  # (B,) whether some is a purchase
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _recent(users: UserRows, now_ms: int, gap_ms: int, out: Recent) -> None:
     for i in range(len(users)):
         n = np.int64(users[i].n)

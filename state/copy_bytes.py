@@ -2,13 +2,14 @@
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.core.cgutils import raw_memcpy
 from numba.extending import intrinsic
+
+from schemas.uncounted import uncounted
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -23,7 +24,7 @@ def _copy_addresses(typing_context: Any, target: Any, source: Any, size: Any) ->
     return types.void(types.intp, types.intp, types.intp), generate
 
 
-@numba.njit(cache=True, nogil=True)
+@uncounted(nogil=True)
 def copy_bytes(source: Bytes, first: int, last: int, out: Bytes, at: int) -> int:
     """Write `source[first:last]` into `out` from `at` on, both contiguous and apart; return where it ends."""
     _copy_addresses(out.ctypes.data + at, source.ctypes.data + first, last - first)  # type: ignore[call-arg]

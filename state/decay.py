@@ -9,9 +9,10 @@ dropped. The state is therefore a function of the set of events, not of their or
 
 import math
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from schemas.uncounted import uncounted
 
 BITS = 16
 EPOCH_HALF_LIVES = 16
@@ -20,7 +21,7 @@ REFERENCE_MS = 1_577_836_800_000
 NO_SCORE = np.float32(-1e30)
 
 
-@numba.njit(cache=True)
+@uncounted()
 def epoch_of(ts_ms: int, half_life_ms: int) -> int:
     """Return the number of the epoch that holds `ts_ms`.
 
@@ -30,7 +31,7 @@ def epoch_of(ts_ms: int, half_life_ms: int) -> int:
     return ts_ms // (EPOCH_HALF_LIVES * half_life_ms)
 
 
-@numba.njit(cache=True)
+@uncounted()
 def forward_weight(weight: float, ts_ms: int, half_life_ms: int) -> int:
     """Return the integer an event of this weight adds to the sum of its epoch.
 
@@ -41,7 +42,7 @@ def forward_weight(weight: float, ts_ms: int, half_life_ms: int) -> int:
     return np.int64(np.rint(weight * 2.0 ** (BITS + into_epoch / half_life_ms)))
 
 
-@numba.njit(cache=True)
+@uncounted()
 def add(epochs: npt.NDArray[np.int32], sums: npt.NDArray[np.int64], which: int, epoch: int, amount: int) -> None:
     """Add `amount` of `epoch` to counter `which`: `epochs[which]`, `sums[which] = (newest, before)`."""
     newest = epochs[which]
@@ -59,7 +60,7 @@ def add(epochs: npt.NDArray[np.int32], sums: npt.NDArray[np.int64], which: int, 
         sums[which, 1] += amount
 
 
-@numba.njit(cache=True)
+@uncounted()
 def forward_score(epoch: int, newest: int, before: int, half_life_ms: int) -> np.float32:
     """Return log2 of the sum, in half-lives since REFERENCE_MS; NO_SCORE for an empty sum.
 
@@ -72,7 +73,7 @@ def forward_score(epoch: int, newest: int, before: int, half_life_ms: int) -> np
     return np.float32(math.log2(total) - BITS + epoch_start)
 
 
-@numba.njit(cache=True)
+@uncounted()
 def value_at(epoch: int, newest: int, before: int, half_life_ms: int, now_ms: int) -> float:
     """Return the decayed sum as of `now_ms`, in units of event weight.
 

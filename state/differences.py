@@ -15,6 +15,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from schemas.uncounted import uncounted
 from state.item_rows import HEADER as ITEM_HEADER
 from state.item_rows import MANY_GONE, MAX_NEIGHBOURS, ItemRows, write_item, write_pairs
 from state.item_rows import MAX_BYTES as MAX_ITEM_BYTES
@@ -45,7 +46,7 @@ class Differences(NamedTuple):
     checks: Uint64s
 
 
-@numba.njit(cache=True, nogil=True)
+@uncounted(nogil=True)
 def check_of(words: Uint64s, first: int, end: int) -> np.uint64:
     """Return a 64-bit hash, never 0, of `words[first:end]`: four streams of multiply and shift."""
     prime, by = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)
@@ -84,7 +85,7 @@ def _copy_header(source: Words, first: int, length: int, out: Words, at: int) ->
     out.u8[at + 1], out.u8[at + 2] = n, width
 
 
-@numba.njit(cache=True, nogil=True)
+@uncounted(nogil=True)
 def _pack_users(
     rows: UserRows, slots: Int64s, whole: Bytes, whole_ends: Int64s, out: Bytes, ends: Int64s, checks: Uint64s
 ) -> None:
@@ -127,7 +128,7 @@ def _take_changed(row: Any, out: Any) -> int:
     return n
 
 
-@numba.njit(cache=True, nogil=True)
+@uncounted(nogil=True)
 def _pack_items(
     rows: ItemRows, slots: Int64s, scratch: npt.NDArray[np.void],
     whole: Bytes, whole_ends: Int64s, out: Bytes, ends: Int64s, checks: Uint64s,

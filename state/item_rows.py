@@ -21,6 +21,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from schemas.uncounted import uncounted
 from state.prefetch import AHEAD, prefetch_row
 from state.row_codec import Packed, Words, decode_rows, pack_rows, unpack_rows, words
 
@@ -71,7 +72,7 @@ def empty_items(n_rows: int) -> ItemRows:
     return np.zeros(n_rows, ITEM_DTYPE)
 
 
-@numba.njit(cache=True)
+@uncounted()
 def shift(values: np.ndarray, hole: int, place: int) -> None:
     """Move what lies between `hole` and `place` by one into the hole, so that `place` is free."""
     for j in range(hole, place):
@@ -126,7 +127,7 @@ def write_item(row: Any, out: Words, at: int) -> int:
     return end
 
 
-@numba.njit(cache=True, nogil=True)
+@uncounted(nogil=True)
 def _encode(
     rows: ItemRows, slots: npt.NDArray[np.int64], out: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]
 ) -> None:
@@ -138,7 +139,7 @@ def _encode(
         ends[k] = at
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _decode(
     data: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], slots: npt.NDArray[np.int64], rows: ItemRows
 ) -> None:

@@ -6,10 +6,11 @@ it works on these lets memory and arithmetic overlap; results do not depend on i
 
 from typing import Any
 
-import numba
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic
+
+from schemas.uncounted import uncounted
 
 LINE_BYTES = 64
 AHEAD = 4
@@ -30,7 +31,7 @@ def _prefetch_address(typing_context: Any, address: Any) -> Any:  # called witho
     return types.void(types.intp), generate
 
 
-@numba.njit(cache=True, nogil=True)
+@uncounted(nogil=True)
 def prefetch_row(array: Any, row: int) -> None:
     """Start fetching all cache lines of `array[row]` (C order)."""
     size = array.strides[0]
@@ -40,13 +41,13 @@ def prefetch_row(array: Any, row: int) -> None:
     _prefetch_address(first + size - 1)  # type: ignore[call-arg]
 
 
-@numba.njit(cache=True, nogil=True)
+@uncounted(nogil=True)
 def prefetch_line(array: Any, row: int) -> None:
     """Start fetching the cache line in which `array[row]` begins."""
     _prefetch_address(array.ctypes.data + row * array.strides[0])  # type: ignore[call-arg]
 
 
-@numba.njit(cache=True, nogil=True)
+@uncounted(nogil=True)
 def prefetch_head(array: Any, row: int) -> None:
     """Start fetching the first LINE_BYTES of a row that is longer; they may lie in two cache lines."""
     first = array.ctypes.data + row * array.strides[0]

@@ -8,10 +8,10 @@ Days are counted from 2000-01-01, UTC. Little-endian, at most MAX_BOUGHT items; 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from schemas.uncounted import uncounted
 from state.row_codec import Packed, decode_rows, pack_rows
 
 VERSION, HEADER = 1, 8
@@ -42,7 +42,7 @@ def empty_purchases(n_rows: int) -> PurchaseRows:
     return PurchaseRows(z(n_rows, np.uint8), z((n_rows, MAX_BOUGHT), np.uint64), *days)
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _encode(rows: PurchaseRows, slots: Slots, out: Bytes, ends: npt.NDArray[np.int64]) -> None:
     at = 0
     u64, u16 = out.view(np.uint64), out.view(np.uint16)
@@ -60,7 +60,7 @@ def _encode(rows: PurchaseRows, slots: Slots, out: Bytes, ends: npt.NDArray[np.i
         ends[k] = at
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _decode(data: Bytes, starts: npt.NDArray[np.int64], slots: Slots, rows: PurchaseRows) -> None:
     u64, u16 = data.view(np.uint64), data.view(np.uint16)
     for k in range(len(slots)):

@@ -14,6 +14,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from schemas.uncounted import uncounted
 from state.differences import ITEMS, USERS, WHOLE, Differences, check_of
 from state.item_rows import MAX_NEIGHBOURS, ItemRows, decode_items, empty_items, encode_items, shift
 from state.row_block import Command, RowBlock, RowSet
@@ -104,7 +105,7 @@ def _check(row: bytes) -> int:
     return int(check_of(np.frombuffer(row, np.uint64), 0, len(row) // 8))
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _join_users(before: UserRows, rows: UserRows) -> None:
     for i in range(len(rows)):
         new = np.int64(rows[i].n)
@@ -121,7 +122,7 @@ def _join_users(before: UserRows, rows: UserRows) -> None:
         rows[i].n = kept + new
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _set_pair(row: Any, neighbour: np.uint64, adj: np.uint32, far: np.uint32, bwd: np.uint32) -> None:
     """Give a neighbour these counters, its place among the others if it has none; take it out if all are zero."""
     n: Any = np.int64(row.n)

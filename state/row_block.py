@@ -10,10 +10,10 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 import hiredis
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from schemas.uncounted import uncounted
 from state.copy_bytes import copy_bytes
 from state.differences import Differences
 
@@ -94,7 +94,7 @@ class RowSet(Mapping[bytes, bytes | None]):
             yield [pack(("DEL", *gone[i : i + CHUNK]))]
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _write_length(out: Bytes, at: int, length: int) -> int:
     """Write `$length` and a line end; return the index behind it."""
     out[at] = ord("$")
@@ -107,13 +107,13 @@ def _write_length(out: Bytes, at: int, length: int) -> int:
     return _end_line(out, at + digits + 1)
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _end_line(out: Bytes, at: int) -> int:
     out[at], out[at + 1] = 13, 10
     return at + 2
 
 
-@numba.njit(cache=True, nogil=True)
+@uncounted(nogil=True)
 def _frame(
     prefix: Bytes, hashes: npt.NDArray[np.uint64], values: Bytes, start: int, ends: npt.NDArray[np.int64], out: Bytes
 ) -> int:  # fmt: skip

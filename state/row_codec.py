@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from schemas.uncounted import uncounted
 
 Slots = npt.NDArray[np.int64]
 
@@ -23,7 +24,7 @@ class Words(NamedTuple):
     f32: npt.NDArray[np.float32]
 
 
-@numba.njit(cache=True, nogil=True)
+@uncounted(nogil=True)
 def words(data: npt.NDArray[np.uint8]) -> Words:
     """Return `data`, whose length is a multiple of 8, as numbers."""
     return Words(

@@ -4,10 +4,10 @@ Both sides read the last SESSION_EVENTS events of a session, so a counter is a s
 over events of a function of the event and of the session before it.
 """
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from schemas.uncounted import uncounted
 from state.stack_array import stack_array
 
 SESSION_EVENTS = 30
@@ -18,7 +18,7 @@ TABLE = 64
 _table, _counts = stack_array(np.int8, TABLE), stack_array(np.int64, SESSION_EVENTS)
 
 
-@numba.njit(cache=True)
+@uncounted()
 def distinct_latest_first(
     items: npt.NDArray[np.uint64], n: int, out: npt.NDArray[np.uint64], place: npt.NDArray[np.int8]
 ) -> int:
@@ -48,7 +48,7 @@ def distinct_latest_first(
     return m
 
 
-@numba.njit(cache=True)
+@uncounted()
 def repeat_cells(place: npt.NDArray[np.int8], n: int, n_distinct: int, cells: npt.NDArray[np.int64]) -> None:
     """Write the repeat-table cell of each of the MAX_DISTINCT latest distinct items into `cells`.
 
@@ -86,7 +86,7 @@ def repeat_cells(place: npt.NDArray[np.int8], n: int, n_distinct: int, cells: np
         cells[r] = (((min(r, 8) - 1) * 3 + min(runs[r], 3) - 1) * 3 + min(revisits, 2)) * 2 + followed[r]
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _run_ending_at(place: npt.NDArray[np.int8], last: int) -> int:
     """Return how many events in a row up to `last` were of one item."""
     first = last

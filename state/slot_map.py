@@ -8,10 +8,12 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from schemas.uncounted import uncounted
+
 ABSENT = -1
 
 
-@numba.njit(cache=True)
+@uncounted()
 def find(table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], id_hash: np.uint64) -> int:
     """Return the slot of an id, ABSENT if it has none."""
     mask = np.uint64(len(table) - 1)
@@ -33,7 +35,7 @@ def _find_all(
     return slots
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _insert(table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], id_hash: np.uint64, slot: int) -> None:
     mask = np.uint64(len(table) - 1)
     at = id_hash & mask
@@ -43,7 +45,7 @@ def _insert(table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], id_ha
     slot_at[at] = slot
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _remove(table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], id_hash: np.uint64) -> None:
     mask = np.uint64(len(table) - 1)
     gap = id_hash & mask
@@ -61,7 +63,7 @@ def _remove(table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], id_ha
         at = (at + np.uint64(1)) & mask
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _assign(
     table: npt.NDArray[np.uint64],
     slot_at: npt.NDArray[np.int32],

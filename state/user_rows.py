@@ -23,6 +23,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from schemas.uncounted import uncounted
 from state.prefetch import AHEAD, prefetch_row
 from state.row_codec import Packed, Words, decode_rows, pack_rows, unpack_rows, words
 
@@ -106,7 +107,7 @@ def write_user(row: Any, out: Words, at: int) -> int:
     return end
 
 
-@numba.njit(cache=True, nogil=True)
+@uncounted(nogil=True)
 def _encode(
     rows: UserRows, slots: npt.NDArray[np.int64], out: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]
 ) -> None:
@@ -118,7 +119,7 @@ def _encode(
         ends[k] = at
 
 
-@numba.njit(cache=True)
+@uncounted()
 def _decode(
     data: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], slots: npt.NDArray[np.int64], rows: UserRows
 ) -> None:
