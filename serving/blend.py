@@ -8,6 +8,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from schemas.uncounted import uncounted
 from serving.candidates import find_candidates
 from serving.forest import FIRST_REPEAT, N_PAIRS, N_PARTS, NO_FOREST, Forest, put_in_order
 from serving.found import BY_POPULARITY, BY_REPEAT, BY_SECOND, MAX_FOUND, Found, new_found
@@ -20,6 +21,7 @@ from state.lane_rows import N_CURRENT_CELLS, N_EARLIER_CELLS, SIZE
 from state.prefetch import prefetch_row
 from state.session import MAX_DISTINCT, SESSION_EVENTS, distinct_latest_first, repeat_cells
 from state.slot_map import ABSENT, SlotMap, find
+from state.stack_array import stack_array
 
 ALLOW, DEMOTE, EXCLUDE = 0, 1, 2
 REPEAT_MODES = {"allow": ALLOW, "demote": DEMOTE, "exclude": EXCLUDE}
@@ -27,6 +29,9 @@ FLOOR = 1e-5
 VECTORS_AHEAD = 4
 PLACE_BITS = MAX_FOUND - 1
 NO_EMBEDDING = np.zeros((0, 0), np.float32)
+
+_distinct, _places = stack_array(np.uint64, SESSION_EVENTS), stack_array(np.int8, SESSION_EVENTS)
+_slots, _cells = stack_array(np.int64, MAX_DISTINCT), stack_array(np.int64, MAX_DISTINCT)
 
 Floats = npt.NDArray[np.float64]
 Floats32 = npt.NDArray[np.float32]
@@ -45,18 +50,40 @@ class Scored(NamedTuple):
     tied: npt.NDArray[np.bool_]  # (B,) whether some are equally likely
 
 
-@numba.njit(cache=True)
+class _Room(NamedTuple):
+    """What is found out about the candidates of one session, in the order they were chosen."""
+
+    chosen: Int64s  # their indexes in `found`
+    probability: Floats
+    odds: Floats  # of a repeat
+    items: Uint64s
+    seeds: Uint64s
+    why: Int64s
+    parts: Floats32  # (n, N_PARTS), for trees
+    towards: Floats32  # (d,): the direction of the session
+    last: Floats32  # and of its last item
+    keys: Int64s  # to put candidates in order by
+
+
+def _room(n: int, d: int) -> _Room:
+    """Return room for sessions of at most `n` candidates, with embeddings of `d` numbers."""
+    return _Room(
+        np.zeros(n, np.int64), np.zeros(n), np.zeros(n), np.zeros(n, np.uint64), np.zeros(n, np.uint64),
+        np.zeros(n, np.int64), np.zeros((n, N_PARTS), np.float32), np.zeros(d, np.float32), np.zeros(d, np.float32),
+        np.zeros(n, np.int64),
+    )  # fmt: skip
+
+
+@uncounted()
 def _score_one(
     session: Uint64s, n_session: int, rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32],
     embedding: Floats32, totals: Int64s, now: Moment, ln_current: Floats, ln_earlier: Floats,
-    p: MixtureParams, c: ScoreConfig, repeat_mode: int, found: Found,
-    chosen: Int64s, probability: Floats, items: Uint64s, seeds: Uint64s, why: Int64s, parts: Floats32,
-    two_steps: SecondOrder,
+    p: MixtureParams, c: ScoreConfig, repeat_mode: int, found: Found, two_steps: SecondOrder, for_trees: bool,
+    room: _Room,
 ) -> tuple[int, int]:  # fmt: skip
-    """Return (candidates, how many of them, the first ones, are the session's); `parts` is empty without trees."""
-    for_trees = len(parts) > 0
-    distinct, place_of_event = np.empty(SESSION_EVENTS, np.uint64), np.empty(SESSION_EVENTS, np.int8)
-    slots, cells = np.empty(MAX_DISTINCT, np.int64), np.empty(MAX_DISTINCT, np.int64)
+    """Return (candidates, how many of them, the first ones, are the session's); `room` says the rest."""
+    chosen, probability, odds, items, seeds, why, parts, towards, last, _ = room
+    distinct, place_of_event, slots, cells = _distinct(), _places(), _slots(), _cells()
     n_distinct = distinct_latest_first(session, n_session, distinct, place_of_event)
     m = min(n_distinct, MAX_DISTINCT)
     if m > 0:
@@ -68,11 +95,10 @@ def _score_one(
         two_steps,
     )  # fmt: skip
     d = embedding.shape[1]
-    towards, last = np.zeros(d, np.float32), np.zeros(d, np.float32)
     if d > 0:
         session_direction(embedding, slots, m, towards, last)
     ln_mass = math.log(mass_of(rows, slots[0]) + 1.0) if m > 0 and slots[0] != ABSENT else 0.0
-    novel, odds = np.zeros(n), np.zeros(n)
+    odds[:n] = 0.0
     total_novel = total_odds = 0.0
     for i in range(n):
         if d > 0 and i + VECTORS_AHEAD < n and found.of[chosen[i + VECTORS_AHEAD]].slot != ABSENT:
@@ -100,7 +126,8 @@ def _score_one(
         if in_session and repeat_mode == EXCLUDE:
             weight = 0.0
         if for_trees:
-            parts[i, :N_PAIRS] = one.pairs
+            for k in range(N_PAIRS):
+                parts[i, k] = one.pairs[k]
             values = (
                 one.second[0], one.second[1], p1 / now.sums[0], count / now.sums[2], ln_support, trend,
                 np.float64(hits), es, el, es * es, el * el, ln_support * ln_mass / 10.0, es * ln_mass / 5.0, ln_base,
@@ -108,7 +135,7 @@ def _score_one(
             for k in range(len(values)):
                 parts[i, N_PAIRS + k] = values[k]
             parts[i, FIRST_REPEAT:] = np.float32(0.0)
-        novel[i] = weight
+        probability[i] = weight
         total_novel += weight
         why[i] = one.best_kind
         if second > one.best and second > popularity:
@@ -136,7 +163,7 @@ def _score_one(
                 for k in range(len(inputs)):
                     parts[i, FIRST_REPEAT + k] = inputs[k]
     for i in range(n):
-        share = novel[i] / total_novel if total_novel > 0.0 else 0.0
+        share = probability[i] / total_novel if total_novel > 0.0 else 0.0
         if odds[i] > share:
             why[i] = BY_REPEAT
             seeds[i] = distinct[chosen[i]]
@@ -144,18 +171,21 @@ def _score_one(
     return n, m
 
 
-@numba.njit(cache=True)
-def likeliest_first(probability: Floats, items: Uint64s) -> Int64s:
-    """Return the order of falling probability; equal ones by id hash."""
-    # Numbers of 64 bits sort faster than places do: those of doubles >= 0 rise with them, and the lowest bits of each
-    # give way to its place.
-    bits, keys = probability.view(np.int64), np.empty(len(probability), np.int64)
-    for i in range(len(keys)):
+@uncounted()
+def likeliest_first(probability: Floats, items: Uint64s, keys: Int64s, order: Int64s) -> None:
+    """Write the order of falling probability, equal ones by id hash; `keys` is room for as many."""
+    # Numbers of 64 bits compare faster than places do: those of doubles >= 0 rise with them, and the lowest bits of
+    # each give way to its place. For each it is counted how many are smaller, four at a time.
+    bits, n = probability.view(np.int64), len(probability)
+    for i in range(n):
         keys[i] = ~(bits[i] | PLACE_BITS) | i
-    keys.sort()
-    order = np.empty(len(keys), np.int64)
-    for k in range(len(keys)):  # few are out of place: those equal to another, or all but equal
-        i, at = keys[k] & PLACE_BITS, k
+    for i in range(n):
+        smaller = 0
+        for k in range(n):
+            smaller += keys[k] < keys[i]
+        order[smaller] = i
+    for k in range(n):  # few are out of place: those equal to another, or all but equal
+        i, at = order[k], k
         while at > 0:
             before = order[at - 1]
             if probability[before] > probability[i] or (
@@ -165,41 +195,37 @@ def likeliest_first(probability: Floats, items: Uint64s) -> Int64s:
             order[at] = before
             at -= 1
         order[at] = i
-    return order
 
 
 @numba.njit(cache=True, nogil=True)
 def _score(
     sessions: Uint64s, lengths: Int64s, modes: Int64s, rows: ItemRows, table: Uint64s,
     slot_at: npt.NDArray[np.int32], embedding: Floats32, totals: Int64s, p: MixtureParams,
-    c: ScoreConfig, forest: Forest, now_ms: int, found: Found, out: Scored,
-    two_steps: SecondOrder,
+    c: ScoreConfig, forest: Forest, now_ms: int, found: Found, out: Scored, two_steps: SecondOrder, room: _Room,
 ) -> None:  # fmt: skip
     ln_current, ln_earlier = np.empty(N_CURRENT_CELLS), np.empty(N_EARLIER_CELLS)
     ln_repeat_tables(totals, ln_current, ln_earlier)
     now = moment_of(totals, c, now_ms)
     width = out.item.shape[1]
-    chosen, probability = np.empty(MAX_FOUND, np.int64), np.empty(MAX_FOUND)
-    items = np.empty(MAX_FOUND, np.uint64)
-    seeds, why = np.empty(MAX_FOUND, np.uint64), np.empty(MAX_FOUND, np.int64)
-    parts, no_parts = np.empty((width, N_PARTS), np.float32), np.empty((0, N_PARTS), np.float32)
+    probability, items, seeds, why, parts = room.probability, room.items, room.seeds, room.why, room.parts
+    likeliest, trees_order = np.empty(width, np.int64), np.empty(width, np.int64)
     for b in range(len(lengths)):
         # Trees know the session's items as candidates: where they are not to be shown they are left out at the end.
         by_trees = len(forest.value) > 0 and modes[b] != DEMOTE
         n, m = _score_one(
             sessions[b], lengths[b], rows, table, slot_at, embedding, totals, now, ln_current, ln_earlier, p, c,
-            ALLOW if by_trees else modes[b], found, chosen, probability, items, seeds, why,
-            parts if by_trees else no_parts, two_steps,
+            ALLOW if by_trees else modes[b], found, two_steps, by_trees, room,
         )  # fmt: skip
-        likeliest = likeliest_first(probability[:n], items)
+        likeliest_first(probability[:n], items, room.keys, likeliest)
         order, n_ordered = likeliest, 0
         if by_trees:
-            order = likeliest.copy()
-            n_ordered = put_in_order(order, probability, m, parts, forest)
+            order = trees_order
+            order[:n] = likeliest[:n]
+            n_ordered = put_in_order(order[:n], probability, m, parts, forest)
         left_out = m if by_trees and modes[b] == EXCLUDE else 0
         scale = 1.0 / np.sum(probability[left_out:n]) if left_out > 0 and left_out < n else 1.0
         k = q = 0
-        for i in order:
+        for i in order[:n]:
             if i < left_out:
                 continue
             while likeliest[q] < left_out:
@@ -228,7 +254,7 @@ class Scorer:
         self.params, self.config, self.forest = params, config, forest
         self._second_age_ms = second_age_ms
         self._second = second_order(0)
-        self._found = new_found()
+        self._found, self._room = new_found(), _room(0, 0)
 
     def score(
         self,
@@ -261,6 +287,8 @@ class Scorer:
             np.zeros((b, width), np.int64),
             np.zeros(b, np.bool_),
         )
+        if (len(self._room.odds), len(self._room.last)) != (width, embedding.shape[1]):
+            self._room = _room(width, embedding.shape[1])
         if len(self._second.rows) != len(rows):
             self._second = second_order(len(rows))
         search = int(self._found.search[0])
@@ -269,7 +297,7 @@ class Scorer:
         _score(
             padded, lengths, mode_of, rows, slots.table, slots.slot_at, embedding, totals, self.params, self.config,
             self.forest if by_trees else NO_FOREST, now_ms, self._found, out,
-            self._second._replace(now=now, oldest=oldest),
+            self._second._replace(now=now, oldest=oldest), self._room,
         )  # fmt: skip
         return out
 

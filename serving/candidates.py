@@ -2,7 +2,6 @@
 
 import math
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -57,7 +56,7 @@ def _first_order(rows: ItemRows, slot: int, rank: int, p: MixtureParams, found: 
     return n
 
 
-@numba.njit(cache=True)
+@uncounted()
 def find_candidates(
     rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32], distinct: Uint64s, slots: Int64s, m: int,
     totals: Int64s, p: MixtureParams, n_candidates: int, found: Found, chosen: Int64s, for_trees: bool,
@@ -99,7 +98,7 @@ def find_candidates(
         found.of[i].slot = slot
         if slot != ABSENT:
             prefetch_head(rows, slot)
-    base = np.empty(n)
+    base = found.worth[:n]
     for i in range(n):
         slot = found.of[i].slot
         support = max(rows[slot].support, 1) if slot != ABSENT else 1
@@ -109,5 +108,6 @@ def find_candidates(
     for i in range(m):
         chosen[i] = i
     n_others = largest(base[m:], n_candidates, chosen[m:])
-    chosen[m : m + n_others] += m
+    for i in range(m, m + n_others):
+        chosen[i] += m
     return m + n_others, n

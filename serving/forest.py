@@ -9,9 +9,11 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from schemas.uncounted import uncounted
+from state.stack_array import stack_array
 
 VERSION = 1
 """Of what the features are: trees that learned from others would put things in a senseless order."""
@@ -30,6 +32,9 @@ LEAST_P = 1e-12
 ALL_LEAVES = np.uint32((1 << MAX_LEAVES) - 1)
 DE_BRUIJN = np.uint32(0x0F2D)
 """(bit * DE_BRUIJN >> 12) % 16 is different for each of the 16 bits."""
+
+_left, _features = stack_array(np.uint32, TOP), stack_array(np.float32, N_FEATURES, TOP)
+_worth, _likeliest = stack_array(np.float64, TOP), stack_array(np.int64, TOP)
 
 Floats = npt.NDArray[np.float64]
 Floats32 = npt.NDArray[np.float32]
@@ -68,10 +73,10 @@ def forest_from(values: Mapping[str, Any] | None) -> Forest:
     return Forest(*(np.array(values[name], column.dtype) for name, column in NO_FOREST._asdict().items()))
 
 
-@numba.njit(cache=True)
+@uncounted()
 def scores_of(features: Floats32, n: int, forest: Forest, out: Floats) -> None:
     """Write the sum of the leaves of each of `n` candidates; `features` (N_FEATURES, TOP)."""
-    left = np.empty(TOP, np.uint32)
+    left = _left()
     out[:n] = 0.0
     for t in range(len(forest.feature)):
         left[:] = ALL_LEAVES
@@ -87,7 +92,7 @@ def scores_of(features: Floats32, n: int, forest: Forest, out: Floats) -> None:
             out[i] += forest.value[t, (lowest * DE_BRUIJN >> np.uint32(12)) & np.uint32(15)]
 
 
-@numba.njit(cache=True)
+@uncounted()
 def put_in_order(order: Int64s, probability: Floats, m: int, parts: Floats32, forest: Forest) -> int:
     """Put the first TOP of `order` in the trees' order, those they find equal as they are; return how many these are.
 
@@ -97,15 +102,22 @@ def put_in_order(order: Int64s, probability: Floats, m: int, parts: Floats32, fo
     for i in range(len(order)):
         spread -= probability[i] * math.log(max(probability[i], LEAST_P))
         of_session += probability[i] if i < m else 0.0
-    features, worth = np.zeros((N_FEATURES, TOP), np.float32), np.empty(TOP)
+    features, worth, likeliest = _features(), _worth(), _likeliest()
+    features[:] = np.float32(0.0)
     ln_best = math.log(max(probability[order[0]], LEAST_P)) if n > 0 else 0.0
     for k in range(n):
         i = order[k]
-        features[:N_PARTS, k] = parts[i]
+        likeliest[k] = i
+        for f in range(N_PARTS):
+            features[f, k] = parts[i, f]
         ln_p = math.log(max(probability[i], LEAST_P))
         values = (ln_p, ln_p - ln_best, spread, of_session, probability[order[0]], 0.0 if i >= m else min(i + 1.0, 2.0))
         for f in range(len(values)):
             features[N_PARTS + f, k] = values[f]
     scores_of(features, n, forest, worth)
-    order[:n] = order[:n][np.argsort(-worth[:n], kind="mergesort")]
+    for k in range(n):
+        ahead = 0
+        for j in range(n):
+            ahead += worth[j] > worth[k] or (worth[j] == worth[k] and j < k)
+        order[ahead] = likeliest[k]
     return n

@@ -38,10 +38,13 @@ class Found(NamedTuple):
     search: npt.NDArray[np.int64]  # (1,): number of the search under way
     table: npt.NDArray[np.int64]  # search << INDEX_BITS | index
     of: npt.NDArray[np.void]  # (MAX_FOUND,) of FOUND_DTYPE
+    worth: npt.NDArray[np.float64]  # (MAX_FOUND,): room for what decides who is chosen
 
 
 def new_found() -> Found:
-    return Found(np.zeros(1, np.int64), np.zeros(TABLE, np.int64), np.zeros(MAX_FOUND, FOUND_DTYPE))
+    return Found(
+        np.zeros(1, np.int64), np.zeros(TABLE, np.int64), np.zeros(MAX_FOUND, FOUND_DTYPE), np.zeros(MAX_FOUND)
+    )
 
 
 @uncounted()

@@ -97,7 +97,7 @@ def nearness(embedding: Floats32, slot: int, towards: Floats32, last: Floats32) 
     return np.float64(to_all), np.float64(to_last)
 
 
-@numba.njit(cache=True)
+@uncounted()
 def session_direction(embedding: Floats32, slots: Int64s, m: int, all_of_it: Floats32, last: Floats32) -> None:
     """Write the unit vectors of the whole session (recent items count more) and of its last item."""
     all_of_it[:] = 0.0
@@ -110,6 +110,9 @@ def session_direction(embedding: Floats32, slots: Int64s, m: int, all_of_it: Flo
             all_of_it[k] += fade * embedding[slots[r], k]
             if r == 0:
                 last[k] = embedding[slots[r], k]
-    length = math.sqrt(np.sum(all_of_it * all_of_it))
+    length = np.float32(0.0)
+    for k in range(len(all_of_it)):
+        length += all_of_it[k] * all_of_it[k]
     if length > 0.0:
-        all_of_it /= np.float32(length)
+        for k in range(len(all_of_it)):
+            all_of_it[k] /= np.float32(math.sqrt(length))

@@ -6,10 +6,10 @@ are kept of each: with 32, 64, 128 or all of them lists were equally good (docs/
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from schemas.uncounted import uncounted
 from serving.found import Found, begin_search, place
 from serving.item_facts import KAPPA, mass_of, pair_mass
 from serving.largest import largest
@@ -43,6 +43,7 @@ class SecondOrder(NamedTuple):
 
 
 _middles, _shares = stack_array(np.int64, MAX_NEIGHBOURS), stack_array(np.float64, MAX_NEIGHBOURS)
+_strongest = stack_array(np.int64, KEPT)
 
 
 def second_order(n_rows: int) -> SecondOrder:
@@ -50,7 +51,7 @@ def second_order(n_rows: int) -> SecondOrder:
     return SecondOrder(np.zeros(n_rows, SECOND_DTYPE), 1, 1)
 
 
-@numba.njit(cache=True)
+@uncounted()
 def look_two_steps(
     rows: ItemRows, table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], slot: int, item: np.uint64,
     second: SecondOrder, found: Found,
@@ -83,7 +84,7 @@ def look_two_steps(
                 continue
             i, n = place(found, n, rows[middle].neighbour[j])
             found.of[i].base += step * pair_mass(rows, middle, j)
-    shares_found, strongest = np.empty(n), np.empty(KEPT, np.int64)
+    shares_found, strongest = found.worth[:n], _strongest()
     for i in range(n):
         shares_found[i] = found.of[i].base
     n_kept = largest(shares_found, KEPT, strongest)

@@ -5,8 +5,10 @@ from hypothesis import strategies as st
 from serving.blend import likeliest_first
 from serving.largest import largest, largest_first
 
+VALUES = st.sampled_from([0.0, 1.0, 5e-324, 1e300, np.inf]) | st.floats(0, 2)
 
-@given(st.lists(st.integers(0, 5), max_size=30), st.integers(1, 35))
+
+@given(st.lists(st.integers(0, 5), max_size=30) | st.lists(VALUES, max_size=60), st.integers(1, 35))
 def test_both_choose_the_largest_and_of_equal_ones_the_first(values, k):
     scores = np.array(values, np.float64)
     expected = np.argsort(-scores, kind="stable")[:k]
@@ -22,4 +24,6 @@ def test_candidates_stand_in_the_order_of_their_probability_and_equal_ones_of_th
     probability = np.array([p for p, _ in found], np.float64)
     items = np.array([100 * item + at for at, (_, item) in enumerate(found)], np.uint64)
     wanted = sorted(range(len(found)), key=lambda at: (-probability[at], items[at]))
-    assert likeliest_first(probability, items).tolist() == wanted
+    order = np.empty(len(found), np.int64)
+    likeliest_first(probability, items, np.empty_like(order), order)
+    assert order.tolist() == wanted
