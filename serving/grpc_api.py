@@ -1,7 +1,5 @@
 """The gRPC interface: the same service, the same answers."""
 
-import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,8 +13,9 @@ from pydantic import ValidationError
 
 from serving.api_keys import Guard, Refused
 from serving.gather import Gather, Overloaded
-from serving.grpc_calls import SERVICE, Call, framed, parsed, receive, secret_of, send_framed
-from serving.grpc_hot_path import Reply
+from serving.grpc_calls import SERVICE, Call, parsed, receive, secret_of
+from serving.grpc_hot_call import Reply
+from serving.grpc_hot_path import KINDS
 from serving.grpc_server import GrpcServer
 from serving.proto import headrace_pb2
 from serving.requests import MAX_BATCH, MAX_COUNT, Answer, RecommendRequest, first_error
@@ -26,13 +25,9 @@ from state.store import StoreUnavailable
 
 REFUSALS = {401: Status.UNAUTHENTICATED, 403: Status.PERMISSION_DENIED, 429: Status.RESOURCE_EXHAUSTED}
 SCOPES = ("all", "category", "brand", "country")
-MAX_IN_STREAM = 256
-"""Requests of a stream under way: a client that sends faster waits."""
-
 READ = headrace_pb2.RecommendRequest.FromString
 FAILED = GRPCError(Status.UNKNOWN, "Internal Server Error")
 
-Begun = asyncio.Future[Answer | Exception]
 log = structlog.get_logger()
 
 
@@ -41,7 +36,7 @@ def _request(message: Any) -> RecommendRequest:
     given = {field.name: value for field, value in message.ListFields()}
     for name in ("items", "exclude"):
         if name in given:
-            given[name] = list(given[name])
+            given[name] = tuple(given[name])
     if "experiments" in given:
         given["experiments"] = dict(given["experiments"])
     if "filters" in given:
@@ -65,9 +60,12 @@ class Servicer:
         service = headrace_pb2.DESCRIPTOR.services_by_name[SERVICE.rpartition(".")[2]]
         found = {}
         for method in service.methods:
-            cardinality = Cardinality.STREAM_STREAM if method.client_streaming else Cardinality.UNARY_UNARY
+            if f"/{SERVICE}/{method.name}" in KINDS:  # calls that get here have headers that are no call's
+                continue
             types = (message_factory.GetMessageClass(one) for one in (method.input_type, method.output_type))
-            found[f"/{SERVICE}/{method.name}"] = Handler(self._guarded(getattr(self, method.name)), cardinality, *types)
+            found[f"/{SERVICE}/{method.name}"] = Handler(
+                self._guarded(getattr(self, method.name)), Cardinality.UNARY_UNARY, *types
+            )
         return found
 
     def _guarded(self, method: Callable[[Call], Awaitable[None]]) -> Callable[[Call], Awaitable[None]]:
@@ -75,26 +73,25 @@ class Servicer:
 
         async def call(stream: Call) -> None:
             metadata: Any = stream.metadata or {}
-            self._admit(secret_of(metadata))
+            self.admit(secret_of(metadata))
             await method(stream)
 
         return call
 
-    def _admit(self, secret: str) -> None:
+    def admit(self, secret: str) -> None:
         """Raise GRPCError unless the API key is one that may read."""
         try:
             self._guard.admit(secret, "read")
         except Refused as refusal:
             raise GRPCError(REFUSALS[refusal.status], refusal.message) from None
 
-    def ask(self, body: bytes, secret: str, reply: Reply) -> None:
+    def answer(self, body: bytes, reply: Reply) -> None:
         """Have `reply` called with the answer to a request for recommendations, as bytes or why there is none."""
 
         def done(found: Answer | Exception) -> None:
             reply(FAILED if isinstance(found, Exception) else answer_message(found))
 
         try:
-            self._admit(secret)
             self._gather.ask(self._checked(parsed(body, READ)), b"\0" + body, done)
         except Overloaded as error:
             reply(_shed(error))
@@ -104,48 +101,16 @@ class Servicer:
             log.error("a request was not answered", exc_info=error)
             reply(FAILED)
 
-    async def Recommend(self, call: Call) -> None:
-        (answer,) = await self._answers([(await _only(call), "")])
-        await call.send_message(answer_message(answer))
-
     async def RecommendBatch(self, call: Call) -> None:
         requests = (await _only(call)).requests
         if not 1 <= len(requests) <= MAX_BATCH:
             raise _invalid("requests", f"must hold 1 to {MAX_BATCH}")
-        answers = await self._answers([(one, f"requests.{n}.") for n, one in enumerate(requests)])
-        await call.send_message(batch_message(answers))
-
-    async def RecommendStream(self, call: Call) -> None:
-        waiting: asyncio.Queue[Begun | Exception | None] = asyncio.Queue(MAX_IN_STREAM)
-
-        async def take() -> None:
-            try:
-                while (message := await receive(call, READ)) is not None:
-                    await waiting.put(self._begin(message))
-                await waiting.put(None)
-            except Exception as error:  # said behind the answers of the requests before it
-                await waiting.put(error)
-
-        taking, written = asyncio.create_task(take()), bytearray()
+        checked = [self._checked(one, f"requests.{n}.") for n, one in enumerate(requests)]
         try:
-            while True:
-                if waiting.empty():
-                    await send_framed(call, written)
-                found: Begun | Answer | Exception | None = await waiting.get()
-                if isinstance(found, asyncio.Future):
-                    if not found.done():
-                        await send_framed(call, written)
-                    found = await found
-                if not isinstance(found, Answer):
-                    break
-                written += framed(answer_message(found))
-            await send_framed(call, written)
-            if found is not None:
-                raise found
-        finally:
-            taking.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await taking
+            answers = await self._gather.recommend_all(checked)
+        except Overloaded as error:
+            raise _shed(error) from None
+        await call.send_message(batch_message(answers))
 
     async def SimilarItems(self, call: Call) -> None:
         request = await _only(call)
@@ -171,19 +136,6 @@ class Servicer:
         except StoreUnavailable:
             raise GRPCError(Status.UNAVAILABLE, "the store is out of reach") from None
         await call.send_message(answer_message(answer))
-
-    async def _answers(self, messages: list[tuple[Any, str]]) -> list[Answer]:
-        try:
-            return await self._gather.recommend_all([self._checked(one, before) for one, before in messages])
-        except Overloaded as error:
-            raise _shed(error) from None
-
-    def _begin(self, message: Any) -> Begun:
-        """Return the answer to come. Raises GRPCError."""
-        try:
-            return self._gather.begin(self._checked(message))
-        except Overloaded as error:
-            raise _shed(error) from None
 
     def _checked(self, message: Any, before: str = "") -> RecommendRequest:
         """Return the request a message says. Raises GRPCError that names the field, `before` in front of it."""
@@ -222,4 +174,4 @@ def make_server(recommender: Recommender, gather: Gather, guard: Guard) -> GrpcS
     """Return a server with health and reflection; health is of the whole process, and open as reflection is."""
     servicer = Servicer(recommender, gather, guard)
     services = ServerReflection.extend([servicer, Health({servicer: [], OVERALL: []})])
-    return GrpcServer(services, servicer.ask)
+    return GrpcServer(services, servicer)

@@ -37,7 +37,7 @@ def secret_of(headers: Mapping[str, str]) -> str:
 
 
 async def receive(call: Call, read: Callable[[bytes], Any]) -> Any | None:
-    """Return the next request of a call, None behind the last one. Raises GRPCError."""
+    """Return the one request of a call, None without any. Raises GRPCError."""
     prefix = await call._stream.recv_data(PREFIX_BYTES)
     if not prefix:
         return None
@@ -45,22 +45,13 @@ async def receive(call: Call, read: Callable[[bytes], Any]) -> Any | None:
     try:
         body = await call._stream.recv_data(size)
     except AssertionError:
-        raise _invalid("the message is cut short") from None
+        raise cut_short() from None
     return parsed(_unpacked(body) if prefix[0] else body, read)
 
 
 def framed(message: bytes) -> bytes:
     """Return a message as it goes over the wire."""
     return b"\0" + len(message).to_bytes(PREFIX_BYTES - 1) + message
-
-
-async def send_framed(call: Call, messages: bytearray) -> None:
-    """Send messages of a stream together and take them out; h2 works as long for many as for one."""
-    if messages:
-        if not call._send_initial_metadata_done:
-            await call.send_initial_metadata()
-        await call._stream.send_data(bytes(messages))
-        messages.clear()
 
 
 def parsed(body: bytes, read: Callable[[bytes], Any]) -> Any:
@@ -79,6 +70,15 @@ def only_message(data: bytearray) -> bytes:
         raise _invalid("the message is cut short, or not the only one")
     body = bytes(data[PREFIX_BYTES:])
     return _unpacked(body) if data[0] else body
+
+
+def next_message(data: bytearray, at: int) -> tuple[bytes | None, int]:
+    """Return the message at `at`, None before all of it came, and where the next begins. Raises GRPCError."""
+    begin = at + PREFIX_BYTES
+    if begin > len(data) or begin + (size := _size(data[at:begin])) > len(data):
+        return None, at
+    body = bytes(data[begin : begin + size])
+    return _unpacked(body) if data[at] else body, begin + size
 
 
 def _size(prefix: bytes | bytearray) -> int:
@@ -102,6 +102,10 @@ def _unpacked(body: bytes) -> bytes:
 
 def too_large() -> GRPCError:
     return GRPCError(Status.RESOURCE_EXHAUSTED, f"a message of more than {MAX_MESSAGE} bytes")
+
+
+def cut_short() -> GRPCError:
+    return _invalid("the message is cut short")
 
 
 def _invalid(message: str) -> GRPCError:

@@ -10,7 +10,7 @@ from grpclib.server import Server
 from hyperframe.frame import GoAwayFrame
 
 from serving.grpc_calls import Codec
-from serving.grpc_hot_path import Ask, HotHandler
+from serving.grpc_hot_path import Answering, HotHandler
 from state.settings import PREFIX, BadSettings, Settings
 
 LOOK_S = 0.02
@@ -70,10 +70,10 @@ class _Protocol(H2Protocol):
 class GrpcServer(Server):
     """A server that ends calls under way before it stops."""
 
-    def __init__(self, services: list[Any], ask: Ask) -> None:
-        """`ask` answers single requests for recommendations; all other methods are those of the services."""
+    def __init__(self, services: list[Any], answering: Answering) -> None:
+        """`answering` answers single requests and streams of them; all other methods are those of the services."""
         super().__init__(services, codec=Codec())
-        self._connections, self._ask = set[_Protocol](), ask
+        self._connections, self._answering = set[_Protocol](), answering
 
     async def listen(self, settings: Settings) -> None:
         """Begin to take calls. Raises BadSettings."""
@@ -85,7 +85,7 @@ class GrpcServer(Server):
 
     def _protocol_factory(self) -> H2Protocol:
         plain: Any = super()._protocol_factory()
-        handler = HotHandler(plain.handler, self._ask)
+        handler = HotHandler(plain.handler, self._answering)
         self._handlers.remove(plain.handler)
         self._handlers.add(handler)
         return _Protocol(plain, handler, self._connections)
