@@ -19,10 +19,12 @@ from test_service import recommender_of
 
 from serving.grpc_api import make_server
 from serving.grpc_calls import MAX_MESSAGE
+from serving.grpc_hot_call import MAX_IN_STREAM
 from serving.proto import headrace_pb2, headrace_pb2_grpc
 from state.settings import BadSettings, Settings
 
 RECOMMEND = "/headrace.v1.Headrace/Recommend"
+STREAM = RECOMMEND + "Stream"
 ASKED = headrace_pb2.RecommendRequest(user="ann", count=3)
 
 
@@ -96,8 +98,8 @@ class Raw:
     async def __aexit__(self, *error):
         self.writer.close()
 
-    def call(self, path=RECOMMEND):
-        said = {":method": "POST", ":scheme": "http", ":authority": "x", ":path": path, "te": "trailers"}
+    def call(self, path=RECOMMEND, **more):
+        said = {":method": "POST", ":scheme": "http", ":authority": "x", ":path": path, "te": "trailers", **more}
         stream = self.h2.get_next_available_stream_id()
         self.h2.send_headers(stream, [*said.items(), ("content-type", "application/grpc")])
         return stream
@@ -210,6 +212,89 @@ def test_nothing_is_kept_of_a_client_that_stops_reading(server, how):
     asyncio.run(until_idle())
 
 
+def answers_of(client, stream):
+    """Return the messages that came on a stream."""
+    parts = [one.data for one in client.events if isinstance(one, h2.events.DataReceived) and one.stream_id == stream]
+    data, found = b"".join(parts), []
+    while data:
+        end = 5 + int.from_bytes(data[1:5])
+        found.append(headrace_pb2.Answer.FromString(data[5:end]))
+        data = data[end:]
+    return found
+
+
+def asked_for(count):
+    return frame(headrace_pb2.RecommendRequest(user="ann", count=count).SerializeToString())
+
+
+@pytest.mark.parametrize("window", [200, 65_535])
+@pytest.mark.parametrize("at_once", [1, 7, 1 << 20], ids=["bytes", "parts", "all"])
+def test_a_stream_is_answered_in_its_order_however_it_comes_and_however_slowly_it_is_read(server, window, at_once):
+    counts = [1 + n * n % 3 for n in range(40 if at_once == 1 else 3 * MAX_IN_STREAM)]
+    data = b"".join(map(asked_for, counts))
+
+    async def ask():
+        async with Raw(server.grpc_port) as client:
+            client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: window})
+            stream = client.call(STREAM)
+            for at in range(0, len(data), at_once):
+                client.send(stream, data[at : at + at_once], end=False)
+            client.h2.end_stream(stream)
+            said = await client.end_of(stream, acknowledge=True)
+            return said, answers_of(client, stream)
+
+    said, answers = asyncio.run(ask())
+    assert said == (0, "")
+    assert [len(answer.items) for answer in answers] == counts
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"", 0), (asked_for(2)[:-1], INVALID), (frame(b"\xff" * 9), INVALID), (asked_for(900), INVALID),
+        (frame(GOOD, size=MAX_MESSAGE + 1), EXHAUSTED), (frame(GOOD, True), UNIMPLEMENTED),
+        (frame(b"\xff" * 9) + asked_for(1), INVALID), (frame(GOOD, True) + asked_for(1), UNIMPLEMENTED),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_a_stream_ends_it_behind_the_answers_before(server, data, status):
+    async def ask():
+        async with Raw(server.grpc_port) as client:
+            stream = client.call(STREAM)
+            client.send(stream, asked_for(1) + asked_for(2) + data)
+            return await client.end_of(stream), [len(answer.items) for answer in answers_of(client, stream)]
+
+    said, found = asyncio.run(ask())
+    assert said[0] == status, said
+    assert found == [1, 2]
+
+
+def test_a_stream_that_nobody_reads_is_not_taken_in_without_end(server):
+    async def ask():
+        async with Raw(server.grpc_port) as client:
+            client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 10})
+            stream = client.call(STREAM)
+            client.send(stream, asked_for(3) * 1000, end=False)
+            await client.flush()
+            await asyncio.sleep(0.5)
+            (call,) = [call for one in server.rpc._handlers for call in one._calls.values()]
+            return len(call._waiting), len(call._ready)
+
+    waiting, ready = asyncio.run(ask())
+    assert 0 < waiting <= MAX_IN_STREAM
+    assert ready < 100_000
+
+
+def test_a_deadline_that_is_none_is_said_to_be_one(server):
+    async def ask(path):
+        async with Raw(server.grpc_port) as client:
+            stream = client.call(path, **{"grpc-timeout": "soon"})
+            client.send(stream, frame(GOOD))
+            return await client.end_of(stream)
+
+    for path in (RECOMMEND, STREAM):
+        assert asyncio.run(ask(path)) == (INVALID, "grpc-timeout: is none")
+
+
 def test_an_unknown_method_is_said_to_be_one(channel):
     with pytest.raises(grpc.RpcError) as refusal:
         channel.unary_unary("/headrace.v1.Headrace/Guess")(b"", timeout=5)
@@ -235,7 +320,7 @@ def test_a_client_that_goes_in_the_middle_harms_nobody(server, channel):
     async def go():
         async with Raw(server.grpc_port) as client:
             for n in range(50):
-                stream = client.call("/headrace.v1.Headrace/RecommendStream" if n % 2 else RECOMMEND)
+                stream = client.call(STREAM if n % 2 else RECOMMEND)
                 client.send(stream, frame(GOOD)[: n % 9], end=False)
                 if n % 3 == 0:
                     client.h2.reset_stream(stream)
