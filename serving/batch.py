@@ -132,11 +132,11 @@ class Batch:
 
     def _is_for_everybody(self, i: int, n_scored: int) -> bool:
         """Say whether no source before `popular` has anything for a request, and that would bring the shop's."""
+        if self._mixed[i] and n_scored:
+            return False
         visitor = self._visitors[i]
         strategy = visitor.plan.strategy
         if strategy not in FOR_EVERYBODY or self._kept[i] is not None or not asks_everybody(visitor):
-            return False
-        if self._mixed[i] and n_scored:
             return False
         vector = self._vectors.of(i) if strategy in WITH_VECTOR and self._shop.index is not None else None
         return vector is None or not vector.any()

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from strawberry.fastapi import GraphQLRouter
 from strawberry.scalars import JSON
 
+from serving.answer_counts import ANSWER_COUNTS
 from serving.gather import Gather
 from serving.requests import MAX_BATCH, MAX_COUNT, Answer, RecommendRequest, first_error
 from serving.service import BadRequest, Recommender
@@ -108,7 +109,9 @@ class RequestInput:
     experiments: JSON = strawberry.field(default_factory=dict)
 
 
-def _typed(answer: Answer) -> AnswerType:
+def _given(answer: Answer) -> AnswerType:
+    """Count an answer, and return it as the schema's types."""
+    ANSWER_COUNTS.note("graphql", answer)
     items = [
         RecommendationType(
             item=one.item, title=one.title, score=one.score, source=one.source,
@@ -168,7 +171,7 @@ class Query:
             experiments=experiments or JSON({}),
         )  # fmt: skip
         gather: Gather = info.context["gather"]
-        return _typed(await gather.recommend(_checked(info, asked)))
+        return _given(await gather.recommend(_checked(info, asked)))
 
     @strawberry.field
     async def recommend_batch(self, info: strawberry.Info, requests: list[RequestInput]) -> list[AnswerType]:
@@ -177,14 +180,14 @@ class Query:
             raise GraphQLError(f"requests: must hold 1 to {MAX_BATCH}")
         asked = [_checked(info, one, f"requests.{n}.") for n, one in enumerate(requests)]
         gather: Gather = info.context["gather"]
-        return [_typed(answer) for answer in await gather.recommend_all(asked)]
+        return [_given(answer) for answer in await gather.recommend_all(asked)]
 
     @strawberry.field
     def similar_items(self, info: strawberry.Info, item: str, count: int = 20, lang: str = "en") -> AnswerType:
         """Items that occur together with one."""
         recommender: Recommender = info.context["recommender"]
         try:
-            return _typed(recommender.similar_items(item, _count(count), lang))
+            return _given(recommender.similar_items(item, _count(count), lang))
         except StoreUnavailable:
             raise GraphQLError("the store is out of reach") from None
 
@@ -199,7 +202,7 @@ class Query:
             raise GraphQLError(f"name: is needed for scope {scope}")
         recommender: Recommender = info.context["recommender"]
         try:
-            return _typed(recommender.popular(scope, name, _count(count), lang))
+            return _given(recommender.popular(scope, name, _count(count), lang))
         except StoreUnavailable:
             raise GraphQLError("the store is out of reach") from None
 

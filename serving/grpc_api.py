@@ -11,6 +11,7 @@ from grpclib.health.service import OVERALL, Health
 from grpclib.reflection.service import ServerReflection
 from pydantic import ValidationError
 
+from serving.answer_counts import ANSWER_COUNTS
 from serving.api_keys import Guard, Refused
 from serving.gather import Gather, Overloaded
 from serving.grpc_calls import SERVICE, Call, parsed, receive, secret_of
@@ -89,7 +90,11 @@ class Servicer:
         """Have `reply` called with the answer to a request for recommendations, as bytes or why there is none."""
 
         def done(found: Answer | Exception) -> None:
-            reply(FAILED if isinstance(found, Exception) else answer_message(found))
+            if isinstance(found, Answer):
+                ANSWER_COUNTS.note("grpc", found)
+                reply(answer_message(found))
+            else:
+                reply(FAILED)
 
         try:
             self._gather.ask(self._checked(parsed(body, READ)), b"\0" + body, done)
@@ -110,6 +115,8 @@ class Servicer:
             answers = await self._gather.recommend_all(checked)
         except Overloaded as error:
             raise _shed(error) from None
+        for answer in answers:
+            ANSWER_COUNTS.note("grpc_batch", answer)
         await call.send_message(batch_message(answers))
 
     async def SimilarItems(self, call: Call) -> None:
@@ -121,6 +128,7 @@ class Servicer:
             answer = self._recommender.similar_items(request.item, count, lang)
         except StoreUnavailable:
             raise GRPCError(Status.UNAVAILABLE, "the store is out of reach") from None
+        ANSWER_COUNTS.note("similar", answer)
         await call.send_message(answer_message(answer))
 
     async def Popular(self, call: Call) -> None:
@@ -135,6 +143,7 @@ class Servicer:
             answer = self._recommender.popular(scope, request.name, count, lang)
         except StoreUnavailable:
             raise GRPCError(Status.UNAVAILABLE, "the store is out of reach") from None
+        ANSWER_COUNTS.note("popular", answer)
         await call.send_message(answer_message(answer))
 
     def _checked(self, message: Any, before: str = "") -> RecommendRequest:

@@ -5,14 +5,14 @@ import hashlib
 import time
 import uuid
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from typing import Annotated, Literal
 
 import orjson
 import structlog
 from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 from pybreaker import CircuitBreaker, CircuitBreakerError
 from pydantic import ValidationError
 
@@ -20,6 +20,7 @@ from flows.log import Log, LogUnavailable
 from flows.log import Message as LogMessage
 from schemas.encode import InvalidEvent, encode, event_from_json
 from schemas.registry import SchemaRegistry
+from serving.answer_counts import ANSWER_COUNTS
 from serving.api_keys import Guard
 from serving.explorer_api import Explorer
 from serving.gather import Gather, Overloaded
@@ -34,24 +35,11 @@ from serving.wire import answer_json, json_default
 MAX_EVENTS = 1000
 LIST_AGE_S = 5
 """How long a cache on the way may keep an answer that is the same for everybody."""
-ANSWERS = Counter("headrace_answers", "Answers given", ["method", "fallback"])
-LATENCY = Histogram("headrace_answer_seconds", "Time to answer", ["method"])
 APPENDED = Counter("headrace_events_appended", "Events taken over HTTP")
 
 Count = Annotated[int, Query(ge=1, le=MAX_COUNT)]
 Lang = Literal["en", "de"]
 log = structlog.get_logger()
-
-
-@cache
-def _counters(method: str, fallback: str) -> tuple[Counter, Histogram]:
-    return ANSWERS.labels(method, fallback), LATENCY.labels(method)
-
-
-def _count(method: str, answer: Answer) -> None:
-    answers, latency = _counters(method, answer.fallback)  # looking labels up costs more than counting
-    answers.inc()
-    latency.observe(answer.milliseconds / 1000)
 
 
 def _failure(wrong: Exception) -> Response:
@@ -66,7 +54,7 @@ def _failure(wrong: Exception) -> Response:
 
 def _same_for_everybody(request: Request, method: str, answer: Answer) -> Response:
     """Return an anonymous list so that a cache can keep it and ask whether it is still the same."""
-    _count(method, answer)
+    ANSWER_COUNTS.note(method, answer)
     shown = orjson.dumps([answer.items, answer.fallback, answer.rules_version], default=json_default)
     headers = {"ETag": f'"{hashlib.sha256(shown).hexdigest()[:24]}"', "Cache-Control": f"public, max-age={LIST_AGE_S}"}
     if request.headers.get("if-none-match") == headers["ETag"]:
@@ -99,7 +87,7 @@ def make_app(
     def ask(body: bytes, reply: Reply) -> None:
         def done(found: Answer | Exception) -> None:
             if isinstance(found, Answer):
-                _count("recommend", found)
+                ANSWER_COUNTS.note("recommend", found)
                 reply(answer_json(found))
             else:
                 reply(_failure(found))
@@ -136,7 +124,7 @@ def make_app(
                 return error(422, f"requests.{n}.{wrong.field}", wrong.message)
         answers = await gather.recommend_all(requests)
         for answer in answers:
-            _count("batch", answer)
+            ANSWER_COUNTS.note("batch", answer)
         return json({"answers": answers})
 
     @app.get("/v1/items/{item}/similar")

@@ -1,3 +1,5 @@
+import re
+
 import grpc
 import pytest
 from conftest import running
@@ -172,3 +174,29 @@ def test_graphql_knows_similar_and_popular(server):
     assert [one["item"] for one in found["popular"]["items"]] == [
         one["item"] for one in client.get("/v1/popular").json()["items"]
     ]
+
+
+def test_answers_of_all_interfaces_are_counted(server):
+    client, stub, _ = server
+
+    def counted():
+        found = {}
+        for line in client.get("/metrics").text.splitlines():
+            if match := re.match(r'headrace_answers_total\{fallback="\w+",method="(\w+)"\} (\S+)', line):
+                found[match[1]] = found.get(match[1], 0) + float(match[2])
+            if match := re.match(r'headrace_answer_seconds_count\{method="(\w+)"\} (\S+)', line):
+                found[match[1], "seconds"] = float(match[2])
+        return found
+
+    before = counted()
+    client.post("/v1/recommend", json={"count": 1})
+    client.post("/v1/recommend/batch", json={"requests": [{"count": 1}] * 3})
+    client.post("/graphql", json={"query": "{recommend(count: 1) {requestId}}"})
+    stub.Recommend(headrace_pb2.RecommendRequest(count=1))
+    list(stub.RecommendStream(iter([headrace_pb2.RecommendRequest(count=1)] * 4)))
+    stub.RecommendBatch(headrace_pb2.BatchRequest(requests=[headrace_pb2.RecommendRequest(count=1)] * 2))
+    after = counted()
+    more = {"recommend": 1, "batch": 3, "graphql": 1, "grpc": 5, "grpc_batch": 2}
+    for method, n in more.items():
+        assert after[method] - before.get(method, 0) == n
+        assert after[method, "seconds"] == after[method]

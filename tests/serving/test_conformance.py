@@ -1,5 +1,6 @@
 """The hot path answers malformed, oversized, slow and pipelined requests as the framework's other routes do."""
 
+import http.client
 import os
 import socket
 import time
@@ -205,3 +206,27 @@ def test_the_hot_path_and_the_route_give_the_same_answer(server):
     assert list(first) == list(second)
     shown = [[(item["item"], item["reason"]) for item in answer["items"]] for answer in (first, second)]
     assert shown[0] == shown[1]
+
+
+@pytest.mark.parametrize("path", [HOT, COLD])
+def test_a_connection_is_kept_while_it_is_used_and_closed_when_it_is_not(server, path, monkeypatch):
+    monkeypatch.setattr(server._uvicorn.config, "timeout_keep_alive", 1)
+    body = BODY if path == HOT else b'{"requests": [%b]}' % BODY
+    connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=5)
+    connection.connect()
+    kept = connection.sock
+    for pause in (0, 0.6, 0.6, 1.3):
+        connection.putrequest("POST", path)
+        connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders()
+        time.sleep(pause)  # a slow body is no idle connection
+        connection.send(body)
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == 200
+        assert connection.sock is kept
+        time.sleep(0.6 if pause < 1 else 0)
+    began = time.monotonic()
+    assert kept.recv(1) == b""
+    assert 0.5 < time.monotonic() - began < 3
+    connection.close()
