@@ -60,6 +60,25 @@ class Choices(NamedTuple):
     ranked: bool  # what they are worth follows from the rank; else it is the score
 
 
+@uncounted()
+def _let_through(
+    candidates: Choices, b: int, mask: Flags, factors: Floats, met_in: Ints, excluded: int, left: Ints, worth: Floats
+) -> int:
+    """Write which candidates of row `b` may be shown and what they are worth; return how many.
+
+    `met_in` is `excluded` at the rows that must not be shown.
+    """
+    n_left = 0
+    for k in range(candidates.n[b]):
+        row = candidates.row[b, k]
+        if row >= 0 and mask[row] and met_in[row] != excluded:
+            left[n_left] = k
+            n_left += 1
+            value = RANK_DECAY**n_left if candidates.ranked else candidates.score[b, k]
+            worth[n_left - 1] = value * (factors[row] if len(factors) > 0 else 1.0)
+    return n_left
+
+
 @numba.njit(cache=True)
 def _choose(
     places: Ints, at: Ints, wants: Ints, counts: Ints, candidates: Choices, mask: Flags, factors: Floats,
@@ -70,20 +89,14 @@ def _choose(
     `places`, `at` (their rows of candidates), `wants`, `counts` (G,): requests that share everything else;
     `excluded[ends[g - 1] : ends[g]]`: rows that request g must not see.
     """
-    n, rows = candidates.n, candidates.row
+    n, width = candidates.n, candidates.row.shape[1]
+    left, worth = np.empty(width, np.int64), np.empty(width)
     for g in range(len(places)):
         b, place = at[g], places[g]
         for k in range(ends[g - 1] if g > 0 else 0, ends[g]):
             if excluded[k] >= 0:
                 met_in[excluded[k]] = answer + g
-        left, worth, n_left = np.empty(n[b], np.int64), np.empty(n[b]), 0
-        for k in range(n[b]):
-            row = rows[b, k]
-            if row >= 0 and mask[row] and met_in[row] != answer + g:
-                left[n_left] = k
-                n_left += 1
-                value = RANK_DECAY**n_left if candidates.ranked else candidates.score[b, k]
-                worth[n_left - 1] = value * (factors[row] if len(factors) > 0 else 1.0)
+        n_left = _let_through(candidates, b, mask, factors, met_in, answer + g, left, worth)
         if n_left < wants[g]:
             continue
         order = left[:n_left]

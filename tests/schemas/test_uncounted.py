@@ -1,0 +1,24 @@
+import numpy as np
+import pytest
+from numba.core.errors import NumbaError
+
+from schemas.uncounted import uncounted
+from state.stack_array import stack_array
+
+room = stack_array(np.int64, 4)
+
+
+def on_the_stack(n):
+    few = room()
+    few[:] = n
+    return few[0] + few[3]
+
+
+def on_the_heap(n):
+    return np.zeros(n)[0]
+
+
+def test_arrays_may_be_made_on_the_stack_alone():
+    assert uncounted()(on_the_stack)(5) == 10
+    with pytest.raises(NumbaError):
+        uncounted()(on_the_heap)(5)
