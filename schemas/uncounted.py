@@ -1,9 +1,9 @@
 """Kernels that count no references.
 
 Numba counts references to arrays as Python does, with locked instructions of 5 ns each. It leaves that out of functions
-whose arguments are plain arrays; of one that is given a NamedTuple of them it counts at every use of a field and at
-every call, which was a quarter of all the time a flow takes and a tenth of a server's. The caller holds the arrays
-while the kernel runs, so nothing needs to be counted.
+whose arguments are plain arrays; where they are NamedTuples of arrays much of it stays, at uses of fields and at calls,
+which was a quarter of all the time a flow takes and a tenth of a server's. The caller holds the arrays while the kernel
+runs, so nothing needs to be counted.
 """
 
 from collections.abc import Callable

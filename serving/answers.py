@@ -1,7 +1,6 @@
 """From candidates to an answer: rules, variety, exploration, reasons, and the cursor of the next page."""
 
 import os
-from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +22,6 @@ from serving.visitor import Hashes, Visitor
 from state.distinct import distinct
 
 MAX_LEFT_OUT = 50
-IDS_AT_ONCE, ID_CHARS = 256, 32
 NOTHING = np.zeros(0, np.int64)
 
 
@@ -53,17 +51,6 @@ def answer_of(asking: Asking, acting: Acting, rules: Compiled, left_out: list[st
     return answer
 
 
-def _make_ids() -> Iterator[str]:
-    """Yield request ids, 128 random bits each; the system is asked for many at once, in half the time."""
-    while True:
-        many = os.urandom(IDS_AT_ONCE * ID_CHARS // 2).hex()
-        for first in range(0, len(many), ID_CHARS):
-            yield many[first : first + ID_CHARS]
-
-
-_request_ids = _make_ids()
-
-
 def name_arms(answer: Answer, assigned: Assigned) -> None:
     """Say in an answer by which arms it was given; it is not counted where the request has chosen one."""
     answer.experiments = dict(assigned.arms)
@@ -73,7 +60,7 @@ def name_arms(answer: Answer, assigned: Assigned) -> None:
 
 def _answer(shop: Shop, visitor: Visitor, items: ItemList, shown: Hashes, fallback: str, rules: Compiled) -> Answer:
     """Return an answer with these items, `shown` (their id hashes) on this page."""
-    request_id, placement, strategy = next(_request_ids), visitor.request.placement or "", visitor.plan.strategy
+    request_id, placement, strategy = os.urandom(16).hex(), visitor.request.placement or "", visitor.plan.strategy
     attribution = f"{request_id}.{placement}.{strategy}.{rules.version}"
     anchor, following = shop.index.version if shop.index else None, None
     if len(items) == visitor.plan.count:

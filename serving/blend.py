@@ -62,16 +62,6 @@ class _Room(NamedTuple):
     parts: Floats32  # (n, N_PARTS), for trees
     towards: Floats32  # (d,): the direction of the session
     last: Floats32  # and of its last item
-    keys: Int64s  # to put candidates in order by
-
-
-def _room(n: int, d: int) -> _Room:
-    """Return room for sessions of at most `n` candidates, with embeddings of `d` numbers."""
-    return _Room(
-        np.zeros(n, np.int64), np.zeros(n), np.zeros(n), np.zeros(n, np.uint64), np.zeros(n, np.uint64),
-        np.zeros(n, np.int64), np.zeros((n, N_PARTS), np.float32), np.zeros(d, np.float32), np.zeros(d, np.float32),
-        np.zeros(n, np.int64),
-    )  # fmt: skip
 
 
 @uncounted()
@@ -82,7 +72,7 @@ def _score_one(
     room: _Room,
 ) -> tuple[int, int]:  # fmt: skip
     """Return (candidates, how many of them, the first ones, are the session's); `room` says the rest."""
-    chosen, probability, odds, items, seeds, why, parts, towards, last, _ = room
+    chosen, probability, odds, items, seeds, why, parts, towards, last = room
     distinct, place_of_event, slots, cells = _distinct(), _places(), _slots(), _cells()
     n_distinct = distinct_latest_first(session, n_session, distinct, place_of_event)
     m = min(n_distinct, MAX_DISTINCT)
@@ -201,14 +191,19 @@ def likeliest_first(probability: Floats, items: Uint64s, keys: Int64s, order: In
 def _score(
     sessions: Uint64s, lengths: Int64s, modes: Int64s, rows: ItemRows, table: Uint64s,
     slot_at: npt.NDArray[np.int32], embedding: Floats32, totals: Int64s, p: MixtureParams,
-    c: ScoreConfig, forest: Forest, now_ms: int, found: Found, out: Scored, two_steps: SecondOrder, room: _Room,
+    c: ScoreConfig, forest: Forest, now_ms: int, found: Found, out: Scored, two_steps: SecondOrder,
 ) -> None:  # fmt: skip
     ln_current, ln_earlier = np.empty(N_CURRENT_CELLS), np.empty(N_EARLIER_CELLS)
     ln_repeat_tables(totals, ln_current, ln_earlier)
     now = moment_of(totals, c, now_ms)
     width = out.item.shape[1]
-    probability, items, seeds, why, parts = room.probability, room.items, room.seeds, room.why, room.parts
-    likeliest, trees_order = np.empty(width, np.int64), np.empty(width, np.int64)
+    room = _Room(
+        np.empty(width, np.int64), np.empty(width), np.empty(width), np.empty(width, np.uint64),
+        np.empty(width, np.uint64), np.empty(width, np.int64), np.empty((width, N_PARTS), np.float32),
+        np.empty(embedding.shape[1], np.float32), np.empty(embedding.shape[1], np.float32),
+    )  # fmt: skip
+    _, probability, _, items, seeds, why, parts, _, _ = room
+    keys, likeliest, trees_order = np.empty(width, np.int64), np.empty(width, np.int64), np.empty(width, np.int64)
     for b in range(len(lengths)):
         # Trees know the session's items as candidates: where they are not to be shown they are left out at the end.
         by_trees = len(forest.value) > 0 and modes[b] != DEMOTE
@@ -216,7 +211,7 @@ def _score(
             sessions[b], lengths[b], rows, table, slot_at, embedding, totals, now, ln_current, ln_earlier, p, c,
             ALLOW if by_trees else modes[b], found, two_steps, by_trees, room,
         )  # fmt: skip
-        likeliest_first(probability[:n], items, room.keys, likeliest)
+        likeliest_first(probability[:n], items, keys, likeliest)
         order, n_ordered = likeliest, 0
         if by_trees:
             order = trees_order
@@ -254,7 +249,7 @@ class Scorer:
         self.params, self.config, self.forest = params, config, forest
         self._second_age_ms = second_age_ms
         self._second = second_order(0)
-        self._found, self._room = new_found(), _room(0, 0)
+        self._found = new_found()
 
     def score(
         self,
@@ -287,8 +282,6 @@ class Scorer:
             np.zeros((b, width), np.int64),
             np.zeros(b, np.bool_),
         )
-        if (len(self._room.odds), len(self._room.last)) != (width, embedding.shape[1]):
-            self._room = _room(width, embedding.shape[1])
         if len(self._second.rows) != len(rows):
             self._second = second_order(len(rows))
         search = int(self._found.search[0])
@@ -297,7 +290,7 @@ class Scorer:
         _score(
             padded, lengths, mode_of, rows, slots.table, slots.slot_at, embedding, totals, self.params, self.config,
             self.forest if by_trees else NO_FOREST, now_ms, self._found, out,
-            self._second._replace(now=now, oldest=oldest), self._room,
+            self._second._replace(now=now, oldest=oldest),
         )  # fmt: skip
         return out
 

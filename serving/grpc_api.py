@@ -11,7 +11,7 @@ from grpclib.health.service import OVERALL, Health
 from grpclib.reflection.service import ServerReflection
 from pydantic import ValidationError
 
-from serving.answer_counts import ANSWER_COUNTS
+from serving.answer_counts import count as count_answer
 from serving.api_keys import Guard, Refused
 from serving.gather import Gather, Overloaded
 from serving.grpc_calls import SERVICE, Call, parsed, receive, secret_of
@@ -91,7 +91,7 @@ class Servicer:
 
         def done(found: Answer | Exception) -> None:
             if isinstance(found, Answer):
-                ANSWER_COUNTS.note("grpc", found)
+                count_answer("grpc", found)
                 reply(answer_message(found))
             else:
                 reply(FAILED)
@@ -107,7 +107,7 @@ class Servicer:
             reply(FAILED)
 
     async def RecommendBatch(self, call: Call) -> None:
-        requests = (await _only(call)).requests
+        requests = (await receive(call)).requests
         if not 1 <= len(requests) <= MAX_BATCH:
             raise _invalid("requests", f"must hold 1 to {MAX_BATCH}")
         checked = [self._checked(one, f"requests.{n}.") for n, one in enumerate(requests)]
@@ -116,11 +116,11 @@ class Servicer:
         except Overloaded as error:
             raise _shed(error) from None
         for answer in answers:
-            ANSWER_COUNTS.note("grpc_batch", answer)
+            count_answer("grpc_batch", answer)
         await call.send_message(batch_message(answers))
 
     async def SimilarItems(self, call: Call) -> None:
-        request = await _only(call)
+        request = await receive(call)
         if not request.item:
             raise _invalid("item", "is needed")
         count, lang = _common(request)
@@ -128,11 +128,11 @@ class Servicer:
             answer = self._recommender.similar_items(request.item, count, lang)
         except StoreUnavailable:
             raise GRPCError(Status.UNAVAILABLE, "the store is out of reach") from None
-        ANSWER_COUNTS.note("similar", answer)
+        count_answer("similar", answer)
         await call.send_message(answer_message(answer))
 
     async def Popular(self, call: Call) -> None:
-        request = await _only(call)
+        request = await receive(call)
         scope = request.scope or "all"
         if scope not in SCOPES:
             raise _invalid("scope", f"must be one of {', '.join(SCOPES)}")
@@ -143,7 +143,7 @@ class Servicer:
             answer = self._recommender.popular(scope, request.name, count, lang)
         except StoreUnavailable:
             raise GRPCError(Status.UNAVAILABLE, "the store is out of reach") from None
-        ANSWER_COUNTS.note("popular", answer)
+        count_answer("popular", answer)
         await call.send_message(answer_message(answer))
 
     def _checked(self, message: Any, before: str = "") -> RecommendRequest:
@@ -157,14 +157,6 @@ class Servicer:
         except BadRequest as error:
             raise _invalid(f"{before}{error.field}", error.message) from None
         return asked
-
-
-async def _only(call: Call) -> Any:
-    """Return the one request of a call. Raises GRPCError."""
-    message = await receive(call, call._recv_type.FromString)
-    if message is None:
-        raise GRPCError(Status.INVALID_ARGUMENT, "there is no request")
-    return message
 
 
 def _common(request: Any) -> tuple[int, str]:

@@ -36,17 +36,17 @@ def secret_of(headers: Mapping[str, str]) -> str:
     return headers.get("x-api-key", "") or headers.get("authorization", "").removeprefix("Bearer ")
 
 
-async def receive(call: Call, read: Callable[[bytes], Any]) -> Any | None:
-    """Return the one request of a call, None without any. Raises GRPCError."""
+async def receive(call: Call) -> Any:
+    """Return the one request of a call. Raises GRPCError."""
     prefix = await call._stream.recv_data(PREFIX_BYTES)
     if not prefix:
-        return None
+        raise _no_request()
     size = _size(prefix)
     try:
         body = await call._stream.recv_data(size)
     except AssertionError:
         raise cut_short() from None
-    return parsed(_unpacked(body) if prefix[0] else body, read)
+    return parsed(_unpacked(body) if prefix[0] else body, call._recv_type.FromString)
 
 
 def framed(message: bytes) -> bytes:
@@ -65,7 +65,7 @@ def parsed(body: bytes, read: Callable[[bytes], Any]) -> Any:
 def only_message(data: bytearray) -> bytes:
     """Return the one message that came, as it is to be parsed. Raises GRPCError."""
     if not data:
-        raise _invalid("there is no request")
+        raise _no_request()
     if len(data) < PREFIX_BYTES or _size(data) != len(data) - PREFIX_BYTES:
         raise _invalid("the message is cut short, or not the only one")
     body = bytes(data[PREFIX_BYTES:])
@@ -106,6 +106,10 @@ def too_large() -> GRPCError:
 
 def cut_short() -> GRPCError:
     return _invalid("the message is cut short")
+
+
+def _no_request() -> GRPCError:
+    return _invalid("there is no request")
 
 
 def _invalid(message: str) -> GRPCError:

@@ -84,8 +84,6 @@ class HotProtocol(HttpToolsProtocol):
         self._fed = b"", b""
         self._heads: dict[bytes, tuple[int, str]] = {}
         """Of heads: how long the body is, and the API key."""
-        self._idle_at: float | None = None
-        """Since when nothing is under way."""
 
     def default_headers(self) -> bytes:
         """Return the lines all responses have; uvicorn makes them anew every second."""
@@ -107,44 +105,6 @@ class HotProtocol(HttpToolsProtocol):
         else:
             self._fed = head, body
             super().data_received(data)
-
-    # uvicorn makes a timer behind each answer and cancels it before the next. One that looks how long nothing has been
-    # under way, and waits for the rest of the time, does as well and costs nothing.
-
-    def _unset_keepalive_if_required(self) -> None:
-        self._idle_at = None
-
-    def on_response_complete(self) -> None:
-        """Go on with the next request if it has come, else wait for one as long as a connection is kept."""
-        self.server_state.total_requests += 1
-        if self.transport.is_closing():
-            return
-        self.flow.resume_reading()
-        if self.pipeline:
-            cycle, app = self.pipeline.pop()
-            self._start_asgi_task(cycle, app)
-            return
-        self._idle_at = self.loop.time()
-        if self.timeout_keep_alive_task is None:
-            self._look_again(self.timeout_keep_alive)
-
-    def _look_again(self, after_s: float) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(after_s, self.timeout_keep_alive_handler)
-
-    def timeout_keep_alive_handler(self) -> None:
-        """Close the connection if nothing has been under way for as long as it is kept."""
-        self.timeout_keep_alive_task = None
-        if self._idle_at is not None:
-            left = self._idle_at + self.timeout_keep_alive - self.loop.time()
-            if left > 0:
-                self._look_again(left)
-            else:
-                super().timeout_keep_alive_handler()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self.timeout_keep_alive_task is not None:
-            self.timeout_keep_alive_task.cancel()
-        super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
         self._within = True

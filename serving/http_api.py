@@ -20,7 +20,7 @@ from flows.log import Log, LogUnavailable
 from flows.log import Message as LogMessage
 from schemas.encode import InvalidEvent, encode, event_from_json
 from schemas.registry import SchemaRegistry
-from serving.answer_counts import ANSWER_COUNTS
+from serving.answer_counts import count as count_answer
 from serving.api_keys import Guard
 from serving.explorer_api import Explorer
 from serving.gather import Gather, Overloaded
@@ -54,7 +54,7 @@ def _failure(wrong: Exception) -> Response:
 
 def _same_for_everybody(request: Request, method: str, answer: Answer) -> Response:
     """Return an anonymous list so that a cache can keep it and ask whether it is still the same."""
-    ANSWER_COUNTS.note(method, answer)
+    count_answer(method, answer)
     shown = orjson.dumps([answer.items, answer.fallback, answer.rules_version], default=json_default)
     headers = {"ETag": f'"{hashlib.sha256(shown).hexdigest()[:24]}"', "Cache-Control": f"public, max-age={LIST_AGE_S}"}
     if request.headers.get("if-none-match") == headers["ETag"]:
@@ -87,7 +87,7 @@ def make_app(
     def ask(body: bytes, reply: Reply) -> None:
         def done(found: Answer | Exception) -> None:
             if isinstance(found, Answer):
-                ANSWER_COUNTS.note("recommend", found)
+                count_answer("recommend", found)
                 reply(answer_json(found))
             else:
                 reply(_failure(found))
@@ -124,7 +124,7 @@ def make_app(
                 return error(422, f"requests.{n}.{wrong.field}", wrong.message)
         answers = await gather.recommend_all(requests)
         for answer in answers:
-            ANSWER_COUNTS.note("batch", answer)
+            count_answer("batch", answer)
         return json({"answers": answers})
 
     @app.get("/v1/items/{item}/similar")
