@@ -1,7 +1,6 @@
 """The parts of the mixture, candidate by candidate: what its numbers are fitted to (docs/model.md)."""
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numba
@@ -9,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from batch.shop import Pairs, View
-from serving.candidates import find_candidates, rank_bucket
-from serving.found import MAX_FOUND, Found, new_found, place
+from serving.blend import padded_sessions
+from serving.candidates import Candidates, find_candidates, new_candidates, rank_bucket
 from serving.item_facts import KAPPA, Moment, item_facts, mass_of, moment_of, nearness, session_direction
+from serving.leads import Leads, new_leads
 from serving.mixture import DEFAULT, DEFAULT_CONFIG, MixtureParams, ScoreConfig
 from serving.repeat_odds import ln_item_factor, ln_repeat_tables
-from serving.second_order import SecondOrder, second_order
 from state.item_rows import PAIR_UNIT, ItemRows
 from state.lane_rows import N_CURRENT_CELLS, N_EARLIER_CELLS
 from state.session import MAX_DISTINCT, SESSION_EVENTS, distinct_latest_first, repeat_cells
@@ -46,7 +45,7 @@ class MixtureTable(NamedTuple):
 def _fill_one(
     session: Uint64s, n_session: int, rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32],
     embedding: Floats32, totals: Int64s, now: Moment, ln_current: Floats, ln_earlier: Floats, p: MixtureParams,
-    c: ScoreConfig, second: SecondOrder, found: Found, chosen: Int64s, place_of: Int64s,
+    c: ScoreConfig, leads: Leads, candidates: Candidates,
     item: Uint64s, shares: Floats32, factors: Floats32, repeat: Floats32, places: npt.NDArray[np.int8],
 ) -> int:  # fmt: skip
     distinct, place_of_event = np.empty(SESSION_EVENTS, np.uint64), np.empty(SESSION_EVENTS, np.int8)
@@ -56,22 +55,17 @@ def _fill_one(
     repeat_cells(place_of_event, n_session, n_distinct, cells)
     for r in range(m):
         slots[r] = find(table, slot_at, distinct[r])
-    n, n_found = find_candidates(
-        rows, table, slot_at, distinct, slots, m, totals, p, c.n_candidates, found, chosen, False,
-        second,
+    n = find_candidates(
+        rows, table, slot_at, distinct, slots, m, totals, p, c.n_candidates, False, leads, candidates
     )  # fmt: skip
-    for at in range(n_found):
-        place_of[at] = -1
-    for i in range(n):
-        place_of[chosen[i]] = i
     for r in range(m):
         slot = slots[r]
         if slot == ABSENT:
             continue
         scale, bucket = 1.0 / PAIR_UNIT / (mass_of(rows, slot) + KAPPA), rank_bucket(r)
         for j in range(np.int64(rows[slot].n)):
-            i = place_of[place(found, n_found, rows[slot].neighbour[j])[0]]  # it is there
-            if i >= 0:
+            i = candidates.first[r, j]
+            if i < n:
                 for t in range(3):
                     shares[i, 3 * bucket + t] += rows[slot].weight[t, j] * scale
     d = embedding.shape[1]
@@ -80,16 +74,15 @@ def _fill_one(
         session_direction(embedding, slots, m, towards, last)
     ln_mass = math.log(mass_of(rows, slots[0]) + 1.0) if slots[0] != ABSENT else 0.0
     for i in range(n):
-        at = chosen[i]
-        one = found.of[at]
+        one = candidates.of[i]
         slot = one.slot
-        support, p1, count, trend = item_facts(rows, slot, now)
+        support, p1, count, rise = item_facts(rows, slot, now)
         es = el = 0.0
         if slot != ABSENT and d > 0:
             es, el = nearness(embedding, slot, towards, last)
         shares[i, 18], shares[i, 19] = one.second[0], one.second[1]
         shares[i, 20], shares[i, 21] = p1 / now.sums[0], count / now.sums[2]
-        ln_support, ln_base = math.log(support), math.log(one.base + 1e-4)
+        ln_support, ln_base, trend = math.log(support), math.log(one.base + 1e-4), math.log(rise)
         hits = one.hits
         values = (
             ln_support, trend, np.float64(hits), es, el, es * es, el * el, ln_support * ln_mass / 10.0,
@@ -99,11 +92,11 @@ def _fill_one(
             factors[i, k] = values[k]
         item[i] = one.item
         places[i] = NOVEL
-        if at < m:
-            places[i] = CURRENT if at == 0 else EARLIER
-            ln_item = ln_item_factor(rows[slot].repeat, totals, at == 0) if slot != ABSENT else 0.0
+        if i < m:
+            places[i] = CURRENT if i == 0 else EARLIER
+            ln_item = ln_item_factor(rows[slot].repeat, totals, i == 0) if slot != ABSENT else 0.0
             inputs = (
-                1.0, ln_item, ln_current[cells[0]] if at == 0 else ln_earlier[cells[at]], ln_support, ln_mass, trend,
+                1.0, ln_item, ln_current[cells[0]] if i == 0 else ln_earlier[cells[i]], ln_support, ln_mass, trend,
                 math.log(1.0 + n_session), math.log(1.0 + m), es, np.float64(hits), ln_base,
             )  # fmt: skip
             for k in range(N_REPEAT):
@@ -114,25 +107,23 @@ def _fill_one(
 @numba.njit(cache=True)
 def _fill(
     sessions: Uint64s, lengths: Int64s, rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32],
-    embedding: Floats32, totals: Int64s, p: MixtureParams, c: ScoreConfig, now_ms: int, second: SecondOrder,
-    found: Found, out: MixtureTable,
+    embedding: Floats32, totals: Int64s, p: MixtureParams, c: ScoreConfig, now_ms: int, leads: Leads,
+    out: MixtureTable,
 ) -> None:  # fmt: skip
     ln_current, ln_earlier = np.empty(N_CURRENT_CELLS), np.empty(N_EARLIER_CELLS)
     ln_repeat_tables(totals, ln_current, ln_earlier)
-    now = moment_of(totals, c, now_ms)
-    chosen, place_of = np.empty(MAX_FOUND, np.int64), np.empty(MAX_FOUND, np.int64)
+    now, candidates = moment_of(totals, c, now_ms), new_candidates(c.n_candidates)
     for b in range(len(lengths)):
         out.n[b] = _fill_one(
             sessions[b], lengths[b], rows, table, slot_at, embedding, totals, now, ln_current, ln_earlier, p, c,
-            second, found, chosen, place_of, out.item[b], out.shares[b], out.factors[b], out.repeat[b],
-            out.place[b],
+            leads, candidates, out.item[b], out.shares[b], out.factors[b], out.repeat[b], out.place[b],
         )  # fmt: skip
 
 
 def mixture_table(view: View, embedding: Floats32, pairs: Pairs, config: ScoreConfig = DEFAULT_CONFIG) -> MixtureTable:
     """Return the parts of every candidate of every prediction, from the rows as they are."""
     b, width = len(pairs.target), config.n_candidates + MAX_DISTINCT
-    sessions, lengths = padded(pairs.history)
+    sessions, lengths = padded_sessions(pairs.history)
     out = MixtureTable(
         np.zeros(b, np.int64), np.zeros((b, width), np.uint64), np.zeros((b, width, N_SHARES), np.float32),
         np.zeros((b, width, N_FACTORS), np.float32), np.zeros((b, width, N_REPEAT), np.float32),
@@ -140,17 +131,8 @@ def mixture_table(view: View, embedding: Floats32, pairs: Pairs, config: ScoreCo
     )  # fmt: skip
     _fill(
         sessions, lengths, view.rows, view.slots.table, view.slots.slot_at, embedding, view.totals, DEFAULT, config,
-        view.now_ms, second_order(len(view.rows)), new_found(), out,
+        view.now_ms, new_leads(len(view.rows)), out,
     )  # fmt: skip
     hit = out.item == pairs.target[:, None]
     out.target[:] = np.where(hit.any(axis=1), hit.argmax(axis=1), -1)
     return out
-
-
-def padded(histories: Sequence[Uint64s]) -> tuple[Uint64s, Int64s]:
-    """Return the last SESSION_EVENTS items of each history, (B, SESSION_EVENTS), and how many they are."""
-    sessions, lengths = np.zeros((len(histories), SESSION_EVENTS), np.uint64), np.zeros(len(histories), np.int64)
-    for i, history in enumerate(histories):
-        recent = history[-SESSION_EVENTS:]
-        sessions[i, : len(recent)], lengths[i] = recent, len(recent)
-    return sessions, lengths

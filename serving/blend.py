@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.uncounted import uncounted
-from serving.candidates import find_candidates
+from serving.candidates import BY_POPULARITY, BY_REPEAT, BY_SECOND, Candidates, best_of, find_candidates, new_candidates
 from serving.forest import FIRST_REPEAT, N_PAIRS, N_PARTS, NO_FOREST, Forest, put_in_order
-from serving.found import BY_POPULARITY, BY_REPEAT, BY_SECOND, MAX_FOUND, Found, new_found
+from serving.found import MAX_FOUND
 from serving.item_facts import Moment, item_facts, mass_of, moment_of, nearness, session_direction
+from serving.leads import Leads, new_leads
+from serving.logarithms import exponentials, logarithms
 from serving.mixture import DEFAULT, DEFAULT_CONFIG, MixtureParams, ScoreConfig
 from serving.repeat_odds import ln_item_factor, ln_repeat_tables
-from serving.second_order import SecondOrder, second_order
 from state.item_rows import ItemRows
 from state.lane_rows import N_CURRENT_CELLS, N_EARLIER_CELLS, SIZE
 from state.prefetch import prefetch_row
@@ -53,26 +54,58 @@ class Scored(NamedTuple):
 class _Room(NamedTuple):
     """What is found out about the candidates of one session, in the order they were chosen."""
 
-    chosen: Int64s  # their indexes in `found`
     probability: Floats
     odds: Floats  # of a repeat
     items: Uint64s
     seeds: Uint64s
     why: Int64s
     parts: Floats32  # (n, N_PARTS), for trees
+    short: Floats  # shares of all that is popular now, and of all there ever was
+    ever: Floats
+    ln_support: Floats
+    trend: Floats
+    ln_base: Floats
+    near_all: Floats  # nearness to the session and to its last item
+    near_last: Floats
     towards: Floats32  # (d,): the direction of the session
     last: Floats32  # and of its last item
 
 
-@uncounted()
+@uncounted(error_model="numpy")
+def _look_up_facts(
+    n: int, rows: ItemRows, embedding: Floats32, now: Moment, p: MixtureParams, of: npt.NDArray[np.void], room: _Room
+) -> None:
+    """Write what the formula takes of each candidate; `room.probability` is the logarithm of the sum of its shares."""
+    if embedding.shape[1] > 0:
+        for i in range(n):
+            if i + VECTORS_AHEAD < n and of[i + VECTORS_AHEAD].slot != ABSENT:
+                prefetch_row(embedding, of[i + VECTORS_AHEAD].slot)
+            near_all, near_last = 0.0, 0.0
+            if of[i].slot != ABSENT:
+                near_all, near_last = nearness(embedding, of[i].slot, room.towards, room.last)
+            room.near_all[i], room.near_last[i] = near_all, near_last
+    else:
+        room.near_all[:n], room.near_last[:n] = 0.0, 0.0
+    for i in range(n):
+        support, short, ever, trend = item_facts(rows, of[i].slot, now)
+        room.short[i], room.ever[i] = short / now.sums[0], ever / now.sums[2]
+        room.ln_support[i], room.trend[i], room.ln_base[i] = support, trend, of[i].base + 1e-4
+        room.probability[i] = (
+            FLOOR + of[i].direct + p.second[0] * of[i].second[0] + p.second[1] * of[i].second[1]
+            + p.popularity[0] * room.short[i] + p.popularity[1] * room.ever[i]
+        )  # fmt: skip
+    for values in (room.ln_support, room.trend, room.ln_base, room.probability):
+        logarithms(values, n)
+
+
+@uncounted(error_model="numpy")
 def _score_one(
     session: Uint64s, n_session: int, rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32],
     embedding: Floats32, totals: Int64s, now: Moment, ln_current: Floats, ln_earlier: Floats,
-    p: MixtureParams, c: ScoreConfig, repeat_mode: int, found: Found, two_steps: SecondOrder, for_trees: bool,
+    p: MixtureParams, c: ScoreConfig, repeat_mode: int, leads: Leads, candidates: Candidates, for_trees: bool,
     room: _Room,
 ) -> tuple[int, int]:  # fmt: skip
     """Return (candidates, how many of them, the first ones, are the session's); `room` says the rest."""
-    chosen, probability, odds, items, seeds, why, parts, towards, last = room
     distinct, place_of_event, slots, cells = _distinct(), _places(), _slots(), _cells()
     n_distinct = distinct_latest_first(session, n_session, distinct, place_of_event)
     m = min(n_distinct, MAX_DISTINCT)
@@ -80,85 +113,80 @@ def _score_one(
         repeat_cells(place_of_event, n_session, n_distinct, cells)
     for r in range(m):
         slots[r] = find(table, slot_at, distinct[r])
-    n, _ = find_candidates(
-        rows, table, slot_at, distinct, slots, m, totals, p, c.n_candidates, found, chosen, for_trees,
-        two_steps,
+    n = find_candidates(
+        rows, table, slot_at, distinct, slots, m, totals, p, c.n_candidates, for_trees, leads, candidates
     )  # fmt: skip
-    d = embedding.shape[1]
-    if d > 0:
-        session_direction(embedding, slots, m, towards, last)
+    if embedding.shape[1] > 0:
+        session_direction(embedding, slots, m, room.towards, room.last)
+    of = candidates.of
+    _look_up_facts(n, rows, embedding, now, p, of, room)
     ln_mass = math.log(mass_of(rows, slots[0]) + 1.0) if m > 0 and slots[0] != ABSENT else 0.0
-    odds[:n] = 0.0
+    probability, odds, t = room.probability, room.odds, p.theta
+    for i in range(n):
+        es, el, ln_support, ln_base = room.near_all[i], room.near_last[i], room.ln_support[i], room.ln_base[i]
+        probability[i] = p.power * probability[i] + (
+            t[0] * ln_support + t[1] * room.trend[i] + t[2] * of[i].hits + t[3] * es + t[4] * el + t[5] * es * es
+            + t[6] * el * el + t[7] * ln_support * ln_mass / 10.0 + t[8] * es * ln_mass / 5.0 + t[9] * ln_base
+        )  # fmt: skip
+        if i < m:
+            probability[i] += p.session_bias[min(i, 1)]
+    exponentials(probability, n)
+    if repeat_mode == EXCLUDE:
+        probability[:m] = 0.0
     total_novel = total_odds = 0.0
     for i in range(n):
-        if d > 0 and i + VECTORS_AHEAD < n and found.of[chosen[i + VECTORS_AHEAD]].slot != ABSENT:
-            prefetch_row(embedding, found.of[chosen[i + VECTORS_AHEAD]].slot)
-        at = chosen[i]
-        in_session = at < m
-        one = found.of[at]
-        slot = one.slot
-        support, p1, count, trend = item_facts(rows, slot, now)
-        es = el = 0.0
-        if slot != ABSENT and d > 0:
-            es, el = nearness(embedding, slot, towards, last)
-        popularity = p.popularity[0] * p1 / now.sums[0] + p.popularity[1] * count / now.sums[2]
+        one = of[i]
         second = p.second[0] * one.second[0] + p.second[1] * one.second[1]
-        ln_support, ln_base = math.log(support), math.log(one.base + 1e-4)
-        hits = one.hits
-        t = p.theta
-        factor = (
-            t[0] * ln_support + t[1] * trend + t[2] * hits + t[3] * es + t[4] * el + t[5] * es * es + t[6] * el * el
-            + t[7] * ln_support * ln_mass / 10.0 + t[8] * es * ln_mass / 5.0 + t[9] * ln_base
-        )  # fmt: skip
-        if in_session:
-            factor += p.session_bias[0 if at == 0 else 1]
-        weight = math.exp(p.power * math.log(FLOOR + one.direct + second + popularity) + factor)
-        if in_session and repeat_mode == EXCLUDE:
-            weight = 0.0
+        popularity = p.popularity[0] * room.short[i] + p.popularity[1] * room.ever[i]
+        total_novel += probability[i]
+        best, best_seed, best_kind = best_of(one.best)
+        room.items[i], room.why[i] = one.item, best_kind
+        if second > best and second > popularity:
+            room.why[i] = BY_SECOND
+        elif popularity > best:
+            room.why[i] = BY_POPULARITY
+        room.seeds[i] = distinct[best_seed] if m > 0 else np.uint64(0)
+        odds[i] = 0.0
         if for_trees:
-            for k in range(N_PAIRS):
-                parts[i, k] = one.pairs[k]
-            values = (
-                one.second[0], one.second[1], p1 / now.sums[0], count / now.sums[2], ln_support, trend,
-                np.float64(hits), es, el, es * es, el * el, ln_support * ln_mass / 10.0, es * ln_mass / 5.0, ln_base,
+            _write_parts(i, of, ln_mass, room)
+    if repeat_mode == ALLOW:
+        for i in range(m):
+            ln_item = ln_item_factor(rows[of[i].slot].repeat, totals, i == 0) if of[i].slot != ABSENT else 0.0
+            inputs = (
+                1.0, ln_item, ln_current[cells[0]] if i == 0 else ln_earlier[cells[i]], room.ln_support[i], ln_mass,
+                room.trend[i], math.log(1.0 + n_session), math.log(1.0 + m), room.near_all[i], np.float64(of[i].hits),
+                room.ln_base[i],
             )  # fmt: skip
-            for k in range(len(values)):
-                parts[i, N_PAIRS + k] = values[k]
-            parts[i, FIRST_REPEAT:] = np.float32(0.0)
-        probability[i] = weight
-        total_novel += weight
-        why[i] = one.best_kind
-        if second > one.best and second > popularity:
-            why[i] = BY_SECOND
-        elif popularity > one.best:
-            why[i] = BY_POPULARITY
-        seeds[i] = distinct[one.best_seed] if one.best_seed < m else np.uint64(0)
-        items[i] = one.item
-        if in_session and repeat_mode == ALLOW:
-            z = 0 if at == 0 else 1
-            a = p.repeat[z]
-            ln_item = ln_item_factor(rows[slot].repeat, totals, at == 0) if slot != ABSENT else 0.0
-            ln_table = ln_current[cells[0]] if at == 0 else ln_earlier[cells[at]]
-            ln_events, ln_distinct = math.log(1.0 + n_session), math.log(1.0 + m)
-            odds[i] = math.exp(
-                a[0] + a[1] * ln_item + a[2] * ln_table + a[3] * ln_support + a[4] * ln_mass + a[5] * trend
-                + a[6] * ln_events + a[7] * ln_distinct + a[8] * es + a[9] * hits + a[10] * ln_base
-            )  # fmt: skip
+            ln_odds = 0.0
+            for k in range(len(inputs)):
+                ln_odds += p.repeat[min(i, 1), k] * inputs[k]
+                if for_trees:
+                    room.parts[i, FIRST_REPEAT + k] = inputs[k]
+            odds[i] = math.exp(ln_odds)
             total_odds += odds[i]
-            if for_trees:
-                inputs = (
-                    1.0, ln_item, ln_table, ln_support, ln_mass, trend, ln_events, ln_distinct, es, np.float64(hits),
-                    ln_base,
-                )  # fmt: skip
-                for k in range(len(inputs)):
-                    parts[i, FIRST_REPEAT + k] = inputs[k]
     for i in range(n):
         share = probability[i] / total_novel if total_novel > 0.0 else 0.0
         if odds[i] > share:
-            why[i] = BY_REPEAT
-            seeds[i] = distinct[chosen[i]]
+            room.why[i] = BY_REPEAT
+            room.seeds[i] = distinct[i]
         probability[i] = (share + odds[i]) / (1.0 + total_odds)
     return n, m
+
+
+@uncounted()
+def _write_parts(i: int, of: npt.NDArray[np.void], ln_mass: float, room: _Room) -> None:
+    """Write what trees look at of a candidate that is none of the session's."""
+    parts, es, el, ln_support = room.parts, room.near_all[i], room.near_last[i], room.ln_support[i]
+    for k in range(N_PAIRS):
+        parts[i, k] = of[i].pairs[k]
+    values = (
+        of[i].second[0], of[i].second[1], room.short[i], room.ever[i], ln_support, room.trend[i],
+        np.float64(of[i].hits), es, el, es * es, el * el, ln_support * ln_mass / 10.0, es * ln_mass / 5.0,
+        room.ln_base[i],
+    )  # fmt: skip
+    for k in range(len(values)):
+        parts[i, N_PAIRS + k] = values[k]
+    parts[i, FIRST_REPEAT:] = np.float32(0.0)
 
 
 @uncounted()
@@ -191,25 +219,26 @@ def likeliest_first(probability: Floats, items: Uint64s, keys: Int64s, order: In
 def _score(
     sessions: Uint64s, lengths: Int64s, modes: Int64s, rows: ItemRows, table: Uint64s,
     slot_at: npt.NDArray[np.int32], embedding: Floats32, totals: Int64s, p: MixtureParams,
-    c: ScoreConfig, forest: Forest, now_ms: int, found: Found, out: Scored, two_steps: SecondOrder,
+    c: ScoreConfig, forest: Forest, now_ms: int, leads: Leads, out: Scored,
 ) -> None:  # fmt: skip
     ln_current, ln_earlier = np.empty(N_CURRENT_CELLS), np.empty(N_EARLIER_CELLS)
     ln_repeat_tables(totals, ln_current, ln_earlier)
-    now = moment_of(totals, c, now_ms)
+    now, candidates = moment_of(totals, c, now_ms), new_candidates(c.n_candidates)
     width = out.item.shape[1]
     room = _Room(
-        np.empty(width, np.int64), np.empty(width), np.empty(width), np.empty(width, np.uint64),
-        np.empty(width, np.uint64), np.empty(width, np.int64), np.empty((width, N_PARTS), np.float32),
+        np.empty(width), np.empty(width), np.empty(width, np.uint64), np.empty(width, np.uint64),
+        np.empty(width, np.int64), np.empty((width, N_PARTS), np.float32), np.empty(width), np.empty(width),
+        np.empty(width), np.empty(width), np.empty(width), np.empty(width), np.empty(width),
         np.empty(embedding.shape[1], np.float32), np.empty(embedding.shape[1], np.float32),
     )  # fmt: skip
-    _, probability, _, items, seeds, why, parts, _, _ = room
+    probability, items, seeds, why, parts = room.probability, room.items, room.seeds, room.why, room.parts
     keys, likeliest, trees_order = np.empty(width, np.int64), np.empty(width, np.int64), np.empty(width, np.int64)
     for b in range(len(lengths)):
         # Trees know the session's items as candidates: where they are not to be shown they are left out at the end.
         by_trees = len(forest.value) > 0 and modes[b] != DEMOTE
         n, m = _score_one(
             sessions[b], lengths[b], rows, table, slot_at, embedding, totals, now, ln_current, ln_earlier, p, c,
-            ALLOW if by_trees else modes[b], found, two_steps, by_trees, room,
+            ALLOW if by_trees else modes[b], leads, candidates, by_trees, room,
         )  # fmt: skip
         likeliest_first(probability[:n], items, keys, likeliest)
         order, n_ordered = likeliest, 0
@@ -235,6 +264,18 @@ def _score(
         out.n[b] = k
 
 
+def padded_sessions(sessions: Sequence[Uint64s]) -> tuple[Uint64s, Int64s]:
+    """Return the last SESSION_EVENTS items of each session, (B, SESSION_EVENTS), and how many they are."""
+    latest = [session[-SESSION_EVENTS:] for session in sessions]
+    padded, lengths = (
+        np.zeros((len(latest), SESSION_EVENTS), np.uint64),
+        np.array([len(one) for one in latest], np.int64),
+    )
+    if latest:
+        padded[np.arange(SESSION_EVENTS) < lengths[:, None]] = np.concatenate(latest)
+    return padded, lengths
+
+
 class Scorer:
     """Scores batches of sessions against a table of item rows. Not for several threads at once."""
 
@@ -243,13 +284,12 @@ class Scorer:
         params: MixtureParams = DEFAULT,
         config: ScoreConfig = DEFAULT_CONFIG,
         forest: Forest = NO_FOREST,
-        second_age_ms: int = 0,
+        leads_age_ms: int = 0,
     ) -> None:
-        """`second_age_ms`: how long the neighbours of a seed's neighbours are good for; 0: for one call."""
+        """`leads_age_ms`: how long what follows from the rows of an item's neighbours is good for; 0: for one call."""
         self.params, self.config, self.forest = params, config, forest
-        self._second_age_ms = second_age_ms
-        self._second = second_order(0)
-        self._found = new_found()
+        self._leads_age_ms = leads_age_ms
+        self._leads, self._n_calls = new_leads(0), 0
 
     def score(
         self,
@@ -261,19 +301,17 @@ class Scorer:
         modes: Sequence[int] | None = None,
         embedding: Floats32 = NO_EMBEDDING,
         by_trees: bool = True,
+        read_in: Int64s | None = None,
     ) -> Scored:
         """Return the candidates of each session, likeliest first; equal ones by id hash.
 
         `sessions`: item hashes, oldest first; the last SESSION_EVENTS count. Every item
         should have its row in the table; one without counts as unseen. Where there are
-        trees, and `by_trees`, the likeliest are in their order.
+        trees, and `by_trees`, the likeliest are in their order. `read_in`: a number for each row, another one whenever
+        the row changes; without it they change with `now_ms` at most.
         """
         b, width = len(sessions), self.config.n_candidates + MAX_DISTINCT
-        padded, lengths = np.zeros((b, SESSION_EVENTS), np.uint64), np.zeros(b, np.int64)
-        for i, session in enumerate(sessions):
-            recent = session[-SESSION_EVENTS:]
-            padded[i, : len(recent)] = recent
-            lengths[i] = len(recent)
+        padded, lengths = padded_sessions(sessions)
         out = Scored(
             np.zeros(b, np.int64),
             np.zeros((b, width), np.uint64),
@@ -282,15 +320,16 @@ class Scorer:
             np.zeros((b, width), np.int64),
             np.zeros(b, np.bool_),
         )
-        if len(self._second.rows) != len(rows):
-            self._second = second_order(len(rows))
-        search = int(self._found.search[0])
-        now, oldest = (now_ms, now_ms - self._second_age_ms) if self._second_age_ms else (search + 1, search + 1)
+        if len(self._leads.rows) != len(rows):
+            self._leads = new_leads(len(rows))
+        self._n_calls += 1
+        now, oldest = (now_ms, now_ms - self._leads_age_ms) if self._leads_age_ms else (self._n_calls, self._n_calls)
+        second = self._leads.second._replace(now=now, oldest=oldest)
+        leads = Leads(self._leads.rows, second, self._leads.read_in if read_in is None else read_in)
         mode_of = np.zeros(b, np.int64) if modes is None else np.array(modes, np.int64)
         _score(
             padded, lengths, mode_of, rows, slots.table, slots.slot_at, embedding, totals, self.params, self.config,
-            self.forest if by_trees else NO_FOREST, now_ms, self._found, out,
-            self._second._replace(now=now, oldest=oldest),
+            self.forest if by_trees else NO_FOREST, now_ms, leads, out,
         )  # fmt: skip
         return out
 

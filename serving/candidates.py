@@ -1,29 +1,77 @@
 """Which items could come next: neighbours of the session's items, their neighbours, and the session itself."""
 
 import math
+from typing import NamedTuple
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
 from schemas.uncounted import uncounted
-from serving.found import Found, begin_search, place
-from serving.item_facts import BWD_MASS, KAPPA, SEED_DECAY, mass_of
+from serving.forest import N_PAIRS
+from serving.found import MAX_FOUND, Found, begin_search, new_found, place
+from serving.item_facts import KAPPA, SEED_DECAY, mass_of
 from serving.largest import largest
+from serving.leads import Leads, look_ahead
+from serving.logarithms import bits_of, of_bits
 from serving.mixture import MixtureParams
-from serving.second_order import SecondOrder, look_two_steps
-from state.item_rows import BWD, PAIR_UNIT, ItemRows
+from serving.second_order import KEPT, look_two_steps
+from state.item_rows import MAX_NEIGHBOURS, PAIR_UNIT, ItemRows
 from state.lane_rows import SESSIONS
 from state.prefetch import prefetch_head, prefetch_line, prefetch_row
+from state.session import MAX_DISTINCT
 from state.slot_map import ABSENT, find
+from state.stack_array import stack_array
 
 SECOND_SEEDS = 3
-SECOND_BASE = 0.3
-ITEMS_AHEAD, ROWS_AHEAD = 12, 2
-"""Rows to ask for ahead of the one in work (`state.prefetch`): of items found, and of those read whole."""
+ROWS_AHEAD = 2
+"""Rows of a session's items to ask for ahead of the one in work (`state.prefetch`)."""
+BY_SECOND, BY_POPULARITY, BY_REPEAT = 3, 4, 5
+"""Why an item is in the list: ADJ, FAR, BWD from a seed, or one of these."""
 
-Floats = npt.NDArray[np.float64]
+ORIGINS = 63
+"""The lowest bits of a contribution give way to where it came from: then the largest of them is found by comparing."""
+
+CANDIDATE_DTYPE = np.dtype(
+    [
+        ("item", np.uint64),
+        ("slot", np.int64),  # of the item's row, ABSENT where there is none
+        ("base", np.float64),  # what it was chosen by
+        ("direct", np.float64),  # Σ weight · component over the pair components
+        ("second", np.float64, 2),
+        ("best", np.int64),  # the largest weighted contribution and where it came from (`best_of`)
+        ("hits", np.int64),
+        ("pairs", np.float32, N_PAIRS),  # for trees: shares by seed and kind
+    ],
+    align=True,
+)
+
 Int64s = npt.NDArray[np.int64]
 Uint64s = npt.NDArray[np.uint64]
+
+
+class Candidates(NamedTuple):
+    """The chosen items of one session, and scratch to find them."""
+
+    of: npt.NDArray[np.void]  # of CANDIDATE_DTYPE, the session's items first
+    first: Int64s  # (MAX_DISTINCT, MAX_NEIGHBOURS): which was found, then which was chosen, of each item's neighbours
+    second: Int64s  # (SECOND_SEEDS, KEPT): likewise, of those two steps away
+    rank: Int64s  # (MAX_FOUND,): where an item found stands among the chosen; behind them: not at all
+    chosen: Int64s  # (width,): indexes of the items found
+    found: Found
+
+
+_direct, _best = stack_array(np.float64, MAX_NEIGHBOURS), stack_array(np.int64, MAX_NEIGHBOURS)
+
+
+@numba.njit(cache=True)
+def new_candidates(n_others: int) -> Candidates:
+    """Return room for a session's items and `n_others` more."""
+    width = MAX_DISTINCT + n_others
+    return Candidates(
+        np.empty(width + 1, CANDIDATE_DTYPE), np.empty((MAX_DISTINCT, MAX_NEIGHBOURS), np.int64),
+        np.empty((SECOND_SEEDS, KEPT), np.int64), np.empty(MAX_FOUND, np.int64), np.empty(width, np.int64), new_found(),
+    )  # fmt: skip
 
 
 @uncounted()
@@ -37,77 +85,125 @@ def rank_bucket(rank: int) -> int:
 
 
 @uncounted()
-def _first_order(rows: ItemRows, slot: int, rank: int, p: MixtureParams, found: Found, n: int, for_trees: bool) -> int:
-    scale = 1.0 / PAIR_UNIT / (mass_of(rows, slot) + KAPPA)
-    bucket, fade = rank_bucket(rank), math.exp(-rank / SEED_DECAY)
-    first = 3 * min(rank, 2)
-    for j in range(np.int64(rows[slot].n)):
-        at, n = place(found, n, rows[slot].neighbour[j])
-        found.of[at].hits += np.int32(1)
-        for t in range(3):
-            share = rows[slot].weight[t, j] * scale
-            gain = p.pairs[bucket, t] * share
-            found.of[at].direct += gain
-            found.of[at].base += fade * share * (BWD_MASS if t == BWD else 1.0)
-            if for_trees:
-                found.of[at].pairs[first + t] += np.float32(share)
-            if gain > found.of[at].best:
-                found.of[at].best, found.of[at].best_seed, found.of[at].best_kind = gain, rank, t
+def _find(distinct: Uint64s, slots: Int64s, m: int, rows: ItemRows, leads: Leads, candidates: Candidates) -> int:
+    """Find what the session leads to and what it is worth; return how many items."""
+    found, second, n = candidates.found, leads.second.rows, 0
+    begin_search(found)
+    for r in range(m):
+        _, n = place(found, n, distinct[r], 0.0)
+    for r in range(m):
+        slot = slots[r]
+        if slot == ABSENT:
+            continue
+        if r + ROWS_AHEAD < m and slots[r + ROWS_AHEAD] != ABSENT:
+            prefetch_row(leads.rows, slots[r + ROWS_AHEAD])
+        fade = math.exp(-r / SEED_DECAY)
+        for j in range(np.int64(rows[slot].n)):
+            worth = fade * leads.rows[slot].first[j]
+            candidates.first[r, j], n = place(found, n, rows[slot].neighbour[j], worth)
+        if r < SECOND_SEEDS:
+            for k in range(second[slot].n):
+                worth = fade * leads.rows[slot].second[k]
+                candidates.second[r, k], n = place(found, n, second[slot].item[k], worth)
     return n
+
+
+@uncounted()
+def _choose(n: int, m: int, n_others: int, for_trees: bool, candidates: Candidates) -> int:
+    """Choose the session's `m` items and the `n_others` others worth most, of `n` found; return how many."""
+    of, found, rank, chosen = candidates.of, candidates.found, candidates.rank, candidates.chosen
+    for i in range(m):
+        chosen[i] = i
+    n_chosen = m + largest(found.worth[m:n], n_others, chosen[m:])
+    for i in range(m, n_chosen):
+        chosen[i] += m
+    rank[:n] = n_chosen
+    for i in range(n_chosen):
+        rank[chosen[i]] = i
+        of[i].item, of[i].base = found.item[chosen[i]], found.worth[chosen[i]]
+    for i in range(n_chosen + 1):  # the last one takes what would go to those that were not chosen
+        of[i].direct = of[i].second[0] = of[i].second[1] = 0.0
+        of[i].hits = of[i].best = 0
+        if for_trees:
+            of[i].pairs[:] = np.float32(0.0)
+    return n_chosen
+
+
+@uncounted()
+def best_of(best: int) -> tuple[float, int, int]:
+    """Return (largest weighted contribution, rank of the session's item it came from, kind)."""
+    if best == 0:
+        return 0.0, 0, BY_POPULARITY
+    origin = ORIGINS - (best & ORIGINS)
+    return of_bits(best & ~ORIGINS), origin // 3, origin % 3  # type: ignore[call-arg]
+
+
+@uncounted()
+def _add_up(
+    slots: Int64s, m: int, rows: ItemRows, leads: Leads, p: MixtureParams, for_trees: bool, candidates: Candidates
+) -> None:
+    """Sum up what each item of the session says of the chosen ones."""
+    of, rank, second, direct, best = candidates.of, candidates.rank, leads.second.rows, _direct(), _best()
+    for r in range(m):
+        slot = slots[r]
+        if slot == ABSENT:
+            continue
+        n, weight, gain_of = np.int64(rows[slot].n), rows[slot].weight, p.pairs[rank_bucket(r)]
+        scale, pair = 1.0 / PAIR_UNIT / (mass_of(rows, slot) + KAPPA), 3 * min(r, 2)
+        for j in range(n):  # side by side
+            direct[j], best[j] = 0.0, 0
+            for t in range(3):
+                gain = gain_of[t] * (weight[t, j] * scale)
+                direct[j] += gain
+                origin = ORIGINS - (3 * r + t)  # of equal ones the first
+                best[j] = max(best[j], bits_of(gain) & ~ORIGINS | origin)  # type: ignore[call-arg]
+        for j in range(n):
+            i = rank[candidates.first[r, j]]
+            candidates.first[r, j] = i
+            of[i].direct += direct[j]
+            of[i].best = max(of[i].best, best[j])
+            of[i].hits += 1
+            if for_trees:
+                for t in range(3):
+                    of[i].pairs[pair + t] += np.float32(weight[t, j] * scale)
+        if r < SECOND_SEEDS:
+            fade, which = math.exp(-r / SEED_DECAY), min(r, 1)
+            for k in range(second[slot].n):
+                of[rank[candidates.second[r, k]]].second[which] += fade * second[slot].share[k]
 
 
 @uncounted()
 def find_candidates(
     rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32], distinct: Uint64s, slots: Int64s, m: int,
-    totals: Int64s, p: MixtureParams, n_candidates: int, found: Found, chosen: Int64s, for_trees: bool,
-    second: SecondOrder,
-) -> tuple[int, int]:  # fmt: skip
-    """Fill `found`; write the indexes of the chosen candidates into `chosen`; return (how many, items found).
+    totals: Int64s, p: MixtureParams, n_others: int, for_trees: bool, leads: Leads, candidates: Candidates,
+) -> int:  # fmt: skip
+    """Fill `candidates.of`; return how many they are.
 
-    Chosen are the session's own `m` distinct items (`slots`: of their rows), which stand first in `found`, and
-    the `n_candidates` others with the largest base score.
+    They are the session's own `m` distinct items (`slots`: of their rows), which come first, and the `n_others` others
+    that are worth most. `candidates.first[r, j]` says which of them neighbour j of the session's item r is, one behind
+    them: none.
     """
-    for r in range(min(m, SECOND_SEEDS)):
-        if slots[r] != ABSENT:
-            look_two_steps(rows, table, slot_at, slots[r], distinct[r], second, found)
-    begin_search(found)
-    n = 0
-    for r in range(m):
-        _, n = place(found, n, distinct[r])
+    sessions = max(totals[SESSIONS], 1)
     for r in range(m):
         if r + ROWS_AHEAD < m and slots[r + ROWS_AHEAD] != ABSENT:
             prefetch_row(rows, slots[r + ROWS_AHEAD])
-        slot = slots[r]
-        if slot != ABSENT:
-            n = _first_order(rows, slot, r, p, found, n, for_trees)
-    for r in range(min(m, SECOND_SEEDS)):
-        slot = slots[r]
-        if slot != ABSENT:
-            fade, which = math.exp(-r / SEED_DECAY), min(r, 1)
-            for k in range(second.rows[slot].n):
-                at, n = place(found, n, second.rows[slot].item[k])
-                found.of[at].second[which] += fade * second.rows[slot].share[k]
-    sessions = max(totals[SESSIONS], 1)
+        if slots[r] != ABSENT:
+            two_steps = r < SECOND_SEEDS
+            if two_steps:
+                look_two_steps(
+                    rows, table, slot_at, slots[r], distinct[r], leads.second, candidates.found
+                )  # fmt: skip
+            look_ahead(rows, table, slot_at, slots[r], distinct[r], sessions, two_steps, leads)
+    n = _choose(_find(distinct, slots, m, rows, leads, candidates), m, n_others, for_trees, candidates)
     mask = np.uint64(len(table) - 1)
-    for i in range(n):  # hundreds of rows in random order: each is asked for while those before are looked up
-        if i + ITEMS_AHEAD < n:
-            at = np.int64(found.of[i + ITEMS_AHEAD].item & mask)
-            prefetch_line(table, at)
-            prefetch_line(slot_at, at)
-        slot = find(table, slot_at, found.of[i].item)
-        found.of[i].slot = slot
+    for i in range(n):  # rows in random order: each is asked for while other things are done
+        at = np.int64(candidates.of[i].item & mask)
+        prefetch_line(table, at)
+        prefetch_line(slot_at, at)
+    _add_up(slots, m, rows, leads, p, for_trees, candidates)
+    for i in range(n):
+        slot = find(table, slot_at, candidates.of[i].item)
+        candidates.of[i].slot = slot
         if slot != ABSENT:
             prefetch_head(rows, slot)
-    base = found.worth[:n]
-    for i in range(n):
-        slot = found.of[i].slot
-        support = max(rows[slot].support, 1) if slot != ABSENT else 1
-        found.of[i].base += SECOND_BASE * (found.of[i].second[0] + found.of[i].second[1])
-        found.of[i].base *= 1.0 + 0.5 * math.log(max(sessions / support, 1.0))
-        base[i] = found.of[i].base
-    for i in range(m):
-        chosen[i] = i
-    n_others = largest(base[m:], n_candidates, chosen[m:])
-    for i in range(m, m + n_others):
-        chosen[i] += m
-    return m + n_others, n
+    return n

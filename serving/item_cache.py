@@ -67,6 +67,9 @@ class ItemCache:
         self._read_ms, self._looked_ms = np.zeros(capacity, np.int64), np.zeros(capacity, np.int64)
         self._written = np.zeros(capacity, np.bool_)
         """Of rows: whether somebody may have written them since they were read."""
+        self.read_in = np.zeros(capacity, np.int64)
+        """Of rows: the number of the reading they came with."""
+        self._n_readings = 0
         self._anchor: Anchor | None = None
         self.embedding = np.zeros((0, 0), np.float32)
 
@@ -125,7 +128,9 @@ class ItemCache:
         decode_items(values[: len(ids)], slots, self.rows)
         for lane in range(1, len(self._prefixes)):
             self._add(values[lane * len(ids) : (lane + 1) * len(ids)], slots)
+        self._n_readings += 1
         self._read_ms[slots], self._looked_ms[slots], self._written[slots] = now_ms, 0, False
+        self.read_in[slots] = self._n_readings
 
     def _add(self, values: list[bytes | None], slots: npt.NDArray[np.int64]) -> None:
         part = empty_items(len(slots))

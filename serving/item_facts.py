@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.uncounted import uncounted
+from serving.logarithms import power_of_2
 from serving.mixture import ScoreConfig
 from state.decay import EPOCH_HALF_LIVES, epoch_of, value_at
 from state.item_rows import ADJ, BWD, FAR, PAIR_UNIT, ItemRows
@@ -18,6 +19,8 @@ KAPPA = 2.0
 """Added to an item's mass where shares of it are taken: few pairs say little."""
 BWD_MASS = 0.8
 SEED_DECAY = 2.5
+MOST_EPOCHS = 60
+"""Between a row and the moment: what is older weighs nothing."""
 
 Floats = npt.NDArray[np.float64]
 Floats32 = npt.NDArray[np.float32]
@@ -64,27 +67,24 @@ def moment_of(totals: Int64s, c: ScoreConfig, now_ms: int) -> Moment:
     return Moment(sums, epoch, scale)
 
 
-@uncounted()
+@uncounted(error_model="numpy")
 def _popularity(rows: ItemRows, slot: int, h: int, now: Moment) -> float:
     """Return `value_at` of an item's sums: a power of two away from the moment's scale, mostly by 0."""
     total = rows[slot].pop[h, 0] + rows[slot].pop[h, 1] * 2.0**-EPOCH_HALF_LIVES
-    epochs = np.int64(rows[slot].pop_epoch[h]) - now.epoch[h]
-    if epochs != 0:
-        total = math.ldexp(total, EPOCH_HALF_LIVES * epochs)
-    return max(np.float64(total * now.scale[h]), 0.0)
+    epochs = min(max(np.int64(rows[slot].pop_epoch[h]) - now.epoch[h], -MOST_EPOCHS), MOST_EPOCHS)
+    return max(np.float64(total * power_of_2(EPOCH_HALF_LIVES * epochs) * now.scale[h]), 0.0)
 
 
-@uncounted()
+@uncounted(error_model="numpy")
 def item_facts(rows: ItemRows, slot: int, now: Moment) -> tuple[float, float, float, float]:
-    """Return (support, short popularity, undecayed weight, trend) of an item; ABSENT counts as never seen."""
+    """Return (support, short popularity, undecayed weight, e to the trend) of an item; ABSENT counts as never seen."""
     support, p1, p7, count = 1.0, 0.0, 0.0, 0.0
     if slot != ABSENT:
         support = max(np.float64(rows[slot].support), 1.0)
         p1, p7 = _popularity(rows, slot, 0, now), _popularity(rows, slot, 1, now)
         count = max(np.float64(rows[slot].count), 0.0)
     share7 = (p7 + 0.5) / now.sums[1]
-    trend = math.log((p1 + 5.0 * share7) / ((now.sums[0] + 5.0) * share7))
-    return support, p1, count, trend
+    return support, p1, count, (p1 + 5.0 * share7) / ((now.sums[0] + 5.0) * share7)
 
 
 @uncounted(fastmath=True)

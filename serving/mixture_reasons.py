@@ -6,7 +6,7 @@ import numpy.typing as npt
 from schemas.events import Kind
 from schemas.uncounted import uncounted
 from serving.again import again_phrase
-from serving.found import BY_POPULARITY, BY_REPEAT
+from serving.candidates import BY_POPULARITY, BY_REPEAT
 from serving.phrases import Phrase
 from serving.shop import Shop
 from serving.visitor import Visitor

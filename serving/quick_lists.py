@@ -14,9 +14,9 @@ import numpy.typing as npt
 from schemas.ids import hash_id
 from schemas.uncounted import uncounted
 from serving.blend import Scored
+from serving.candidates import BY_POPULARITY
 from serving.caps import NOBODY, fill_places, limits_of
 from serving.columns import TextColumn
-from serving.found import BY_POPULARITY
 from serving.items import Rules
 from serving.lists import Listed, Lists
 from serving.mixture_reasons import numbers_of_said

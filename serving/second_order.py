@@ -82,12 +82,9 @@ def look_two_steps(
         for j in range(np.int64(rows[middle].n)):
             if rows[middle].neighbour[j] == item:
                 continue
-            i, n = place(found, n, rows[middle].neighbour[j])
-            found.of[i].base += step * pair_mass(rows, middle, j)
-    shares_found, strongest = found.worth[:n], _strongest()
-    for i in range(n):
-        shares_found[i] = found.of[i].base
-    n_kept = largest(shares_found, KEPT, strongest)
+            _, n = place(found, n, rows[middle].neighbour[j], step * pair_mass(rows, middle, j))
+    strongest = _strongest()
+    n_kept = largest(found.worth[:n], KEPT, strongest)
     for k in range(n_kept):
-        kept[slot].item[k], kept[slot].share[k] = found.of[strongest[k]].item, shares_found[strongest[k]]
+        kept[slot].item[k], kept[slot].share[k] = found.item[strongest[k]], found.worth[strongest[k]]
     kept[slot].of, kept[slot].made, kept[slot].n = item, second.now, n_kept

@@ -37,8 +37,8 @@ from state.vector_rows import decode_vector
 
 SLOW_AGE_MS = 5_000
 """Rows that only describe a candidate may be older than those of the session's own items."""
-SECOND_AGE_MS = 30_000
-"""What lies two steps from an item changes slowly, and says little of each item."""
+LEADS_AGE_MS = 30_000
+"""What lies two steps from an item, and how rare each item is, changes slowly and says little of each item."""
 TRENDING = 1.5
 SCOPE_AGE_MS = 1_000
 MAX_SCOPES = 1_000
@@ -77,7 +77,7 @@ class Shop:
         self._feed = store.changes([keys.item_prefix(prefix) for prefix in self.prefixes])
         self.items = ItemCache(settings.server_cached_items, self.prefixes, self._feed)
         self.half_lives = (int(settings.short_half_life_s * 1000), int(settings.long_half_life_s * 1000))
-        self.scorer = Scorer(DEFAULT, ScoreConfig(*self.half_lives, 120), NO_FOREST, SECOND_AGE_MS)
+        self.scorer = Scorer(DEFAULT, ScoreConfig(*self.half_lives, 120), NO_FOREST, LEADS_AGE_MS)
         self.totals = np.zeros(lane_rows.SIZE, np.int64)
         self.bought = decode_purchase_totals([])
         self.popular = NO_ITEMS
@@ -93,7 +93,7 @@ class Shop:
         self.items.use_anchor(index.anchor)
         trees = index.anchor.trees if self.settings.ranker == "auto" else None
         params, forest = params_from(index.anchor.mixture), forest_from(trees)
-        self.scorer = Scorer(params, self.scorer.config, forest, SECOND_AGE_MS)
+        self.scorer = Scorer(params, self.scorer.config, forest, LEADS_AGE_MS)
         self.index = index
 
     def refresh(self) -> None:
@@ -137,14 +137,15 @@ class Shop:
         seeds = np.concatenate(sessions)
         self.items.ensure(self.store, seeds, now_ms, self.settings.item_ttl_ms)
         self.items.ensure_near(self.store, seeds, now_ms, SLOW_AGE_MS)
-        scored = self.scorer.score(sessions, rows, slots, self.totals, now_ms, modes, self.items.embedding, by_trees)
+        embedding, read_in = self.items.embedding, self.items.read_in
+        scored = self.scorer.score(sessions, rows, slots, self.totals, now_ms, modes, embedding, by_trees, read_in)
         if len(slots.keep(scored.item.ravel())):  # second-order candidates: their own rows decide too
             unread = (slots.find(scored.item.ravel()) == ABSENT).reshape(scored.item.shape) & (scored.item != 0)
             self.items.ensure(self.store, scored.item[scored.item != 0], now_ms, SLOW_AGE_MS)
             again = np.flatnonzero(unread.any(axis=1)).tolist()
             better = self.scorer.score(
                 [sessions[b] for b in again], rows, slots, self.totals, now_ms, [modes[b] for b in again],
-                self.items.embedding, by_trees,
+                embedding, by_trees, read_in,
             )  # fmt: skip
             for column, of_these in zip(scored, better, strict=True):
                 column[again] = of_these

@@ -1,0 +1,101 @@
+"""What an item of a session adds to the worth of each item it leads to, worked out once and kept for a while.
+
+An item found is worth Σ over the session's items of fade · share · lift: how rare it is decides with how close it is.
+Of hundreds that are found a few are chosen; with their lifts kept here the rows of the others need not be looked at.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.uncounted import uncounted
+from serving.item_facts import KAPPA, mass_of, pair_mass
+from serving.logarithms import logarithms
+from serving.second_order import KEPT, SecondOrder, second_order
+from state.item_rows import MAX_NEIGHBOURS, PAIR_UNIT, ItemRows
+from state.prefetch import prefetch_head, prefetch_line
+from state.slot_map import ABSENT, find
+from state.stack_array import stack_array
+
+SECOND_BASE = 0.3
+LIFT = 0.5
+
+LEADS_DTYPE = np.dtype(
+    [
+        ("of", np.uint64),  # the item; 0: nothing here
+        ("read_in", np.int64),  # of its row
+        ("first_made", np.int64),
+        ("second_made", np.int64),
+        ("first", np.float64, MAX_NEIGHBOURS),  # by neighbour
+        ("second", np.float64, KEPT),  # by item two steps away
+    ]
+)
+
+_slots, _rarity = stack_array(np.int64, max(MAX_NEIGHBOURS, KEPT)), stack_array(np.float64, max(MAX_NEIGHBOURS, KEPT))
+
+
+class Leads(NamedTuple):
+    """What was worked out, by slot of the item's row, as long as `second` is good."""
+
+    rows: npt.NDArray[np.void]  # of LEADS_DTYPE; memory is taken up where a slot is used
+    second: SecondOrder
+    read_in: npt.NDArray[np.int64]  # of each row: another number is another content
+
+
+def new_leads(n_rows: int) -> Leads:
+    """Return room for the items of a table of `n_rows` rows that do not change."""
+    return Leads(np.zeros(n_rows, LEADS_DTYPE), second_order(n_rows), np.zeros(n_rows, np.int64))
+
+
+@uncounted()
+def _lift(
+    rows: ItemRows, table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], items: npt.NDArray[np.uint64],
+    n: int, sessions: int, worth: npt.NDArray[np.float64],
+) -> bool:  # fmt: skip
+    """Multiply `worth` by the items' lifts, 1 + ½ ln(sessions / support); say whether all of them have rows."""
+    slots, rarity, all_there = _slots(), _rarity(), True
+    for k in range(n):
+        home: Any = np.int64(items[k] & np.uint64(len(table) - 1))
+        prefetch_line(table, home)
+    for k in range(n):
+        slots[k] = find(table, slot_at, items[k])
+        if slots[k] != ABSENT:
+            prefetch_head(rows, slots[k])
+        else:
+            all_there = False
+    for k in range(n):
+        support = max(rows[slots[k]].support, 1) if slots[k] != ABSENT else 1
+        rarity[k] = max(sessions / support, 1.0)
+    logarithms(rarity, n)
+    for k in range(n):
+        worth[k] *= 1.0 + LIFT * rarity[k]
+    return all_there
+
+
+@uncounted()
+def look_ahead(
+    rows: ItemRows, table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], slot: int, item: np.uint64,
+    sessions: int, two_steps: bool, leads: Leads,
+) -> None:  # fmt: skip
+    """Have `leads.rows[slot].first` in time; `.second` too if `two_steps`, given `leads.second.rows[slot]`.
+
+    What an item without a row was counted in for is worked out again the next time.
+    """
+    kept, second = leads.rows, leads.second
+    if kept[slot].of != item or kept[slot].read_in != leads.read_in[slot]:
+        kept[slot].of, kept[slot].read_in = item, leads.read_in[slot]
+        kept[slot].first_made = kept[slot].second_made = 0
+    if kept[slot].first_made < second.oldest:
+        n: Any = np.int64(rows[slot].n)
+        scale = 1.0 / PAIR_UNIT / (mass_of(rows, slot) + KAPPA)
+        for j in range(n):
+            kept[slot].first[j] = pair_mass(rows, slot, j) * scale
+        there = _lift(rows, table, slot_at, rows[slot].neighbour, n, sessions, kept[slot].first)
+        kept[slot].first_made = second.now if there else 0
+    if two_steps and kept[slot].second_made < max(second.oldest, second.rows[slot].made):
+        n = second.rows[slot].n
+        for k in range(n):
+            kept[slot].second[k] = SECOND_BASE * second.rows[slot].share[k]
+        there = _lift(rows, table, slot_at, second.rows[slot].item, n, sessions, kept[slot].second)
+        kept[slot].second_made = second.now if there else 0
