@@ -20,6 +20,7 @@ from state.stack_array import stack_array
 
 SECOND_BASE = 0.3
 LIFT = 0.5
+NEVER = np.iinfo(np.int64).min
 
 LEADS_DTYPE = np.dtype(
     [
@@ -85,17 +86,17 @@ def look_ahead(
     kept, second = leads.rows, leads.second
     if kept[slot].of != item or kept[slot].read_in != leads.read_in[slot]:
         kept[slot].of, kept[slot].read_in = item, leads.read_in[slot]
-        kept[slot].first_made = kept[slot].second_made = 0
+        kept[slot].first_made = kept[slot].second_made = NEVER
     if kept[slot].first_made < second.oldest:
         n: Any = np.int64(rows[slot].n)
         scale = 1.0 / PAIR_UNIT / (mass_of(rows, slot) + KAPPA)
         for j in range(n):
             kept[slot].first[j] = pair_mass(rows, slot, j) * scale
         there = _lift(rows, table, slot_at, rows[slot].neighbour, n, sessions, kept[slot].first)
-        kept[slot].first_made = second.now if there else 0
+        kept[slot].first_made = second.now if there else NEVER
     if two_steps and kept[slot].second_made < max(second.oldest, second.rows[slot].made):
         n = second.rows[slot].n
         for k in range(n):
             kept[slot].second[k] = SECOND_BASE * second.rows[slot].share[k]
         there = _lift(rows, table, slot_at, second.rows[slot].item, n, sessions, kept[slot].second)
-        kept[slot].second_made = second.now if there else 0
+        kept[slot].second_made = second.now if there else NEVER

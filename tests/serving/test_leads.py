@@ -47,9 +47,10 @@ def lift(of, item):
 
 
 @pytest.mark.parametrize("n_rows", [N, N // 2])
-def test_leads_are_shares_times_how_rare_items_are(n_rows):
+@pytest.mark.parametrize("oldest", [1, -(10**15)], ids=["for one call", "for ever"])
+def test_leads_are_shares_times_how_rare_items_are(n_rows, oldest):
     of = table(n_rows)
-    rows, leads = of[0], new_leads(N)
+    rows, leads = of[0], at(new_leads(N), 1, oldest)
     for slot in range(20):
         first, second = looked(of, slot, leads)
         row, two = rows[slot], leads.second.rows[slot]
