@@ -355,11 +355,15 @@ def bench_ingest(
     users: Annotated[int, typer.Option(help="Users with a full history before the clock starts.")] = 1_000_000,
     items: Annotated[int, typer.Option(help="Items.")] = 200_000,
     cached: Annotated[int, typer.Option(help="Users the lane may keep in memory.")] = 1_000_000,
+    full_page_cache: Annotated[
+        bool, typer.Option("--full-page-cache", help="First fill the page cache, as on a machine that ran for a day.")
+    ] = False,
     repeats: Repeats = 3,
     json: Json = False,
 ) -> None:
     """From log bytes to committed Redis rows: events a second and microseconds by stage."""
-    raise typer.Exit(_part("serving.cli.bench_ingest").run(log, events, users, items, cached, repeats, json))
+    measure = _part("serving.cli.bench_ingest").run
+    raise typer.Exit(measure(log, events, users, items, cached, full_page_cache, repeats, json))
 
 
 @bench.command("freshness")
