@@ -20,7 +20,7 @@ class Spoken:
 
     def __init__(self) -> None:
         self.said: list[Said] = []
-        self.json, self.message = Pieces(), Pieces()
+        self._json, self._message = Pieces(), Pieces()
         self.of: dict[Phrase, int] = {}
         self.keys, self.number_at = SlotMap(MAX_KEPT), np.zeros(MAX_KEPT, np.int64)
         """Slots by what a kernel makes of a phrase, and the number at each."""
@@ -28,8 +28,21 @@ class Spoken:
     def add(self, said: Said) -> int:
         """Take in what is said; return its number."""
         self.said.append(said)
-        self.message.add(said.message)
-        return self.json.add(said.json)
+        return len(self.said) - 1
+
+    @property
+    def json(self) -> Pieces:
+        """All of it as JSON, by number; made here, for a server may never be asked for one of both."""
+        for said in self.said[len(self._json) :]:
+            self._json.add(said.json)
+        return self._json
+
+    @property
+    def message(self) -> Pieces:
+        """All of it as fields of a `Recommendation` message, by number."""
+        for said in self.said[len(self._message) :]:
+            self._message.add(said.message)
+        return self._message
 
     def learn(self, key: int, number: int) -> None:
         """Let kernels find a number."""
