@@ -41,7 +41,7 @@ from state.redis_store import RedisStore
 from state.settings import PREFIX
 
 COUNT, BATCH = 20, 100
-BATCHES = 4
+BATCHES = 8
 """Batches under way: with two the server waited for the load nearly half of the time."""
 BOOK = {"rules": [
     {"id": "no-brand", "action": "exclude", "where": "brand == 'brand-7'"},
