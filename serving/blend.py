@@ -175,7 +175,7 @@ def _score_one(
 
 @uncounted()
 def _write_parts(i: int, of: npt.NDArray[np.void], ln_mass: float, room: _Room) -> None:
-    """Write what trees look at of a candidate that is none of the session's."""
+    """Write what trees look at of a candidate, but for the inputs of the repeat odds: zeros."""
     parts, es, el, ln_support = room.parts, room.near_all[i], room.near_last[i], room.ln_support[i]
     for k in range(N_PAIRS):
         parts[i, k] = of[i].pairs[k]
