@@ -49,6 +49,8 @@ class Allowed:
         """Of places in the index; it reads the bits as they are when it is used."""
         self.n = 0
         """How many pass."""
+        self.changes = 0
+        """How often other items passed than before."""
         self._rows: Rows | None = None
         self._factors: Floats | None = None
 
@@ -66,6 +68,7 @@ class Allowed:
         if (self._there[mine] != now).any():
             self._there[mine], self._rows, self._factors = now, None, None
             self.n = int(np.count_nonzero(self._there))
+            self.changes += 1
             self._bits[:] = np.packbits(self._there[self._head], bitorder="little")
         self._version = catalogue.version
 

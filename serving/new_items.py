@@ -70,12 +70,17 @@ class NewItems:
             if weight.sum() > 0:
                 self._factors[self._hashes[item]] = weight @ self._anchor.whitened[known] / weight.sum()
 
-    def search(self, vector: Floats, k: int, holds: Holds = everything) -> list[tuple[int, float]]:
-        """Return (item hash, score) of the k items with the largest positive inner product, of those that `holds`."""
+    def search(
+        self, vector: Floats, k: int, holds: Holds = everything
+    ) -> tuple[npt.NDArray[np.uint64], Floats]:
+        """Return (item hashes, scores) of the k items with the largest positive inner product, of those that `holds`.
+
+        Best first.
+        """
         scores, looked_at = self._factors[: len(self._items)] @ vector, FIRST_LOOK * k
         while True:
             best = largest_first(scores, looked_at)
             best = best[(scores[best] > 0) & holds(self._items[best])][:k]
             if len(best) == k or looked_at >= len(scores):
-                return list(zip(self._items[best].tolist(), scores[best].tolist(), strict=True))
+                return self._items[best], scores[best]
             looked_at *= FIRST_LOOK

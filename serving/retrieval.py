@@ -24,16 +24,28 @@ SIMILAR_KEPT, KEPT_SIMILAR = 64, 20_000
 """As many similar items are kept, of as many items: they change with the anchor alone."""
 SIMILAR_FROM = 20
 """Candidates by inner product for each similar item asked for, where not all directions are looked at."""
+KEPT_SEARCHES = 20_000
+"""A vector stays as it is until its user's next event, and is searched with for every list until then."""
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.uint64]
+
+
+class _Kept(NamedTuple):
+    """What a search found in the index, best first."""
+
+    changes: int
+    """Of the filter, when it was searched (`Allowed.changes`)."""
+    rows: Rows
+    scores: Floats
 
 
 class _Similar(NamedTuple):
     """What is closest to an item, closest first."""
 
     looked_for: int
-    hashes: npt.NDArray[np.uint64]
+    hashes: Hashes
     cosines: Floats
 
 
@@ -47,6 +59,7 @@ class VectorIndex:
         self._head = longest(anchor.whitened, index.ntotal)
         self._filters: dict[Passing, Allowed] = {}
         self._similar: dict[int, _Similar] = {}
+        self._searches: dict[tuple[bytes, int, Passing | None], _Kept] = {}
         self._directions = _directions(anchor.whitened) if len(anchor.whitened) <= EXACT_UP_TO else None
 
     @classmethod
@@ -54,17 +67,33 @@ class VectorIndex:
         """Load and verify an anchor's folder, its large files memory-mapped; raises AnchorDamaged."""
         return cls(load_anchor(folder, mapped=True), faiss.read_index(str(folder / INDEX), faiss.IO_FLAG_MMAP_IFC))
 
-    def search(self, vector: Floats, k: int, passing: Passing | None = None) -> list[tuple[int, float]]:
-        """Return (item hash, score) of the k items with the largest inner product, new items among them.
+    def search(self, vector: Floats, k: int, passing: Passing | None = None) -> tuple[Hashes, Floats]:
+        """Return (item hashes, scores) of the k items with the largest inner product, best first, new ones among them.
 
         `passing` goes into the search: k items are found among those that pass, however few they are.
         """
         allowed = None if passing is None else self._filter(passing)
-        rows, scores = self._by_index(vector, k) if allowed is None else self._among(vector, k, allowed)
+        rows, scores = self._known(vector, k, allowed)
         hashes = self.anchor.item_hash[rows]
-        found = list(zip(hashes.tolist(), scores.tolist(), strict=True))
         newer = self.new_items.search(vector, k) if allowed is None else self.new_items.search(vector, k, allowed.holds)
-        return sorted(found + newer, key=lambda pair: (-pair[1], pair[0]))[:k] if newer else found
+        if not len(newer[0]):
+            return hashes, scores
+        hashes, scores = np.concatenate((hashes, newer[0])), np.concatenate((scores, newer[1]))
+        order = np.lexsort((hashes, -scores))[:k]
+        return hashes[order], scores[order]
+
+    def _known(self, vector: Floats, k: int, allowed: Allowed | None) -> tuple[Rows, Floats]:
+        """Return (rows, scores) of the best items of the anchor, best first; from memory if nothing has changed."""
+        key = vector.tobytes(), k, None if allowed is None else allowed.passing
+        changes = 0 if allowed is None else allowed.changes
+        kept = self._searches.pop(key, None)
+        if kept is None or kept.changes != changes:
+            found = self._by_index(vector, k) if allowed is None else self._among(vector, k, allowed)
+            kept = _Kept(changes, *found)
+            if len(self._searches) >= KEPT_SEARCHES:
+                del self._searches[next(iter(self._searches))]
+        self._searches[key] = kept  # behind the others: the one that was not asked for longest goes first
+        return kept.rows, kept.scores
 
     def similar(self, item_hash: int, k: int) -> list[tuple[int, float]]:
         """Return (item hash, cosine) of the k items closest to an item; nothing for one without a factor."""
@@ -101,6 +130,7 @@ class VectorIndex:
         if found is None:
             if len(self._filters) >= KEPT_FILTERS:
                 self._filters.clear()
+                self._searches.clear()  # their changes were counted by these filters
             found = self._filters[passing] = Allowed(passing, self.anchor, self._head)
         found.follow()
         return found

@@ -45,10 +45,8 @@ def taste(asking: Asking) -> None:
     if index is None or vector is None or not vector.any():
         return
     selection = asking.pool.selection
-    found = index.search(vector, 2 * asking.want, selection if selection.narrow else None)
-    hashes = np.array([item for item, _ in found], np.uint64)
-    scores = np.array([score for _, score in found])
-    asking.pool.add(hashes, scores, each("personalised", lambda k: _affinity(asking, hashes[k])))
+    hashes, scores = index.search(vector, 2 * asking.want, selection if selection.narrow else None)
+    asking.pool.add(hashes, scores.astype(np.float64), each("personalised", lambda k: _affinity(asking, hashes[k])))
 
 
 def popular(asking: Asking, scopes: list[tuple[ScopeItems, str]] | None = None) -> None:

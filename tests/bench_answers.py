@@ -160,7 +160,7 @@ def measure_changes(n_users, n_items):
     with filled(n_users, n_items) as recommender:
         shop, times = recommender.shop, {}
         hashes, request = shop.catalogue.hashes(), RecommendRequest(user="user-1", count=20)
-        vector = np.random.default_rng(9).normal(0, 1, D).astype(np.float32)
+        vectors = np.random.default_rng(9).normal(0, 1, (CHANGES, 2, D)).astype(np.float32)  # none comes twice
         for n in range(CHANGES):
             for change in (False, True):
                 if change:
@@ -170,7 +170,7 @@ def measure_changes(n_users, n_items):
                 recommender.recommend([request], time.time_ns() // 1_000_000)
                 listed = time.perf_counter()
                 selection = shop.selections.of(True, None, shop.rules.acting(lambda: None), shop.rules.version)
-                shop.index.search(vector, 60, selection)
+                shop.index.search(vectors[n, int(change)], 60, selection)
                 times.setdefault(change, []).append((listed - began, time.perf_counter() - listed))
         calm, after = (np.median(times[change], axis=0) * 1000 for change in (False, True))
     print(f"{n_items:>12,} {calm[0]:>8.2f} {after[0]:>8.2f} {calm[1]:>8.2f} {after[1]:>8.2f}", flush=True)

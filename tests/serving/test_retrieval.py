@@ -57,10 +57,14 @@ def test_the_kind_follows_from_the_size_and_keeps_its_measured_recall(built):
         overlap = []
         for query in queries:
             truth = set(np.argsort(-(anchor.whitened @ query))[:20] + 1)
-            overlap.append(len({item for item, _ in search(query, 20)} & truth) / 20)
+            overlap.append(len(set(search(query, 20)[0].tolist()) & truth) / 20)
         assert np.mean(overlap) == 1.0 if index is exact[0] else np.mean(overlap) >= 0.9
     for _, figures in (inverted, compressed):
         assert figures["index_probes"] < figures["index_lists"]
+
+
+def same(found, other):
+    return all(np.array_equal(a, b) for a, b in zip(found, other, strict=True))
 
 
 def test_exact_search_in_chunks_is_the_definition(monkeypatch):
@@ -76,7 +80,7 @@ def test_an_index_on_disk_answers_as_the_one_in_memory(built, tmp_path):
         faiss.write_index(index, str(tmp_path / "index"))
         mapped = faiss.read_index(str(tmp_path / "index"), faiss.IO_FLAG_MMAP_IFC)
         query = anchor.whitened[5]
-        assert VectorIndex(anchor, mapped).search(query, 20) == VectorIndex(anchor, index).search(query, 20)
+        assert same(VectorIndex(anchor, mapped).search(query, 20), VectorIndex(anchor, index).search(query, 20))
 
 
 def test_similar_items_of_a_large_index_are_those_of_a_small_one(built, monkeypatch):
@@ -100,11 +104,11 @@ def test_a_new_item_is_found_through_its_neighbours_and_one_without_is_not():
     assert len(items) == 2  # the anchor has the known one
     items.renew(items.due(), rows, slots)
     query = anchor.whitened[known - 1]
-    assert items.search(query, 5) == [(new, np.float32(query @ query))]
+    assert same(items.search(query, 5), (np.array([new]), np.array([query @ query])))
     exact = VectorIndex(anchor, build_index(anchor.whitened)[0])
     exact.new_items.watch(np.array([new], np.uint64))
     exact.new_items.renew(np.array([new], np.uint64), rows, slots)
-    assert new in [item for item, _ in exact.search(query, 20)]
+    assert new in exact.search(query, 20)[0]
 
 
 def test_every_new_item_gets_its_turn():
@@ -122,7 +126,7 @@ def test_a_filter_goes_into_the_search_of_every_kind(built):
     best = sorted(allowed.tolist(), key=lambda item: -scores[item - 1])[:20]
     passing = selling(anchor, Catalogue([b""]), allowed)
     for index, _ in indexes:
-        found = [item for item, _ in VectorIndex(anchor, index).search(query, 20, passing)]
+        found = VectorIndex(anchor, index).search(query, 20, passing)[0].tolist()
         if isinstance(index, faiss.IndexRefine):  # scores of 6 bits: neighbours may change places
             assert len(set(found) & set(best)) >= 19
             assert len(found) == 20
@@ -139,7 +143,7 @@ def test_a_wide_filter_is_searched_in_the_index_and_an_unlucky_one_exactly(built
         scores = anchor.whitened[allowed.astype(int) - 1] @ query
         best, passing = set(allowed[np.argsort(-scores)[:20]].tolist()), selling(anchor, Catalogue([b""]), allowed)
         for index, _ in indexes:
-            found = [item for item, _ in VectorIndex(anchor, index).search(query, 20, passing)]
+            found = VectorIndex(anchor, index).search(query, 20, passing)[0].tolist()
             assert len(found) == 20
             assert set(found) <= set(allowed.tolist())
             assert len(set(found) & best) >= 18
@@ -153,14 +157,42 @@ def test_a_search_follows_what_is_sold(built, n_sold, monkeypatch):
     passing = selling(anchor, catalogue, rng.choice(anchor.item_hash, n_sold, replace=False))
     kept = [VectorIndex(anchor, index) for index, _ in indexes]
     for n in range(6):
+        queries = anchor.whitened[: n + 1]  # those of before, for which something is kept, and a new one
         for one in kept:
-            assert one.search(anchor.whitened[n], 20, passing) == VectorIndex(anchor, one._index).search(
-                anchor.whitened[n], 20, passing
-            )
+            for query in queries:
+                fresh = VectorIndex(anchor, one._index)
+                assert same(one.search(query, 20, passing), fresh.search(query, 20, passing))
         some = rng.choice(anchor.item_hash, 30, replace=False)
         catalogue.take([f"i{k - 1}" for k in some.tolist()], some, [{"stock": int(rng.integers(2))} for _ in some])
         sold = set(anchor.item_hash[passing.mask].tolist())
-        assert all(item in sold for one in kept for item, _ in one.search(anchor.whitened[n], 20, passing))
+        assert all(set(one.search(query, 20, passing)[0].tolist()) <= sold for one in kept for query in queries)
+
+
+def test_an_index_is_searched_once_until_something_changes(built, monkeypatch):
+    monkeypatch.setattr("serving.retrieval.EXACT_AMONG", 100)
+    monkeypatch.setattr("serving.retrieval.KEPT_SEARCHES", 3)
+    anchor, indexes = built
+    catalogue, index = Catalogue([b""]), VectorIndex(anchor, indexes[1][0])
+    passing = selling(anchor, catalogue, anchor.item_hash[:3_000])
+    mine, yours, theirs = anchor.whitened[:3]
+
+    def searches(*queries, k=20, passing=passing):
+        before = faiss.cvar.indexIVF_stats.nq
+        for query in queries:
+            index.search(query, k, passing)
+        return faiss.cvar.indexIVF_stats.nq - before
+
+    assert searches(mine, mine, yours, mine) == 2
+    assert searches(mine, k=21) == 1
+    assert searches(mine, yours) == 0
+    catalogue.take(["i0"], anchor.item_hash[:1], [{"stock": 5}])  # it was in stock before
+    assert searches(mine) == 0
+    catalogue.take(["i0"], anchor.item_hash[:1], [{"stock": 0}])
+    assert searches(mine, mine, yours) == 2
+    assert searches(mine, mine, passing=None) == 1  # the one with k = 21 goes
+    assert searches(yours, theirs) == 1  # mine goes: it was not asked for longest
+    assert searches(yours, theirs) == 0
+    assert searches(mine) == 1
 
 
 def test_the_catalogue_benchmark_measures_what_it_says():
