@@ -24,6 +24,7 @@ from serving.diversity import METHODS, similarity
 from serving.forest import NO_FOREST
 from serving.habits import habits
 from serving.mixture import DEFAULT, MixtureParams
+from serving.sessions import padded_sessions
 from state.purchase_rows import empty_purchases
 from state.slot_map import ABSENT
 
@@ -132,7 +133,7 @@ def _by_scorer(
     for first in range(0, len(pairs.target), BATCH):
         sessions = list(pairs.history[first : first + BATCH])
         scored = scorer.score(
-            sessions, view.rows, view.slots, view.totals, view.now_ms, [mode] * len(sessions), embedding
+            padded_sessions(sessions), view.rows, view.slots, view.totals, view.now_ms, mode, embedding
         )
         for b in range(len(sessions)):
             order = _order(

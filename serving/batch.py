@@ -18,12 +18,13 @@ from serving.quick_lists import Waiting, asks_everybody, is_quick, quick_lists
 from serving.recent import recent_events
 from serving.requests import Answer, RecommendRequest
 from serving.rules import Acting, Compiled
+from serving.sessions import Sessions
 from serving.shop import Shop, Vectors
 from serving.sources import FOR_EVERYBODY, SOURCES, WITH_HABITS, WITH_MIXTURE, WITH_VECTOR, popular
-from serving.visitor import NOTHING, Visitor, may_follow, plan_of, subject_of
-from state.user_rows import MAX_HISTORY
+from serving.visitor import Visitor, may_follow, plan_of, subject_of
 
 NO_ROWS = np.zeros(0, np.int64)
+Flags = npt.NDArray[np.bool_]
 STAGE_SECONDS = Counter("headrace_answer_stage_seconds", "Time of answers by stage", ["stage"])
 STAGES = {name: STAGE_SECONDS.labels(name) for name in ("read_users", "score", "read_vectors", "assemble")}
 
@@ -76,7 +77,8 @@ class Batch:
         self._clock.lap("read_users")
         recent = recent_events(self._users, now_ms, int(shop.settings.session_gap_s * 1000))
         self._visitors = [Visitor(requests[i], plan, self._users, recent, i, now_ms) for i, plan in enumerate(plans)]
-        self._returning: npt.NDArray[np.bool_] = np.array(may_return) & ~recent.running
+        self._recent = recent
+        self._returning: Flags = np.array(may_return) & ~recent.running
         """Who is on a new visit and may be shown again what was bought."""
         self._kept = [
             self._cache.get(requests[i], self._made_of(visitor), now_ms) if visitor.plan.cache_s else None
@@ -87,53 +89,66 @@ class Batch:
 
     def _score(self) -> tuple[Scored, npt.NDArray[np.int64]]:
         """Return the mixture's candidates and their catalogue rows; none for requests that do not want them."""
-        self._mixed = [
-            visitor.plan.strategy in WITH_MIXTURE and kept is None
-            for visitor, kept in zip(self._visitors, self._kept, strict=True)
-        ]
-        sessions = [v.session if mixed else NOTHING for v, mixed in zip(self._visitors, self._mixed, strict=True)]
-        modes = [REPEAT_MODES[visitor.plan.repeat] for visitor in self._visitors]
-        scored = self._shop.score(sessions, modes, self._now_ms)
+        visitors = self._visitors
+        self._mixed: Flags = np.array(
+            [visitor.plan.strategy in WITH_MIXTURE and self._kept[i] is None for i, visitor in enumerate(visitors)]
+        )
+        modes = np.array([REPEAT_MODES[visitor.plan.repeat] for visitor in visitors])
+        scored = self._shop.score(self._sessions(), modes, self._now_ms)
         return scored, self._shop.catalogue.rows_of(scored.item.ravel()).reshape(scored.item.shape)
 
+    def _sessions(self) -> Sessions:
+        """Return every visitor's session, as the batch's rows have it or as the visitor's request changes it."""
+        sessions = Sessions(self._recent.item.copy(), np.where(self._mixed, self._recent.n, 0))
+        for i, visitor in enumerate(self._visitors):
+            if self._mixed[i] and (visitor.request.items or visitor.plan.strategy == "session"):
+                n = sessions.n[i] = len(visitor.session)
+                sessions.item[i, :n] = visitor.session
+        return sessions
+
     def _read_what_sources_need(self, scored: Scored) -> None:
-        seen = [subject if self._visitors[i].n_events else 0 for i, subject in enumerate(self._subjects)]
+        n_seen = self._users["seen"].tolist()
+        seen = [subject if n else 0 for subject, n in zip(self._subjects, n_seen, strict=True)]
         self._vectors = Vectors(self._shop, seen)  # who was never seen has none
-        self._vectors.read(
-            [i for i, n in enumerate(scored.n.tolist()) if self._kept[i] is None and self._may_need_vector(i, n)]
-        )
+        self._vectors.read(np.flatnonzero(self._may_need_vector(scored)).tolist())
         if self._purchases is not None:
             bought = self._purchases.item[self._returning]
             self._shop.slots_of(bought[bought != 0], self._now_ms)
 
-    def _may_need_vector(self, i: int, n_scored: int) -> bool:
-        """Say whether the mixture may leave places; then the vector is read with the others, else on its own."""
-        visitor = self._visitors[i]
-        if visitor.plan.strategy not in WITH_VECTOR:
-            return False
-        if visitor.request.filters is not None:  # nobody knows how many it leaves
-            return True
-        missing = self._wanted[i] + len(visitor.request.exclude) - n_scored
-        return missing + MAX_HISTORY > 0 and missing + len(visitor.history_items) > 0
+    def _may_need_vector(self, scored: Scored) -> Flags:
+        """Say where the mixture may leave places; those vectors are read together, others each on its own."""
+        with_vector, filtered, wanted = np.array(
+            [
+                (
+                    visitor.plan.strategy in WITH_VECTOR and self._kept[i] is None,
+                    visitor.request.filters is not None,  # nobody knows how many they leave
+                    self._wanted[i] + len(visitor.request.exclude),
+                )
+                for i, visitor in enumerate(self._visitors)
+            ]
+        ).T
+        may_need: Flags = (with_vector > 0) & ((filtered > 0) | (wanted + self._users["n"] > scored.n))
+        return may_need
 
     def _quick_lists(self, scored: Scored, rows: npt.NDArray[np.int64]) -> dict[int, Listed]:
         self._shop.phrases.look()
-        self._popular = [self._is_for_everybody(i, n) for i, n in enumerate(scored.n.tolist())]
+        found = self._mixed & (scored.n > 0)
+        self._popular = [not one and self._is_for_everybody(i) for i, one in enumerate(found.tolist())]
         """Whose list comes of what is popular in the whole shop, and of nothing before it."""
+        quick = (self._mixed & ~scored.tied) | self._popular
+        if self._purchases is not None:
+            quick &= ~(self._returning & (self._purchases.n > 0))
         waiting = [
-            Waiting(i, visitor, self._acting[i], self._wanted[i], self._popular[i])
-            for i, visitor in enumerate(self._visitors)
-            if (self._popular[i] or (self._mixed[i] and not scored.tied[i])) and is_quick(visitor, self._acting[i])
-            and (self._purchases is None or not (self._returning[i] and self._purchases.n[i]))
-        ]  # fmt: skip
+            Waiting(i, self._visitors[i], self._acting[i], self._wanted[i], self._popular[i])
+            for i in np.flatnonzero(quick).tolist()
+            if is_quick(self._visitors[i], self._acting[i])
+        ]
         if not waiting:
             return {}
         return quick_lists(self._shop, waiting, self._users, scored, rows, self._rules.version)
 
-    def _is_for_everybody(self, i: int, n_scored: int) -> bool:
-        """Say whether no source before `popular` has anything for a request, and that would bring the shop's."""
-        if self._mixed[i] and n_scored:
-            return False
+    def _is_for_everybody(self, i: int) -> bool:
+        """Say whether no source before `popular` but the mixture may have anything, and that would bring the shop's."""
         visitor = self._visitors[i]
         strategy = visitor.plan.strategy
         if strategy not in FOR_EVERYBODY or self._kept[i] is not None or not asks_everybody(visitor):

@@ -1,7 +1,6 @@
 """The calibrated mixture: the probability that each candidate comes next (docs/model.md)."""
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numba
@@ -17,6 +16,7 @@ from serving.leads import Leads, new_leads
 from serving.logarithms import exponentials, logarithms
 from serving.mixture import DEFAULT, DEFAULT_CONFIG, MixtureParams, ScoreConfig
 from serving.repeat_odds import ln_item_factor, ln_repeat_tables
+from serving.sessions import Sessions, padded_sessions
 from state.item_rows import ItemRows
 from state.lane_rows import N_CURRENT_CELLS, N_EARLIER_CELLS, SIZE
 from state.prefetch import prefetch_row
@@ -264,18 +264,6 @@ def _score(
         out.n[b] = k
 
 
-def padded_sessions(sessions: Sequence[Uint64s]) -> tuple[Uint64s, Int64s]:
-    """Return the last SESSION_EVENTS items of each session, (B, SESSION_EVENTS), and how many they are."""
-    latest = [session[-SESSION_EVENTS:] for session in sessions]
-    padded, lengths = (
-        np.zeros((len(latest), SESSION_EVENTS), np.uint64),
-        np.array([len(one) for one in latest], np.int64),
-    )
-    if latest:
-        padded[np.arange(SESSION_EVENTS) < lengths[:, None]] = np.concatenate(latest)
-    return padded, lengths
-
-
 class Scorer:
     """Scores batches of sessions against a table of item rows. Not for several threads at once."""
 
@@ -293,25 +281,24 @@ class Scorer:
 
     def score(
         self,
-        sessions: Sequence[Uint64s],
+        sessions: Sessions,
         rows: ItemRows,
         slots: SlotMap,
         totals: Int64s,
         now_ms: int,
-        modes: Sequence[int] | None = None,
+        modes: Int64s | int = ALLOW,
         embedding: Floats32 = NO_EMBEDDING,
         by_trees: bool = True,
         read_in: Int64s | None = None,
     ) -> Scored:
         """Return the candidates of each session, likeliest first; equal ones by id hash.
 
-        `sessions`: item hashes, oldest first; the last SESSION_EVENTS count. Every item
-        should have its row in the table; one without counts as unseen. Where there are
-        trees, and `by_trees`, the likeliest are in their order. `read_in`: a number for each row, another one whenever
-        the row changes; without it they change with `now_ms` at most.
+        Every item of a session should have its row in the table; one without counts as unseen. `modes`: of
+        REPEAT_MODES, one for each session or one for all. Where there are trees, and `by_trees`, the likeliest are in
+        their order. `read_in`: a number for each row, another one whenever the row changes; without it they change
+        with `now_ms` at most.
         """
-        b, width = len(sessions), self.config.n_candidates + MAX_DISTINCT
-        padded, lengths = padded_sessions(sessions)
+        b, width = len(sessions.n), self.config.n_candidates + MAX_DISTINCT
         out = Scored(
             np.zeros(b, np.int64),
             np.zeros((b, width), np.uint64),
@@ -326,10 +313,10 @@ class Scorer:
         now, oldest = (now_ms, now_ms - self._leads_age_ms) if self._leads_age_ms else (self._n_calls, self._n_calls)
         second = self._leads.second._replace(now=now, oldest=oldest)
         leads = Leads(self._leads.rows, second, self._leads.read_in if read_in is None else read_in)
-        mode_of = np.zeros(b, np.int64) if modes is None else np.array(modes, np.int64)
+        mode_of = np.full(b, modes, np.int64) if isinstance(modes, int) else modes
         _score(
-            padded, lengths, mode_of, rows, slots.table, slots.slot_at, embedding, totals, self.params, self.config,
-            self.forest if by_trees else NO_FOREST, now_ms, leads, out,
+            sessions.item, sessions.n, mode_of, rows, slots.table, slots.slot_at, embedding, totals, self.params,
+            self.config, self.forest if by_trees else NO_FOREST, now_ms, leads, out,
         )  # fmt: skip
         return out
 
@@ -339,4 +326,4 @@ class Scorer:
 
         slots = SlotMap(16)
         slots.assign(np.array([1, 2], np.uint64))
-        self.score([np.array([1, 2], np.uint64)], empty_items(16), slots, np.zeros(SIZE, np.int64), 1)
+        self.score(padded_sessions([np.array([1, 2], np.uint64)]), empty_items(16), slots, np.zeros(SIZE, np.int64), 1)

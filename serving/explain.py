@@ -13,6 +13,7 @@ import numpy as np
 from schemas.ids import hash_id
 from serving.asking import Asking
 from serving.blend import REPEAT_MODES
+from serving.sessions import padded_sessions
 
 MAX_EVENTS = 10
 LEAST_SHARE = 0.01
@@ -26,7 +27,7 @@ def contributions(asking: Asking, items: list[str], now_ms: int) -> list[list[di
         return [[] for _ in items]
     seeds = list(dict.fromkeys(session.tolist()[::-1]))[:MAX_EVENTS]
     sessions = [session, *(session[session != np.uint64(seed)] for seed in seeds)]
-    scored = shop.score(sessions, [REPEAT_MODES[visitor.plan.repeat]] * len(sessions), now_ms, by_trees=False)
+    scored = shop.score(padded_sessions(sessions), REPEAT_MODES[visitor.plan.repeat], now_ms, by_trees=False)
     chances = [
         dict(zip(scored.item[b, :n].tolist(), scored.probability[b, :n].tolist(), strict=True))
         for b, n in enumerate(scored.n.tolist())

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter as Counts
-from collections import OrderedDict
+from collections import deque
 from importlib import resources
 from typing import Annotated, Any
 
@@ -37,17 +37,14 @@ class Explorer:
 
     def __init__(self, recommender: Recommender) -> None:
         self._recommender = recommender
-        self._met: OrderedDict[str, None] = OrderedDict()
+        self._met: deque[str] = deque(maxlen=10 * MOST_MET)  # some of them again and again
         self.router = APIRouter()
         self._add_routes()
 
     def met(self, user: object) -> None:
         """Take note of a user who asked or acted."""
         if isinstance(user, str) and user:
-            self._met[user] = None
-            self._met.move_to_end(user)
-            if len(self._met) > MOST_MET:
-                self._met.popitem(last=False)
+            self._met.append(user)
 
     def user(self, user: str) -> dict[str, Any]:
         """Return a user's recent events, newest first, and what the profile says."""
@@ -120,7 +117,7 @@ class Explorer:
         @router.get("/v1/users")
         async def users() -> Response:
             """The users met last, newest first."""
-            return json({"users": list(self._met)[::-1]})
+            return json({"users": list(dict.fromkeys(reversed(self._met)))[:MOST_MET]})
 
         @router.get("/v1/users/{user}")
         async def user(user: Id) -> Response:

@@ -26,11 +26,11 @@ from serving.explorer_api import Explorer
 from serving.gather import Gather, Overloaded
 from serving.graphql_api import make_router
 from serving.hot_path import HotProtocol, Reply
-from serving.http_parts import BoundBody, CheckKey, add_error_handlers, error, json
+from serving.http_parts import BoundBody, CheckKey, add_error_handlers, error
 from serving.requests import MAX_COUNT, Answer, BatchRequest, RecommendRequest, first_error
 from serving.rules_api import rules_router
 from serving.service import BadRequest, Recommender
-from serving.wire import answer_json, json_default
+from serving.wire import answer_json, batch_json, json_default
 
 MAX_EVENTS = 1000
 LIST_AGE_S = 5
@@ -125,7 +125,7 @@ def make_app(
         answers = await gather.recommend_all(requests)
         for answer in answers:
             count_answer("batch", answer)
-        return json({"answers": answers})
+        return Response(batch_json(answers), media_type="application/json")
 
     @app.get("/v1/items/{item}/similar")
     async def similar(

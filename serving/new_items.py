@@ -70,9 +70,7 @@ class NewItems:
             if weight.sum() > 0:
                 self._factors[self._hashes[item]] = weight @ self._anchor.whitened[known] / weight.sum()
 
-    def search(
-        self, vector: Floats, k: int, holds: Holds = everything
-    ) -> tuple[npt.NDArray[np.uint64], Floats]:
+    def search(self, vector: Floats, k: int, holds: Holds = everything) -> tuple[npt.NDArray[np.uint64], Floats]:
         """Return (item hashes, scores) of the k items with the largest positive inner product, of those that `holds`.
 
         Best first.

@@ -21,11 +21,11 @@ from serving.items import Rules
 from serving.lists import Listed, Lists
 from serving.mixture_reasons import numbers_of_said
 from serving.pool import RANK_DECAY
+from serving.requests import Filters
 from serving.rules import Acting
 from serving.selection import Selection
 from serving.shop import Shop
 from serving.visitor import Visitor
-from state.distinct import distinct
 from state.user_rows import UserRows
 
 Ints = npt.NDArray[np.int64]
@@ -128,6 +128,23 @@ def _look_up(
             why[place, k], seeds[place, k] = candidates.why[b, c], candidates.seed[b, c]
 
 
+@uncounted()
+def _meet(places: Ints, n: Ints, shown: Ints, matching: Flags, moved: Ints, met: Flags) -> None:
+    """Mark the sets of rules that have moved items that match."""
+    for place in places:
+        for k in range(n[place]):
+            met[moved[place, k]] |= matching[shown[place, k]]
+
+
+@uncounted()
+def _move(places: Ints, n: Ints, shown: Ints, matching: Flags, longer: Ints, moved: Ints) -> None:
+    """Put `longer` sets in the place of those that have moved items that match."""
+    for place in places:
+        for k in range(n[place]):
+            if matching[shown[place, k]]:
+                moved[place, k] = longer[moved[place, k]]
+
+
 def is_quick(visitor: Visitor, acting: Acting) -> bool:
     """Say whether a list may be made of one source's candidates alone, if they are enough."""
     request, plan = visitor.request, visitor.plan
@@ -149,19 +166,19 @@ def quick_lists(
     chosen, n = np.full(shape, NOBODY), np.zeros(len(rows), np.int64)
     shown, why, worth = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape)
     items, seeds = np.zeros(shape, np.uint64), np.zeros(shape, np.uint64)
-    groups: dict[tuple[bool, Selection, Acting], list[Waiting]] = {}
+    groups: dict[tuple[bool, bool, Filters | None, Acting], list[Waiting]] = {}
     for one in waiting:
-        visitor = one.visitor
-        selection = shop.selections.of(visitor.plan.in_stock, visitor.request.filters, one.acting, book)
-        groups.setdefault((one.popular, selection, one.acting), []).append(one)
+        plan, request = one.visitor.plan, one.visitor.request
+        groups.setdefault((one.popular, plan.in_stock, request.filters, one.acting), []).append(one)
     mixture = Choices(scored.n, rows, scored.item, scored.probability, scored.seed, scored.why, False)
-    for (popular, selection, acting), members in groups.items():
+    for (popular, in_stock, filters, acting), members in groups.items():
+        selection = shop.selections.of(in_stock, filters, acting, book)
         candidates = _everything(shop) if popular else mixture
         places = np.array([one.place for one in members])
         at = np.zeros_like(places) if popular else places
         _choose_for(shop, selection, acting, members, places, at, candidates, book, chosen)
         _look_up(places, at, chosen, candidates, n, shown, items, worth, why, seeds)
-    moved, rules = _moved(shop, groups, n, shown, book)
+    moved, rules = _moved(shop, [(acting, members) for (*_, acting), members in groups.items()], n, shown, book)
     said = numbers_of_said(shop, {one.place: one.visitor for one in waiting}, users, n, why, seeds, items)
     lists = Lists(shop.heads, shop.phrases.spoken, n, shown, items, worth, said, moved, rules)
     return {b: Listed(lists, b) for b in np.flatnonzero(n).tolist()}
@@ -203,17 +220,19 @@ def _choose_for(
 
 
 def _moved(
-    shop: Shop, groups: dict[tuple[bool, Selection, Acting], list[Waiting]], n: Ints, shown: Ints, book: int
+    shop: Shop, groups: list[tuple[Acting, list[Waiting]]], n: Ints, shown: Ints, book: int
 ) -> tuple[Ints, list[Rules]]:
     """Return which rules moved each item shown, as a place among sets of rules, and these sets."""
     moved = np.zeros(shown.shape, np.int64)
     sets: dict[Rules, int] = {(): 0}
-    for (*_, acting), members in groups.items():
-        places = [one.place for one in members if n[one.place]]
-        for rule in acting.boosts if places else ():
-            touched, known = np.zeros(shown.shape, np.bool_), list(sets)
-            touched[places] = shop.selections.matching(rule, book)[shown[places]]
-            for number in distinct(moved[touched]).tolist():
-                longer = sets.setdefault((*known[number], rule.id), len(sets))
-                moved[touched & (moved == number)] = longer
+    for acting, members in groups:
+        places = np.array([one.place for one in members])
+        for rule in acting.boosts:
+            matching, known = shop.selections.matching(rule, book), list(sets)
+            met = np.zeros(len(known), np.bool_)
+            _meet(places, n, shown, matching, moved, met)
+            longer = np.arange(len(known))
+            for number in np.flatnonzero(met).tolist():
+                longer[number] = sets.setdefault((*known[number], rule.id), len(sets))
+            _move(places, n, shown, matching, longer, moved)
     return moved, list(sets)

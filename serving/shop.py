@@ -21,6 +21,7 @@ from serving.pool import Scratch
 from serving.retrieval import VectorIndex
 from serving.rules import Book, Compiled
 from serving.selection import Heaviest, Selection, Selections
+from serving.sessions import Sessions
 from state import keys, lane_rows
 from state.decay import NO_SCORE, REFERENCE_MS
 from state.purchase_rows import (
@@ -129,12 +130,14 @@ class Shop:
             self.items.ensure(self.store, due, time.time_ns() // 1_000_000, SLOW_AGE_MS)
             new_items.renew(due, self.items.rows, self.items.slots)
 
-    def score(self, sessions: list[Hashes], modes: list[int], now_ms: int, by_trees: bool = True) -> Scored:
-        """Return the mixture's candidates for sessions, oldest item first; in the order of trees, where there are."""
+    def score(
+        self, sessions: Sessions, modes: npt.NDArray[np.int64] | int, now_ms: int, by_trees: bool = True
+    ) -> Scored:
+        """Return the mixture's candidates for sessions, by modes (`Scorer.score`); in the order of trees, if any."""
         rows, slots = self.items.rows, self.items.slots
         slots.begin_round()
         self.items.follow(now_ms)
-        seeds = np.concatenate(sessions)
+        seeds = sessions.items()
         self.items.ensure(self.store, seeds, now_ms, self.settings.item_ttl_ms)
         self.items.ensure_near(self.store, seeds, now_ms, SLOW_AGE_MS)
         embedding, read_in = self.items.embedding, self.items.read_in
@@ -142,10 +145,10 @@ class Shop:
         if len(slots.keep(scored.item.ravel())):  # second-order candidates: their own rows decide too
             unread = (slots.find(scored.item.ravel()) == ABSENT).reshape(scored.item.shape) & (scored.item != 0)
             self.items.ensure(self.store, scored.item[scored.item != 0], now_ms, SLOW_AGE_MS)
-            again = np.flatnonzero(unread.any(axis=1)).tolist()
+            again = np.flatnonzero(unread.any(axis=1))
             better = self.scorer.score(
-                [sessions[b] for b in again], rows, slots, self.totals, now_ms, [modes[b] for b in again],
-                embedding, by_trees, read_in,
+                Sessions(sessions.item[again], sessions.n[again]), rows, slots, self.totals, now_ms,
+                modes if isinstance(modes, int) else modes[again], embedding, by_trees, read_in,
             )  # fmt: skip
             for column, of_these in zip(scored, better, strict=True):
                 column[again] = of_these

@@ -56,23 +56,53 @@ class Visitor:
     def __init__(
         self, request: RecommendRequest, plan: Plan, users: UserRows, recent: Recent, i: int, now_ms: int
     ) -> None:
+        # Most are asked for little of what follows: it is worked out where it is.
         self.request, self.plan, self.now_ms = request, plan, now_ms
-        self._user = users[i]
-        self.context = np.array([hash_id(item) for item in request.items], np.uint64) if request.items else NOTHING
-        self.running = bool(recent.running[i])
+        self._users, self._recent, self._i = users, recent, i
+
+    @cached_property
+    def _user(self) -> np.void:
+        user: np.void = self._users[self._i]
+        return user
+
+    @property
+    def running(self) -> bool:
         """Whether the latest events are a session that still runs."""
-        self._has_bought = bool(recent.bought[i])
-        self.refuses = bool(recent.negative[i]) or (self._has_bought and plan.without_bought)
+        return bool(self._recent.running[self._i])
+
+    @property
+    def _has_bought(self) -> bool:
+        return bool(self._recent.bought[self._i])
+
+    @property
+    def refuses(self) -> bool:
         """Whether the history holds something that must not be shown."""
-        history = recent.item[i, : recent.n[i]]
-        if plan.strategy == "session" and not self.running:
-            history = NOTHING
-        self.level = "personalised" if len(history) else "session"
+        return bool(self._recent.negative[self._i]) or (self.plan.without_bought and self._has_bought)
+
+    @cached_property
+    def context(self) -> Hashes:
+        """The items the request names."""
+        items = self.request.items
+        return np.array([hash_id(item) for item in items], np.uint64) if items else NOTHING
+
+    @property
+    def _own(self) -> Hashes:
+        """What the visitor did last; with the strategy `session` only where that still runs."""
+        if self.plan.strategy == "session" and not self.running:
+            return NOTHING
+        return self._recent.item[self._i, : self._recent.n[self._i]]
+
+    @property
+    def level(self) -> str:
         """How far down the fallback ladder an answer is that comes of what the visitor did."""
-        self.session: Hashes = history
+        return "personalised" if len(self._own) else "session"
+
+    @cached_property
+    def session(self) -> Hashes:
         """What the mixture scores, oldest first: the running session and the context, else the latest history."""
-        if request.items:
-            self.session = np.concatenate((history if self.running else NOTHING, self.context))[-SESSION_EVENTS:]
+        if not self.request.items:
+            return self._own
+        return np.concatenate((self._own if self.running else NOTHING, self.context))[-SESSION_EVENTS:]
 
     @cached_property
     def history_items(self) -> Hashes:
@@ -93,7 +123,7 @@ class Visitor:
 
     @property
     def n_events(self) -> int:
-        return int(self._user["seen"])
+        return int(self._users["seen"][self._i])
 
     @cached_property
     def times_ms(self) -> npt.NDArray[np.int64]:

@@ -14,7 +14,21 @@ BATCH_TAG = bytes([headrace_pb2.BatchAnswer.DESCRIPTOR.fields_by_name["answers"]
 
 def answer_json(answer: Answer) -> bytes:
     """Return an answer as JSON."""
-    return orjson.dumps(answer, default=json_default)
+    # The encoder's own way through a dataclass takes twice as long. (A test compares the two.)
+    return orjson.dumps(
+        {
+            "items": orjson.Fragment(answer.items.to_json()), "request_id": answer.request_id,
+            "generation": answer.generation, "anchor": answer.anchor, "fallback": answer.fallback,
+            "placement": answer.placement, "strategy": answer.strategy, "rules_version": answer.rules_version,
+            "attribution": answer.attribution, "next": answer.next, "left_out": answer.left_out,
+            "rules": answer.rules, "milliseconds": answer.milliseconds, "experiments": answer.experiments,
+        }
+    )  # fmt: skip
+
+
+def batch_json(answers: Sequence[Answer]) -> bytes:
+    """Return answers as the JSON of a batch."""
+    return b'{"answers":[%b]}' % b",".join(map(answer_json, answers))
 
 
 def json_default(value: Any) -> orjson.Fragment:

@@ -16,6 +16,7 @@ from flows.lane import LaneSettings
 from schemas.ids import hash_id
 from serving.blend import Scorer
 from serving.mixture import DEFAULT
+from serving.sessions import padded_sessions
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "rsc15_100k.parquet"
 GAP_MS = 1_800_000
@@ -50,7 +51,9 @@ def test_the_table_gives_the_scorers_probabilities(shop):
     pairs = pairs_of(session, events["item"], 200)
     table = mixture_table(view, embedding, pairs)
     p = probabilities(DEFAULT, table)
-    scored = Scorer().score(list(pairs.history), view.rows, view.slots, view.totals, view.now_ms, embedding=embedding)
+    scored = Scorer().score(
+        padded_sessions(pairs.history), view.rows, view.slots, view.totals, view.now_ms, embedding=embedding
+    )
     for b in range(len(pairs.target)):
         ours = {int(i): v for i, v in zip(table.item[b, : table.n[b]], p[b, : table.n[b]], strict=True)}
         n = int(scored.n[b])

@@ -19,6 +19,7 @@ from serving.forest import N_FEATURES, TOP, forest_from, leaf_place, scores_of
 from serving.mixture import DEFAULT
 from serving.retrieval import VectorIndex
 from serving.service import Recommender
+from serving.sessions import padded_sessions
 from state.anchor import load_anchor
 from state.settings import Settings
 from state.store import MemoryStore
@@ -66,10 +67,8 @@ def night():
 
 def scored_by(scorer, night, mode, by_trees=True):
     view, embedding, pairs, _, _ = night
-    modes = [mode] * len(pairs.history)
-    return scorer.score(
-        list(pairs.history), view.rows, view.slots, view.totals, view.now_ms, modes, embedding, by_trees
-    )
+    sessions = padded_sessions(pairs.history)
+    return scorer.score(sessions, view.rows, view.slots, view.totals, view.now_ms, mode, embedding, by_trees)
 
 
 def test_the_scorer_orders_as_the_library_does_with_the_tables_features(night):

@@ -8,6 +8,7 @@ from score_oracle import Oracle
 from flows.lane import Lane, LaneSettings
 from schemas.ids import hash_id
 from serving.blend import REPEAT_MODES, Scorer
+from serving.sessions import padded_sessions
 from state.store import MemoryStore
 
 SCORER = Scorer()
@@ -34,7 +35,9 @@ def test_the_kernel_gives_the_probabilities_of_the_formula(choices, session, rep
     hashes = [hash_id(item) for item in session]
     slot_of = {hash_id(i): int(slots.find(np.array([hash_id(i)], np.uint64))[0]) for i in ITEMS}
     expected = {j: p for j, p in Oracle(rows, slot_of, totals, now).score(hashes, repeat).items() if p > 0}
-    scored = SCORER.score([np.array(hashes, np.uint64)], rows, slots, totals, now, [REPEAT_MODES[repeat]])
+    scored = SCORER.score(
+        padded_sessions([np.array(hashes, np.uint64)]), rows, slots, totals, now, REPEAT_MODES[repeat]
+    )
     n = int(scored.n[0])
     found = dict(zip(scored.item[0, :n].tolist(), scored.probability[0, :n].tolist(), strict=True))
     assert found == pytest.approx(expected, rel=1e-9)

@@ -17,6 +17,7 @@ from serving.lists import Listed
 from serving.requests import RecommendRequest
 from serving.rules_api import trial
 from serving.service import Recommender
+from serving.sessions import padded_sessions
 from state.settings import Settings
 from state.store import MemoryStore
 
@@ -102,11 +103,11 @@ def test_a_batch_is_scored_as_each_request_alone_whatever_rows_were_at_hand(fore
         fresh.refresh()
         fresh.scorer = Scorer(forest=forest)
         for b in at_hand:
-            fresh.score([sessions[b]], [0], NOW)
-        together = fresh.score(sessions, modes, NOW)
+            fresh.score(padded_sessions([sessions[b]]), 0, NOW)
+        together = fresh.score(padded_sessions(sessions), np.array(modes), NOW)
         for b, (session, mode) in enumerate(zip(sessions, modes, strict=True)):
             for _ in range(2):  # the second time with all rows at hand
-                alone = warm.shop.score([session], [mode], NOW)
+                alone = warm.shop.score(padded_sessions([session]), mode, NOW)
             for name, column in alone._asdict().items():
                 assert np.array_equal(getattr(together, name)[b], column[0]), (b, name)
         assert hash_id("x8") in together.item[1].tolist()

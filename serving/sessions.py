@@ -1,0 +1,31 @@
+"""The sessions of a batch side by side, as the scorer reads them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from state.session import SESSION_EVENTS
+
+Hashes = npt.NDArray[np.uint64]
+
+
+class Sessions(NamedTuple):
+    """Items of sessions, oldest first."""
+
+    item: Hashes  # (B, SESSION_EVENTS)
+    n: npt.NDArray[np.int64]  # (B,) how many of them count
+
+    def items(self) -> Hashes:
+        """Return the items of all sessions, one session behind the other."""
+        return self.item[np.arange(SESSION_EVENTS) < self.n[:, None]]
+
+
+def padded_sessions(sessions: Sequence[Hashes]) -> Sessions:
+    """Return the last SESSION_EVENTS items of each session, zeros behind them."""
+    latest = [session[-SESSION_EVENTS:] for session in sessions]
+    padded = Sessions(np.zeros((len(latest), SESSION_EVENTS), np.uint64), np.array([len(one) for one in latest], int))
+    if latest:
+        padded.item[np.arange(SESSION_EVENTS) < padded.n[:, None]] = np.concatenate(latest)
+    return padded
