@@ -18,9 +18,9 @@ from serving.mixture import MixtureParams
 from serving.second_order import KEPT, look_two_steps
 from state.item_rows import MAX_NEIGHBOURS, PAIR_UNIT, ItemRows
 from state.lane_rows import SESSIONS
-from state.prefetch import prefetch_head, prefetch_line, prefetch_row
+from state.prefetch import prefetch_head, prefetch_row
 from state.session import MAX_DISTINCT
-from state.slot_map import ABSENT, find
+from state.slot_map import ABSENT, find, look_for
 from state.stack_array import stack_array
 
 SECOND_SEEDS = 3
@@ -195,11 +195,8 @@ def find_candidates(
                 )  # fmt: skip
             look_ahead(rows, table, slot_at, slots[r], distinct[r], sessions, two_steps, leads)
     n = _choose(_find(distinct, slots, m, rows, leads, candidates), m, n_others, for_trees, candidates)
-    mask = np.uint64(len(table) - 1)
     for i in range(n):  # rows in random order: each is asked for while other things are done
-        at = np.int64(candidates.of[i].item & mask)
-        prefetch_line(table, at)
-        prefetch_line(slot_at, at)
+        look_for(table, slot_at, candidates.of[i].item)
     _add_up(slots, m, rows, leads, p, for_trees, candidates)
     for i in range(n):
         slot = find(table, slot_at, candidates.of[i].item)

@@ -14,8 +14,8 @@ from serving.item_facts import KAPPA, mass_of, pair_mass
 from serving.logarithms import logarithms
 from serving.second_order import KEPT, SecondOrder, second_order
 from state.item_rows import MAX_NEIGHBOURS, PAIR_UNIT, ItemRows
-from state.prefetch import prefetch_head, prefetch_line
-from state.slot_map import ABSENT, find
+from state.prefetch import prefetch_head
+from state.slot_map import ABSENT, find, look_for
 from state.stack_array import stack_array
 
 SECOND_BASE = 0.3
@@ -57,8 +57,7 @@ def _lift(
     """Multiply `worth` by the items' lifts, 1 + ½ ln(sessions / support); say whether all of them have rows."""
     slots, rarity, all_there = _slots(), _rarity(), True
     for k in range(n):
-        home: Any = np.int64(items[k] & np.uint64(len(table) - 1))
-        prefetch_line(table, home)
+        look_for(table, slot_at, items[k])
     for k in range(n):
         slots[k] = find(table, slot_at, items[k])
         if slots[k] != ABSENT:

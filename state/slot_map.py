@@ -4,11 +4,14 @@ Open addressing with linear probing over 64-bit id hashes (0 = empty). Deletion
 shifts the entries behind the gap back, so there are no tombstones.
 """
 
+from typing import Any
+
 import numba
 import numpy as np
 import numpy.typing as npt
 
 from schemas.uncounted import uncounted
+from state.prefetch import prefetch_line
 
 ABSENT = -1
 
@@ -23,6 +26,14 @@ def find(table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], id_hash:
             return np.int64(slot_at[at])
         at = (at + np.uint64(1)) & mask
     return ABSENT
+
+
+@uncounted()
+def look_for(table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], id_hash: np.uint64) -> None:
+    """Start fetching what `find` will read of an id first (`state.prefetch`)."""
+    home: Any = np.int64(id_hash & np.uint64(len(table) - 1))
+    prefetch_line(table, home)
+    prefetch_line(slot_at, home)
 
 
 @numba.njit(cache=True)
