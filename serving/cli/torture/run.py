@@ -9,11 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.local_kafka import KafkaMissing, LocalKafka
+from schemas.ids import hash_id
 from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json
 from serving.cli.torture.faults import FAULTS, Unproven, disk_full
 from serving.cli.torture.fuzz import fuzz
-from serving.cli.torture.stage import Stage, differing, events_seen
-from serving.cli.torture.stream import make_stream
+from serving.cli.torture.stage import PREFIX, Stage, differing, events_seen
+from serving.cli.torture.stream import LEAVING, make_stream
+from state import keys
 from state.embedded_redis import RedisMissing
 
 N_EVENTS = 20_000
@@ -29,6 +31,8 @@ def play(fault: str, seed: int, outage_s: float, broker: LocalKafka, folder: Pat
             return {"rows_compared": 0, "rows_different": 0, "events_lost": 0, "events_doubled": 0}
         stage.settle()
         real, expected = stage.rows(), stage.undisturbed()
+    if left := [user for user in LEAVING if keys.user(PREFIX, hash_id(user)) in real]:
+        raise Unproven(f"{len(left)} users are still there who were erased, {left[0]} for one")
     compared, wrong = differing(real, expected)
     seen, wanted = events_seen(real), events_seen(expected)
     gaps = [seen.get(user, 0) - wanted.get(user, 0) for user in set(seen) | set(wanted)]

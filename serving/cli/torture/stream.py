@@ -9,6 +9,8 @@ from schemas.registry import FolderRegistry
 
 N_USERS, N_ITEMS = 1_000, 40
 """Fewer items than a row has neighbours: which one a full row gives up depends on how partitions interleave."""
+LEAVING = [f"u{number}" for number in range(50)]
+"""Users who do nothing in the second half of a stream, and are erased there."""
 START_MS = 1_750_000_000_000
 STEP_MS = 1_000
 REGISTRY = FolderRegistry()
@@ -16,14 +18,16 @@ TOPIC_OF = {"view": "product-views", "cart": "user-events", "buy": "purchases"}
 
 
 class Stream(NamedTuple):
-    """Messages in the order they are sent, and how many distinct events they are."""
+    """Messages in the order they are sent."""
 
     messages: list[Message]
-    n_distinct: int
 
 
-def _message(n: int, rng: random.Random, ts_ms: int) -> Message:
-    user, item = f"u{rng.randrange(N_USERS)}", int(rng.paretovariate(0.7)) % N_ITEMS
+def _message(n: int, rng: random.Random, ts_ms: int, all_act: bool) -> Message:
+    number, item = rng.randrange(N_USERS), int(rng.paretovariate(0.7)) % N_ITEMS
+    if not all_act and number < len(LEAVING):
+        number += len(LEAVING)
+    user = f"u{number}"
     name, price = f"i{item}", 1.0 + item
     facts: dict[str, Any] = {"event_id": f"e{n}", "ts_ms": ts_ms, "user": user}
     kind = rng.choices(["view", "cart", "buy"], [6, 2, 1])[0]
@@ -40,10 +44,17 @@ def _message(n: int, rng: random.Random, ts_ms: int) -> Message:
 
 
 def make_stream(seed: int, n: int, how: str = "plain") -> Stream:
-    """Return `n` events: `plain`, each `thrice`, `shuffled` within the lateness bound, or some `late` beyond it."""
+    """Return `n` events: `plain`, each `thrice`, `shuffled` within the lateness bound, or some `late` beyond it.
+
+    Each time LEAVING are erased, one by one, long after their last event. No late event is theirs.
+    """
     rng = random.Random(seed)
     times = [START_MS + k * STEP_MS for k in range(n)]
-    messages = [_message(k, rng, times[k]) for k in range(n)]
+    messages = [_message(k, rng, times[k], k < n // 2) for k in range(n)]
+    for j, user in enumerate(LEAVING):
+        at = n * 6 // 10 + j * n // 3 // len(LEAVING)
+        record = {"event_id": f"erase-{user}", "ts_ms": times[at], "user": user}
+        messages.insert(at + j, Message("erasures", b"", encode("erasures", record, REGISTRY), times[at]))
     if how == "thrice":
         copies = [(k + rng.uniform(0, 40), message) for k, message in enumerate(messages) for _ in range(3)]
         messages = [message for _, message in sorted(copies, key=lambda pair: pair[0])]
@@ -51,6 +62,7 @@ def make_stream(seed: int, n: int, how: str = "plain") -> Stream:
         moved = [(k + rng.uniform(0, 120), message) for k, message in enumerate(messages)]
         messages = [message for _, message in sorted(moved, key=lambda pair: pair[0])]
     elif how == "late":
-        held = {k for k in range(n // 3) if rng.random() < 0.05}
+        staying = [k for k in range(n // 3) if (messages[k].key or b"").decode() not in LEAVING]
+        held = {k for k in staying if rng.random() < 0.05}
         messages = [m for k, m in enumerate(messages) if k not in held] + [messages[k] for k in sorted(held)]
-    return Stream(messages, n)
+    return Stream(messages)
