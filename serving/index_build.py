@@ -31,8 +31,10 @@ QUERY_NOISE = 0.5
 TRAIN_PER_LIST = 60
 """Vectors the lists' centres are trained on, for each."""
 CHUNK = 500_000
-RERANKED = (1, 2, 4, 8, 16, 32, 64)
-"""Candidates re-ranked for each that is asked for."""
+RERANKED = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+"""Candidates re-ranked for each that is asked for: the larger the head, the more lie between two that are best."""
+LEAST_GAIN = 0.002
+"""Of recall, by twice as many probes or candidates; what brings less is not worth its time."""
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -129,7 +131,10 @@ def recall_of(found: Rows, truth: Rows) -> float:
 
 
 def _fewest_that_find(index: Any, queries: Floats, truth: Rows, head: Rows, wanted: float) -> float:
-    """Set the fewest probes, then the fewest re-ranked candidates, that reach the wanted recall; return the recall."""
+    """Set the fewest probes, then the fewest re-ranked candidates, that reach the wanted recall; return the recall.
+
+    Where it cannot be reached, they are those from which on more of them bring next to nothing.
+    """
     ivf = faiss.extract_index_ivf(index)
 
     def recall() -> float:
@@ -142,12 +147,17 @@ def _fewest_that_find(index: Any, queries: Floats, truth: Rows, head: Rows, want
     ivf.nprobe = 1
     found = recall()
     while found < wanted and ivf.nprobe < ivf.nlist:
-        ivf.nprobe = min(2 * ivf.nprobe, ivf.nlist)
+        fewer, before = ivf.nprobe, found
+        ivf.nprobe = min(2 * fewer, ivf.nlist)
         found = recall()
+        if found < before + LEAST_GAIN:
+            ivf.nprobe, found = fewer, before
+            break
+    enough = wanted if found >= wanted else found - LEAST_GAIN
     for fewer in reversed(RERANKED[:-1]) if refined else ():
         index.k_factor = fewer
         with_fewer = recall()
-        if with_fewer < min(found, wanted):
+        if with_fewer < enough:
             index.k_factor = 2 * fewer
             break
         found = with_fewer
