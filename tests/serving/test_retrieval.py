@@ -63,6 +63,16 @@ def test_the_kind_follows_from_the_size_and_keeps_its_measured_recall(built):
         assert figures["index_probes"] < figures["index_lists"]
 
 
+def test_recall_that_cannot_be_reached_does_not_make_a_search_look_everywhere(monkeypatch):
+    monkeypatch.setattr("serving.index_build.WANTED_RECALL", 1.1)
+    monkeypatch.setattr("serving.index_build.WANTED_COMPRESSED", 1.1)
+    factors = anchor_of(4_000).whitened
+    for compress_above in (10_000, 100):
+        _, figures = build_index(factors, exact_up_to=100, compress_above=compress_above)
+        assert figures["index_probes"] < figures["index_lists"]
+        assert figures[f"index_recall@{RECALL_AT}"] > 0.9
+
+
 def same(found, other):
     return all(np.array_equal(a, b) for a, b in zip(found, other, strict=True))
 
