@@ -98,7 +98,7 @@ class Batch:
         return scored, self._shop.catalogue.rows_of(scored.item.ravel()).reshape(scored.item.shape)
 
     def _sessions(self) -> Sessions:
-        """Return every visitor's session, as the batch's rows have it or as the visitor's request changes it."""
+        """Return the sessions to score, as the rows have them or as requests change them; none where none is wanted."""
         sessions = Sessions(self._recent.item.copy(), np.where(self._mixed, self._recent.n, 0))
         for i, visitor in enumerate(self._visitors):
             if self._mixed[i] and (visitor.request.items or visitor.plan.strategy == "session"):

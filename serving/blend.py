@@ -313,7 +313,7 @@ class Scorer:
         now, oldest = (now_ms, now_ms - self._leads_age_ms) if self._leads_age_ms else (self._n_calls, self._n_calls)
         second = self._leads.second._replace(now=now, oldest=oldest)
         leads = Leads(self._leads.rows, second, self._leads.read_in if read_in is None else read_in)
-        mode_of = np.full(b, modes, np.int64) if isinstance(modes, int) else modes
+        mode_of = np.full(b, modes, np.int64)  # one for all, or one for each
         _score(
             sessions.item, sessions.n, mode_of, rows, slots.table, slots.slot_at, embedding, totals, self.params,
             self.config, self.forest if by_trees else NO_FOREST, now_ms, leads, out,

@@ -129,7 +129,7 @@ def _look_up(
 
 
 @uncounted()
-def _meet(places: Ints, n: Ints, shown: Ints, matching: Flags, moved: Ints, met: Flags) -> None:
+def _mark(places: Ints, n: Ints, shown: Ints, matching: Flags, moved: Ints, met: Flags) -> None:
     """Mark the sets of rules that have moved items that match."""
     for place in places:
         for k in range(n[place]):
@@ -230,7 +230,7 @@ def _moved(
         for rule in acting.boosts:
             matching, known = shop.selections.matching(rule, book), list(sets)
             met = np.zeros(len(known), np.bool_)
-            _meet(places, n, shown, matching, moved, met)
+            _mark(places, n, shown, matching, moved, met)
             longer = np.arange(len(known))
             for number in np.flatnonzero(met).tolist():
                 longer[number] = sets.setdefault((*known[number], rule.id), len(sets))

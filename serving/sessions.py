@@ -17,9 +17,15 @@ class Sessions(NamedTuple):
     item: Hashes  # (B, SESSION_EVENTS)
     n: npt.NDArray[np.int64]  # (B,) how many of them count
 
+    @property
+    def counts(self) -> npt.NDArray[np.bool_]:
+        """Which of `item` count."""
+        there: npt.NDArray[np.bool_] = np.arange(SESSION_EVENTS) < self.n[:, None]
+        return there
+
     def items(self) -> Hashes:
         """Return the items of all sessions, one session behind the other."""
-        return self.item[np.arange(SESSION_EVENTS) < self.n[:, None]]
+        return self.item[self.counts]
 
 
 def padded_sessions(sessions: Sequence[Hashes]) -> Sessions:
@@ -27,5 +33,5 @@ def padded_sessions(sessions: Sequence[Hashes]) -> Sessions:
     latest = [session[-SESSION_EVENTS:] for session in sessions]
     padded = Sessions(np.zeros((len(latest), SESSION_EVENTS), np.uint64), np.array([len(one) for one in latest], int))
     if latest:
-        padded.item[np.arange(SESSION_EVENTS) < padded.n[:, None]] = np.concatenate(latest)
+        padded.item[padded.counts] = np.concatenate(latest)
     return padded

@@ -148,7 +148,7 @@ class Shop:
             again = np.flatnonzero(unread.any(axis=1))
             better = self.scorer.score(
                 Sessions(sessions.item[again], sessions.n[again]), rows, slots, self.totals, now_ms,
-                modes if isinstance(modes, int) else modes[again], embedding, by_trees, read_in,
+                np.full(len(sessions.n), modes)[again], embedding, by_trees, read_in,
             )  # fmt: skip
             for column, of_these in zip(scored, better, strict=True):
                 column[again] = of_these

@@ -163,7 +163,7 @@ def retention_passed_the_flow(stage: Stage, outage_s: float) -> None:
     stage.wait_for_share(0.2)
     flow.end(signal.SIGTERM)
     before = stage.rows()
-    _wait(lambda: stage.sent >= len(stage.stream.messages), "not everything was sent")
+    _wait(lambda: stage.sent >= len(stage.stream), "not everything was sent")
     stage.log.retain(START_MS + 10**12)
     stopped = stage.start_flow()
     code, said = stopped.wait(), "".join(stopped.said)
@@ -171,7 +171,7 @@ def retention_passed_the_flow(stage: Stage, outage_s: float) -> None:
         raise Unproven(f"the flow ended with {code} and said: {said[-500:]}")
     if {k: v for k, v in stage.rows().items() if k != keys.owner(PREFIX)} != before:
         raise Unproven("the flow changed rows after its position was lost")
-    stage.stream.messages.clear()
+    stage.stream.clear()
 
 
 def zombie(stage: Stage, outage_s: float) -> None:
@@ -263,7 +263,7 @@ def disk_full(folder: Path, limit: int) -> dict[str, Any]:
 def _send_everything(stage: Stage) -> Any:
     """Send the whole stream, so that the flow finds enough for large commits; return a client of its Redis."""
     stage.send(0.0)
-    _wait(lambda: stage.sent >= len(stage.stream.messages), "not everything was sent")
+    _wait(lambda: stage.sent >= len(stage.stream), "not everything was sent")
     return redis.Redis(port=stage.redis.port)
 
 

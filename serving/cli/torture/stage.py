@@ -21,7 +21,6 @@ from flows.log import Log, LogUnavailable, Message
 from flows.process import lane_settings
 from schemas.decode import Limits, decode
 from schemas.registry import FolderRegistry
-from serving.cli.torture.stream import Stream
 from state import keys
 from state.embedded_redis import EmbeddedRedis
 from state.redis_store import RedisStore
@@ -75,7 +74,9 @@ class FlowProcess:
 class Stage:
     """Fresh Redis and topics for one round; the broker is shared by all rounds."""
 
-    def __init__(self, broker: LocalKafka, folder: Path, stream: Stream, seed: int, log: Log | None = None) -> None:
+    def __init__(
+        self, broker: LocalKafka, folder: Path, stream: list[Message], seed: int, log: Log | None = None
+    ) -> None:
         self.broker, self.stream, self.random = broker, stream, random.Random(seed)
         self.folder = folder
         self.redis = EmbeddedRedis(folder / "redis")
@@ -114,9 +115,9 @@ class Stage:
         """Append the stream in the background, spread over about `seconds`."""
 
         def run() -> None:
-            step = max(len(self.stream.messages) // 60, 1)
-            for first in range(0, len(self.stream.messages), step):
-                self._append(self.stream.messages[first : first + step])
+            step = max(len(self.stream) // 60, 1)
+            for first in range(0, len(self.stream), step):
+                self._append(self.stream[first : first + step])
                 self.sent = first + step
                 time.sleep(seconds / 60)
 
@@ -162,7 +163,7 @@ class Stage:
     def wait_for_share(self, share: float) -> None:
         """Wait until this share of the stream was folded."""
         deadline = time.monotonic() + PATIENCE_S
-        while sum(self.positions().values()) < share * len(self.stream.messages):
+        while sum(self.positions().values()) < share * len(self.stream):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the flow never folded {share:.0%} of the stream")
             time.sleep(0.02)

@@ -1,7 +1,7 @@
 """A seeded stream of events for the torture: every user, item and time follows from the seed."""
 
 import random
-from typing import Any, NamedTuple
+from typing import Any
 
 from flows.log import Message
 from schemas.encode import encode
@@ -15,12 +15,6 @@ START_MS = 1_750_000_000_000
 STEP_MS = 1_000
 REGISTRY = FolderRegistry()
 TOPIC_OF = {"view": "product-views", "cart": "user-events", "buy": "purchases"}
-
-
-class Stream(NamedTuple):
-    """Messages in the order they are sent."""
-
-    messages: list[Message]
 
 
 def _message(n: int, rng: random.Random, ts_ms: int, all_act: bool) -> Message:
@@ -43,10 +37,11 @@ def _message(n: int, rng: random.Random, ts_ms: int, all_act: bool) -> Message:
     return Message(topic, user.encode(), encode(topic, record, REGISTRY), ts_ms)
 
 
-def make_stream(seed: int, n: int, how: str = "plain") -> Stream:
-    """Return `n` events: `plain`, each `thrice`, `shuffled` within the lateness bound, or some `late` beyond it.
+def make_stream(seed: int, n: int, how: str = "plain") -> list[Message]:
+    """Return `n` events as messages, in the order they are sent.
 
-    Each time LEAVING are erased, one by one, long after their last event. No late event is theirs.
+    They are `plain`, each `thrice`, `shuffled` within the lateness bound, or some `late` beyond it. Each time LEAVING
+    are erased, one by one, long after their last event. No late event is theirs.
     """
     rng = random.Random(seed)
     times = [START_MS + k * STEP_MS for k in range(n)]
@@ -65,4 +60,4 @@ def make_stream(seed: int, n: int, how: str = "plain") -> Stream:
         staying = [k for k in range(n // 3) if (messages[k].key or b"").decode() not in LEAVING]
         held = {k for k in staying if rng.random() < 0.05}
         messages = [m for k, m in enumerate(messages) if k not in held] + [messages[k] for k in sorted(held)]
-    return Stream(messages)
+    return messages
