@@ -1,6 +1,7 @@
 # All set-up of a bare Debian 12 machine with Python 3.11: `make install` leaves a complete .venv.
 SHELL := /bin/bash
-PYTHON ?= python3
+# The system's own: Debian builds it with profile-guided optimisation, a Python built by hand (pyenv) mostly is not.
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3.12 /usr/bin/python3.11) python3)
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 EXTRAS := --extra stream --extra serve --extra batch --extra embedded --group dev
 
@@ -12,7 +13,7 @@ export UV_NATIVE_TLS := true
 
 install:
 	@if ! command -v $(UV) >/dev/null 2>&1; then \
-	  $(PYTHON) -m venv .uv 2>/dev/null || { deploy/debian-packages python3-venv && $(PYTHON) -m venv --clear .uv; }; \
+	  python3 -m venv .uv 2>/dev/null || { deploy/debian-packages python3-venv && python3 -m venv --clear .uv; }; \
 	  .uv/bin/pip install -q uv; \
 	fi
 	$(UV) sync -q --frozen --compile-bytecode --python $(PYTHON) $(EXTRAS)

@@ -1,7 +1,7 @@
 """Requests that are answered together: what each needs is read and scored for all of them at once."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from serving.recent import recent_events
 from serving.requests import Answer, RecommendRequest
 from serving.rules import Acting, Compiled
 from serving.sessions import Sessions
-from serving.shop import Shop, Vectors
+from serving.shop import Shop, Vectors, Visited
 from serving.sources import FOR_EVERYBODY, SOURCES, WITH_HABITS, WITH_MIXTURE, WITH_VECTOR, popular
 from serving.visitor import Visitor, may_follow, plan_of, subject_of
 
@@ -33,6 +33,10 @@ class _Clock:
     """Counts the time of a batch by stage."""
 
     def __init__(self) -> None:
+        self._at = time.perf_counter()
+
+    def go_on(self) -> None:
+        """Leave out the time since the last lap."""
         self._at = time.perf_counter()
 
     def lap(self, stage: str) -> None:
@@ -49,36 +53,49 @@ class Batch:
         started: float,
     ) -> None:  # fmt: skip
         """`started` (`time.perf_counter`): when the batch came, for deadlines."""
-        self._shop, self._cache, self._requests, self._rules = shop, cache, requests, rules
-        self._now_ms, self._started, self._clock = now_ms, started, _Clock()
+        self.shop, self.requests, self.rules, self.now_ms, self.started = shop, requests, rules, now_ms, started
+        self._cache, self._clock = cache, _Clock()
+        self._read: Callable[[], Visited] | None = None
+        self._arms = [rules.assign(request, now_ms) for request in requests]
+        self._plans = [
+            plan_of(request, rules.placement(request.placement, arms), shop.settings)
+            for request, arms in zip(requests, self._arms, strict=True)
+        ]
+        self._subjects = [subject_of(request) for request in requests]
+        self._may_return = [
+            plan.strategy in WITH_HABITS and may_follow(request, plan)
+            for request, plan in zip(requests, self._plans, strict=True)
+        ]
+
+    def ask(self) -> Callable[[], Visited]:
+        """Ask the store for the users' rows; until `answers` is called they are on their way. Once is enough."""
+        self._read = self.shop.begin_visitors(self._subjects, self._may_return)
+        self._clock.lap("read_users")
+        return self._read
 
     def answers(self) -> list[Answer]:
         """Return the answers, in the order of the requests. Raises StoreUnavailable."""
+        self._clock.go_on()
         self._read_visitors()
         scored, rows = self._score()
         self._clock.lap("score")
         self._read_what_sources_need(scored)
         self._clock.lap("read_vectors")
         lists = self._quick_lists(scored, rows)
-        answers = [self._answer(place, lists.get(place), scored, rows) for place in range(len(self._requests))]
+        answers = [self._answer(place, lists.get(place), scored, rows) for place in range(len(self.requests))]
         self._clock.lap("assemble")
         return answers
 
     def _read_visitors(self) -> None:
-        shop, requests, rules, now_ms = self._shop, self._requests, self._rules, self._now_ms
-        self._arms = [rules.assign(request, now_ms) for request in requests]
-        plans = [
-            plan_of(request, rules.placement(request.placement, arms), shop.settings)
-            for request, arms in zip(requests, self._arms, strict=True)
-        ]
-        self._subjects = [subject_of(request) for request in requests]
-        may_return = [plan.strategy in WITH_HABITS and may_follow(requests[i], plan) for i, plan in enumerate(plans)]
-        self._users, self._purchases = shop.read_visitors(self._subjects, may_return)
+        shop, requests, rules, now_ms = self.shop, self.requests, self.rules, self.now_ms
+        self._users, self._purchases = (self._read or self.ask())()
         self._clock.lap("read_users")
         recent = recent_events(self._users, now_ms, int(shop.settings.session_gap_s * 1000))
-        self._visitors = [Visitor(requests[i], plan, self._users, recent, i, now_ms) for i, plan in enumerate(plans)]
+        self._visitors = [
+            Visitor(requests[i], plan, self._users, recent, i, now_ms) for i, plan in enumerate(self._plans)
+        ]
         self._recent = recent
-        self._returning: Flags = np.array(may_return) & ~recent.running
+        self._returning: Flags = np.array(self._may_return) & ~recent.running
         """Who is on a new visit and may be shown again what was bought."""
         self._kept = [
             self._cache.get(requests[i], self._made_of(visitor), now_ms) if visitor.plan.cache_s else None
@@ -94,8 +111,8 @@ class Batch:
             [visitor.plan.strategy in WITH_MIXTURE and self._kept[i] is None for i, visitor in enumerate(visitors)]
         )
         modes = np.array([REPEAT_MODES[visitor.plan.repeat] for visitor in visitors])
-        scored = self._shop.score(self._sessions(), modes, self._now_ms)
-        return scored, self._shop.catalogue.rows_of(scored.item.ravel()).reshape(scored.item.shape)
+        scored = self.shop.score(self._sessions(), modes, self.now_ms)
+        return scored, self.shop.catalogue.rows_of(scored.item.ravel()).reshape(scored.item.shape)
 
     def _sessions(self) -> Sessions:
         """Return the sessions to score, as the rows have them or as requests change them; none where none is wanted."""
@@ -109,11 +126,11 @@ class Batch:
     def _read_what_sources_need(self, scored: Scored) -> None:
         n_seen = self._users["seen"].tolist()
         seen = [subject if n else 0 for subject, n in zip(self._subjects, n_seen, strict=True)]
-        self._vectors = Vectors(self._shop, seen)  # who was never seen has none
+        self._vectors = Vectors(self.shop, seen)  # who was never seen has none
         self._vectors.read(np.flatnonzero(self._may_need_vector(scored)).tolist())
         if self._purchases is not None:
             bought = self._purchases.item[self._returning]
-            self._shop.slots_of(bought[bought != 0], self._now_ms)
+            self.shop.slots_of(bought[bought != 0], self.now_ms)
 
     def _may_need_vector(self, scored: Scored) -> Flags:
         """Say where the mixture may leave places; those vectors are read together, others each on its own."""
@@ -131,7 +148,7 @@ class Batch:
         return may_need
 
     def _quick_lists(self, scored: Scored, rows: npt.NDArray[np.int64]) -> dict[int, Listed]:
-        self._shop.phrases.look()
+        self.shop.phrases.look()
         found = self._mixed & (scored.n > 0)
         self._popular = [not one and self._is_for_everybody(i) for i, one in enumerate(found.tolist())]
         """Whose list comes of what is popular in the whole shop, and of nothing before it."""
@@ -145,7 +162,7 @@ class Batch:
         ]
         if not waiting:
             return {}
-        return quick_lists(self._shop, waiting, self._users, scored, rows, self._rules.version)
+        return quick_lists(self.shop, waiting, self._users, scored, rows, self.rules.version)
 
     def _is_for_everybody(self, i: int) -> bool:
         """Say whether no source before `popular` but the mixture may have anything, and that would bring the shop's."""
@@ -153,36 +170,36 @@ class Batch:
         strategy = visitor.plan.strategy
         if strategy not in FOR_EVERYBODY or self._kept[i] is not None or not asks_everybody(visitor):
             return False
-        vector = self._vectors.of(i) if strategy in WITH_VECTOR and self._shop.index is not None else None
+        vector = self._vectors.of(i) if strategy in WITH_VECTOR and self.shop.index is not None else None
         return vector is None or not vector.any()
 
     def _answer(self, i: int, quick: Listed | None, scored: Scored, rows: npt.NDArray[np.int64]) -> Answer:
-        shop, visitor, acting, kept = self._shop, self._visitors[i], self._acting[i], self._kept[i]
+        shop, visitor, acting, kept = self.shop, self._visitors[i], self._acting[i], self._kept[i]
         if kept is not None:
             return kept
         if quick is not None:
             fallback = "popular" if self._popular[i] else visitor.level
-            answer = quick_answer(shop, visitor, quick, fallback, self._rules)
+            answer = quick_answer(shop, visitor, quick, fallback, self.rules)
         else:
             mine, candidates = (scored, rows[i, : scored.n[i]]) if self._mixed[i] else (None, NO_ROWS)
-            pool = pool_of(shop, visitor, acting, self._rules.version)
+            pool = pool_of(shop, visitor, acting, self.rules.version)
             asking = Asking(
                 shop, visitor, pool, mine, i, candidates, self._vectors, self._wanted[i], self._purchases
             )  # fmt: skip
-            left_out = _ask(asking, self._started)
-            answer = answer_of(asking, acting, self._rules, left_out, self._now_ms)
+            left_out = _ask(asking, self.started)
+            answer = answer_of(asking, acting, self.rules, left_out, self.now_ms)
         if self._arms[i].arms:
             name_arms(answer, self._arms[i])
         if visitor.plan.cache_s and not answer.left_out:
             if quick is not None:
                 answer.items = quick.alone  # what is kept keeps no other lists of the batch
-            until_ms = self._now_ms + visitor.plan.cache_s * 1000
+            until_ms = self.now_ms + visitor.plan.cache_s * 1000
             self._cache.put(visitor.request, self._made_of(visitor), until_ms, answer)
         return answer
 
     def _made_of(self, visitor: Visitor) -> Made:
-        shop, anchor = self._shop, self._shop.index.version if self._shop.index else None
-        return Made(visitor.n_events, shop.catalogue.version, self._rules.version, shop.generation, anchor)
+        shop, anchor = self.shop, self.shop.index.version if self.shop.index else None
+        return Made(visitor.n_events, shop.catalogue.version, self.rules.version, shop.generation, anchor)
 
 
 def pool_of(shop: Shop, visitor: Visitor, acting: Acting, book: int) -> Pool:

@@ -29,6 +29,7 @@ SHED = Counter("headrace_shed", "Requests not answered in full because too many 
 log = structlog.get_logger()
 
 Done = Callable[[Answer | Exception], None]
+Entry = tuple[RecommendRequest, bytes, Done]
 
 
 class Overloaded(Exception):
@@ -40,7 +41,7 @@ class Gather:
 
     def __init__(self, recommender: Recommender, impressions: Impressions | None = None) -> None:
         self._recommender, self._impressions = recommender, impressions
-        self._waiting: deque[tuple[RecommendRequest, bytes, Done]] = deque()
+        self._waiting: deque[Entry] = deque()
         self._scheduled = False
 
     def ask(self, request: RecommendRequest, key: bytes, done: Done) -> None:
@@ -97,13 +98,27 @@ class Gather:
             if place == len(requests):
                 requests.append(request)
             places.append(place)
+        try:
+            begun = self._recommender.begin(requests, time.time_ns() // 1_000_000)
+        except Exception as error:
+            self._end(batch, places, [error] * len(batch))
+        else:
+            # While Redis reads the users' rows the loop takes requests that have come since from their connections.
+            loop.call_soon(self._finish, batch, places, begun)
+
+    def _finish(self, batch: list[Entry], places: list[int], begun: Callable[[], list[Answer]]) -> None:
         found: Sequence[Answer | Exception]
         try:
-            found = self._recommender.recommend(requests, time.time_ns() // 1_000_000)
-        except Exception as error:  # the waiting requests must hear of it, and the next batch must go on
-            found = [error] * len(requests)
+            found = begun()
+        except Exception as error:
+            found = [error] * len(batch)
+        self._end(batch, places, found)
+
+    def _end(self, batch: list[Entry], places: list[int], found: Sequence[Answer | Exception]) -> None:
+        """Go on with those who wait, and hand over what was found."""
         self._scheduled = bool(self._waiting)
         if self._scheduled:
+            loop = asyncio.get_running_loop()
             loop.call_soon(self._flush, loop, 0, 0)
         for (request, _, done), place in zip(batch, places, strict=True):
             self._hand_over(request, found[place], done)

@@ -1,7 +1,8 @@
 """The recommender: a pure reading of rows, answered in batches. HTTP, gRPC and GraphQL all call it."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import pybreaker
 
@@ -84,14 +85,27 @@ class Recommender:
         self, requests: Sequence[RecommendRequest], now_ms: int, rules: Compiled | None = None
     ) -> list[Answer]:
         """Answer requests together; each as it would be answered alone. `rules` replaces the live book (preview)."""
+        return self.begin(requests, now_ms, rules)()
+
+    def begin(
+        self, requests: Sequence[RecommendRequest], now_ms: int, rules: Compiled | None = None
+    ) -> Callable[[], list[Answer]]:
+        """Begin to answer, with what Redis can do meanwhile; call what is returned, soon, for the answers."""
         started = time.perf_counter()
-        rules = rules or self.shop.rules
+        batch = Batch(self.shop, self._cache, requests, rules or self.shop.rules, now_ms, started)
+        if not self.without_store:
+            batch.ask()
+        return partial(self._finish, batch)
+
+    def _finish(self, batch: Batch) -> list[Answer]:
+        requests, rules, now_ms = batch.requests, batch.rules, batch.now_ms
+        if batch.shop is not self.shop:  # another generation has been taken over since
+            batch = Batch(self.shop, self._cache, requests, rules, now_ms, batch.started)
         try:
-            batch = Batch(self.shop, self._cache, requests, rules, now_ms, started)
             answers = self._breaker.call(batch.answers)
         except (StoreUnavailable, pybreaker.CircuitBreakerError):
             answers = [self._from_memory(request, rules, now_ms) for request in requests]
-        milliseconds = round((time.perf_counter() - started) * 1000, 3)
+        milliseconds = round((time.perf_counter() - batch.started) * 1000, 3)
         for answer in answers:
             answer.milliseconds = milliseconds
         return answers

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -64,6 +64,14 @@ class ScopeItems(NamedTuple):
 
 
 NO_ITEMS = ScopeItems(np.zeros(0, np.uint64), np.zeros(0), np.zeros(0))
+
+
+class Visited(NamedTuple):
+    """Rows of those who ask, by place in their batch."""
+
+    users: UserRows
+    purchases: PurchaseRows | None
+    """None where nobody has bought anything."""
 
 
 class Shop:
@@ -212,22 +220,25 @@ class Shop:
         steady = math.log2(short_ms / long_ms) + now_ms / short_ms - now_ms / long_ms
         return ScopeItems(item, long, short - long - steady)
 
-    def read_visitors(
-        self, subjects: Sequence[int], maybe_returning: Sequence[bool]
-    ) -> tuple[UserRows, PurchaseRows | None]:
-        """Return the rows of users by id hash, 0 is nobody, and of some of them what they bought, None for nothing."""
+    def begin_visitors(self, subjects: Sequence[int], maybe_returning: Sequence[bool]) -> Callable[[], Visited]:
+        """Ask for the rows of users by id hash, 0 is nobody, and of some of them what they bought; call what comes."""
         somebody = [i for i, subject in enumerate(subjects) if subject]
         buyers = [i for i in somebody if maybe_returning[i]]
         prefixes = {i: self.prefixes[subjects[i] % len(self.prefixes)] for i in somebody}
         wanted = [keys.user(prefixes[i], subjects[i]) for i in somebody]
         wanted += [keys.purchases(prefixes[i], subjects[i]) for i in buyers]
-        values = self.store.read(wanted) if wanted else []
-        users, purchases, bought = empty_users(len(subjects)), None, values[len(somebody) :]
-        decode_users(values[: len(somebody)], np.array(somebody, np.int64), users)
-        if any(bought):
-            purchases = empty_purchases(len(subjects))
-            decode_purchases(bought, np.array(buyers, np.int64), purchases)
-        return users, purchases
+        reading = self.store.begin_read(wanted)
+
+        def read() -> Visited:
+            values, n = reading(), len(somebody)
+            users, purchases = empty_users(len(subjects)), None
+            decode_users(values[:n], np.array(somebody, np.int64), users)
+            if any(values[n:]):
+                purchases = empty_purchases(len(subjects))
+                decode_purchases(values[n:], np.array(buyers, np.int64), purchases)
+            return Visited(users, purchases)
+
+        return read
 
     def text(self, item_hash: int) -> str:
         """Return an item's id, "" for one that is not known."""

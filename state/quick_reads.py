@@ -7,6 +7,42 @@ import redis
 
 from state.row_block import pack
 
+FAILURES = redis.RedisError, OSError
+
+
+class Asked:
+    """Values that one connection was asked for; call it to wait for them."""
+
+    def __init__(self, connection: Any, client: Any, keys: list[bytes]) -> None:
+        """Send; where `connection` is None or fails, the client reads the keys its own way when they are wanted."""
+        self._connection, self._client, self._keys = connection, client, keys
+        self._values: list[bytes | None] | None = None
+        if connection is not None:
+            try:
+                connection.send_packed_command([pack(("MGET", *keys))], check_health=False)
+            except FAILURES:
+                self._give_up()
+
+    def collect(self) -> None:
+        """Take the reply off the connection, which is then free."""
+        if self._connection is not None:
+            try:
+                self._values = list(self._connection.read_response())
+                self._connection = None
+            except FAILURES:
+                self._give_up()
+
+    def _give_up(self) -> None:
+        self._connection.disconnect()  # it connects anew when it is used again
+        self._connection = None
+
+    def __call__(self) -> list[bytes | None]:
+        """Return the values, None for keys that are not there."""
+        self.collect()
+        if self._values is None:
+            self._values = list(self._client.mget(self._keys))
+        return self._values
+
 
 class QuickReads:
     """One connection to one Redis for each thread that reads; where that fails, the client tries once more its own way.
@@ -18,19 +54,24 @@ class QuickReads:
         self._client, self._mine = client, threading.local()
         self._all: list[Any] = []
 
-    def mget(self, keys: list[bytes]) -> list[bytes | None]:
-        """Return the values of keys, None for those that are not there."""
+    def ask(self, keys: list[bytes]) -> Asked:
+        """Send for the values of keys and do not wait for them."""
+        last: Asked | None = getattr(self._mine, "asked", None)
+        if last is not None:
+            last.collect()
+        self._mine.asked = asked = Asked(self._connection(), self._client, keys)
+        return asked
+
+    def _connection(self) -> Any:
+        """Return this thread's connection, None where none is to be had."""
         connection = getattr(self._mine, "connection", None)
-        try:
-            if connection is None:
+        if connection is None:
+            try:
                 connection = self._mine.connection = self._client.connection_pool.get_connection()
                 self._all.append(connection)
-            connection.send_packed_command([pack(("MGET", *keys))], check_health=False)
-            return list(connection.read_response())
-        except (redis.ConnectionError, redis.TimeoutError):
-            if connection is not None:
-                connection.disconnect()  # it connects anew when it is used again
-            return list(self._client.mget(keys))
+            except FAILURES:
+                return None
+        return connection
 
     def close(self) -> None:
         for connection in self._all:

@@ -29,6 +29,7 @@ other positions: Fenced.
 
 import secrets
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
@@ -38,12 +39,12 @@ import redis
 from state import keys
 from state.changes import ChangeFeed, NoChanges
 from state.guarded_connection import GuardedConnection
-from state.quick_reads import QuickReads
+from state.quick_reads import Asked, QuickReads
 from state.redis_changes import RedisChanges
 from state.redis_nodes import RedisNodes
 from state.redo_pieces import RowsDoNotFit, commands_of, redo_pieces
 from state.row_block import CHUNK, Command, RowSet, pack
-from state.store import Fenced, Positions, Rows, StoreUnavailable, decode_positions, encode_positions
+from state.store import Fenced, Positions, Reading, Rows, StoreUnavailable, decode_positions, encode_positions
 
 EXPIRING = b"\r\n$2\r\nEX\r\n$3\r\n600\r\n"
 """Ends the SET of a piece: pieces of a record that was never completed go after ten minutes."""
@@ -100,9 +101,19 @@ class RedisStore:
             return found
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return self.begin_read(keys)()
+
+    def begin_read(self, keys: Sequence[bytes]) -> Reading:
+        if self._quick is None or not 0 < len(keys) <= CHUNK:
+            return partial(self._read, keys)
+        return partial(self._collect, self._quick.ask(list(keys)))
+
+    def _collect(self, asked: Asked) -> list[bytes | None]:
         with self._trouble():
-            if self._quick is not None and 0 < len(keys) <= CHUNK:
-                return self._quick.mget(list(keys))
+            return asked()
+
+    def _read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        with self._trouble():
             if not self._nodes.is_cluster:
                 return self._read_from(self._nodes.client_for(b""), keys)
             found: dict[bytes, bytes | None] = {}

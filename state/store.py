@@ -1,6 +1,7 @@
 """What the fold asks of a store, and the in-memory store that specifies it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import orjson
@@ -13,6 +14,9 @@ Positions = dict[str, int]
 
 Rows = Mapping[bytes, bytes | None]
 """Absolute new values by key; None removes the key."""
+
+Reading = Callable[[], list[bytes | None]]
+"""Values that were asked for: call it, once, to have them."""
 
 
 class Fenced(Exception):
@@ -48,6 +52,9 @@ class Store(Protocol):
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]: ...
 
+    def begin_read(self, keys: Sequence[bytes]) -> Reading:
+        """Ask for values, where that can be done ahead of waiting for them; raises nothing, but the reading may."""
+
     def commit(self, lane_prefix: bytes, expected: Positions, new: Positions, rows: Rows) -> None: ...
 
     def refresh(self, lane_prefix: bytes, expected: Positions, rows: Rows) -> None:
@@ -76,6 +83,9 @@ class MemoryStore:
 
     def positions(self, lane_prefix: bytes) -> Positions:
         return decode_positions(self.rows.get(keys.positions(lane_prefix)))
+
+    def begin_read(self, keys: Sequence[bytes]) -> Reading:
+        return partial(self.read, keys)
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return [self.rows.get(key) for key in keys]

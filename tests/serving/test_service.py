@@ -66,6 +66,23 @@ def test_an_unknown_user_an_anonymous_one_and_an_empty_shop_are_answered():
     assert (answer.items, answer.fallback) == ([], "nothing_known")
 
 
+def test_a_batch_that_was_begun_is_answered_by_the_generation_taken_over_meanwhile():
+    recommender, _ = recommender_of(shop_events())
+    begun = recommender.begin([RecommendRequest(user="ann", count=3)], NOW)
+    recommender.become(recommender_of([])[0])
+    (answer,) = begun()
+    assert (items(answer), answer.fallback) == ([], "nothing_known")
+
+
+def test_a_store_that_goes_away_after_a_batch_was_begun_leaves_it_the_last_known_list():
+    recommender, store = recommender_of(shop_events())
+    begun = recommender.begin([RecommendRequest(user="ann", count=1)], NOW)
+    store.away = True
+    (answer,) = begun()
+    assert answer.fallback == "last_known_popular"
+    assert items(answer)
+
+
 def test_what_is_gone_excluded_bought_or_out_of_stock_is_not_shown():
     products = [product("cup", "Cup", stock=0), product("other1", "O", stock=3), ProductChange(0, "other2", NOW, None)]
     recommender, _ = recommender_of(shop_events(), products)

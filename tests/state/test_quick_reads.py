@@ -1,0 +1,72 @@
+import pytest
+import redis
+
+from state.embedded_redis import EmbeddedRedis, RedisMissing
+from state.redis_store import RedisStore
+from state.store import StoreUnavailable
+
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    try:
+        running = EmbeddedRedis(tmp_path_factory.mktemp("redis"))
+    except RedisMissing as missing:
+        pytest.skip(str(missing))
+    with running:
+        yield running
+
+
+@pytest.fixture
+def store(server):
+    store = RedisStore(server.url)
+    store.write({b"a": b"1", b"b": b"2"})
+    yield store
+    store.close()
+
+
+def drop_connections(server):
+    for one in redis.Redis(port=server.port).client_list():
+        if one["cmd"] == "mget":
+            redis.Redis(port=server.port).client_kill_filter(_id=one["id"])
+
+
+def test_a_reading_gives_its_own_values_whatever_is_read_before_it_is_called(store):
+    first, second = store.begin_read([b"a", b"none"]), store.begin_read([b"b"])
+    assert store.read([b"b", b"a"]) == [b"2", b"1"]
+    assert second() == [b"2"]
+    assert first() == [b"1", None]
+
+
+def test_a_reading_that_nobody_calls_leaves_the_others_right(store):
+    store.begin_read([b"a"])
+    assert store.read([b"b"]) == [b"2"]
+
+
+def test_a_reading_whose_connection_is_lost_reads_again(store, server):
+    assert store.read([b"a"]) == [b"1"]
+    reading = store.begin_read([b"a"])
+    assert store.read([b"b"]) == [b"2"]
+    later = store.begin_read([b"b", b"a"])
+    drop_connections(server)
+    assert reading() == [b"1"]
+    assert later() == [b"2", b"1"]
+    assert store.read([b"a"]) == [b"1"]
+
+
+def test_many_keys_are_read_when_they_are_wanted(store):
+    assert store.begin_read([b"a", b"b"] * 1000)() == [b"1", b"2"] * 1000
+    assert store.begin_read([])() == []
+
+
+def test_without_redis_it_is_the_reading_that_fails(tmp_path):
+    with EmbeddedRedis(tmp_path) as gone:
+        store = RedisStore(gone.url, 1.0)
+        assert store.read([b"a"]) == [None]
+    for _ in range(2):
+        reading = store.begin_read([b"a"])
+        with pytest.raises(StoreUnavailable):
+            reading()
+    store.close()
