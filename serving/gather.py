@@ -1,4 +1,4 @@
-"""Requests that arrive while the loop is busy are answered together, at most 32 at a time.
+"""Requests that arrive while the loop is busy are answered together, at most 64 at a time.
 
 Equal requests of one batch are answered once. The queue is bounded: past the first
 mark requests are answered at once from memory, past the second they are refused.
@@ -16,7 +16,7 @@ from serving.impressions import Impressions
 from serving.requests import Answer, RecommendRequest
 from serving.service import Recommender
 
-MAX_BATCH = 32
+MAX_BATCH = 64
 QUIET_TURNS = 16
 """Turns of the loop without a new request after which a batch is full enough: no timer, and no wait of an idle loop.
 

@@ -1,25 +1,25 @@
 """What was shown goes to the impressions topic, without an answer ever waiting for the log."""
 
-import queue
 import random
 import threading
 import time
+from collections import deque
 
 import structlog
 from prometheus_client import Counter
 
 from flows.log import Log, LogUnavailable, Message
-from schemas.encode import encode
+from schemas.impressions import encode_impressions
 from schemas.registry import RegistryUnavailable, SchemaRegistry
 from serving.requests import Answer, RecommendRequest
 
-MOST_WAITING = 2_000
-MOST_AT_ONCE = 200
+MOST_WAITING, LISTS_AT_ONCE = 4_000, 100
+EVERY_S = 0.05
+LISTS_IN_A_ROW, BREATH_S = 4, 0.00005
+"""After so many lists the thread leaves the interpreter to the one that answers."""
 STOP_S = 5.0
 IMPRESSIONS = Counter("headrace_impressions", "Exposures by what became of them", ["outcome"])
 log = structlog.get_logger()
-
-Shown = tuple[RecommendRequest, Answer, int]
 
 
 class Impressions:
@@ -28,7 +28,8 @@ class Impressions:
     def __init__(self, log: Log, registry: SchemaRegistry, share: float) -> None:
         """`share` of the answers are written."""
         self._log, self._registry, self._share = log, registry, share
-        self._waiting: queue.Queue[Shown | None] = queue.Queue(MOST_WAITING)
+        self._waiting: deque[tuple[RecommendRequest, Answer, int]] = deque()
+        self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="impressions", daemon=True)
         if share > 0:
             self._thread.start()
@@ -37,48 +38,47 @@ class Impressions:
         """Take note of what an answer shows; returns at once."""
         if self._share <= 0 or (self._share < 1 and random.random() >= self._share):
             return
-        try:
-            self._waiting.put_nowait((request, answer, time.time_ns() // 1_000_000))
-        except queue.Full:
+        if len(self._waiting) < MOST_WAITING:
+            self._waiting.append((request, answer, time.time_ns() // 1_000_000))
+        else:
             IMPRESSIONS.labels("dropped").inc(len(answer.items))
 
     def close(self) -> None:
         """Write what waits, for a few seconds at most."""
         if self._share > 0:
-            try:
-                self._waiting.put(None, timeout=STOP_S)
-            except queue.Full:
-                return
+            self._ending.set()
             self._thread.join(STOP_S)
 
     def _run(self) -> None:
-        ended = False
-        while not ended:
-            batch = [self._waiting.get()]
-            while len(batch) < MOST_AT_ONCE and not self._waiting.empty():
-                batch.append(self._waiting.get())
-            ended = None in batch
-            messages = [message for shown in batch if shown is not None for message in self._messages(shown)]
-            if not messages:
-                continue
-            try:
-                self._log.append(messages)
-                IMPRESSIONS.labels("written").inc(len(messages))
-            except (LogUnavailable, RegistryUnavailable) as error:
-                IMPRESSIONS.labels("dropped").inc(len(messages))
-                log.warning("impressions dropped", n=len(messages), error=str(error))
+        # To be woken for every answer would cost the one that answers more than this: both then want the interpreter.
+        while not self._ending.wait(EVERY_S) or self._waiting:
+            while self._waiting:
+                self._write_some()
 
-    def _messages(self, shown: Shown) -> list[Message]:
-        request, answer, ts_ms = shown
-        arms = {} if request.experiments else answer.experiments  # a chosen arm is a trial, and not counted
-        arm = ",".join(f"{experiment}:{name}" for experiment, name in arms.items()) or None
-        found = []
-        for position, one in enumerate(answer.items, 1):
-            record = {
-                "event_id": f"{answer.request_id}-{position}", "ts_ms": ts_ms, "request_id": answer.request_id,
-                "user": request.user, "session": request.session, "item": one.item, "position": position,
-                "source": one.source, "arm": arm, "anchor": answer.anchor, "generation": answer.generation,
-            }  # fmt: skip
-            key = (request.user or request.session or answer.request_id).encode()
-            found.append(Message("impressions", key, encode("impressions", record, self._registry), ts_ms))
-        return found
+    def _write_some(self) -> None:
+        lists = [self._waiting.popleft() for _ in range(min(LISTS_AT_ONCE, len(self._waiting)))]
+        try:
+            schema_id = self._registry.id_for("impressions")
+            messages: list[Message] = []
+            for i, shown in enumerate(lists, 1):
+                messages += _messages(schema_id, *shown)
+                if i % LISTS_IN_A_ROW == 0:
+                    time.sleep(BREATH_S)
+            self._log.append(messages)
+            IMPRESSIONS.labels("written").inc(len(messages))
+        except (LogUnavailable, RegistryUnavailable) as error:
+            n = sum(len(answer.items) for _, answer, _ in lists)
+            IMPRESSIONS.labels("dropped").inc(n)
+            log.warning("impressions dropped", n=n, error=str(error))
+
+
+def _messages(schema_id: int, request: RecommendRequest, answer: Answer, ts_ms: int) -> list[Message]:
+    arms = {} if request.experiments else answer.experiments  # a chosen arm is a trial, and not counted
+    shared = {
+        "ts_ms": ts_ms, "request_id": answer.request_id, "user": request.user, "session": request.session,
+        "arm": ",".join(f"{experiment}:{name}" for experiment, name in arms.items()) or None,
+        "anchor": answer.anchor, "generation": answer.generation,
+    }  # fmt: skip
+    key = (request.user or request.session or answer.request_id).encode()
+    values = encode_impressions(schema_id, shared, answer.items.sources())
+    return [Message("impressions", key, value, ts_ms) for value in values]

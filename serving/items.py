@@ -133,6 +133,10 @@ class ItemList(Sequence[Recommendation]):
     def __iter__(self) -> Iterator[Recommendation]: ...
 
     @abstractmethod
+    def sources(self) -> list[tuple[str, str]]:
+        """Return the id of each item and where it came from."""
+
+    @abstractmethod
     def to_json(self) -> bytes:
         """Return the list as JSON."""
 
@@ -159,6 +163,10 @@ class Items(ItemList):
         for k, row in enumerate(self.rows):
             said, why = self.said[k], self.contributions[k] if self.contributions else ()
             yield Recommendation(ids[row], titles[row], self.scores[k], said.source, said.reason, self.rules[k], why)
+
+    def sources(self) -> list[tuple[str, str]]:
+        ids = self.heads.catalogue.ids
+        return [(ids[row], said.source) for row, said in zip(self.rows, self.said, strict=True)]
 
     def to_json(self) -> bytes:
         if not self.rows:

@@ -5,6 +5,7 @@ They say what `Items` would (a test compares them); made one by one in Python th
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from itertools import islice
 from typing import NamedTuple
 
 import numba
@@ -165,6 +166,11 @@ class Listed(ItemList):
 
     def __iter__(self) -> Iterator[Recommendation]:
         return iter(self.alone)
+
+    def sources(self) -> list[tuple[str, str]]:
+        lists, ids, said = self._lists, self._lists.heads.catalogue.ids, self._lists.spoken.said
+        shown = zip(lists.rows[self._place].tolist(), lists.said[self._place].tolist(), strict=True)
+        return [(ids[row], said[number].source) for row, number in islice(shown, self._n)]
 
     def to_json(self) -> bytes:
         return self._lists.json(self._place)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import socket
+import sys
 import threading
 import time
 
@@ -37,6 +38,7 @@ SAVE_S = 10.0
 """How often the copy for answers without Redis is written."""
 DRAIN_S = 10
 GC_THRESHOLDS = 5_000, 20, 200
+SWITCH_S = 0.0005
 NEVER_S = 1e8
 """A server's requests never try whether Redis is back: the follower does, beside them."""
 
@@ -178,6 +180,8 @@ async def _serve(settings: Settings, store: RedisStore, guard: Guard, stopping: 
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+    # Other threads (exposures, the copy on disk, a new anchor) would otherwise hold the interpreter for 5 ms at a time.
+    sys.setswitchinterval(SWITCH_S)
     config = uvicorn.Config(
         app,
         settings.http_host,

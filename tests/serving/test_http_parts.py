@@ -218,8 +218,8 @@ def test_past_the_marks_requests_are_answered_cheaply_and_then_refused(monkeypat
 def test_equal_requests_of_a_batch_are_answered_once():
     recommender, _ = recommender_of(shop_events())
     asked = []
-    plain = recommender.recommend
-    recommender.recommend = lambda requests, now_ms: asked.extend(requests) or plain(requests, now_ms)
+    plain = recommender.begin
+    recommender.begin = lambda requests, now_ms: asked.extend(requests) or plain(requests, now_ms)
 
     async def together():
         gather = Gather(recommender)
@@ -233,6 +233,28 @@ def test_equal_requests_of_a_batch_are_answered_once():
     assert len(asked) == 3
     assert len({answer.request_id for answer in answers[:5]}) == 1
     assert answers[5].items == answers[6].items
+
+
+@pytest.mark.parametrize("when", ["beginning", "answering"])
+def test_a_batch_that_fails_says_so_and_the_next_one_is_answered(when):
+    recommender, _ = recommender_of(shop_events())
+    plain = recommender.begin
+
+    def fails(*_):
+        raise RuntimeError("broken")
+
+    async def one_after_the_other():
+        gather = Gather(recommender)
+        recommender.begin = fails if when == "beginning" else lambda *_: fails
+        failed = await asyncio.gather(
+            *(gather.recommend(RecommendRequest(user="ann")) for _ in range(2)), return_exceptions=True
+        )
+        recommender.begin = plain
+        return failed, await gather.recommend(RecommendRequest(user="ann"))
+
+    failed, answer = asyncio.run(one_after_the_other())
+    assert [str(one) for one in failed] == ["broken", "broken"]
+    assert answer.items
 
 
 def test_the_copy_on_disk_answers_what_the_server_last_knew(tmp_path):

@@ -77,9 +77,11 @@ def test_quick_lists_are_those_of_the_sources(shop, asked, rules):
         assert np.allclose([x.score for x in one.items], [x.score for x in other.items], rtol=1e-12)
         assert (one.fallback, one.strategy, one.next) == (other.fallback, other.strategy, other.next)
     for answer in quick:
+        assert answer.items.sources() == [(one.item, one.source) for one in answer.items]
         if isinstance(answer.items, Listed):  # its bytes were written by a kernel; `alone` writes them in Python
             assert answer.items.to_json() == answer.items.alone.to_json()
             assert answer.items.to_message() == answer.items.alone.to_message()
+            assert answer.items.sources() == answer.items.alone.sources()
 
 
 def some_trees():

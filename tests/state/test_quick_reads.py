@@ -5,7 +5,6 @@ from state.embedded_redis import EmbeddedRedis, RedisMissing
 from state.redis_store import RedisStore
 from state.store import StoreUnavailable
 
-
 pytestmark = pytest.mark.redis
 
 
