@@ -1,10 +1,13 @@
-"""Which cores the processes of a benchmark run on, and what they use."""
+"""Which cores the processes of a benchmark run on, what they use, and how long the machine keeps a core from them."""
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
+PROBE_S = 5.0
+LEAST_PAUSE_S = 0.001
 
 
 def cpu_s(pid: int) -> float:
@@ -37,6 +40,25 @@ def _give(pid: int, cores: list[int]) -> None:
     with contextlib.suppress(OSError):  # it may have ended meanwhile
         for task in Path(f"/proc/{pid}/task").iterdir():
             os.sched_setaffinity(int(task.name), cores)
+
+
+def pauses(core: int) -> dict[str, float]:
+    """Do nothing but look at the clock, on one core: what a host gives to others is what this misses.
+
+    Returns the milliseconds of a second that went in pauses of more than one, and the longest: no answer that falls
+    into it can be quicker.
+    """
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    found = [0.0]
+    last = started = time.perf_counter()
+    while last < started + PROBE_S:
+        now = time.perf_counter()
+        if now > last + LEAST_PAUSE_S:
+            found.append(now - last)
+        last = now
+    os.sched_setaffinity(0, before)
+    return {"ms_per_s": round(sum(found) / PROBE_S * 1000, 2), "longest_ms": round(max(found) * 1000, 1)}
 
 
 def listening(port: int) -> int:

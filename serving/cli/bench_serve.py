@@ -20,7 +20,7 @@ import redis
 
 from flows.open_log import open_log
 from serving.cli.bench_ingest import append_views
-from serving.cli.bench_processes import cpu_s, listening, pin, share
+from serving.cli.bench_processes import cpu_s, listening, pauses, pin, share
 from serving.cli.bench_up import (
     HEADRACE,
     START_S,
@@ -229,6 +229,7 @@ def run(
                     time.sleep(1.0)
                 with err.status(f"{clients} clients for {seconds:.0f} s each way, {repeats} times"):
                     cores = sorted(os.sched_getaffinity(0))
+                    paused = pauses(cores[0])
                     said = pin(running.where["pids"]["serve"], cores)
                     figures = _measure(running.where, clients, seconds, users, rate, repeats)
                     figures["processes"] = _by_processes(running, cores, clients, seconds, users)
@@ -242,6 +243,7 @@ def run(
         f"batch: {BATCH} users a call, {BATCHES} callers",
         "load": f"every list checked to be full; {said}; open: random arrivals, time counted from when each was due",
         "repeats": repeats,
+        "pauses_of_the_machine": paused,
         "machine": machine(),
     }
     print_figures(figures, "answers over HTTP and gRPC", json)

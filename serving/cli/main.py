@@ -380,7 +380,7 @@ def bench_freshness(
 
 @bench.command("serve")
 def bench_serve(
-    clients: Annotated[int, typer.Option(help="Connections that ask again and again.")] = 32,
+    clients: Annotated[int, typer.Option(help="Connections that ask again and again.")] = 64,
     seconds: Annotated[float, typer.Option(help="How long to measure each way.")] = 10,
     users: Annotated[int, typer.Option(help="Users.")] = 20_000,
     items: Annotated[int, typer.Option(help="Items.")] = 5_000,
