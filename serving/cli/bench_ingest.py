@@ -90,6 +90,21 @@ def append_views(log: Log, n_events: int, n_users: int, n_items: int, rng: np.ra
         log.append(messages)
 
 
+def append_products(log: Log, n_items: int) -> None:
+    """Append what the shop says of the items that are viewed."""
+    registry = FolderRegistry()
+    for first in range(0, n_items, CHUNK):
+        messages = []
+        for item in range(first, min(first + CHUNK, n_items)):
+            record = {
+                "item": f"item-{item}", "ts_ms": START_MS, "title": f"Thing number {item}", "price": 9.5, "stock": 10,
+                "category": f"department-{item % 20}/shelf-{item % 200}", "brand": f"brand-{item % 500}",
+            }  # fmt: skip
+            value = encode("products", record, registry)
+            messages.append(Message("products", str(record["item"]).encode(), value, START_MS))
+        log.append(messages)
+
+
 def random_anchor(item_hash: Any, rng: np.random.Generator) -> Anchor:
     """Return an anchor of made factors, D of them."""
     whitened = rng.normal(0, 0.1, (len(item_hash), D)).astype(np.float32)

@@ -19,7 +19,7 @@ import orjson
 import redis
 
 from flows.open_log import open_log
-from serving.cli.bench_ingest import append_views
+from serving.cli.bench_ingest import append_products, append_views
 from serving.cli.bench_processes import cpu_s, listening, pauses, pin, share
 from serving.cli.bench_up import (
     HEADRACE,
@@ -217,6 +217,7 @@ def run(
         address = f"sqlite:{name}/log.sqlite"
         log = open_log(address)
         with err.status("writing the past"):
+            append_products(log, items)
             append_views(log, events, users, items, np.random.default_rng(3))
         end = log.end()
         log.close()
