@@ -36,10 +36,11 @@ def answer_of(asking: Asking, acting: Acting, rules: Compiled, left_out: list[st
     """Return the answer to a request whose sources have brought their candidates."""
     shop, visitor, pool = asking.shop, asking.visitor, asking.pool
     request, plan = visitor.request, visitor.plan
-    unmet = pool.unmet() if plan.explore else NOTHING
+    # So many that enough of them are left when the rules have placed items that no source brought.
+    unmet = pool.some_unmet(plan.explore + plan.count, np.random.default_rng(request.seed)) if plan.explore else NOTHING
     n_explored = min(plan.explore, plan.count - 1, len(unmet))
     items, traces = _items(asking, acting, rules.version, plan.count - n_explored, len(visitor.shown))
-    for row in _explored(unmet, items.rows, n_explored, request.seed):
+    for row in [row for row in unmet.tolist() if row not in items.rows][:n_explored]:
         items.rows.append(row)
         items.scores.append(0.0)
         items.said.append(shop.phrases["explore", "exploration", request.lang, None])
@@ -109,15 +110,6 @@ def _said(pool: Pool, tiers: npt.NDArray[np.int64], places: npt.NDArray[np.int64
         return first.said(places.tolist())
     said = {tier: iter(pool.tiers[tier].said(places[tiers == tier].tolist())) for tier in set(tiers.tolist())}
     return [next(said[tier]) for tier in tiers.tolist()]
-
-
-def _explored(unmet: npt.NDArray[np.int64], placed: list[int], n: int, seed: int | None) -> list[int]:
-    """Return `n` rows at random for the end of the list, of those no source brought and no rule has placed."""
-    if n <= 0:
-        return []
-    rows = np.setdiff1d(unmet, placed)
-    chosen: list[int] = np.random.default_rng(seed).choice(rows, min(n, len(rows)), replace=False).tolist()
-    return chosen
 
 
 def _left_out_by_rules(asking: Asking, acting: Acting, version: int) -> list[RuleTrace]:

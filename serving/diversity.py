@@ -3,75 +3,107 @@
 MMR: Carbonell, Goldstein, SIGIR 1998. Greedy DPP: Chen, Zhang, Zhou, NeurIPS 2018 (fast MAP inference).
 """
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 import numpy.typing as npt
 
+from schemas.uncounted import uncounted
+
+SPENT = 1e-12
+"""An item whose gain is this small repeats what is there."""
+
 Floats = npt.NDArray[np.float64]
-AlikeTo = Callable[[int], Floats]
-"""How alike each item is to the one at a place, 1 for itself."""
+Ints = npt.NDArray[np.int64]
 
 
-def similarity(vectors: npt.NDArray[np.float32], groups: npt.NDArray[np.integer[Any]]) -> AlikeTo:
-    """Return what says how alike each of n items is to the i-th, (n,) in [0, 1]: the cosine of their vectors.
+class Alike(NamedTuple):
+    """What says how alike items are."""
 
-    Where one of two has none it is 1 within a group (0: in none). `vectors` (n, d) have length 1, or 0 where an item
-    has none; d may be 0.
+    vectors: npt.NDArray[np.float32]  # (n, d)
+    known: npt.NDArray[np.bool_]  # (n,)
+    groups: Ints  # (n,)
+
+
+def similarity(vectors: npt.NDArray[np.float32], groups: npt.NDArray[np.integer[Any]]) -> Alike:
+    """Return what `alike_to` looks at: vectors (n, d) of length 1, or 0 where an item has none, and groups, 0 is none.
+
+    d may be 0.
     """
     known = (vectors != 0).any(axis=1) if vectors.shape[1] else np.zeros(len(vectors), bool)
-
-    def alike_to(i: int) -> Floats:
-        same = ((groups == groups[i]) & (groups[i] != 0)).astype(np.float64)
-        cosine = np.clip((vectors @ vectors[i]).astype(np.float64), 0.0, 1.0)
-        alike: Floats = np.where(known & known[i], cosine, same)
-        alike[i] = 1.0
-        return alike
-
-    return alike_to
+    return Alike(np.ascontiguousarray(vectors, np.float32), known, groups.astype(np.int64))
 
 
-def mmr(relevance: Floats, alike_to: AlikeTo, strength: float, k: int) -> list[int]:
+@uncounted(fastmath={"reassoc", "contract"})
+def alike_to(alike: Alike, i: int, out: Floats) -> None:
+    """Write how alike each item is to the i-th, (n,) in [0, 1]: the cosine of their vectors, 1 for itself.
+
+    Where one of two has none it is 1 within a group, else 0.
+    """
+    vectors, known, groups = alike
+    for j in range(len(known)):
+        if known[i] and known[j]:
+            cosine = np.float32(0.0)
+            for k in range(vectors.shape[1]):
+                cosine += vectors[i, k] * vectors[j, k]
+            out[j] = max(0.0, min(1.0, float(cosine)))
+        else:
+            out[j] = 1.0 if groups[i] == groups[j] and groups[i] != 0 else 0.0
+    out[i] = 1.0
+
+
+@numba.njit(cache=True)
+def mmr(relevance: Floats, alike: Alike, strength: float, k: int) -> Ints:
     """Return the order of k items: at each place the largest (1 − strength) · relevance − strength · closest.
 
     `relevance` in [0, 1]; strength 0 keeps the order of relevance, ties by place.
     """
-    left = np.ones(len(relevance), bool)
-    closest = np.zeros(len(relevance))
-    order: list[int] = []
-    while len(order) < min(k, len(relevance)):
-        worth = np.where(left, (1 - strength) * relevance - strength * closest, -np.inf)
-        best = int(np.argmax(worth))
-        order.append(best)
-        left[best] = False
-        closest = np.maximum(closest, alike_to(best))
+    n = len(relevance)
+    order, left = np.empty(min(k, n), np.int64), np.ones(n, np.bool_)
+    closest, to_this = np.zeros(n), np.empty(n)
+    for place in range(len(order)):
+        best, most = 0, -np.inf
+        for i in range(n):
+            worth = (1 - strength) * relevance[i] - strength * closest[i]
+            if left[i] and worth > most:
+                best, most = i, worth
+        order[place], left[best] = best, False
+        alike_to(alike, best, to_this)
+        closest = np.maximum(closest, to_this)
     return order
 
 
-def greedy_dpp(relevance: Floats, alike_to: AlikeTo, strength: float, k: int) -> list[int]:
+@numba.njit(cache=True)
+def greedy_dpp(relevance: Floats, alike: Alike, strength: float, k: int) -> Ints:
     """Return the order of k items that adds most to ln det of the kernel diag(q) · alike · diag(q) at each place.
 
     q = exp(a · relevance) with a = (1 − strength) / (2 · strength): strength 1 looks at variety only.
     """
-    if strength <= 0:
-        return [int(i) for i in np.argsort(-relevance, kind="stable")[:k]]
     n = len(relevance)
-    quality = np.exp(np.minimum((1 - strength) / (2 * strength), 50.0) * (relevance - relevance.max()))
-    gain = quality**2
-    rows = np.zeros((min(k, n), n))
-    order: list[int] = []
-    for place in range(min(k, n)):
-        left = gain.copy()
-        left[order] = -np.inf
-        best = int(np.argmax(left))
-        if left[best] <= 1e-12:  # the rest repeats what is there; it follows by relevance
-            rest = [i for i in np.argsort(-relevance, kind="stable").tolist() if i not in set(order)]
-            return (order + rest)[:k]
-        row = quality[best] * alike_to(best) * quality - rows[:place].T @ rows[:place, best]
-        rows[place] = row / np.sqrt(gain[best])
-        gain = gain - rows[place] ** 2
-        order.append(best)
+    order, by_relevance = np.empty(min(k, n), np.int64), np.argsort(-relevance, kind="mergesort")
+    place, left, to_this = 0, np.ones(n, np.bool_), np.empty(n)
+    if strength > 0:
+        quality = np.exp(min((1 - strength) / (2 * strength), 50.0) * (relevance - relevance.max()))
+        gain, rows = quality**2, np.zeros((len(order), n))
+        while place < len(order):
+            best, most = 0, -np.inf
+            for i in range(n):
+                if left[i] and gain[i] > most:
+                    best, most = i, gain[i]
+            if most <= SPENT:
+                break
+            alike_to(alike, best, to_this)
+            row = rows[place]
+            row[:] = quality[best] * to_this * quality
+            for before in range(place):
+                row -= rows[before] * rows[before, best]
+            row /= np.sqrt(gain[best])
+            gain = gain - row**2
+            order[place], left[best], place = best, False, place + 1
+    for i in by_relevance:  # what is left repeats what is there; it follows by relevance
+        if left[i] and place < len(order):
+            order[place], place = i, place + 1
     return order
 
 

@@ -15,6 +15,7 @@ RANK_DECAY = 0.98
 """Worth of a candidate relative to the one before it, where scores of a source are no probabilities."""
 LEAST_WORTH = 1e-300
 FIRST_CAPACITY = 512
+DRAWS = 8
 
 Hashes = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float64]
@@ -134,11 +135,21 @@ class Pool:
         """Say whether an item may be shown that no source brought."""
         return bool(self.selection.mask[row]) and bool(self._scratch.met_in[row] != self._scratch.answer)
 
-    def unmet(self) -> Ints:
-        """Return the rows that may be shown and that no source brought."""
-        rows = np.flatnonzero(self.selection.mask)
-        unmet: Ints = rows[self._scratch.met_in[rows] != self._scratch.answer]
-        return unmet
+    def some_unmet(self, n: int, rng: np.random.Generator) -> Ints:
+        """Return `n` rows at random, or all, of those that may be shown and that no source brought."""
+        mask, met_in, answer = self.selection.mask, self._scratch.met_in, self._scratch.answer
+        if len(mask):
+            # Of most shops nearly all may be shown: to look at all of them would take longer the larger the shop is.
+            drawn: Ints = rng.integers(len(mask), size=DRAWS * n)
+            drawn = drawn[mask[drawn] & (met_in[drawn] != answer)]
+            first = np.sort(np.unique(drawn, return_index=True)[1])
+            if len(first) >= n:
+                drawn = drawn[first[:n]]
+                return drawn
+        rows = np.flatnonzero(mask)
+        rows = rows[met_in[rows] != answer]
+        chosen: Ints = rng.choice(rows, min(n, len(rows)), replace=False)
+        return chosen
 
     def candidates(self) -> Candidates:
         """Return the candidates in the order they came; good until the next pool begins."""

@@ -93,7 +93,7 @@ def _add_scope(
 
 def newest(asking: Asking) -> None:
     """The items the shop met last."""
-    rows = np.flatnonzero(asking.pool.selection.mask)[::-1][: 4 * asking.want]
+    rows = asking.pool.selection.last(4 * asking.want)
     asking.pool.add(
         asking.shop.catalogue.hashes()[rows], np.power(1.0 + np.arange(len(rows)), -1.0),
         each("new", lambda k: asking.shop.phrases["new", "new_arrival", asking.lang, None]), rows=rows,

@@ -6,7 +6,7 @@ import numpy.typing as npt
 from serving.apply_rules import Order
 from serving.asking import Asking
 from serving.calibration import calibrated, department
-from serving.diversity import METHODS, AlikeTo, similarity
+from serving.diversity import METHODS, Alike, similarity
 from serving.shop import Shop
 
 MAX_VARIED = 400
@@ -28,7 +28,7 @@ def varied(asking: Asking, order: Order, worth: Floats, rows: Rows) -> Order:
         chosen = calibrated(relevance, departments, wanted, plan.diversity, plan.count)
     else:
         method = METHODS[request.diversity_method]
-        chosen = method(relevance, _alike(shop, rows[first]), plan.diversity, plan.count)
+        chosen = method(relevance, _alike(shop, rows[first]), plan.diversity, plan.count).tolist()
     left = np.ones(len(first), bool)
     left[chosen] = False
     return np.concatenate((first[chosen], first[left], rest))
@@ -38,8 +38,8 @@ def _departments(shop: Shop, rows: Rows) -> list[str]:
     return [department(shop.catalogue.category.get(row)) for row in rows.tolist()]
 
 
-def _alike(shop: Shop, rows: Rows) -> AlikeTo:
-    """Return how alike items are, by the embedding of their rows, else by category."""
+def _alike(shop: Shop, rows: Rows) -> Alike:
+    """Return what says how alike items are: the embedding of their rows, else their categories."""
     embedding, slots = shop.items.embedding, shop.items.slots.find(shop.catalogue.hashes()[rows])
     vectors = np.zeros((len(rows), embedding.shape[1] if len(embedding) else 0), np.float32)
     if len(embedding):

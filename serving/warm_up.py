@@ -38,7 +38,7 @@ ASKED = [
     RecommendRequest(user="visitor", count=3, filters=Filters(min_price=1)),
     RecommendRequest(user="visitor", count=3, strategy="new", exclude=ITEMS[:2], explain=True),
     RecommendRequest(user="customer", count=12),
-    RecommendRequest(items=ITEMS[:1], count=3, diversity=0.5),
+    *(RecommendRequest(items=ITEMS[:1], count=3, diversity=0.5, diversity_method=method) for method in ("mmr", "dpp")),
     RecommendRequest(user="nobody", count=3, exclude=ITEMS[:1]),
     RecommendRequest(count=3, strategy="popular"),
 ]

@@ -78,6 +78,7 @@ KINDS = {
     "basket page": lambda n: RecommendRequest(items=[f"item-{n}", f"item-{n + 7}"], placement="basket"),
     "popular": lambda n: RecommendRequest(user=f"user-{n}", strategy="popular", count=20),
     "email, varied": lambda n: RecommendRequest(user=f"user-{n}", placement="email"),
+    "explored": lambda n: RecommendRequest(user=f"user-{n}", count=20, explore=2),
     "explained": lambda n: RecommendRequest(user=f"user-{n}", count=20, explain=True),
 }
 """What may be asked for, by a number of a user or an item."""
