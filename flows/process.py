@@ -95,15 +95,18 @@ def connect(what: str, timeout_s: float, attempt: Callable[[], T]) -> T:
     raise AssertionError("unreachable")
 
 
-def open_store(settings: Settings) -> RedisStore:
-    """Return the store once Redis answers. Raises StoreUnavailable, BadSettings."""
+def open_store(settings: Settings, wait_s: float | None = None) -> RedisStore:
+    """Return the store once Redis answers, which is waited for as long as the settings say, or for `wait_s`.
+
+    Raises StoreUnavailable, BadSettings.
+    """
 
     def attempt() -> RedisStore:
         store = RedisStore(settings.redis_address)
         store.ping()
         return store
 
-    return connect("Redis", settings.connect_timeout_s, attempt)
+    return connect("Redis", settings.connect_timeout_s if wait_s is None else wait_s, attempt)
 
 
 class Flow:

@@ -63,11 +63,7 @@ def name_arms(answer: Answer, assigned: Assigned) -> None:
 
 def _answer(shop: Shop, visitor: Visitor, items: ItemList, shown: Hashes, fallback: str, rules: Compiled) -> Answer:
     """Return an answer with these items, `shown` (their id hashes) on this page."""
-    request_id, placement, strategy = (
-        f"{IDS.getrandbits(128):032x}",
-        visitor.request.placement or "",
-        visitor.plan.strategy,
-    )
+    request_id = f"{IDS.getrandbits(128):032x}"
     placement, strategy = visitor.request.placement or "", visitor.plan.strategy
     attribution = f"{request_id}.{placement}.{strategy}.{rules.version}"
     anchor, following = shop.index.version if shop.index else None, None

@@ -66,10 +66,11 @@ class Impressions:
                     time.sleep(BREATH_S)
             self._log.append(messages)
             IMPRESSIONS.labels("written").inc(len(messages))
-        except (LogUnavailable, RegistryUnavailable) as error:
+        except Exception as error:  # whatever it is, those that come after are to be written
             n = sum(len(answer.items) for _, answer, _ in lists)
             IMPRESSIONS.labels("dropped").inc(n)
-            log.warning("impressions dropped", n=n, error=str(error))
+            expected = isinstance(error, LogUnavailable | RegistryUnavailable)
+            log.warning("impressions dropped", n=n, error=str(error), exc_info=None if expected else error)
 
 
 def _messages(schema_id: int, request: RecommendRequest, answer: Answer, ts_ms: int) -> list[Message]:

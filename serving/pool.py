@@ -16,6 +16,7 @@ RANK_DECAY = 0.98
 LEAST_WORTH = 1e-300
 FIRST_CAPACITY = 512
 DRAWS = 8
+"""Rows drawn at random for each that is wanted."""
 
 Hashes = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float64]

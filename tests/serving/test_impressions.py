@@ -43,14 +43,15 @@ def test_every_list_is_written_before_the_end(shown, tmp_path):
     log.close()
 
 
-def test_what_the_log_does_not_take_is_counted_and_the_next_is_written(shown):
+@pytest.mark.parametrize("error", [LogUnavailable("not now"), ValueError("a fault of ours")])
+def test_what_the_log_does_not_take_is_counted_and_the_next_is_written(shown, error):
     class Failing:
         fails, taken = True, 0
 
         def append(self, messages):
             if self.fails:
                 self.fails = False
-                raise LogUnavailable("not now")
+                raise error
             self.taken += len(messages)
 
     log, before = Failing(), counted("dropped")

@@ -1,21 +1,11 @@
 import pytest
 import redis
 
-from state.embedded_redis import EmbeddedRedis, RedisMissing
+from state.embedded_redis import EmbeddedRedis
 from state.redis_store import RedisStore
 from state.store import StoreUnavailable
 
 pytestmark = pytest.mark.redis
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    try:
-        running = EmbeddedRedis(tmp_path_factory.mktemp("redis"))
-    except RedisMissing as missing:
-        pytest.skip(str(missing))
-    with running:
-        yield running
 
 
 @pytest.fixture

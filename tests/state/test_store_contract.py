@@ -20,16 +20,6 @@ from state.store import Fenced, MemoryStore, StoreUnavailable
 LANE = keys.prefix("g1", 0)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    try:
-        redis = EmbeddedRedis(tmp_path_factory.mktemp("redis"))
-    except RedisMissing as missing:
-        pytest.skip(str(missing))
-    with redis:
-        yield redis
-
-
 @pytest.fixture
 def empty_server(server):
     import redis
