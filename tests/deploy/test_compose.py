@@ -4,7 +4,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import jsonschema
@@ -65,8 +64,7 @@ def registry_folder(cache):
         subprocess.run([maven, "-q", "-B", "-ntp", f"{plugin}:copy", f"-Dartifact={artefact}",
                         f"-DoutputDirectory={cache}", "-Dmdep.stripVersion=true"], check=True, cwd=cache)  # fmt: skip
         shutil.move(cache / "apicurio-registry-app-all.tar.gz", archive)
-        with tarfile.open(archive) as tar:
-            tar.extractall(f"{folder}.part", filter="data")
+        shutil.unpack_archive(archive, f"{folder}.part")
         Path(f"{folder}.part").rename(folder)
         archive.unlink()
     return folder
