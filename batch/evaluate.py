@@ -178,7 +178,7 @@ def _order(
         )
         return np.array(calibrated(relevance, names, past, options.diversity, K))
     alike = similarity(embedding[view.slots.find(items[:n])], np.zeros(n, np.int64))
-    return np.array(METHODS[options.diversity_method](relevance, alike, options.diversity, K))
+    return METHODS[options.diversity_method](relevance, alike, options.diversity, K)
 
 
 def _inside_lists(ranked: Ids, view: View, embedding: npt.NDArray[np.float32]) -> float | None:

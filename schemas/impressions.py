@@ -10,22 +10,19 @@ from typing import Any
 
 from schemas.decode import MAGIC
 from schemas.registry import current_schema
+from schemas.varint import varint
 
 FIELDS = [(str(field["name"]), field["type"]) for field in current_schema("impressions")["fields"]]
-EVENT_ID, ITEM, POSITION, SOURCE = (
-    1 + [name for name, _ in FIELDS].index(own) for own in ("event_id", "item", "position", "source")
-)
-"""What differs within a list: its place among a message's pieces, of which the first is the head."""
+OWN = "event_id", "item", "position", "source"
+"""What differs within a list."""
+EVENT_ID, ITEM, POSITION, SOURCE = (1 + [name for name, _ in FIELDS].index(own) for own in OWN)
+"""Where that stands among a message's pieces, of which the first is the head."""
 
 
 @lru_cache(1024)
 def _number(value: int) -> bytes:
-    """Return an integer that is not negative as Avro has it: zigzag, base 128, lowest digit first."""
-    digits, value = bytearray(), value << 1
-    while value > 127:
-        digits.append(value & 127 | 128)
-        value >>= 7
-    return bytes((*digits, value))
+    """Return an integer that is not negative as Avro has it: the lowest bit is the sign."""
+    return varint(value << 1)
 
 
 def _text(value: str) -> bytes:
@@ -47,9 +44,9 @@ def encode_impressions(schema_id: int, shared: Mapping[str, Any], items: Iterabl
 
     Positions begin with 1, and event ids are `{request_id}-{position}`.
     """
-    own, found, request_id = {"event_id": "", "item": "", "position": 0, "source": ""}, [], shared["request_id"]
+    found, request_id = [], shared["request_id"]
     pieces = [struct.pack(">BI", MAGIC, schema_id)]
-    pieces += [_piece(kind, own[name] if name in own else shared.get(name)) for name, kind in FIELDS]
+    pieces += [b"" if name in OWN else _piece(kind, shared.get(name)) for name, kind in FIELDS]
     for position, (item, source) in enumerate(items, 1):
         pieces[EVENT_ID] = _text(f"{request_id}-{position}")
         pieces[ITEM], pieces[SOURCE] = _text(item), _text(source)

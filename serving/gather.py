@@ -59,9 +59,7 @@ class Gather:
                 return
         self._waiting.append((request, key, done))
         if not self._scheduled:
-            self._scheduled = True
-            loop = asyncio.get_running_loop()
-            loop.call_soon(self._flush, loop, 0, 0)
+            self._schedule()
 
     def begin(self, request: RecommendRequest) -> asyncio.Future[Answer | Exception]:
         """Return the answer to come. Raises Overloaded."""
@@ -83,6 +81,11 @@ class Gather:
     async def recommend(self, request: RecommendRequest) -> Answer:
         """Answer one request. Raises Overloaded."""
         return (await self.recommend_all([request]))[0]
+
+    def _schedule(self) -> None:
+        self._scheduled = True
+        loop = asyncio.get_running_loop()
+        loop.call_soon(self._flush, loop, 0, 0)
 
     def _flush(self, loop: asyncio.AbstractEventLoop, seen: int, quiet: int) -> None:
         n = len(self._waiting)
@@ -116,10 +119,9 @@ class Gather:
 
     def _end(self, batch: list[Entry], places: list[int], found: Sequence[Answer | Exception]) -> None:
         """Go on with those who wait, and hand over what was found."""
-        self._scheduled = bool(self._waiting)
-        if self._scheduled:
-            loop = asyncio.get_running_loop()
-            loop.call_soon(self._flush, loop, 0, 0)
+        self._scheduled = False
+        if self._waiting:
+            self._schedule()
         for (request, _, done), place in zip(batch, places, strict=True):
             self._hand_over(request, found[place], done)
 

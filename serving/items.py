@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from schemas.varint import varint
 from serving.catalogue import Catalogue
 from serving.pieces import Pieces
 from serving.proto import headrace_pb2
@@ -93,11 +94,6 @@ class Heads:
 TAG = bytes([headrace_pb2.Answer.DESCRIPTOR.fields_by_name["items"].number << 3 | 2])  # 2: what follows has a length
 double = struct.Struct("<d").pack
 SCORE_TAG = bytes([headrace_pb2.Recommendation.DESCRIPTOR.fields_by_name["score"].number << 3 | 1])
-
-
-def varint(n: int) -> bytes:
-    """Return a length as Protocol Buffers write it: base 128, lowest digit first."""
-    return bytes([n]) if n < 128 else bytes([n & 127 | 128]) + varint(n >> 7)
 
 
 def end_json(rules: Rules, contributions: Sequence[dict[str, Any]] = ()) -> bytes:

@@ -12,6 +12,7 @@ import structlog
 import uvicorn
 from threadpoolctl import threadpool_limits
 
+from flows.interpreter import SWITCH_S
 from flows.log import LogUnavailable
 from flows.open_log import open_log
 from flows.process import connect, stop_on_signals
@@ -38,7 +39,6 @@ SAVE_S = 10.0
 """How often the copy for answers without Redis is written."""
 DRAIN_S = 10
 GC_THRESHOLDS = 5_000, 20, 200
-SWITCH_S = 0.0005
 NEVER_S = 1e8
 """A server's requests never try whether Redis is back: the follower does, beside them."""
 

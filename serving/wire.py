@@ -5,7 +5,8 @@ from typing import Any
 
 import orjson
 
-from serving.items import ItemList, varint
+from schemas.varint import varint
+from serving.items import ItemList
 from serving.proto import headrace_pb2
 from serving.requests import Answer
 
