@@ -17,9 +17,11 @@ from grpclib.reflection.v1 import reflection_pb2
 from serving_rows import product, shop_events
 from test_service import recommender_of
 
+from serving import grpc_server
 from serving.grpc_api import make_server
 from serving.grpc_calls import MAX_MESSAGE
 from serving.grpc_hot_call import MAX_IN_STREAM
+from serving.nghttp2 import library
 from serving.proto import headrace_pb2, headrace_pb2_grpc
 from state.settings import BadSettings, Settings
 
@@ -28,11 +30,15 @@ STREAM = RECOMMEND + "Stream"
 ASKED = headrace_pb2.RecommendRequest(user="ann", count=3)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
+@pytest.fixture(scope="module", params=["nghttp2", "h2"])
+def server(tmp_path_factory, request):
     recommender, _ = recommender_of(shop_events(), [product("tea", "Green tea")])
-    with running(tmp_path_factory.mktemp("server"), recommender) as found:
-        yield found
+    assert library() is not None
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "h2":
+            patch.setattr(grpc_server, "library", lambda: None)
+        with running(tmp_path_factory.mktemp("server"), recommender) as found:
+            yield found
 
 
 @pytest.fixture
