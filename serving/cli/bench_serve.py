@@ -7,13 +7,13 @@ import subprocess
 import tempfile
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import grpc
+import msgspec
 import numpy as np
 import orjson
 import redis
@@ -32,8 +32,9 @@ from serving.cli.bench_up import (
     print_figures,
 )
 from serving.cli.console import FAILED, OK, err
+from serving.cli.grpc_load import GrpcLoad
 from serving.cli.http_load import HttpLoad, Load
-from serving.proto import headrace_pb2, headrace_pb2_grpc
+from serving.proto import headrace_pb2
 from serving.rule_book import put_book, to_book
 from state import keys
 from state.ports import free_port
@@ -52,10 +53,29 @@ BOOK = {"rules": [
 
 Way = Callable[[float], Coroutine[Any, Any, Load]]
 """Load for some seconds."""
-Ask = Callable[[int], Awaitable[int]]
-"""Ask for a user, return how many full lists came back."""
 SHARES = (0.5, 0.8)
 """Of the answers a second that came under closed load: offered as open load."""
+
+
+class _Item(msgspec.Struct):
+    item: str
+    score: float
+
+
+class _Answer(msgspec.Struct):
+    """What is looked at of an answer: to read all of it took the load longer than the server to make it."""
+
+    items: list[_Item] = []
+
+    def is_full(self) -> bool:
+        return len({one.item for one in self.items}) == COUNT
+
+
+class _Answers(msgspec.Struct):
+    answers: list[_Answer] = []
+
+
+READ_ONE, READ_MANY = msgspec.json.Decoder(_Answer).decode, msgspec.json.Decoder(_Answers).decode
 
 
 def _body(user: int) -> bytes:
@@ -66,67 +86,28 @@ def _load(where: dict[str, Any], users: int, batch: bool = False) -> HttpLoad:
     parts = urlsplit(where["http"])
     host, port = parts.hostname or "", parts.port or 0
     if not batch:
-        return HttpLoad(host, port, "/v1/recommend", users, _body, lambda found: len(found.get("items", ())) == COUNT)
+        return HttpLoad(host, port, "/v1/recommend", users, _body, lambda answer: READ_ONE(answer).is_full())
 
     def many(user: int) -> bytes:
         return b'{"requests":[%b]}' % b",".join([_body((user + k) % users) for k in range(BATCH)])
 
-    def full(found: dict[str, Any]) -> int:
-        return sum(len(one["items"]) == COUNT for one in found.get("answers", ()))
+    def full(answer: bytes) -> int:
+        return sum(one.is_full() for one in READ_MANY(answer).answers)
 
     return HttpLoad(host, port, "/v1/recommend/batch", users, many, full)
 
 
-async def _closed_loop(ask: Ask, clients: int, seconds: float, users: int) -> Load:
-    """Let every client ask again and again."""
-    times: list[float] = []
-    full, bad, started = 0, 0, time.perf_counter()
+def _grpc_load(where: dict[str, Any], users: int) -> GrpcLoad:
+    host, _, port = where["grpc"].rpartition(":")
 
-    async def client(seed: int) -> None:
-        nonlocal full, bad
-        rng = np.random.default_rng(seed)
-        while time.perf_counter() < started + seconds:
-            began = time.perf_counter()
-            came = await ask(int(rng.integers(users)))
-            times.append(time.perf_counter() - began)
-            full, bad = full + came, bad + (came == 0)
+    def body(user: int) -> bytes:
+        asked = headrace_pb2.RecommendRequest(user=f"user-{user}", count=COUNT, exclude=["item-1", "item-2"])
+        return bytes(asked.SerializeToString())
 
-    await asyncio.gather(*(client(seed) for seed in range(clients)))
-    return Load(times, full, bad, time.perf_counter() - started)
+    def full(answer: bytes) -> bool:
+        return len({one.item for one in headrace_pb2.Answer.FromString(answer).items}) == COUNT
 
-
-def _message(user: int) -> Any:
-    return headrace_pb2.RecommendRequest(user=f"user-{user}", count=COUNT, exclude=["item-1", "item-2"])
-
-
-async def _over_grpc(address: str, clients: int, seconds: float, users: int) -> Load:
-    async with grpc.aio.insecure_channel(address) as channel:
-        stub: Any = headrace_pb2_grpc.HeadraceStub(channel)  # type: ignore[no-untyped-call]
-
-        async def ask(user: int) -> int:
-            return len((await stub.Recommend(_message(user))).items) == COUNT
-
-        return await _closed_loop(ask, clients, seconds, users)
-
-
-async def _over_stream(address: str, clients: int, seconds: float, users: int) -> Load:
-    """One stream with `clients` requests under way."""
-    times: list[float] = []
-    sent: asyncio.Queue[float] = asyncio.Queue(clients)
-    full, started = 0, time.perf_counter()
-    rng = np.random.default_rng(1)
-
-    async def requests() -> Any:
-        while time.perf_counter() < started + seconds:
-            await sent.put(time.perf_counter())
-            yield _message(int(rng.integers(users)))
-
-    async with grpc.aio.insecure_channel(address) as channel:
-        stub: Any = headrace_pb2_grpc.HeadraceStub(channel)  # type: ignore[no-untyped-call]
-        async for answer in stub.RecommendStream(requests()):
-            times.append(time.perf_counter() - sent.get_nowait())
-            full += len(answer.items) == COUNT
-    return Load(times, full, len(times) - full, time.perf_counter() - started)
+    return GrpcLoad(host, int(port), users, body, full)
 
 
 def _stages(url: str) -> dict[str, float]:
@@ -167,11 +148,10 @@ def _by_processes(running: Running, cores: list[int], clients: int, seconds: flo
 def _measure(
     where: dict[str, Any], clients: int, seconds: float, users: int, rate: float, repeats: int
 ) -> dict[str, Any]:
-    address = where["grpc"]
     ways: dict[str, Way] = {
         "http": lambda s: _load(where, users).closed(clients, s),
-        "grpc": lambda s: _over_grpc(address, clients, s, users),
-        "stream": lambda s: _over_stream(address, clients, s, users),
+        "grpc": lambda s: _grpc_load(where, users).calls(clients, s),
+        "stream": lambda s: _grpc_load(where, users).stream(clients, s),
         "batch": lambda s: _load(where, users, batch=True).closed(BATCHES, s),
     }
     found: dict[str, Any] = {}

@@ -8,12 +8,11 @@ from typing import Any, NamedTuple
 
 import httptools
 import numpy as np
-import orjson
 
 BodyOf = Callable[[int], bytes]
 """The request's body for a user's number."""
-FullLists = Callable[[Any], int]
-"""How many full lists an answer holds."""
+FullLists = Callable[[bytes], int]
+"""How many full lists an answer, as it came, holds."""
 
 
 class Load(NamedTuple):
@@ -79,7 +78,7 @@ class HttpLoad:
             nonlocal waiting
             now = time.perf_counter()
             times.append(now - connection.due_s)
-            lists.append(self._full_lists(orjson.loads(content)))
+            lists.append(self._full_lists(content))
             if now < started + seconds:
                 connection.ask(self._head, self._body_of(int(rng.integers(self._users))), time.perf_counter())
             else:
@@ -107,7 +106,7 @@ class HttpLoad:
 
         def done(connection: _Connection, content: bytes) -> None:
             times.append(time.perf_counter() - connection.due_s)
-            lists.append(self._full_lists(orjson.loads(content)))
+            lists.append(self._full_lists(content))
             if late:
                 send(connection, late.popleft())
             else:

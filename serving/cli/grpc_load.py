@@ -1,0 +1,161 @@
+"""Load over gRPC from one process: h2 without grpclib's or grpcio's ways around it, every answer read and checked."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import DataReceived, StreamEnded, StreamReset
+from h2.settings import SettingCodes
+
+from serving.cli.http_load import BodyOf, FullLists, Load
+from serving.grpc_calls import SERVICE, framed, next_message
+
+ROOM = 1 << 24
+"""Bytes a server may send ahead: what comes is read at once."""
+
+
+class _Connection(asyncio.Protocol):
+    """A client's connection: calls of one method, and what comes of them."""
+
+    def __init__(self, host: str, method: str, came: Callable[[int, bytes], None], over: Callable[[int], None]) -> None:
+        """`came` is told each message of a call, `over` that it has ended."""
+        self._came, self._over = came, over
+        self._headers = [
+            (":method", "POST"), (":scheme", "http"), (":path", f"/{SERVICE}/{method}"), (":authority", host),
+            ("te", "trailers"), ("content-type", "application/grpc"), ("user-agent", "headrace-bench"),
+        ]  # fmt: skip
+        plain = {f"{what}_{way}bound_headers": False for what in ("validate", "normalize") for way in ("in", "out")}
+        self._http2 = H2Connection(H2Configuration(**plain))  # type: ignore[arg-type]
+        self._parts = dict[int, bytearray]()
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport, self._scheduled = transport, False
+        self._http2.initiate_connection()
+        self._http2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: ROOM})
+        self._http2.increment_flow_control_window(ROOM)
+        self._flush()
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        self._transport.write(self._http2.data_to_send())
+
+    def _flush_soon(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def call(self) -> int:
+        stream = self._http2.get_next_available_stream_id()
+        self._http2.send_headers(stream, self._headers)
+        self._parts[stream] = bytearray()
+        return stream
+
+    def say(self, stream: int, message: bytes, last: bool) -> None:
+        self._http2.send_data(stream, framed(message), end_stream=last)
+        self._flush_soon()
+
+    def end(self, stream: int) -> None:
+        self._http2.end_stream(stream)
+        self._flush_soon()
+
+    def data_received(self, data: bytes) -> None:
+        for event in self._http2.receive_data(data):
+            if isinstance(event, DataReceived):
+                self._take(event.stream_id, event.data)
+                self._http2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            elif isinstance(event, StreamEnded | StreamReset):
+                self._parts.pop(event.stream_id, None)
+                self._over(event.stream_id)
+        self._flush_soon()
+
+    def _take(self, stream: int, data: bytes) -> None:
+        held, at = self._parts[stream], 0
+        held += data
+        while True:
+            message, at = next_message(held, at)
+            if message is None:
+                break
+            self._came(stream, message)
+        del held[:at]
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+class GrpcLoad:
+    """One connection whose calls ask for random users."""
+
+    def __init__(self, host: str, port: int, users: int, body_of: BodyOf, full_lists: FullLists) -> None:
+        """`full_lists` is given an answer as it came."""
+        self._where, self._users = (host, port), users
+        self._body_of, self._full_lists = body_of, full_lists
+
+    async def _connected(self, method: str, came: Callable[[int, bytes], None], over: Callable[[int], None]) -> Any:
+        loop = asyncio.get_running_loop()
+        name = f"{self._where[0]}:{self._where[1]}"
+        return (await loop.create_connection(lambda: _Connection(name, method, came, over), *self._where))[1]
+
+    async def calls(self, clients: int, seconds: float, seed: int = 1) -> Load:
+        """Have so many calls under way, each followed by the next."""
+        rng, times, lists = np.random.default_rng(seed), list[float](), list[int]()
+        under_way = dict[int, float]()
+        answered = dict[int, int]()
+        started = time.perf_counter()
+        ended = asyncio.get_running_loop().create_future()
+
+        def begin() -> None:
+            stream = connection.call()
+            under_way[stream] = time.perf_counter()
+            connection.say(stream, self._body_of(int(rng.integers(self._users))), last=True)
+
+        def came(stream: int, message: bytes) -> None:
+            answered[stream] = self._full_lists(message)
+
+        def over(stream: int) -> None:
+            now = time.perf_counter()
+            times.append(now - under_way.pop(stream))
+            lists.append(answered.pop(stream, 0))
+            if now < started + seconds:
+                begin()
+            elif not under_way:
+                ended.set_result(None)
+
+        connection = await self._connected("Recommend", came, over)
+        for _ in range(clients):
+            begin()
+        await ended
+        connection.close()
+        return Load(times, sum(lists), lists.count(0), time.perf_counter() - started)
+
+    async def stream(self, clients: int, seconds: float, seed: int = 1) -> Load:
+        """Have so many requests of one stream under way, each answer followed by the next."""
+        rng, times, lists = np.random.default_rng(seed), list[float](), list[int]()
+        under_way = deque[float]()
+        started = time.perf_counter()
+        ended = asyncio.get_running_loop().create_future()
+
+        def ask(stream: int) -> None:
+            under_way.append(time.perf_counter())
+            connection.say(stream, self._body_of(int(rng.integers(self._users))), last=False)
+
+        def came(stream: int, message: bytes) -> None:
+            now = time.perf_counter()
+            times.append(now - under_way.popleft())
+            lists.append(self._full_lists(message))
+            if now < started + seconds:
+                ask(stream)
+            elif not under_way:
+                connection.end(stream)
+
+        connection = await self._connected("RecommendStream", came, lambda stream: ended.set_result(None))
+        stream = connection.call()
+        for _ in range(clients):
+            ask(stream)
+        await ended
+        connection.close()
+        return Load(times, sum(lists), lists.count(0) + len(under_way), time.perf_counter() - started)
