@@ -1,4 +1,4 @@
-"""Requests that arrive while the loop is busy are answered together, at most 64 at a time.
+"""Requests that arrive while the loop is busy are answered together, at most 64 at a time, of calls with many 256.
 
 Equal requests of one batch are answered once. The queue is bounded: past the first
 mark requests are answered at once from memory, past the second they are refused.
@@ -8,6 +8,8 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import structlog
 from prometheus_client import Counter
@@ -17,6 +19,9 @@ from serving.requests import Answer, RecommendRequest
 from serving.service import Recommender
 
 MAX_BATCH = 64
+MAX_OF_CALLS = 256
+"""Where the first belongs to a call with many requests, which is answered when all are: what a batch costs whatever is
+in it is then paid less often."""
 QUIET_TURNS = 16
 """Turns of the loop without a new request after which a batch is full enough: no timer, and no wait of an idle loop.
 
@@ -34,6 +39,21 @@ Entry = tuple[RecommendRequest, bytes, Done]
 
 class Overloaded(Exception):
     """Too many requests wait; try again in a second."""
+
+
+class _Call:
+    """A call with many requests, answered when all are."""
+
+    def __init__(self, n: int) -> None:
+        self._found: list[Answer | Exception | None] = [None] * n
+        self._left = n
+        self.all: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+
+    def put(self, place: int, found: Answer | Exception) -> None:
+        self._found[place] = found
+        self._left -= 1
+        if not (self._left or self.all.done()):
+            self.all.set_result(self._found)
 
 
 class Gather:
@@ -61,21 +81,15 @@ class Gather:
         if not self._scheduled:
             self._schedule()
 
-    def begin(self, request: RecommendRequest) -> asyncio.Future[Answer | Exception]:
-        """Return the answer to come. Raises Overloaded."""
-        future: asyncio.Future[Answer | Exception] = asyncio.get_running_loop().create_future()
-        self.ask(request, b"", lambda found: None if future.done() else future.set_result(found))
-        return future
-
     async def recommend_all(self, requests: Sequence[RecommendRequest]) -> list[Answer]:
         """Answer requests that came together. Raises Overloaded."""
-        begun = [self.begin(request) for request in requests]
-        answers = []
-        for future in begun:
-            found = await future
+        call = _Call(len(requests))
+        for place, request in enumerate(requests):
+            self.ask(request, b"", partial(call.put, place))
+        answers = await call.all
+        for found in answers:
             if isinstance(found, Exception):
                 raise found
-            answers.append(found)
         return answers
 
     async def recommend(self, request: RecommendRequest) -> Answer:
@@ -92,7 +106,8 @@ class Gather:
         if n < MAX_BATCH and (n > seen or quiet < QUIET_TURNS):
             loop.call_soon(self._flush, loop, n, 0 if n > seen else quiet + 1)
             return
-        batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH))]
+        most = MAX_BATCH if self._waiting[0][1] else MAX_OF_CALLS
+        batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), most))]
         place_of: dict[bytes, int] = {}
         requests: list[RecommendRequest] = []
         places = []
