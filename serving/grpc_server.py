@@ -8,6 +8,7 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+import structlog
 from grpclib.protocol import Connection, EventsProcessor, H2Protocol
 from grpclib.server import Server
 from hyperframe.frame import GoAwayFrame
@@ -19,6 +20,7 @@ from serving.nghttp2 import library
 from state.settings import PREFIX, BadSettings, Settings
 
 LOOK_S = 0.02
+log = structlog.get_logger()
 GO_AWAY: bytes = GoAwayFrame(0, last_stream_id=2**31 - 1).serialize()
 """Asks a client for no further calls on a connection (RFC 9113, section 6.8)."""
 
@@ -101,6 +103,7 @@ class GrpcServer(Server):
             await self.start(host, port, ssl=tls(settings), reuse_port=settings.reuse_port)
         except OSError as error:
             raise BadSettings(f"{PREFIX}GRPC_PORT: port {port} of {host} cannot be had: {error.strerror}") from None
+        log.info("gRPC listens", port=port, http2="h2" if library() is None else "nghttp2")
 
     def _protocol_factory(self) -> H2Protocol:
         plain: Any = super()._protocol_factory()

@@ -31,7 +31,9 @@ class _Connection(asyncio.Protocol):
         ]  # fmt: skip
         plain = {f"{what}_{way}bound_headers": False for what in ("validate", "normalize") for way in ("in", "out")}
         self._http2 = H2Connection(H2Configuration(**plain))  # type: ignore[arg-type]
-        self._parts = dict[int, bytearray]()
+        self._last = set[int]()
+        self._parts, self._said = dict[int, bytearray](), dict[int, bytearray]()
+        """Of calls: what came and is no whole message yet, and what is to be sent."""
 
     def connection_made(self, transport: Any) -> None:
         self._transport, self._scheduled = transport, False
@@ -41,7 +43,11 @@ class _Connection(asyncio.Protocol):
         self._flush()
 
     def _flush(self) -> None:
+        """Send what was said, of a stream all together: h2 works as long for a message as for twenty."""
         self._scheduled = False
+        said, self._said = self._said, {}
+        for stream, data in said.items():
+            self._http2.send_data(stream, bytes(data), end_stream=stream in self._last)
         self._transport.write(self._http2.data_to_send())
 
     def _flush_soon(self) -> None:
@@ -50,27 +56,34 @@ class _Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._flush)
 
     def call(self) -> int:
+        """Begin a call and return its number."""
         stream = self._http2.get_next_available_stream_id()
         self._http2.send_headers(stream, self._headers)
         self._parts[stream] = bytearray()
         return stream
 
-    def say(self, stream: int, message: bytes, last: bool) -> None:
-        self._http2.send_data(stream, framed(message), end_stream=last)
+    def say(self, stream: int, message: bytes) -> None:
+        self._said.setdefault(stream, bytearray()).extend(framed(message))
         self._flush_soon()
 
     def end(self, stream: int) -> None:
-        self._http2.end_stream(stream)
+        """Say nothing more in a call."""
+        self._last.add(stream)
+        self._said.setdefault(stream, bytearray())
         self._flush_soon()
 
     def data_received(self, data: bytes) -> None:
+        read = dict[int, int]()
         for event in self._http2.receive_data(data):
             if isinstance(event, DataReceived):
+                read[event.stream_id] = read.get(event.stream_id, 0) + event.flow_controlled_length
                 self._take(event.stream_id, event.data)
-                self._http2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             elif isinstance(event, StreamEnded | StreamReset):
+                self._last.discard(event.stream_id)
                 self._parts.pop(event.stream_id, None)
                 self._over(event.stream_id)
+        for stream, size in read.items():
+            self._http2.acknowledge_received_data(size, stream)
         self._flush_soon()
 
     def _take(self, stream: int, data: bytes) -> None:
@@ -111,7 +124,8 @@ class GrpcLoad:
         def begin() -> None:
             stream = connection.call()
             under_way[stream] = time.perf_counter()
-            connection.say(stream, self._body_of(int(rng.integers(self._users))), last=True)
+            connection.say(stream, self._body_of(int(rng.integers(self._users))))
+            connection.end(stream)
 
         def came(stream: int, message: bytes) -> None:
             answered[stream] = self._full_lists(message)
@@ -141,7 +155,7 @@ class GrpcLoad:
 
         def ask(stream: int) -> None:
             under_way.append(time.perf_counter())
-            connection.say(stream, self._body_of(int(rng.integers(self._users))), last=False)
+            connection.say(stream, self._body_of(int(rng.integers(self._users))))
 
         def came(stream: int, message: bytes) -> None:
             now = time.perf_counter()

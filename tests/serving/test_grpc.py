@@ -18,6 +18,7 @@ from serving_rows import product, shop_events
 from test_service import recommender_of
 
 from serving import grpc_server
+from serving.cli.grpc_load import GrpcLoad
 from serving.grpc_api import make_server
 from serving.grpc_calls import MAX_MESSAGE
 from serving.grpc_hot_call import MAX_IN_STREAM
@@ -378,3 +379,22 @@ def test_calls_under_way_end_before_the_server_does_and_no_answer_is_lost(tmp_pa
     assert len(asked) > 20
     assert set(asked) == {3}
     assert set(lost) <= {grpc.StatusCode.UNAVAILABLE}  # of calls that began when nobody listened any more
+
+
+def test_the_load_of_the_benchmark_counts_full_lists_and_calls_without_one(server):
+    def load(body, count):
+        def full(answer):
+            return len(headrace_pb2.Answer.FromString(answer).items) == count
+
+        return GrpcLoad("127.0.0.1", server.grpc_port, 1, lambda user: body, full)
+
+    refused = headrace_pb2.RecommendRequest(user="ann", count=900).SerializeToString()
+    for way in (GrpcLoad.calls, GrpcLoad.stream):
+        found = asyncio.run(way(load(GOOD, 3), 4, 0.3))
+        assert found.full == len(found.times_s) > 4
+        assert found.bad == 0
+        found = asyncio.run(way(load(GOOD, 4), 4, 0.1))
+        assert (found.full, found.bad) == (0, len(found.times_s))
+        found = asyncio.run(way(load(refused, 3), 4, 0.1))
+        assert found.full == 0
+        assert found.bad >= 4
