@@ -1,6 +1,6 @@
 """Requests as gRPC frames them, for all ways by which they come.
 
-grpclib (HTTP/2 by h2, in Python) reads the wire and not grpcio: a message of a stream takes grpc.aio 121 µs of the
+grpclib reads the wire and not grpcio: a message of a stream takes grpc.aio 121 µs of the
 server, an empty call 233, mostly on the way between the threads of its core and the event loop.
 """
 

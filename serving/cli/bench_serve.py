@@ -1,6 +1,7 @@
 """`headrace bench serve`: answers a second and their times over HTTP and gRPC, from a warm server."""
 
 import asyncio
+import gc
 import os
 import re
 import subprocess
@@ -159,16 +160,21 @@ def _measure(
         found[name] = _measured(where, way, seconds, repeats)
     rates = [rate] if rate else [round(share * found["http"]["rps"]) for share in SHARES]
     found["open"] = [
-        {"offered": one, **_measured(where, partial(_load(where, users).open, one, 2 * clients), seconds, repeats)}
+        {
+            "offered": one,
+            **_measured(where, partial(_load(where, users).open, one, 2 * clients), seconds, repeats, "p99_ms"),
+        }
         for one in rates
     ]
     return found
 
 
-def _measured(where: dict[str, Any], way: Way, seconds: float, repeats: int) -> dict[str, Any]:
-    """Return the figures of the median run of one way, after a second of it that does not count."""
+def _measured(where: dict[str, Any], way: Way, seconds: float, repeats: int, by: str = "rps") -> dict[str, Any]:
+    """Return the figures of the run of one way with the median of one, after a second that does not count."""
     asyncio.run(way(1.0))
-    return median_run([_measured_once(where, way, seconds) for _ in range(repeats)], "rps")
+    gc.collect()
+    gc.freeze()  # or the load would stop for as long as ten answers take, and its pauses count as the server's
+    return median_run([_measured_once(where, way, seconds) for _ in range(repeats)], by)
 
 
 def _measured_once(where: dict[str, Any], way: Way, seconds: float) -> dict[str, Any]:
