@@ -81,7 +81,8 @@ class Outgoing:
     __slots__ = ("begun", "data", "ended", "over", "reset", "trailers")
 
     def __init__(self) -> None:
-        self.data, self.trailers = bytearray(), tuple[tuple[str, str], ...]()
+        self.data = bytearray()
+        self.trailers: tuple[tuple[str, str], ...] = ()
         self.begun = self.over = self.ended = self.reset = False
         """Whether headers were sent; nothing comes behind `data` but trailers; the client has said all; we reset it."""
 
@@ -114,11 +115,8 @@ def library() -> Any:
 def fields(headers: tuple[tuple[str, str], ...]) -> tuple[Any, int, list[Any]]:
     """Return headers as nghttp2 takes them, their number, and what must live as long."""
     kept = [(ffi.from_buffer(name.encode()), ffi.from_buffer(value.encode())) for name, value in headers]
-    return (
-        ffi.new("nghttp2_nv[]", [(name, value, len(name), len(value), 0) for name, value in kept]),
-        len(kept),
-        kept,
-    )
+    array = ffi.new("nghttp2_nv[]", [(name, value, len(name), len(value), 0) for name, value in kept])
+    return array, len(kept), kept
 
 
 @ffi.callback("nghttp2_frame", error=CALLBACK_FAILURE)
@@ -150,7 +148,7 @@ def _frame(session: Any, frame: Any, user_data: Any) -> int:
     elif kind == WINDOW_UPDATE:
         add(WindowUpdated(stream_id=stream_id))
     elif kind == SETTINGS and not flags & ACK:
-        event = RemoteSettingsChanged()
+        event = RemoteSettingsChanged()  # whatever has changed: who waits for room looks again
         event.changed_settings[SettingCodes.INITIAL_WINDOW_SIZE] = ChangedSetting(
             SettingCodes.INITIAL_WINDOW_SIZE, 0, 0
         )

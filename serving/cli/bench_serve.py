@@ -173,7 +173,7 @@ def _measured(where: dict[str, Any], way: Way, seconds: float, repeats: int, by:
     """Return the figures of the run of one way with the median of one, after a second that does not count."""
     asyncio.run(way(1.0))
     gc.collect()
-    gc.freeze()  # or the load would stop for as long as ten answers take, and its pauses count as the server's
+    gc.freeze()  # what is there now is no garbage of the load: to look at it again would be time of answers
     return median_run([_measured_once(where, way, seconds) for _ in range(repeats)], by)
 
 
