@@ -185,7 +185,7 @@ def run_anchor(settings: Settings, json: bool, force: bool = False) -> int:
     """Train and publish; print a summary; return the exit code."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
-        store = open_store(settings)
+        store = open_store(settings, patient=True)
         events = open_log(settings.log_address, config=settings.kafka_config)
         live = store.read([keys.ANCHOR_LIVE])[0]
         current = live.decode() if live else None

@@ -95,8 +95,8 @@ def connect(what: str, timeout_s: float, attempt: Callable[[], T]) -> T:
     raise AssertionError("unreachable")
 
 
-def open_store(settings: Settings, wait_s: float | None = None) -> RedisStore:
-    """Return the store once Redis answers, which is waited for as long as the settings say, or for `wait_s`.
+def open_store(settings: Settings, patient: bool = False) -> RedisStore:
+    """Return the store, if Redis answers; who is patient waits for it as long as the settings say.
 
     Raises StoreUnavailable, BadSettings.
     """
@@ -106,7 +106,7 @@ def open_store(settings: Settings, wait_s: float | None = None) -> RedisStore:
         store.ping()
         return store
 
-    return connect("Redis", settings.connect_timeout_s if wait_s is None else wait_s, attempt)
+    return connect("Redis", settings.connect_timeout_s, attempt) if patient else attempt()
 
 
 class Flow:
@@ -120,7 +120,7 @@ class Flow:
         self._base = self.settings = settings
         self._fixed = generation
         self.stopping = threading.Event()
-        self.store = open_store(settings)
+        self.store = open_store(settings, patient=True)
         address, config = settings.log_address, settings.kafka_config
         self.log: Log = connect("the log", settings.connect_timeout_s, lambda: open_log(address, config=config))
         connect("the log", settings.connect_timeout_s, self.log.start)

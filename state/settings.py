@@ -52,7 +52,9 @@ class Settings(BaseSettings):
     kafka_replication: int = Field(1, ge=1, description="Replicas of topics that `headrace topics` creates")
     redis_url: str = Field("", description="redis://…; empty: `headrace up` starts one of its own in data_dir")
     schema_registry_url: str = Field("", description="A Confluent-compatible registry; empty: ids of the schema folder")
-    connect_timeout_s: float = Field(30, gt=0, description="How long a start waits for Redis and the log")
+    connect_timeout_s: float = Field(
+        30, gt=0, description="How long flows, servers, replays and trainings wait for Redis and the log at their start"
+    )
 
     generation: str = Field(
         "g1", pattern=r"^[a-z0-9-]+$", description="Generation a first start makes; later the live one is folded"

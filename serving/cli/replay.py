@@ -142,7 +142,7 @@ def replay(
         if not re.fullmatch(NAME, name):
             raise WrongRange(f"{name!r} is no name of a generation: small letters, digits and dashes")
         changed = parse_overrides(settings, overrides)
-        store = open_store(settings)
+        store = open_store(settings, patient=True)
         generation = read_generation(store, name)
         if name == live_generation(store):
             raise WrongRange(f"{name} is the live generation; replay into another one")

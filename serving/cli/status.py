@@ -49,7 +49,7 @@ def read_status(store: Store, end: Positions) -> dict[str, Any]:
 def run(settings: Settings, json: bool) -> int:
     """Print the status; return the exit code."""
     try:
-        store = open_store(settings, wait_s=0)  # whoever asks wants to know that it is away
+        store = open_store(settings)
         log = open_log(settings.log_address, config=settings.kafka_config)
         found = read_status(store, log.end())
         log.close()
