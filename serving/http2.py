@@ -18,12 +18,13 @@ class Http2Connection:
 
     max_outbound_frame_size = 1 << 24
     """nghttp2 cuts what it is given into frames."""
+    state_machine = SimpleNamespace(state=ConnectionState.SERVER_OPEN)
+    """Of what has ended there are no `streams`."""
 
     def __init__(self, window: int, stream_window: int) -> None:
         """A client may send so many bytes ahead of what is acknowledged, in all and on each stream."""
         self._lib, self._heard = library(), Heard()
         self.streams: dict[int, Outgoing] = self._heard.streams
-        self.state_machine = SimpleNamespace(state=ConnectionState.SERVER_OPEN)
         self._handle = ffi.new_handle(self._heard)
         made = ffi.new("nghttp2_session **")
         self._check(self._lib.nghttp2_session_server_new2(made, callbacks()[0], self._handle, callbacks()[1]))

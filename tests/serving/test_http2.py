@@ -10,14 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.http2 import Http2Connection
-from serving.nghttp2 import library
 
 PLAIN = {f"{what}_{way}bound_headers": False for what in ("validate", "normalize") for way in ("in", "out")}
 WINDOW = 65_535
 ASKED = [(":method", "POST"), (":scheme", "http"), (":path", "/a"), (":authority", "x"), ("te", "trailers")]
 HEADERS, TRAILERS = [(":status", "200"), ("content-type", "application/grpc")], [("grpc-status", "0")]
-
-pytestmark = pytest.mark.skipif(library() is None, reason="nghttp2 is not installed")
 
 
 def by_h2():
