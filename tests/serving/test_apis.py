@@ -2,8 +2,8 @@ import re
 
 import grpc
 import pytest
-from conftest import running
 from google.protobuf.json_format import MessageToDict
+from running_server import running
 from serving_rows import product, shop_events
 from test_service import recommender_of
 

@@ -7,9 +7,9 @@ import time
 
 import orjson
 import pytest
-from conftest import running
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from running_server import running
 from serving_rows import shop_events
 from test_service import recommender_of
 

@@ -4,11 +4,11 @@ import time
 
 import grpc
 import pytest
-from conftest import running
 from fold_oracle import Event
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from running_server import running
 from serving_rows import DAY, NOW, product, shop_events
 from test_service import ask, items, recommender_of
 

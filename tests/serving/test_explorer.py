@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import running
+from running_server import running
 from serving_rows import product, shop_events
 from test_service import recommender_of
 

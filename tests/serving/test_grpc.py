@@ -11,9 +11,9 @@ import h2.connection
 import h2.events
 import h2.settings
 import pytest
-from conftest import running
 from grpclib.health.v1 import health_pb2
 from grpclib.reflection.v1 import reflection_pb2
+from running_server import running
 from serving_rows import product, shop_events
 from test_service import recommender_of
 

@@ -8,7 +8,7 @@ import grpc
 import numpy as np
 import pytest
 import trustme
-from conftest import running
+from running_server import running
 from serving_rows import NOW, shop_events
 from test_service import recommender_of
 

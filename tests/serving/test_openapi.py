@@ -2,8 +2,8 @@
 
 import pytest
 import schemathesis
-from conftest import running
 from hypothesis import HealthCheck, given, settings
+from running_server import running
 from schemathesis.checks import not_a_server_error
 from serving_rows import product, shop_events
 from test_service import recommender_of
