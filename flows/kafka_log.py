@@ -28,7 +28,13 @@ TIMEOUT_S = 10.0
 REFRESH_S = 5.0
 LONGEST_HOLD_S = 2.0
 LEAST_FETCHED = 1000
-NO_LEADER = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
+MOVING = (  # what brokers answer of a partition while not all of them have heard of it or of its leader
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+)
 LOST = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 
 
@@ -42,8 +48,8 @@ def _code(message: KafkaMessage) -> int | None:
     return None if error is None else error.code()
 
 
-def _without_leader(error: BaseException) -> bool:
-    return isinstance(error, KafkaException) and error.args[0].code() in NO_LEADER
+def _passes(error: BaseException) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() in MOVING
 
 
 class KafkaLog:
@@ -196,12 +202,8 @@ class KafkaLog:
     def offsets_at(self, ts_ms: int) -> Positions:
         """Return, by stream, the first offset whose message time is at or after `ts_ms`; the end where none is."""
         end = self.end()
-        asked = [TopicPartition(*_split(stream), ts_ms) for stream in end]
-        try:
-            found = self._reading().offsets_for_times(asked, TIMEOUT_S)
-        except KafkaException as error:
-            raise LogUnavailable(f"Kafka cannot say its offsets: {error}") from error
-        at = {f"{part.topic}:{part.partition}": part.offset for part in found}
+        # Not by the consumer's offsets_for_times: a partition that cannot be asked looks there like one with none.
+        at = self._offsets(tuple(end), OffsetSpec.for_timestamp(max(ts_ms, 0)))  # type: ignore[no-untyped-call]
         return {stream: at[stream] if at[stream] >= 0 else last for stream, last in end.items()}
 
     def tell(self, positions: Positions) -> None:
@@ -280,7 +282,7 @@ class KafkaLog:
     def _offsets(self, streams: Sequence[str], spec: OffsetSpec) -> Positions:
         """Return one offset for every stream, all of them asked for at once.
 
-        A partition has no leader for a moment when its topic was just made or its broker went away; it is asked again.
+        A partition whose topic was just made or whose broker went away cannot be asked for a moment: it is asked again.
         """
         asked = {TopicPartition(*_split(stream)): spec for stream in streams}
 
@@ -288,7 +290,7 @@ class KafkaLog:
             found = self._admin.list_offsets(asked, request_timeout=TIMEOUT_S)
             return {f"{part.topic}:{part.partition}": future.result().offset for part, future in found.items()}
 
-        again = retry_if_exception(_without_leader)
+        again = retry_if_exception(_passes)
         try:
             return Retrying(stop=stop_after_delay(TIMEOUT_S), wait=wait_fixed(0.1), retry=again, reraise=True)(ask)
         except KafkaException as error:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from flows.kafka_log import KafkaLog
+from flows.kafka_log import MOVING, KafkaLog
 from flows.log import LogUnavailable
 
 
@@ -35,10 +35,19 @@ def log_of(broker, monkeypatch):
     return log
 
 
-def test_a_partition_that_has_no_leader_yet_is_asked_again(monkeypatch):
-    broker = Broker(KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
-    assert log_of(broker, monkeypatch).end() == {"purchases:0": 7}
+@pytest.mark.parametrize("ask", [KafkaLog.start, KafkaLog.end, lambda log: log.offsets_at(5)])
+def test_a_partition_that_brokers_do_not_all_know_yet_is_asked_again(ask, monkeypatch):
+    broker = Broker(*MOVING)
+    assert ask(log_of(broker, monkeypatch)) == {"purchases:0": 7}
     assert not broker.errors
+
+
+def test_a_partition_that_cannot_be_asked_for_a_time_is_never_taken_for_one_with_nothing_after_it(monkeypatch):
+    log = log_of(Broker(), monkeypatch)
+    monkeypatch.setattr(log, "end", lambda: {"purchases:0": 9})
+    monkeypatch.setattr(log, "_admin", Broker(KafkaError.KAFKA_STORAGE_ERROR))
+    with pytest.raises(LogUnavailable, match="cannot say its offsets"):
+        log.offsets_at(5)
 
 
 def test_any_other_error_is_told_at_once(monkeypatch):
