@@ -1,5 +1,6 @@
 """How many answers were given, over all interfaces, and the time they took."""
 
+from collections.abc import Sequence
 from functools import cache
 
 from prometheus_client import Counter, Histogram
@@ -15,8 +16,9 @@ def _counters(method: str, fallback: str) -> tuple[Counter, Histogram]:
     return ANSWERS.labels(method, fallback), LATENCY.labels(method)
 
 
-def count(method: str, answer: Answer) -> None:
-    """Count an answer."""
-    answers, latency = _counters(method, answer.fallback)  # looking labels up costs more than counting
-    answers.inc()
-    latency.observe(answer.milliseconds / 1000)
+def count(method: str, answers: Sequence[Answer]) -> None:
+    """Count answers."""
+    for answer in answers:
+        given, latency = _counters(method, answer.fallback)  # looking labels up costs more than counting
+        given.inc()
+        latency.observe(answer.milliseconds / 1000)

@@ -130,17 +130,11 @@ class Batch:
 
     def _may_need_vector(self, scored: Scored) -> Flags:
         """Say where the mixture may leave places; those vectors are read together, others each on its own."""
-        with_vector, filtered, wanted = np.array(
-            [
-                (
-                    visitor.plan.strategy in WITH_VECTOR and self._kept[i] is None,
-                    visitor.request.filters is not None,  # nobody knows how many they leave
-                    self._wanted[i] + len(visitor.request.exclude),
-                )
-                for i, visitor in enumerate(self._visitors)
-            ]
-        ).T
-        may_need: Flags = (with_vector > 0) & ((filtered > 0) | (wanted + self._users["n"] > scored.n))
+        visitors, kept = self._visitors, self._kept
+        with_vector = np.array([kept[i] is None and one.plan.strategy in WITH_VECTOR for i, one in enumerate(visitors)])
+        filtered = np.array([one.request.filters is not None for one in visitors])  # nobody knows how many they leave
+        wanted = np.array([self._wanted[i] + len(one.request.exclude) for i, one in enumerate(visitors)])
+        may_need: Flags = with_vector & (filtered | (wanted + self._users["n"] > scored.n))
         return may_need
 
     def _quick_lists(self, scored: Scored, rows: npt.NDArray[np.int64]) -> dict[int, Listed]:

@@ -1,4 +1,4 @@
-"""Requests that arrive while the loop is busy are answered together, at most 64 at a time, of calls with many 256.
+"""Requests that arrive while the loop is busy are answered together, some 64 at a time, of calls with many some 256.
 
 Equal requests of one batch are answered once. The queue is bounded: past the first
 mark requests are answered at once from memory, past the second they are refused.
@@ -8,8 +8,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
 
 import structlog
 from prometheus_client import Counter
@@ -33,27 +31,31 @@ SHED = Counter("headrace_shed", "Requests not answered in full because too many 
 
 log = structlog.get_logger()
 
-Done = Callable[[Answer | Exception], None]
-Entry = tuple[RecommendRequest, bytes, Done]
+Done = Callable[[Sequence[Answer] | Exception], None]
+Call = tuple[Sequence[RecommendRequest], bytes, Done]
 
 
 class Overloaded(Exception):
     """Too many requests wait; try again in a second."""
 
 
-class _Call:
-    """A call with many requests, answered when all are."""
+class _Pieces:
+    """Puts the answers to the pieces of a call together, which are answered one after the other."""
 
-    def __init__(self, n: int) -> None:
-        self._found: list[Answer | Exception | None] = [None] * n
-        self._left = n
-        self.all: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+    def __init__(self, n: int, done: Done) -> None:
+        self._left, self._done, self._answers = n, done, list[Answer]()
 
-    def put(self, place: int, found: Answer | Exception) -> None:
-        self._found[place] = found
-        self._left -= 1
-        if not (self._left or self.all.done()):
-            self.all.set_result(self._found)
+    def put(self, found: Sequence[Answer] | Exception) -> None:
+        if self._left == 0:  # a piece before it has failed
+            return
+        if isinstance(found, Exception):
+            self._left = 0
+            self._done(found)
+            return
+        self._left -= len(found)
+        self._answers += found
+        if self._left == 0:
+            self._done(self._answers)
 
 
 class Gather:
@@ -61,36 +63,44 @@ class Gather:
 
     def __init__(self, recommender: Recommender, impressions: Impressions | None = None) -> None:
         self._recommender, self._impressions = recommender, impressions
-        self._waiting: deque[Entry] = deque()
+        self._calls: deque[Call] = deque()
+        self._n_waiting = 0
+        self._next_from_memory = True
         self._scheduled = False
 
-    def ask(self, request: RecommendRequest, key: bytes, done: Done) -> None:
-        """Have `done` called with the answer; requests with the same `key` are equal, b"" is none. Raises Overloaded.
+    def ask(self, requests: Sequence[RecommendRequest], key: bytes, done: Done) -> None:
+        """Have `done` called with the answers to requests that came together, or why there are none. Raises Overloaded.
 
-        `done` gets the exception instead where there is no answer.
+        Calls with the same `key` have equal requests; b"" is none.
         """
-        if len(self._waiting) >= CHEAP_ABOVE:
-            if len(self._waiting) >= REFUSE_ABOVE:
-                SHED.labels("refused").inc()
-                raise Overloaded(f"{len(self._waiting)} requests wait")
-            if len(self._waiting) % 2:  # half of them, so that the queue grows slower and some are still in full
-                SHED.labels("from_memory").inc()
-                done(self._recommender.from_memory(request, time.time_ns() // 1_000_000))
+        if self._n_waiting >= CHEAP_ABOVE:
+            if self._n_waiting >= REFUSE_ABOVE:
+                SHED.labels("refused").inc(len(requests))
+                raise Overloaded(f"{self._n_waiting} requests wait")
+            from_memory, self._next_from_memory = self._next_from_memory, not self._next_from_memory
+            if from_memory:  # half of them, so that the queue grows slower and some are still in full
+                SHED.labels("from_memory").inc(len(requests))
+                now_ms = time.time_ns() // 1_000_000
+                done([self._recommender.from_memory(request, now_ms) for request in requests])
                 return
-        self._waiting.append((request, key, done))
+        self._n_waiting += len(requests)
+        if len(requests) <= MAX_OF_CALLS:
+            self._calls.append((requests, key, done))
+        else:
+            pieces = _Pieces(len(requests), done)
+            for first in range(0, len(requests), MAX_OF_CALLS):
+                self._calls.append((requests[first : first + MAX_OF_CALLS], b"", pieces.put))
         if not self._scheduled:
             self._schedule()
 
-    async def recommend_all(self, requests: Sequence[RecommendRequest]) -> list[Answer]:
+    async def recommend_all(self, requests: Sequence[RecommendRequest]) -> Sequence[Answer]:
         """Answer requests that came together. Raises Overloaded."""
-        call = _Call(len(requests))
-        for place, request in enumerate(requests):
-            self.ask(request, b"", partial(call.put, place))
-        answers = await call.all
-        for found in answers:
-            if isinstance(found, Exception):
-                raise found
-        return answers
+        reply: asyncio.Future[Sequence[Answer] | Exception] = asyncio.get_running_loop().create_future()
+        self.ask(requests, b"", lambda found: None if reply.done() else reply.set_result(found))
+        found = await reply
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     async def recommend(self, request: RecommendRequest) -> Answer:
         """Answer one request. Raises Overloaded."""
@@ -102,48 +112,59 @@ class Gather:
         loop.call_soon(self._flush, loop, 0, 0)
 
     def _flush(self, loop: asyncio.AbstractEventLoop, seen: int, quiet: int) -> None:
-        n = len(self._waiting)
+        n = self._n_waiting
         if n < MAX_BATCH and (n > seen or quiet < QUIET_TURNS):
             loop.call_soon(self._flush, loop, n, 0 if n > seen else quiet + 1)
             return
-        most = MAX_BATCH if self._waiting[0][1] else MAX_OF_CALLS
-        batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), most))]
-        place_of: dict[bytes, int] = {}
-        requests: list[RecommendRequest] = []
-        places = []
-        for n, (request, key, _) in enumerate(batch):
-            place = place_of.setdefault(key or n.to_bytes(2, "big"), len(requests))
-            if place == len(requests):
-                requests.append(request)
-            places.append(place)
+        requests, calls = self._take()
         try:
             begun = self._recommender.begin(requests, time.time_ns() // 1_000_000)
         except Exception as error:
-            self._end(batch, places, [error] * len(batch))
+            self._end(calls, error)
         else:
             # While Redis reads the users' rows the loop takes requests that have come since from their connections.
-            loop.call_soon(self._finish, batch, places, begun)
+            loop.call_soon(self._finish, calls, begun)
 
-    def _finish(self, batch: list[Entry], places: list[int], begun: Callable[[], list[Answer]]) -> None:
-        found: Sequence[Answer | Exception]
+    def _take(self) -> tuple[list[RecommendRequest], list[tuple[int, Call]]]:
+        """Return the requests of the next batch, equal ones once, and its calls with where theirs begin."""
+        requests: list[RecommendRequest] = []
+        calls: list[tuple[int, Call]] = []
+        first_of: dict[bytes, int] = {}
+        most = MAX_BATCH if len(self._calls[0][0]) == 1 else MAX_OF_CALLS
+        while self._calls and len(requests) < most:
+            call = self._calls.popleft()
+            asked, key, _ = call
+            at = len(requests)
+            first = first_of.setdefault(key, at) if key else at
+            if first == at:
+                requests += asked
+            calls.append((first, call))
+            self._n_waiting -= len(asked)
+        return requests, calls
+
+    def _finish(self, calls: list[tuple[int, Call]], begun: Callable[[], list[Answer]]) -> None:
+        found: list[Answer] | Exception
         try:
             found = begun()
         except Exception as error:
-            found = [error] * len(batch)
-        self._end(batch, places, found)
+            found = error
+        self._end(calls, found)
 
-    def _end(self, batch: list[Entry], places: list[int], found: Sequence[Answer | Exception]) -> None:
+    def _end(self, calls: list[tuple[int, Call]], found: list[Answer] | Exception) -> None:
         """Go on with those who wait, and hand over what was found."""
         self._scheduled = False
-        if self._waiting:
+        if self._calls:
             self._schedule()
-        for (request, _, done), place in zip(batch, places, strict=True):
-            self._hand_over(request, found[place], done)
+        for first, call in calls:
+            n = len(call[0])
+            self._hand_over(call, found if isinstance(found, Exception) else found[first : first + n])
 
-    def _hand_over(self, request: RecommendRequest, answer: Answer | Exception, done: Done) -> None:
+    def _hand_over(self, call: Call, found: Sequence[Answer] | Exception) -> None:
+        requests, _, done = call
         try:
-            done(answer)
-        except Exception as error:  # of one request; the others of its batch have answers
+            done(found)
+        except Exception as error:  # of one call; the others of its batch have answers
             log.error("an answer was not sent", exc_info=error)
-        if self._impressions is not None and isinstance(answer, Answer):
-            self._impressions.note(request, answer)
+        if self._impressions is not None and not isinstance(found, Exception):
+            for request, answer in zip(requests, found, strict=True):
+                self._impressions.note(request, answer)

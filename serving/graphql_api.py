@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from strawberry.fastapi import GraphQLRouter
 from strawberry.scalars import JSON
 
-from serving.answer_counts import count as count_answer
+from serving.answer_counts import count as count_answers
 from serving.gather import Gather
 from serving.requests import MAX_BATCH, MAX_COUNT, Answer, RecommendRequest, first_error
 from serving.service import BadRequest, Recommender
@@ -111,7 +111,7 @@ class RequestInput:
 
 def _given(answer: Answer) -> AnswerType:
     """Count an answer, and return it as the schema's types."""
-    count_answer("graphql", answer)
+    count_answers("graphql", [answer])
     items = [
         RecommendationType(
             item=one.item, title=one.title, score=one.score, source=one.source,

@@ -1,6 +1,6 @@
 """The gRPC interface: the same service, the same answers."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import structlog
@@ -11,7 +11,7 @@ from grpclib.health.service import OVERALL, Health
 from grpclib.reflection.service import ServerReflection
 from pydantic import ValidationError
 
-from serving.answer_counts import count as count_answer
+from serving.answer_counts import count as count_answers
 from serving.api_keys import Guard, Refused
 from serving.gather import Gather, Overloaded
 from serving.grpc_calls import SERVICE, Call, parsed, receive, secret_of
@@ -89,15 +89,15 @@ class Servicer:
     def answer(self, body: bytes, reply: Reply) -> None:
         """Have `reply` called with the answer to a request for recommendations, as bytes or why there is none."""
 
-        def done(found: Answer | Exception) -> None:
-            if isinstance(found, Answer):
-                count_answer("grpc", found)
-                reply(answer_message(found))
-            else:
+        def done(found: Sequence[Answer] | Exception) -> None:
+            if isinstance(found, Exception):
                 reply(FAILED)
+            else:
+                count_answers("grpc", found)
+                reply(answer_message(found[0]))
 
         try:
-            self._gather.ask(self._checked(parsed(body, READ)), b"\0" + body, done)
+            self._gather.ask([self._checked(parsed(body, READ))], b"\0" + body, done)
         except Overloaded as error:
             reply(_shed(error))
         except GRPCError as error:
@@ -115,8 +115,7 @@ class Servicer:
             answers = await self._gather.recommend_all(checked)
         except Overloaded as error:
             raise _shed(error) from None
-        for answer in answers:
-            count_answer("grpc_batch", answer)
+        count_answers("grpc_batch", answers)
         await call.send_message(batch_message(answers))
 
     async def SimilarItems(self, call: Call) -> None:
@@ -128,7 +127,7 @@ class Servicer:
             answer = self._recommender.similar_items(request.item, count, lang)
         except StoreUnavailable:
             raise GRPCError(Status.UNAVAILABLE, "the store is out of reach") from None
-        count_answer("similar", answer)
+        count_answers("similar", [answer])
         await call.send_message(answer_message(answer))
 
     async def Popular(self, call: Call) -> None:
@@ -143,7 +142,7 @@ class Servicer:
             answer = self._recommender.popular(scope, request.name, count, lang)
         except StoreUnavailable:
             raise GRPCError(Status.UNAVAILABLE, "the store is out of reach") from None
-        count_answer("popular", answer)
+        count_answers("popular", [answer])
         await call.send_message(answer_message(answer))
 
     def _checked(self, message: Any, before: str = "") -> RecommendRequest:

@@ -1,15 +1,15 @@
-"""`POST /v1/recommend` without task, scope and routing, which cost more than everything else of HTTP together.
+"""POST of what is asked most, without task, scope and routing, which cost more than everything else of HTTP together.
 
 It is uvicorn's own protocol class (framing, keep-alive, pipelining, time limits, slow and broken clients stay as
-they are) that takes plain requests for that one path itself and hands all others on: to the route of the same
-name where anything about a request is special, so both answer alike.
+they are) that takes plain requests for a few paths itself and hands all others on: to the routes of the same
+names where anything about a request is special, so both answer alike.
 
 A client says the same in the head of one request after the other. What comes between two messages, begins with a
 head that this connection's parser has read before as a plain request's, and is as long as that one was, is the same
 request with another body: it need not be parsed again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -19,7 +19,6 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from serving.api_keys import Guard, Refused
 from serving.http_parts import MAX_BODY, refused, secret_of
 
-PATH = b"/v1/recommend"
 OK = b"HTTP/1.1 200 OK\r\n%bcontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n%b"
 CLOSE = b"connection: close\r\n"
 HEAD_END = b"\r\n\r\n"
@@ -28,13 +27,14 @@ MAX_HEADS = 16
 
 Reply = Callable[[bytes | Response], None]
 Ask = Callable[[bytes, Reply], None]
+"""Have the second called with the JSON of the answer to a body, or with another response."""
 
 
 class _Cycle:
     """One request and its answer, as far as uvicorn's protocol needs to know of them."""
 
-    def __init__(self, protocol: "HotProtocol", keep_alive: bool) -> None:
-        self._protocol, self.keep_alive = protocol, keep_alive
+    def __init__(self, protocol: "HotProtocol", ask: Ask, keep_alive: bool) -> None:
+        self._protocol, self.ask, self.keep_alive = protocol, ask, keep_alive
         self.body = bytearray()
         self.more_body, self.response_complete, self.disconnected = True, False, False
         self.asked = False
@@ -49,7 +49,7 @@ class _Cycle:
             self.asked = True
             body = bytes(self.body)
             self._protocol.remember(self, body)
-            self._protocol.ask(body, self.reply)
+            self.ask(body, self.reply)
 
     def reply(self, answer: bytes | Response) -> None:
         """Send the JSON of a 200, or another response; to nobody where the client has gone."""
@@ -71,19 +71,19 @@ class _Cycle:
 
 
 class HotProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with a short way for recommendations."""
+    """uvicorn's protocol with a short way for some paths."""
 
     _lines: tuple[Any, bytes] = ([], b"")
 
-    def __init__(self, ask: Ask, guard: Guard, **of_uvicorn: Any) -> None:
-        """`ask(body, reply)` has `reply` called with the answer's JSON, or with another response."""
+    def __init__(self, asks: Mapping[bytes, Ask], guard: Guard, **of_uvicorn: Any) -> None:
+        """`asks`: by path, for those who may read."""
         super().__init__(**of_uvicorn)
-        self.ask, self._guard = ask, guard
+        self._asks, self._guard = asks, guard
         self._within = False
         """Whether the parser waits for the rest of a message."""
         self._fed = b"", b""
-        self._heads: dict[bytes, tuple[int, str]] = {}
-        """Of heads: how long the body is, and the API key."""
+        self._heads: dict[bytes, tuple[int, str, Ask]] = {}
+        """Of heads: how long the body is, the API key, and who is asked."""
 
     def default_headers(self) -> bytes:
         """Return the lines all responses have; uvicorn makes them anew every second."""
@@ -98,10 +98,10 @@ class HotProtocol(HttpToolsProtocol):
         if not self._within:
             end = data.find(HEAD_END) + len(HEAD_END)
             head, body = data[:end], data[end:]
-        length, secret = self._heads.get(head, (-1, ""))
-        if len(body) == length and not self._is_busy():
+        known = self._heads.get(head)
+        if known is not None and len(body) == known[0] and not self._is_busy():
             self._unset_keepalive_if_required()
-            self._take(True, secret, body)
+            self._take(known[2], True, known[1], body)
         else:
             self._fed = head, body
             super().data_received(data)
@@ -116,19 +116,20 @@ class HotProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Take a plain request; leave the others to the framework."""
-        if self.url != PATH or not self._is_plain():
+        ask = self._asks.get(self.url)
+        if ask is None or not self._is_plain():
             super().on_headers_complete()
             return
-        self._take(self.parser.should_keep_alive(), secret_of(self.headers))
+        self._take(ask, self.parser.should_keep_alive(), secret_of(self.headers))
 
     def remember(self, cycle: _Cycle, body: bytes) -> None:
         """Know the head of the request in work from now on, if it and its body were all that has just come."""
         if cycle.keep_alive and body == self._fed[1] and self._fed[0] and len(self._heads) < MAX_HEADS:
-            self._heads[self._fed[0]] = len(body), secret_of(self.headers)
+            self._heads[self._fed[0]] = len(body), secret_of(self.headers), cycle.ask
 
-    def _take(self, keep_alive: bool, secret: str, body: bytes | None = None) -> None:
+    def _take(self, ask: Ask, keep_alive: bool, secret: str, body: bytes | None = None) -> None:
         """Begin to answer; the body comes later where it is None."""
-        cycle: Any = _Cycle(self, keep_alive)
+        cycle: Any = _Cycle(self, ask, keep_alive)
         self.cycle = cycle
         try:
             self._guard.admit(secret, "read")
@@ -137,7 +138,7 @@ class HotProtocol(HttpToolsProtocol):
             return
         if body is not None:
             cycle.asked = True
-            self.ask(body, cycle.reply)
+            ask(body, cycle.reply)
 
     def _is_busy(self) -> bool:
         """Say whether an answer is under way, or the client does not read."""

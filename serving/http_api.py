@@ -14,23 +14,23 @@ from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
 from pybreaker import CircuitBreaker, CircuitBreakerError
-from pydantic import ValidationError
 
 from flows.log import Log, LogUnavailable
 from flows.log import Message as LogMessage
 from schemas.encode import InvalidEvent, encode, event_from_json
 from schemas.registry import SchemaRegistry
-from serving.answer_counts import count as count_answer
+from serving.answer_counts import count as count_answers
 from serving.api_keys import Guard
 from serving.explorer_api import Explorer
-from serving.gather import Gather, Overloaded
+from serving.gather import Gather
 from serving.graphql_api import make_router
-from serving.hot_path import HotProtocol, Reply
+from serving.hot_path import HotProtocol
+from serving.http_asks import BATCH, RECOMMEND, make_asks
 from serving.http_parts import BoundBody, CheckKey, add_error_handlers, error
-from serving.requests import MAX_COUNT, Answer, BatchRequest, RecommendRequest, first_error
+from serving.requests import MAX_COUNT, Answer, RecommendRequest
 from serving.rules_api import rules_router
-from serving.service import BadRequest, Recommender
-from serving.wire import answer_json, batch_json, json_default
+from serving.service import Recommender
+from serving.wire import answer_json, json_default
 
 MAX_EVENTS = 1000
 LIST_AGE_S = 5
@@ -42,19 +42,9 @@ Lang = Literal["en", "de"]
 log = structlog.get_logger()
 
 
-def _failure(wrong: Exception) -> Response:
-    """Return the response to a request that has no answer."""
-    if isinstance(wrong, BadRequest):
-        return error(422, wrong.field, wrong.message)
-    if isinstance(wrong, Overloaded):
-        return error(429, "", str(wrong), **{"Retry-After": "1"})
-    log.error("request failed", path="/v1/recommend", exc_info=wrong)
-    return error(500, "", "internal error")
-
-
 def _same_for_everybody(request: Request, method: str, answer: Answer) -> Response:
     """Return an anonymous list so that a cache can keep it and ask whether it is still the same."""
-    count_answer(method, answer)
+    count_answers(method, [answer])
     shown = orjson.dumps([answer.items, answer.fallback, answer.rules_version], default=json_default)
     headers = {"ETag": f'"{hashlib.sha256(shown).hexdigest()[:24]}"', "Cache-Control": f"public, max-age={LIST_AGE_S}"}
     if request.headers.get("if-none-match") == headers["ETag"]:
@@ -75,57 +65,25 @@ def make_app(
     append = CircuitBreaker(3, 2.0, exclude=[lambda wrong: not isinstance(wrong, LogUnavailable)]).call
     schema = {"requestBody": {"content": {"application/json": {"schema": RecommendRequest.model_json_schema()}}}}
 
-    def checked(body: bytes) -> RecommendRequest:
-        # Validated here: the framework's own way through its dependencies takes twice as long.
-        try:
-            asked = RecommendRequest.model_validate_json(body or b"{}")
-        except ValidationError as wrong:
-            raise BadRequest(*first_error(wrong)) from None
-        recommender.check(asked)
-        return asked
+    asks = make_asks(recommender, gather, explorer.met)
+    app.state.hot = partial(HotProtocol, asks, guard)
 
-    def ask(body: bytes, reply: Reply) -> None:
-        def done(found: Answer | Exception) -> None:
-            if isinstance(found, Answer):
-                count_answer("recommend", found)
-                reply(answer_json(found))
-            else:
-                reply(_failure(found))
-
-        try:
-            asked = checked(body)
-            explorer.met(asked.user)
-            gather.ask(asked, body, done)
-        except Exception as wrong:
-            done(wrong)
-
-    app.state.hot = partial(HotProtocol, ask, guard)
-
-    @app.post("/v1/recommend", openapi_extra=schema)
-    async def recommend(request: Request) -> Response:
-        """Items for a user, a session, items in context; plain requests are answered by `serving.hot_path`."""
+    async def by_route(path: str, request: Request) -> Response:
+        """Ask as the hot path does, for requests that it leaves to the framework."""
         reply: asyncio.Future[bytes | Response] = asyncio.get_running_loop().create_future()
-        ask(await request.body(), lambda found: None if reply.done() else reply.set_result(found))
+        asks[path.encode()](await request.body(), lambda found: None if reply.done() else reply.set_result(found))
         found = await reply
         return found if isinstance(found, Response) else Response(found, media_type="application/json")
 
-    @app.post("/v1/recommend/batch")
+    @app.post(RECOMMEND, openapi_extra=schema)
+    async def recommend(request: Request) -> Response:
+        """Items for a user, a session, items in context."""
+        return await by_route(RECOMMEND, request)
+
+    @app.post(BATCH)
     async def recommend_batch(request: Request) -> Response:
-        try:
-            requests = BatchRequest.model_validate_json(await request.body()).requests
-        except ValidationError as wrong:
-            if wrong.errors()[0]["type"] == "json_invalid":
-                return error(400, "body", "is not JSON")
-            raise BadRequest(*first_error(wrong)) from None
-        for n, asked in enumerate(requests):
-            try:
-                recommender.check(asked)
-            except BadRequest as wrong:
-                return error(422, f"requests.{n}.{wrong.field}", wrong.message)
-        answers = await gather.recommend_all(requests)
-        for answer in answers:
-            count_answer("batch", answer)
-        return Response(batch_json(answers), media_type="application/json")
+        """Many requests, answered together, in order."""
+        return await by_route(BATCH, request)
 
     @app.get("/v1/items/{item}/similar")
     async def similar(

@@ -33,6 +33,7 @@ Uint64s = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 NO_FACTORS = np.zeros(0)
+FEW = 256
 
 
 class Waiting(NamedTuple):
@@ -80,6 +81,20 @@ def _let_through(
 
 
 @numba.njit(cache=True)
+def put_in_order(worth: Floats, candidates: Ints) -> None:
+    """Put candidates in the order of falling worth, equal ones as they are; `worth` is not kept."""
+    if len(worth) > FEW:
+        candidates[:] = candidates[np.argsort(-worth, kind="mergesort")]
+        return
+    for k in range(1, len(worth)):  # nearly all are where they belong: rules move some of those that came best first
+        value, one, at = worth[k], candidates[k], k
+        while at > 0 and worth[at - 1] < value:
+            worth[at], candidates[at] = worth[at - 1], candidates[at - 1]
+            at -= 1
+        worth[at], candidates[at] = value, one
+
+
+@numba.njit(cache=True)
 def _choose(
     places: Ints, at: Ints, wants: Ints, counts: Ints, candidates: Choices, mask: Flags, factors: Floats,
     codes: npt.NDArray[np.int32], limits: Ints, excluded: Ints, ends: Ints, met_in: Ints, answer: int, out: Ints,
@@ -101,7 +116,7 @@ def _choose(
             continue
         order = left[:n_left]
         if len(factors) > 0:
-            order = order[np.argsort(-worth[:n_left], kind="mergesort")]  # stable: equal ones stay as they are
+            put_in_order(worth[:n_left], order)
         if len(limits) > 0:
             held_back = np.zeros((len(limits), n[b]), np.bool_)
             nothing, nobody = np.zeros((len(limits), counts[g]), np.int32), np.zeros(counts[g], np.bool_)

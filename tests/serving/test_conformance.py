@@ -15,8 +15,9 @@ from test_service import recommender_of
 
 from serving.api_keys import make_key, write_keys
 
-HOT, COLD = "/v1/recommend", "/v1/recommend/batch"
+HOT, BATCH, COLD = "/v1/recommend", "/v1/recommend/batch", "/v1/rules/preview"
 BODY = b'{"user": "ann", "count": 2}'
+BODIES = {HOT: BODY, BATCH: b'{"requests": [%b, %b]}' % (BODY, BODY), COLD: b'{"request": %b, "book": {}}' % BODY}
 
 
 @pytest.fixture(scope="module")
@@ -64,18 +65,18 @@ def status(answer):
     ],
 )
 def test_broken_heads_get_the_same_status_as_elsewhere(server, more):
-    hot, cold = (status(send(server, head(path, *more))) for path in (HOT, COLD))
+    hot, batch, cold = (status(send(server, head(path, *more))) for path in BODIES)
     if more == [b"Content-Length: 0"]:
-        assert (hot, cold) == (b"200", b"400")  # an empty body is a request without wishes, but no batch
+        assert (hot, batch, cold) == (b"200", b"422", b"422")  # a request without wishes, but no batch
     else:
-        assert hot == cold
+        assert hot == batch == cold
         assert hot in (b"400", b"413", b"closed")
 
 
 @pytest.mark.parametrize("method", [b"GET", b"PUT", b"DELETE", b"OPTIONS", b"HEAD"])
 def test_other_methods_are_refused_alike(server, method):
-    answers = [send(server, head(path, method=method)) for path in (HOT, COLD)]
-    assert [status(answer) for answer in answers] == [b"405", b"405"]
+    answers = [send(server, head(path, method=method)) for path in BODIES]
+    assert [status(answer) for answer in answers] == [b"405"] * 3
 
 
 def test_pipelined_requests_are_answered_in_order(server):
@@ -86,17 +87,20 @@ def test_pipelined_requests_are_answered_in_order(server):
     assert got.index(b"request_id") < got.index(b"alive") < got.rindex(b"request_id")
 
 
-def test_a_body_may_come_in_drops_and_in_chunks(server):
-    drops = [BODY[i : i + 5] for i in range(0, len(BODY), 5)]
-    assert status(send(server, head(HOT, b"Content-Length: %d" % len(BODY)), *drops, pause=0.01)) == b"200"
+@pytest.mark.parametrize("path", [HOT, BATCH])
+def test_a_body_may_come_in_drops_and_in_chunks(server, path):
+    body = BODIES[path]
+    drops = [body[i : i + 5] for i in range(0, len(body), 5)]
+    assert status(send(server, head(path, b"Content-Length: %d" % len(body)), *drops, pause=0.01)) == b"200"
     chunks = b"".join(b"%x\r\n%s\r\n" % (len(drop), drop) for drop in drops) + b"0\r\n\r\n"
-    assert status(send(server, head(HOT, b"Transfer-Encoding: chunked"), chunks)) == b"200"
+    assert status(send(server, head(path, b"Transfer-Encoding: chunked"), chunks)) == b"200"
 
 
-def test_an_oversized_body_is_refused_whether_it_says_so_or_not(server):
-    said = send(server, head(HOT, b"Content-Length: %d" % (1 << 21)))
+@pytest.mark.parametrize("path", [HOT, BATCH])
+def test_an_oversized_body_is_refused_whether_it_says_so_or_not(server, path):
+    said = send(server, head(path, b"Content-Length: %d" % (1 << 21)))
     chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
-    came = send(server, head(HOT, b"Transfer-Encoding: chunked"), *[chunk] * 17, b"0\r\n\r\n")
+    came = send(server, head(path, b"Transfer-Encoding: chunked"), *[chunk] * 17, b"0\r\n\r\n")
     assert status(said) == b"413"
     assert status(came) in (b"413", b"closed")  # closing with unread bytes may take the answer away
 
@@ -137,19 +141,21 @@ def read_answer(connection, came):
     return (lines.split(b" ")[1], rest[:length]), rest[length:]
 
 
-def asked(count):
+def asked(count, path=HOT):
     body = b'{"user": "ann", "count": %d}' % count
-    return head(HOT, b"Content-Length: %d" % len(body)) + body, (b"200", count)
+    if path == BATCH:
+        body = b'{"requests":[%b]}' % body
+    return head(path, b"Content-Length: %d" % len(body)) + body, (b"200", count)
 
 
-def refused(body):
-    return head(HOT, b"Content-Length: %d" % len(body)) + body, (b"422", None)
+def refused(body, path=HOT):
+    return head(path, b"Content-Length: %d" % len(body)) + body, (b"422", None)
 
 
 BROKEN = (b'{"user": "ann", "count": x}', b'{"user": "\\r\\n", "count": 0 }', b"\r\n\r\nPOST /v1/recommend!")
 REQUESTS = st.one_of(
-    st.integers(1, 3).map(asked),
-    st.sampled_from(BROKEN).map(refused),
+    st.builds(asked, st.integers(1, 3), st.sampled_from([HOT, BATCH])),
+    st.builds(refused, st.sampled_from(BROKEN), st.sampled_from([HOT, BATCH])),
     st.just((head("/healthz", method=b"GET"), (b"200", None))),
 )
 
@@ -172,7 +178,9 @@ def test_requests_with_the_same_head_are_answered_each_for_itself(server, said):
             for status_wanted, count in wanted:
                 (found, body), came = read_answer(connection, came)
                 assert found == status_wanted
-                assert count is None or len(orjson.loads(body)["items"]) == count
+                if count is not None:
+                    answer = orjson.loads(body)
+                    assert len(answer.get("answers", [answer])[0]["items"]) == count
             waiting, wanted = b"", []
 
 
@@ -208,10 +216,10 @@ def test_the_hot_path_and_the_route_give_the_same_answer(server):
     assert shown[0] == shown[1]
 
 
-@pytest.mark.parametrize("path", [HOT, COLD])
+@pytest.mark.parametrize("path", list(BODIES))
 def test_a_connection_is_kept_while_it_is_used_and_closed_when_it_is_not(server, path, monkeypatch):
     monkeypatch.setattr(server._uvicorn.config, "timeout_keep_alive", 1)
-    body = BODY if path == HOT else b'{"requests": [%b]}' % BODY
+    body = BODIES[path]
     connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=5)
     connection.connect()
     kept = connection.sock

@@ -226,13 +226,55 @@ def test_equal_requests_of_a_batch_are_answered_once():
         answers = [asyncio.get_running_loop().create_future() for _ in range(7)]
         keys = [(b"ann", "ann")] * 5 + [(b"bob", "bob"), (b"", "bob")]
         for answer, (key, user) in zip(answers, keys, strict=True):
-            gather.ask(RecommendRequest(user=user), key, answer.set_result)
+            gather.ask([RecommendRequest(user=user)], key, lambda found, answer=answer: answer.set_result(found[0]))
         return await asyncio.gather(*answers)
 
     answers = asyncio.run(together())
     assert len(asked) == 3
     assert len({answer.request_id for answer in answers[:5]}) == 1
     assert answers[5].items == answers[6].items
+
+
+def test_calls_larger_than_a_batch_are_answered_in_order_beside_others(monkeypatch):
+    monkeypatch.setattr(gather_module, "MAX_OF_CALLS", 4)
+    recommender, _ = recommender_of(shop_events())
+    sizes, plain = [], recommender.begin
+    recommender.begin = lambda requests, now_ms: sizes.append(len(requests)) or plain(requests, now_ms)
+
+    async def together():
+        gather = Gather(recommender)
+        asked = [[1 + n % 3 for n in range(calls)] for calls in (11, 1, 3, 6)]
+        many = [gather.recommend_all([RecommendRequest(user="ann", count=n) for n in counts]) for counts in asked]
+        return asked, await asyncio.gather(*many)
+
+    asked, found = asyncio.run(together())
+    assert [[len(answer.items) for answer in answers] for answers in found] == asked
+    assert len({answer.request_id for answers in found for answer in answers}) == sum(map(len, asked)) == sum(sizes)
+    assert max(sizes) <= 4 + 3  # the call that fills a batch is taken whole
+
+
+def test_a_call_of_which_a_piece_fails_fails_once(monkeypatch):
+    monkeypatch.setattr(gather_module, "MAX_OF_CALLS", 4)
+    recommender, _ = recommender_of(shop_events())
+    plain, begun, heard = recommender.begin, [], []
+
+    def fails_second(requests, now_ms):
+        begun.append(len(requests))
+        if len(begun) == 2:
+            raise RuntimeError("broken")
+        return plain(requests, now_ms)
+
+    recommender.begin = fails_second
+
+    async def one_call():
+        gather = Gather(recommender)
+        gather.ask([RecommendRequest(user="ann")] * 11, b"", heard.append)
+        while sum(begun) < 11:
+            await asyncio.sleep(0.01)
+        return await gather.recommend(RecommendRequest(user="ann"))
+
+    assert asyncio.run(one_call()).items
+    assert [str(one) for one in heard] == ["broken"]
 
 
 @pytest.mark.parametrize("when", ["beginning", "answering"])

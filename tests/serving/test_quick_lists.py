@@ -14,6 +14,7 @@ from schemas.ids import hash_id
 from serving.blend import Scorer
 from serving.forest import N_FEATURES, NO_FOREST, Forest
 from serving.lists import Listed
+from serving.quick_lists import FEW, put_in_order
 from serving.requests import RecommendRequest
 from serving.rules_api import trial
 from serving.service import Recommender
@@ -134,3 +135,17 @@ def test_most_lists_are_made_the_quick_way(shop, monkeypatch):
     assert len(made[0]) >= N_USERS - 2  # the others have ties, which are decided by item id
     shop.recommend([RecommendRequest(count=3), RecommendRequest(user="never seen", count=3)], NOW)
     assert len(made[1]) == 2
+
+
+@given(st.lists(st.sampled_from([0.0, 0.3, 0.5, 1.0]) | st.floats(0, 2), max_size=FEW + 20))
+def test_candidates_whose_worth_rules_change_stand_in_its_order_and_equal_ones_as_they_were(worth):
+    candidates = np.arange(len(worth))
+    put_in_order(np.array(worth, np.float64), candidates)
+    assert candidates.tolist() == sorted(range(len(worth)), key=lambda at: -worth[at])
+
+
+def test_many_candidates_are_put_in_order_like_few():
+    worth = np.random.default_rng(1).integers(0, 9, 10 * FEW).astype(np.float64)
+    candidates = np.arange(len(worth))
+    put_in_order(worth.copy(), candidates)
+    assert candidates.tolist() == np.argsort(-worth, kind="stable").tolist()
