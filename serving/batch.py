@@ -112,7 +112,7 @@ class Batch:
 
     def _sessions(self) -> Sessions:
         """Return the sessions to score, as the rows have them or as requests change them; none where none is wanted."""
-        sessions = Sessions(self._recent.item.copy(), np.where(self._mixed, self._recent.n, 0))
+        sessions = Sessions(self._recent.item.copy(), self._recent.n * self._mixed)
         for i, visitor in enumerate(self._visitors):
             if self._mixed[i] and (visitor.request.items or visitor.plan.strategy == "session"):
                 n = sessions.n[i] = len(visitor.session)

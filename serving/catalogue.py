@@ -130,10 +130,9 @@ class Catalogue:
             return None
         return distinct(np.concatenate([rows for at, rows in changes if at > version]))
 
-    def refresh(self, store: Store) -> Hashes:
-        """Take over new items and changed products of every lane; return their id hashes."""
+    def refresh(self, store: Store, totals: Sequence[bytes | None]) -> Hashes:
+        """Take over new items and changed products, given the globals of every lane; return their id hashes."""
         taken: list[str] = []
-        totals = store.read([keys.lane_globals(prefix) for prefix in self._prefixes])
         for prefix, value in zip(self._prefixes, totals, strict=True):
             count, read = int(decode_globals(value)[FEED]), self._read[prefix]
             if count > read:

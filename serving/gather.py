@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 from prometheus_client import Counter
@@ -33,10 +34,16 @@ log = structlog.get_logger()
 
 Done = Callable[[Sequence[Answer] | Exception], None]
 Call = tuple[Sequence[RecommendRequest], bytes, Done]
+Begun = tuple[list[tuple[int, Call]], Callable[[], list[Answer]]]
+"""A batch whose rows are on their way: its calls with where in it their requests begin, and what ends it."""
 
 
 class Overloaded(Exception):
     """Too many requests wait; try again in a second."""
+
+
+def _fail(error: Exception) -> list[Answer]:
+    raise error
 
 
 class _Pieces:
@@ -116,22 +123,22 @@ class Gather:
         if n < MAX_BATCH and (n > seen or quiet < QUIET_TURNS):
             loop.call_soon(self._flush, loop, n, 0 if n > seen else quiet + 1)
             return
+        loop.call_soon(self._finish, *self._begin())  # while Redis reads, the loop takes requests that have come since
+
+    def _begin(self) -> Begun:
         requests, calls = self._take()
         try:
-            begun = self._recommender.begin(requests, time.time_ns() // 1_000_000)
+            return calls, self._recommender.begin(requests, time.time_ns() // 1_000_000)
         except Exception as error:
-            self._end(calls, error)
-        else:
-            # While Redis reads the users' rows the loop takes requests that have come since from their connections.
-            loop.call_soon(self._finish, calls, begun)
+            return calls, partial(_fail, error)
 
     def _take(self) -> tuple[list[RecommendRequest], list[tuple[int, Call]]]:
         """Return the requests of the next batch, equal ones once, and its calls with where theirs begin."""
         requests: list[RecommendRequest] = []
         calls: list[tuple[int, Call]] = []
         first_of: dict[bytes, int] = {}
-        most = MAX_BATCH if len(self._calls[0][0]) == 1 else MAX_OF_CALLS
-        while self._calls and len(requests) < most:
+        left = MAX_BATCH if len(self._calls[0][0]) == 1 else MAX_OF_CALLS
+        while self._calls and left > 0:
             call = self._calls.popleft()
             asked, key, _ = call
             at = len(requests)
@@ -139,22 +146,24 @@ class Gather:
             if first == at:
                 requests += asked
             calls.append((first, call))
+            left -= len(asked)
             self._n_waiting -= len(asked)
         return requests, calls
 
     def _finish(self, calls: list[tuple[int, Call]], begun: Callable[[], list[Answer]]) -> None:
+        # Where enough wait, Redis reads the rows of the next batch while this one is worked out.
+        following = self._begin() if self._n_waiting >= MAX_BATCH else None
         found: list[Answer] | Exception
         try:
             found = begun()
         except Exception as error:
             found = error
-        self._end(calls, found)
-
-    def _end(self, calls: list[tuple[int, Call]], found: list[Answer] | Exception) -> None:
-        """Go on with those who wait, and hand over what was found."""
-        self._scheduled = False
-        if self._calls:
+        if following is not None:
+            asyncio.get_running_loop().call_soon(self._finish, *following)
+        elif self._calls:
             self._schedule()
+        else:
+            self._scheduled = False
         for first, call in calls:
             n = len(call[0])
             self._hand_over(call, found if isinstance(found, Exception) else found[first : first + n])

@@ -4,7 +4,7 @@ They say what `Items` would (a test compares them); made one by one in Python th
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice
 from typing import NamedTuple
 
@@ -98,6 +98,14 @@ def _write_messages(parts: _Parts, scores: Bytes) -> tuple[Bytes, Ints]:
     return out, bounds
 
 
+@lru_cache(maxsize=256)  # few rules move anything, and so do few sets of them
+def _ends(end: Callable[[Rules], bytes], rules: tuple[Rules, ...]) -> Packed:
+    pieces = Pieces()
+    for one in rules:
+        pieces.add(end(one))
+    return pieces.packed
+
+
 class Lists:
     """Lists of one batch."""
 
@@ -135,10 +143,8 @@ class Lists:
         return written
 
     def _parts(self, heads_at: Ints, heads: Pieces, phrases: Pieces, end: Callable[[Rules], bytes]) -> _Parts:
-        ends = Pieces()
-        for rules in self.rules:
-            ends.add(end(rules))
-        return _Parts(self.n, heads_at, heads.packed, self.said, phrases.packed, self.moved, ends.packed)
+        ends = _ends(end, tuple(self.rules))
+        return _Parts(self.n, heads_at, heads.packed, self.said, phrases.packed, self.moved, ends)
 
 
 class Listed(ItemList):

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from schemas.uncounted import uncounted
 from state.session import SESSION_EVENTS
 
 Hashes = npt.NDArray[np.uint64]
@@ -25,7 +26,18 @@ class Sessions(NamedTuple):
 
     def items(self) -> Hashes:
         """Return the items of all sessions, one session behind the other."""
-        return self.item[self.counts]
+        items = np.empty(int(self.n.sum()), np.uint64)
+        _put_behind_each_other(self, items)
+        return items
+
+
+@uncounted()
+def _put_behind_each_other(sessions: Sessions, out: Hashes) -> None:
+    at = 0
+    for b in range(len(sessions.n)):
+        for k in range(sessions.n[b]):
+            out[at] = sessions.item[b, k]
+            at += 1
 
 
 def padded_sessions(sessions: Sequence[Hashes]) -> Sessions:

@@ -108,15 +108,18 @@ class Shop:
     def refresh(self) -> None:
         """Follow the rows that are read ahead of requests: catalogue, totals, the list of everything."""
         self.follow_changes()
-        added = self.catalogue.refresh(self.store)
+        n, key = len(self.prefixes), lane_rows.scope_hash(lane_rows.ALL, 0)
+        wanted = [keys.lane_globals(prefix) for prefix in self.prefixes]
+        wanted += [keys.purchase_totals(prefix) for prefix in self.prefixes]
+        wanted += [keys.scope(prefix, key) for prefix in self.prefixes]
+        values = self.store.read(wanted)
+        added = self.catalogue.refresh(self.store, values[:n])
         if self.index is not None:
             self.index.new_items.watch(added)
             self._renew_new_items(self.index.new_items)
-        self.totals = sum_totals(self.store.read([keys.lane_globals(prefix) for prefix in self.prefixes]))
-        self.bought = decode_purchase_totals(
-            self.store.read([keys.purchase_totals(prefix) for prefix in self.prefixes])
-        )
-        self.set_popular(self._read_scope(lane_rows.ALL, 0))
+        self.totals = sum_totals(values[:n])
+        self.bought = decode_purchase_totals(values[n : 2 * n])
+        self.set_popular(self._merged(lane_rows.ALL, values[2 * n :]))
 
     def follow_changes(self) -> None:
         """Hear which item rows are written, so that others need not be read again."""
@@ -179,7 +182,7 @@ class Shop:
         key = lane_rows.scope_hash(kind, hash_id(name))
         read_ms, found = self._scopes.get(key, (0, NO_ITEMS))
         if now_ms - read_ms > SCOPE_AGE_MS:
-            found = self._read_scope(kind, hash_id(name))
+            found = self._merged(kind, self.store.read([keys.scope(prefix, key) for prefix in self.prefixes]))
             if len(self._scopes) >= MAX_SCOPES:
                 self._scopes.clear()
             self._scopes[key] = (now_ms, found)
@@ -198,11 +201,10 @@ class Shop:
             found = selection.heaviest = Heaviest(now_ms, hashes[order], weights[order] / 100)
         return found
 
-    def _read_scope(self, kind: int, name_hash: int) -> ScopeItems:
-        """Return a scope, its lanes merged. At a steady rate a decayed sum grows with its half-life."""
-        key = lane_rows.scope_hash(kind, name_hash)
+    def _merged(self, kind: int, values: Sequence[bytes | None]) -> ScopeItems:
+        """Return a scope, given its rows of all lanes. At a steady rate a decayed sum grows with its half-life."""
         parts = []
-        for value in self.store.read([keys.scope(prefix, key) for prefix in self.prefixes]):
+        for value in values:
             if kind == lane_rows.COUNTRY:
                 parts.append(lane_rows.country_scope(lane_rows.decode_country(value), self.half_lives))
             else:

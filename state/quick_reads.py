@@ -13,13 +13,14 @@ FAILURES = redis.RedisError, OSError
 class Asked:
     """Values that one connection was asked for; call it to wait for them."""
 
-    def __init__(self, connection: Any, client: Any, keys: list[bytes]) -> None:
+    def __init__(self, connection: Any, client: Any, chunks: list[list[bytes]]) -> None:
         """Send; where `connection` is None or fails, the client reads the keys its own way when they are wanted."""
-        self._connection, self._client, self._keys = connection, client, keys
+        self._connection, self._client, self._chunks = connection, client, chunks
         self._values: list[bytes | None] | None = None
         if connection is not None:
             try:
-                connection.send_packed_command([pack(("MGET", *keys))], check_health=False)
+                commands = [pack(("MGET", *keys)) for keys in chunks]
+                connection.send_packed_command(commands, check_health=False)
             except FAILURES:
                 self._give_up()
 
@@ -27,8 +28,10 @@ class Asked:
         """Take the reply off the connection, which is then free."""
         if self._connection is not None:
             try:
-                self._values = list(self._connection.read_response())
-                self._connection = None
+                values: list[bytes | None] = []
+                for _ in self._chunks:
+                    values += self._connection.read_response()
+                self._values, self._connection = values, None
             except FAILURES:
                 self._give_up()
 
@@ -40,7 +43,7 @@ class Asked:
         """Return the values, None for keys that are not there."""
         self.collect()
         if self._values is None:
-            self._values = list(self._client.mget(self._keys))
+            self._values = [value for keys in self._chunks for value in self._client.mget(keys)]
         return self._values
 
 
@@ -50,8 +53,9 @@ class QuickReads:
     A server answers from the same thread all its life, so nothing needs to be fetched from a pool and put back.
     """
 
-    def __init__(self, client: Any) -> None:
-        self._client, self._mine = client, threading.local()
+    def __init__(self, client: Any, most: int) -> None:
+        """`most`: keys of one command."""
+        self._client, self._most, self._mine = client, most, threading.local()
         self._all: list[Any] = []
 
     def ask(self, keys: list[bytes]) -> Asked:
@@ -59,7 +63,8 @@ class QuickReads:
         last: Asked | None = getattr(self._mine, "asked", None)
         if last is not None:
             last.collect()
-        self._mine.asked = asked = Asked(self._connection(), self._client, keys)
+        chunks = [keys[i : i + self._most] for i in range(0, len(keys), self._most)]
+        self._mine.asked = asked = Asked(self._connection(), self._client, chunks)
         return asked
 
     def _connection(self) -> Any:

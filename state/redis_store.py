@@ -30,7 +30,7 @@ other positions: Fenced.
 import secrets
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from weakref import WeakSet
 
 import orjson
@@ -75,7 +75,7 @@ class RedisStore:
         self._lanes: dict[bytes, _Lane] = {}
         self._feeds: WeakSet[ChangeFeed] = WeakSet()
         """Those that somebody still uses."""
-        self._quick = None if self._nodes.is_cluster else QuickReads(self._nodes.client_for(b""))
+        self._quick = None if self._nodes.is_cluster else QuickReads(self._nodes.client_for(b""), CHUNK)
 
     def ping(self) -> None:
         """Raise StoreUnavailable unless Redis answers and has loaded its data."""
@@ -104,31 +104,24 @@ class RedisStore:
         return self.begin_read(keys)()
 
     def begin_read(self, keys: Sequence[bytes]) -> Reading:
-        if self._quick is None or not 0 < len(keys) <= CHUNK:
-            return partial(self._read, keys)
+        if self._quick is None:
+            return partial(self._read_from_cluster, keys)
         return partial(self._collect, self._quick.ask(list(keys)))
 
     def _collect(self, asked: Asked) -> list[bytes | None]:
         with self._trouble():
             return asked()
 
-    def _read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+    def _read_from_cluster(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        found: dict[bytes, bytes | None] = {}
         with self._trouble():
-            if not self._nodes.is_cluster:
-                return self._read_from(self._nodes.client_for(b""), keys)
-            found: dict[bytes, bytes | None] = {}
             for same_slot in self._by_slot(keys).values():
-                client = self._nodes.client_for(same_slot[0])
-                found |= zip(same_slot, self._read_from(client, same_slot), strict=True)
-            return [found[key] for key in keys]
-
-    def _read_from(self, client: Any, keys: Sequence[bytes]) -> list[bytes | None]:
-        if len(keys) <= CHUNK:
-            return list(client.mget(keys)) if keys else []
-        pipeline = client.pipeline(transaction=False)
-        for i in range(0, len(keys), CHUNK):
-            pipeline.mget(keys[i : i + CHUNK])
-        return [value for chunk in pipeline.execute() for value in chunk]
+                pipeline = self._nodes.client_for(same_slot[0]).pipeline(transaction=False)
+                for i in range(0, len(same_slot), CHUNK):
+                    pipeline.mget(same_slot[i : i + CHUNK])
+                values = [value for chunk in pipeline.execute() for value in chunk]
+                found |= zip(same_slot, values, strict=True)
+        return [found[key] for key in keys]
 
     def _by_slot(self, keys: Sequence[bytes]) -> dict[Hashable, list[bytes]]:
         groups: dict[Hashable, list[bytes]] = {}

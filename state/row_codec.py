@@ -1,7 +1,7 @@
 """What the encoders and decoders of row tables share: many rows through one kernel call."""
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,6 +64,6 @@ def decode_rows(
         if value[0] != version:
             raise ValueError(f"{name} row has version {value[0]}; this program reads version {version}")
     if present:
-        starts = np.cumsum([0, *map(len, present[:-1])])
+        starts = np.fromiter(accumulate(map(len, present), initial=0), np.int64, len(present))
         kernel(np.frombuffer(b"".join(present), np.uint8), starts, slots[there], rows)
     return there
