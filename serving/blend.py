@@ -49,6 +49,7 @@ class Scored(NamedTuple):
     seed: Uint64s  # (B, M)
     why: Int64s  # (B, M)
     tied: npt.NDArray[np.bool_]  # (B,) whether some are equally likely
+    unread: npt.NDArray[np.bool_]  # (B,) whether some have no row in the table; those of the others are kept
 
 
 class _Room(NamedTuple):
@@ -150,11 +151,12 @@ def _score_one(
         if for_trees:
             _write_parts(i, of, ln_mass, room)
     if repeat_mode == ALLOW:
+        ln_events, ln_distinct = math.log(1.0 + n_session), math.log(1.0 + m)
         for i in range(m):
             ln_item = ln_item_factor(rows[of[i].slot].repeat, totals, i == 0) if of[i].slot != ABSENT else 0.0
             inputs = (
                 1.0, ln_item, ln_current[cells[0]] if i == 0 else ln_earlier[cells[i]], room.ln_support[i], ln_mass,
-                room.trend[i], math.log(1.0 + n_session), math.log(1.0 + m), room.near_all[i], np.float64(of[i].hits),
+                room.trend[i], ln_events, ln_distinct, room.near_all[i], np.float64(of[i].hits),
                 room.ln_base[i],
             )  # fmt: skip
             ln_odds = 0.0
@@ -219,7 +221,7 @@ def likeliest_first(probability: Floats, items: Uint64s, keys: Int64s, order: In
 def _score(
     sessions: Uint64s, lengths: Int64s, modes: Int64s, rows: ItemRows, table: Uint64s,
     slot_at: npt.NDArray[np.int32], embedding: Floats32, totals: Int64s, p: MixtureParams,
-    c: ScoreConfig, forest: Forest, now_ms: int, leads: Leads, out: Scored,
+    c: ScoreConfig, forest: Forest, now_ms: int, leads: Leads, used_in: Int64s, round_no: int, out: Scored,
 ) -> None:  # fmt: skip
     ln_current, ln_earlier = np.empty(N_CURRENT_CELLS), np.empty(N_EARLIER_CELLS)
     ln_repeat_tables(totals, ln_current, ln_earlier)
@@ -259,6 +261,11 @@ def _score(
                 break
             out.item[b, k], out.probability[b, k] = items[i], share
             out.seed[b, k], out.why[b, k] = seeds[i], why[i]
+            slot = candidates.of[i].slot
+            if slot == ABSENT:
+                out.unread[b] = True
+            else:
+                used_in[slot] = round_no
             out.tied[b] |= k > n_ordered and out.probability[b, k - 1] == share
             k, q = k + 1, q + 1
         out.n[b] = k
@@ -296,7 +303,7 @@ class Scorer:
         Every item of a session should have its row in the table; one without counts as unseen. `modes`: of
         REPEAT_MODES, one for each session or one for all. Where there are trees, and `by_trees`, the likeliest are in
         their order. `read_in`: a number for each row, another one whenever the row changes; without it they change
-        with `now_ms` at most.
+        with `now_ms` at most. In `slots` the rows of what is returned are marked as used in this round.
         """
         b, width = len(sessions.n), self.config.n_candidates + MAX_DISTINCT
         out = Scored(
@@ -305,6 +312,7 @@ class Scorer:
             np.zeros((b, width)),
             np.zeros((b, width), np.uint64),
             np.zeros((b, width), np.int64),
+            np.zeros(b, np.bool_),
             np.zeros(b, np.bool_),
         )
         if len(self._leads.rows) != len(rows):
@@ -316,7 +324,7 @@ class Scorer:
         mode_of = np.full(b, modes, np.int64)  # one for all, or one for each
         _score(
             sessions.item, sessions.n, mode_of, rows, slots.table, slots.slot_at, embedding, totals, self.params,
-            self.config, self.forest if by_trees else NO_FOREST, now_ms, leads, out,
+            self.config, self.forest if by_trees else NO_FOREST, now_ms, leads, slots.used_in, slots.round_no, out,
         )  # fmt: skip
         return out
 

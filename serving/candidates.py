@@ -1,6 +1,5 @@
 """Which items could come next: neighbours of the session's items, their neighbours, and the session itself."""
 
-import math
 from typing import NamedTuple
 
 import numba
@@ -10,7 +9,7 @@ import numpy.typing as npt
 from schemas.uncounted import uncounted
 from serving.forest import N_PAIRS
 from serving.found import MAX_FOUND, Found, begin_search, new_found, place
-from serving.item_facts import KAPPA, SEED_DECAY, mass_of
+from serving.item_facts import FADES, KAPPA, mass_of
 from serving.largest import largest
 from serving.leads import Leads, look_ahead
 from serving.logarithms import bits_of, of_bits
@@ -97,7 +96,7 @@ def _find(distinct: Uint64s, slots: Int64s, m: int, rows: ItemRows, leads: Leads
             continue
         if r + ROWS_AHEAD < m and slots[r + ROWS_AHEAD] != ABSENT:
             prefetch_row(leads.rows, slots[r + ROWS_AHEAD])
-        fade = math.exp(-r / SEED_DECAY)
+        fade = FADES[r]
         for j in range(np.int64(rows[slot].n)):
             worth = fade * leads.rows[slot].first[j]
             candidates.first[r, j], n = place(found, n, rows[slot].neighbour[j], worth)
@@ -167,7 +166,7 @@ def _add_up(
                 for t in range(3):
                     of[i].pairs[pair + t] += np.float32(weight[t, j] * scale)
         if r < SECOND_SEEDS:
-            fade, which = math.exp(-r / SEED_DECAY), min(r, 1)
+            fade, which = FADES[r], min(r, 1)
             for k in range(second[slot].n):
                 of[rank[candidates.second[r, k]]].second[which] += fade * second[slot].share[k]
 

@@ -13,12 +13,15 @@ from serving.mixture import ScoreConfig
 from state.decay import EPOCH_HALF_LIVES, epoch_of, value_at
 from state.item_rows import ADJ, BWD, FAR, PAIR_UNIT, ItemRows
 from state.lane_rows import COUNT, POP
+from state.session import MAX_DISTINCT
 from state.slot_map import ABSENT
 
 KAPPA = 2.0
 """Added to an item's mass where shares of it are taken: few pairs say little."""
 BWD_MASS = 0.8
 SEED_DECAY = 2.5
+FADES = np.array([math.exp(-r / SEED_DECAY) for r in range(MAX_DISTINCT)])
+"""How much an item of the session counts, by its recency rank."""
 MOST_EPOCHS = 60
 """Between a row and the moment: what is older weighs nothing."""
 
@@ -105,7 +108,7 @@ def session_direction(embedding: Floats32, slots: Int64s, m: int, all_of_it: Flo
     for r in range(m):
         if slots[r] == ABSENT:
             continue
-        fade = np.float32(math.exp(-r / SEED_DECAY))
+        fade = np.float32(FADES[r])
         for k in range(len(last)):
             all_of_it[k] += fade * embedding[slots[r], k]
             if r == 0:

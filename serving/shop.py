@@ -31,7 +31,6 @@ from state.purchase_rows import (
     empty_purchases,
 )
 from state.settings import Settings
-from state.slot_map import ABSENT
 from state.store import Store
 from state.user_rows import UserRows, decode_users, empty_users
 from state.vector_rows import decode_vector
@@ -153,10 +152,9 @@ class Shop:
         self.items.ensure_near(self.store, seeds, now_ms, SLOW_AGE_MS)
         embedding, read_in = self.items.embedding, self.items.read_in
         scored = self.scorer.score(sessions, rows, slots, self.totals, now_ms, modes, embedding, by_trees, read_in)
-        if len(slots.keep(scored.item.ravel())):  # second-order candidates: their own rows decide too
-            unread = (slots.find(scored.item.ravel()) == ABSENT).reshape(scored.item.shape) & (scored.item != 0)
+        if scored.unread.any():  # second-order candidates: their own rows decide too
             self.items.ensure(self.store, scored.item[scored.item != 0], now_ms, SLOW_AGE_MS)
-            again = np.flatnonzero(unread.any(axis=1))
+            again = np.flatnonzero(scored.unread)
             better = self.scorer.score(
                 Sessions(sessions.item[again], sessions.n[again]), rows, slots, self.totals, now_ms,
                 np.full(len(sessions.n), modes)[again], embedding, by_trees, read_in,
