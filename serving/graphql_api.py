@@ -1,5 +1,6 @@
 """The GraphQL interface: the same service, the same answers."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -109,9 +110,13 @@ class RequestInput:
     experiments: JSON = strawberry.field(default_factory=dict)
 
 
-def _given(answer: Answer) -> AnswerType:
-    """Count an answer, and return it as the schema's types."""
-    count_answers("graphql", [answer])
+def _given(answers: Sequence[Answer]) -> list[AnswerType]:
+    """Count the answers of a call, and return them as the schema's types."""
+    count_answers("graphql", answers)
+    return [_typed(answer) for answer in answers]
+
+
+def _typed(answer: Answer) -> AnswerType:
     items = [
         RecommendationType(
             item=one.item, title=one.title, score=one.score, source=one.source,
@@ -171,7 +176,7 @@ class Query:
             experiments=experiments or JSON({}),
         )  # fmt: skip
         gather: Gather = info.context["gather"]
-        return _given(await gather.recommend(_checked(info, asked)))
+        return _given([await gather.recommend(_checked(info, asked))])[0]
 
     @strawberry.field
     async def recommend_batch(self, info: strawberry.Info, requests: list[RequestInput]) -> list[AnswerType]:
@@ -180,14 +185,14 @@ class Query:
             raise GraphQLError(f"requests: must hold 1 to {MAX_BATCH}")
         asked = [_checked(info, one, f"requests.{n}.") for n, one in enumerate(requests)]
         gather: Gather = info.context["gather"]
-        return [_given(answer) for answer in await gather.recommend_all(asked)]
+        return _given(await gather.recommend_all(asked))
 
     @strawberry.field
     def similar_items(self, info: strawberry.Info, item: str, count: int = 20, lang: str = "en") -> AnswerType:
         """Items that occur together with one."""
         recommender: Recommender = info.context["recommender"]
         try:
-            return _given(recommender.similar_items(item, _count(count), lang))
+            return _given([recommender.similar_items(item, _count(count), lang)])[0]
         except StoreUnavailable:
             raise GraphQLError("the store is out of reach") from None
 
@@ -202,7 +207,7 @@ class Query:
             raise GraphQLError(f"name: is needed for scope {scope}")
         recommender: Recommender = info.context["recommender"]
         try:
-            return _given(recommender.popular(scope, name, _count(count), lang))
+            return _given([recommender.popular(scope, name, _count(count), lang)])[0]
         except StoreUnavailable:
             raise GraphQLError("the store is out of reach") from None
 

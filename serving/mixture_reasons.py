@@ -84,7 +84,9 @@ def numbers_of_said(
 ) -> Ints:
     """Return the number of what is said of each item of lists (B, K), given the visitors of the lists by place."""
     languages = np.zeros(len(n), np.int64)
-    languages[list(visitors)] = [LANGUAGES.index(visitor.request.lang) for visitor in visitors.values()]
+    for b, visitor in visitors.items():
+        if visitor.request.lang != LANGUAGES[0]:
+            languages[b] = LANGUAGES.index(visitor.request.lang)
     spoken, said, keys = shop.phrases.spoken, np.zeros(items.shape, np.int64), np.zeros(items.shape, np.uint64)
     table = spoken.keys
     absent = _look_up(

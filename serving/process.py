@@ -85,7 +85,9 @@ class Follower:
         generation = live_generation(self._store)
         if generation is not None and generation != self._recommender.generation:
             await self._enter(generation)
+        await asyncio.sleep(0)  # between two things to follow requests are answered
         self._recommender.refresh()
+        await asyncio.sleep(0)
         self._take_book()
         value = self._store.read([keys.ANCHOR_LIVE])[0]
         live = value.decode() if value else None
