@@ -168,6 +168,11 @@ class HotStream(_Call):
         self._all_came = True
         self._schedule()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything that has come is answered."""
+        return not (self._waiting or self._ready or self._sending or self._scheduled or self._body)
+
     def _take(self) -> None:
         """Ask for what has come whole; what is too much waits, and so does the client, whose room is not given back."""
         at = 0

@@ -82,6 +82,12 @@ class HotHandler(Handler):
             call.give_up()
         super().close()
 
+    def end_idle_streams(self) -> None:
+        """End the streams on which nothing is under way, which their clients may keep open for ever."""
+        for call in list(self._calls.values()):
+            if isinstance(call, HotStream) and call.is_idle:
+                call.end(GRPCError(Status.UNAVAILABLE, "the server stops"))
+
     @property
     def is_busy(self) -> bool:
         """Whether calls are under way."""

@@ -6,7 +6,7 @@ HTTP/2 is nghttp2's where the system has it, else h2's, which is Python and take
 import asyncio
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from grpclib.protocol import Connection, EventsProcessor, H2Protocol
@@ -118,9 +118,11 @@ class GrpcServer(Server):
         self._server.close()
         for connection in self._connections:
             connection.ask_to_go()
-        deadline = self._loop.time() + grace_s
-        while any(one.is_busy for one in self._handlers) and self._loop.time() < deadline:  # type: ignore[attr-defined]
+        deadline, handlers = self._loop.time() + grace_s, cast(set[HotHandler], self._handlers)
+        while any(one.is_busy for one in handlers) and self._loop.time() < deadline:
             await asyncio.sleep(LOOK_S)
+            for handler in handlers:
+                handler.end_idle_streams()
         for connection in list(self._connections):
             connection.connection.close()  # what was answered last is written first
         self.close()

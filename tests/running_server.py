@@ -23,7 +23,7 @@ from state.settings import Settings
 class Running:
     """What a test needs to talk to a running server."""
 
-    def __init__(self, folder, recommender, impressions_share=0.0, require_key=False, settings=None):
+    def __init__(self, folder, recommender, impressions_share=0.0, require_key=False, settings=None, grace_s=1):
         warm_up()
         self.recommender, self.keys = recommender, folder / "keys.json"
         self.log = SqliteLog(folder / "log.sqlite")
@@ -42,13 +42,17 @@ class Running:
                 (settings or Settings()).model_copy(update={"http_host": "127.0.0.1", "grpc_port": self.grpc_port})
             )
             await self._uvicorn.serve()
-            await self.rpc.stop(1)
+            await self.rpc.stop(grace_s)
 
         self._thread = threading.Thread(target=lambda: asyncio.run(serve()))
         self._thread.start()
         while not self._uvicorn.started:
             time.sleep(0.01)
         self.client = httpx.Client(base_url=self.url)
+
+    @property
+    def has_stopped(self):
+        return not self._thread.is_alive()
 
     def stop(self):
         self.client.close()

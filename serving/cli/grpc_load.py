@@ -12,18 +12,22 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, StreamEnded, StreamReset
 from h2.settings import SettingCodes
 
-from serving.cli.http_load import BodyOf, FullLists, Load
+from serving.cli.http_load import BodyOf, FullLists, Load, LoadConnection
 from serving.grpc_calls import SERVICE, framed, next_message
 
 ROOM = 1 << 24
 """Bytes a server may send ahead: what comes is read at once."""
 
 
-class _Connection(asyncio.Protocol):
+class _Connection(LoadConnection):
     """A client's connection: calls of one method, and what comes of them."""
 
-    def __init__(self, host: str, method: str, came: Callable[[int, bytes], None], over: Callable[[int], None]) -> None:
+    def __init__(
+        self, ended: asyncio.Future[None], host: str, method: str, came: Callable[[int, bytes], None],
+        over: Callable[[int], None],
+    ) -> None:  # fmt: skip
         """`came` is told each message of a call, `over` that it has ended."""
+        super().__init__(ended)
         self._came, self._over = came, over
         self._headers = [
             (":method", "POST"), (":scheme", "http"), (":path", f"/{SERVICE}/{method}"), (":authority", host),
@@ -108,13 +112,15 @@ class GrpcLoad:
         self._where, self._users = (host, port), users
         self._body_of, self._full_lists = body_of, full_lists
 
-    async def _connected(self, method: str, came: Callable[[int, bytes], None], over: Callable[[int], None]) -> Any:
+    async def _connected(
+        self, ended: asyncio.Future[None], method: str, came: Callable[[int, bytes], None], over: Callable[[int], None]
+    ) -> Any:
         loop = asyncio.get_running_loop()
         name = f"{self._where[0]}:{self._where[1]}"
-        return (await loop.create_connection(lambda: _Connection(name, method, came, over), *self._where))[1]
+        return (await loop.create_connection(lambda: _Connection(ended, name, method, came, over), *self._where))[1]
 
     async def calls(self, clients: int, seconds: float, seed: int = 1) -> Load:
-        """Have so many calls under way, each followed by the next."""
+        """Have so many calls under way, each followed by the next. Raises ConnectionError."""
         rng, times, lists = np.random.default_rng(seed), list[float](), list[int]()
         under_way = dict[int, float]()
         answered = dict[int, int]()
@@ -136,10 +142,10 @@ class GrpcLoad:
             lists.append(answered.pop(stream, 0))
             if now < started + seconds:
                 begin()
-            elif not under_way:
+            elif not (under_way or ended.done()):
                 ended.set_result(None)
 
-        connection = await self._connected("Recommend", came, over)
+        connection = await self._connected(ended, "Recommend", came, over)
         for _ in range(clients):
             begin()
         await ended
@@ -147,7 +153,7 @@ class GrpcLoad:
         return Load(times, sum(lists), lists.count(0), time.perf_counter() - started)
 
     async def stream(self, clients: int, seconds: float, seed: int = 1) -> Load:
-        """Have so many requests of one stream under way, each answer followed by the next."""
+        """Have so many requests of one stream under way, each answer followed by the next. Raises ConnectionError."""
         rng, times, lists = np.random.default_rng(seed), list[float](), list[int]()
         under_way = deque[float]()
         started = time.perf_counter()
@@ -166,7 +172,11 @@ class GrpcLoad:
             elif not under_way:
                 connection.end(stream)
 
-        connection = await self._connected("RecommendStream", came, lambda stream: ended.set_result(None))
+        def over(stream: int) -> None:
+            if not ended.done():
+                ended.set_result(None)
+
+        connection = await self._connected(ended, "RecommendStream", came, over)
         stream = connection.call()
         for _ in range(clients):
             ask(stream)

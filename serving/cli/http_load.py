@@ -27,10 +27,22 @@ class Load(NamedTuple):
     elapsed_s: float
 
 
-class _Connection(asyncio.Protocol):
+class LoadConnection(asyncio.Protocol):
+    """A connection that the server must not close before the load has `ended`, which fails then."""
+
+    def __init__(self, ended: asyncio.Future[None]) -> None:
+        self._ended = ended
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self._ended.done():
+            self._ended.set_exception(ConnectionError("the server closed a connection under load"))
+
+
+class _Connection(LoadConnection):
     """One kept-alive connection, one request at a time."""
 
-    def __init__(self, done: "Callable[[_Connection, bytes], None]") -> None:
+    def __init__(self, ended: asyncio.Future[None], done: "Callable[[_Connection, bytes], None]") -> None:
+        super().__init__(ended)
         self._done, self.due_s = done, 0.0
 
     def connection_made(self, transport: Any) -> None:
@@ -64,12 +76,14 @@ class HttpLoad:
         self._head = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %%d\r\n\r\n" % path.encode()
         self._users, self._body_of, self._full_lists = users, body_of, full_lists
 
-    async def _opened(self, n: int, done: Callable[[_Connection, bytes], None]) -> list[_Connection]:
+    async def _opened(
+        self, n: int, ended: asyncio.Future[None], done: Callable[[_Connection, bytes], None]
+    ) -> list[_Connection]:
         loop = asyncio.get_running_loop()
-        return [(await loop.create_connection(lambda: _Connection(done), *self._where))[1] for _ in range(n)]
+        return [(await loop.create_connection(lambda: _Connection(ended, done), *self._where))[1] for _ in range(n)]
 
     async def closed(self, clients: int, seconds: float, seed: int = 1) -> Load:
-        """Let every client ask again as soon as it has its answer."""
+        """Let every client ask again as soon as it has its answer. Raises ConnectionError."""
         rng, times, lists = np.random.default_rng(seed), list[float](), list[int]()
         started = time.perf_counter()
         waiting, ended = clients, asyncio.get_running_loop().create_future()
@@ -83,10 +97,10 @@ class HttpLoad:
                 connection.ask(self._head, self._body_of(int(rng.integers(self._users))), time.perf_counter())
             else:
                 waiting -= 1
-                if not waiting:
+                if not (waiting or ended.done()):
                     ended.set_result(None)
 
-        connections = await self._opened(clients, done)
+        connections = await self._opened(clients, ended, done)
         for connection in connections:
             connection.ask(self._head, self._body_of(int(rng.integers(self._users))), time.perf_counter())
         await ended
@@ -97,7 +111,7 @@ class HttpLoad:
     async def open(self, rate: float, clients: int, seconds: float, seed: int = 1) -> Load:
         """Send requests at random moments (Poisson), `rate` a second, whatever becomes of those before.
 
-        A request that finds all connections busy waits for one, and its time runs.
+        A request that finds all connections busy waits for one, and its time runs. Raises ConnectionError.
         """
         rng, times, lists = np.random.default_rng(seed), list[float](), list[int]()
         started = time.perf_counter() + 0.1
@@ -111,15 +125,15 @@ class HttpLoad:
                 send(connection, late.popleft())
             else:
                 idle.append(connection)
-            if len(times) == n:
+            if len(times) == n and not ended.done():
                 ended.set_result(None)
 
         def send(connection: _Connection, at: float) -> None:
             connection.ask(self._head, self._body_of(int(rng.integers(self._users))), at)
 
-        idle = deque(await self._opened(clients, done))
+        idle = deque(await self._opened(clients, ended, done))
         connections = list(idle)
-        while due:
+        while due and not ended.done():
             await asyncio.sleep(max(due[0] - time.perf_counter(), 0))
             while due and due[0] <= time.perf_counter():
                 if idle:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import queue
 import threading
 import time
 
@@ -379,6 +380,23 @@ def test_calls_under_way_end_before_the_server_does_and_no_answer_is_lost(tmp_pa
     assert len(asked) > 20
     assert set(asked) == {3}
     assert set(lost) <= {grpc.StatusCode.UNAVAILABLE}  # of calls that began when nobody listened any more
+
+
+def test_a_stream_on_which_nothing_is_under_way_does_not_keep_a_server_from_stopping(tmp_path):
+    recommender, _ = recommender_of(shop_events())
+    with running(tmp_path, recommender, grace_s=3600) as server:
+        requests = queue.SimpleQueue()
+        with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+            stream = headrace_pb2_grpc.HeadraceStub(channel).RecommendStream(iter(requests.get, None))
+            requests.put(ASKED)
+            assert len(next(stream).items) == 3
+            server.stop()
+            with pytest.raises(grpc.RpcError) as refusal:
+                next(stream)
+            requests.put(None)
+        assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert refusal.value.details() == "the server stops"
+        assert server.has_stopped
 
 
 def test_the_load_of_the_benchmark_counts_full_lists_and_calls_without_one(server):
