@@ -73,7 +73,7 @@ def _write_json(parts: _Parts, scores: Bytes) -> tuple[Bytes, Ints]:
             out[at], at = CLOSE, at + 1
         read += 1  # the comma between two rows
         bounds[b + 1] = at
-    return out, bounds
+    return out[:at], bounds
 
 
 @numba.njit(cache=True)
@@ -95,7 +95,7 @@ def _write_messages(parts: _Parts, scores: Bytes) -> tuple[Bytes, Ints]:
             at = put(phrases, said[b, k], out, at)
             at = put(ends, moved[b, k], out, at)
         bounds[b + 1] = at
-    return out, bounds
+    return out[:at], bounds
 
 
 @lru_cache(maxsize=256)  # few rules move anything, and so do few sets of them
@@ -120,27 +120,27 @@ class Lists:
     def json(self, place: int) -> bytes:
         """Return the JSON of a list."""
         data, bounds = self._json
-        return data[bounds[place] : bounds[place + 1]].tobytes()
+        return data[bounds[place] : bounds[place + 1]]
 
     def message(self, place: int) -> bytes:
         """Return a list as the items of an `Answer` message."""
         data, bounds = self._messages
-        return data[bounds[place] : bounds[place + 1]].tobytes()
+        return data[bounds[place] : bounds[place + 1]]
 
     @cached_property
-    def _json(self) -> tuple[Bytes, Ints]:
+    def _json(self) -> tuple[bytes, list[int]]:
         numbers = self.heads.numbers(self.rows)
         parts = self._parts(numbers, self.heads.json, self.spoken.json, end_json)
         scores = orjson.dumps(self.scores, option=orjson.OPT_SERIALIZE_NUMPY)
-        written: tuple[Bytes, Ints] = _write_json(parts, np.frombuffer(scores, np.uint8))
-        return written
+        data, bounds = _write_json(parts, np.frombuffer(scores, np.uint8))
+        return data.tobytes(), bounds.tolist()
 
     @cached_property
-    def _messages(self) -> tuple[Bytes, Ints]:
+    def _messages(self) -> tuple[bytes, list[int]]:
         numbers = self.heads.numbers(self.rows)
         parts = self._parts(numbers, self.heads.message, self.spoken.message, end_message)
-        written: tuple[Bytes, Ints] = _write_messages(parts, self.scores.view(np.uint8))
-        return written
+        data, bounds = _write_messages(parts, self.scores.view(np.uint8))
+        return data.tobytes(), bounds.tolist()
 
     def _parts(self, heads_at: Ints, heads: Pieces, phrases: Pieces, end: Callable[[Rules], bytes]) -> _Parts:
         ends = _ends(end, tuple(self.rules))
