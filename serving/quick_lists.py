@@ -34,6 +34,7 @@ Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 NO_FACTORS = np.zeros(0)
 FEW = 256
+"""Candidates that insertion puts in order; with more of them it could take longer than sorting."""
 
 
 class Waiting(NamedTuple):

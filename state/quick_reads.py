@@ -19,8 +19,8 @@ class Asked:
         self._values: list[bytes | None] | None = None
         if connection is not None:
             try:
-                commands = [pack(("MGET", *keys)) for keys in chunks]
-                connection.send_packed_command(commands, check_health=False)
+                commands = b"".join(pack(("MGET", *keys)) for keys in chunks)
+                connection.send_packed_command([commands], check_health=False)
             except FAILURES:
                 self._give_up()
 

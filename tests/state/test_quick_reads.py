@@ -34,20 +34,24 @@ def test_a_reading_that_nobody_calls_leaves_the_others_right(store):
     assert store.read([b"b"]) == [b"2"]
 
 
-def test_a_reading_whose_connection_is_lost_reads_again(store, server):
+@pytest.mark.parametrize("n", [1, 1000])
+def test_a_reading_whose_connection_is_lost_reads_again(store, server, n):
     assert store.read([b"a"]) == [b"1"]
-    reading = store.begin_read([b"a"])
+    reading = store.begin_read([b"a"] * n)
     assert store.read([b"b"]) == [b"2"]
-    later = store.begin_read([b"b", b"a"])
+    later = store.begin_read([b"b", b"a"] * n)
     drop_connections(server)
-    assert reading() == [b"1"]
-    assert later() == [b"2", b"1"]
+    assert reading() == [b"1"] * n
+    assert later() == [b"2", b"1"] * n
     assert store.read([b"a"]) == [b"1"]
 
 
-def test_many_keys_are_read_when_they_are_wanted(store):
-    assert store.begin_read([b"a", b"b"] * 1000)() == [b"1", b"2"] * 1000
-    assert store.begin_read([])() == []
+def test_many_keys_are_read_by_several_commands_and_none_by_none(store):
+    many, none, one = store.begin_read([b"a", b"b"] * 1000), store.begin_read([]), store.begin_read([b"b"])
+    assert store.read([b"a"]) == [b"1"]
+    assert many() == [b"1", b"2"] * 1000
+    assert none() == []
+    assert one() == [b"2"]
 
 
 def test_without_redis_it_is_the_reading_that_fails(tmp_path):
