@@ -49,6 +49,8 @@ class Allowed:
         """Of places in the index; it reads the bits as they are when it is used."""
         self.n = 0
         """How many pass."""
+        self.n_indexed = 0
+        """How many of them are in the index."""
         self.changes = 0
         """How often other items passed than before."""
         self._rows: Rows | None = None
@@ -69,7 +71,9 @@ class Allowed:
             self._there[mine], self._rows, self._factors = now, None, None
             self.n = int(np.count_nonzero(self._there))
             self.changes += 1
-            self._bits[:] = np.packbits(self._there[self._head], bitorder="little")
+            indexed = self._there[self._head]
+            self.n_indexed = int(np.count_nonzero(indexed))
+            self._bits[:] = np.packbits(indexed, bitorder="little")
         self._version = catalogue.version
 
     def holds(self, items: Hashes) -> Flags:

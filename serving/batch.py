@@ -108,7 +108,10 @@ class Batch:
         )
         modes = np.array([REPEAT_MODES[visitor.plan.repeat] for visitor in visitors])
         scored = self.shop.score(self._sessions(), modes, self.now_ms)
-        return scored, self.shop.catalogue.rows_of(scored.item.ravel()).reshape(scored.item.shape)
+        rows = self.shop.catalogue.rows_of(scored.item.ravel()).reshape(scored.item.shape)
+        for i in np.flatnonzero(scored.tied).tolist():
+            _break_ties(scored, rows, i, self.shop.catalogue.ids)
+        return scored, rows
 
     def _sessions(self) -> Sessions:
         """Return the sessions to score, as the rows have them or as requests change them; none where none is wanted."""
@@ -142,7 +145,7 @@ class Batch:
         found = self._mixed & (scored.n > 0)
         self._popular = [not one and self._is_for_everybody(i) for i, one in enumerate(found.tolist())]
         """Whose list comes of what is popular in the whole shop, and of nothing before it."""
-        quick = (self._mixed & ~scored.tied) | self._popular
+        quick = self._mixed | self._popular
         if self._purchases is not None:
             quick &= ~(self._returning & (self._purchases.n > 0))
         waiting = [
@@ -190,6 +193,16 @@ class Batch:
     def _made_of(self, visitor: Visitor) -> Made:
         shop, anchor = self.shop, self.shop.index.version if self.shop.index else None
         return Made(visitor.n_events, shop.catalogue.version, self.rules.version, shop.generation, anchor)
+
+
+def _break_ties(scored: Scored, rows: npt.NDArray[np.int64], i: int, ids: Sequence[str]) -> None:
+    """Put equally likely candidates of session `i`, and their catalogue rows, in the order of their ids."""
+    n = scored.n[i]
+    texts = [ids[row] if row >= 0 else "" for row in rows[i, :n].tolist()]
+    worth = list(zip((-scored.probability[i, :n]).tolist(), texts, strict=True))
+    order = np.array(sorted(range(n), key=worth.__getitem__))
+    for column in (scored.item, scored.probability, scored.seed, scored.why, rows):
+        column[i, :n] = column[i, order]
 
 
 def pool_of(shop: Shop, visitor: Visitor, acting: Acting, book: int) -> Pool:

@@ -5,7 +5,7 @@ hundred (Bachrach et al., RecSys 2014, prune by the same fact). So the index of 
 longest items: an eighth, or as many more as it takes to hold nearly all of what exact search finds. Kinds:
 
     up to EXACT_UP_TO      all vectors, exact
-    up to COMPRESS_ABOVE   inverted file (IVF) of 4·√n lists, vectors as they are
+    up to COMPRESS_ABOVE   inverted file (IVF) of 4·√n lists, vectors as they are; exact where lists do not help
     above                  IVF of 1.3·√n lists over codes of 4 bits a factor (PQ: Jégou et al., TPAMI 2011), scanned
                            in registers (André et al., VLDB 2015); the best of them re-ranked by 6 bits a factor
 
@@ -30,11 +30,14 @@ N_QUERIES = 256
 QUERY_NOISE = 0.5
 TRAIN_PER_LIST = 60
 """Vectors the lists' centres are trained on, for each."""
+MOST_LISTS = 1 / 4
+"""Share of the lists that may be probed; where more must be, looking at all vectors in one go takes less time."""
 CHUNK = 500_000
 RERANKED = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 """Candidates re-ranked for each that is asked for: the larger the head, the more lie between two that are best."""
 LEAST_GAIN = 0.002
-"""Of recall, by twice as many probes or candidates; what brings less is not worth its time."""
+"""Of recall, by twice as many probes or candidates: what brings less is not worth its time once half of what is wanted
+has been found. (Before, the best may lie in lists that come late, as those of factors without clusters do.)"""
 
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -70,14 +73,18 @@ def build_index(
         index.add(np.ascontiguousarray(factors[head[first : first + CHUNK]]))
     added_at = time.perf_counter()
     recall = _fewest_that_find(index, queries, truth, head, WANTED_COMPRESSED if compressed else WANTED_RECALL)
+    if not compressed and index.nprobe > MOST_LISTS * n_lists:
+        kind, index = "exact", faiss.IndexFlatIP(d)
+        index.add(np.ascontiguousarray(factors[head]))
     figures: dict[str, Any] = {
-        "index": kind, "index_items": len(head), f"index_recall@{RECALL_AT}": recall, "index_lists": n_lists,
-        "index_probes": faiss.extract_index_ivf(index).nprobe,
+        "index": kind, "index_items": len(head), f"index_recall@{RECALL_AT}": recall,
         "index_seconds": {
             "choose": chosen_at - started, "train": trained_at - chosen_at, "add": added_at - trained_at,
             "tune": time.perf_counter() - added_at,
         },
     }  # fmt: skip
+    if kind != "exact":
+        figures |= {"index_lists": n_lists, "index_probes": faiss.extract_index_ivf(index).nprobe}
     if compressed:
         figures["index_reranked"] = int(index.k_factor * RECALL_AT)
     return index, figures
@@ -150,7 +157,7 @@ def _fewest_that_find(index: Any, queries: Floats, truth: Rows, head: Rows, want
         fewer, before = ivf.nprobe, found
         ivf.nprobe = min(2 * fewer, ivf.nlist)
         found = recall()
-        if found < before + LEAST_GAIN:
+        if wanted / 2 <= found < before + LEAST_GAIN:
             ivf.nprobe, found = fewer, before
             break
     enough = wanted if found >= wanted else found - LEAST_GAIN

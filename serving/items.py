@@ -18,7 +18,8 @@ from serving.proto import headrace_pb2
 from serving.reasons import Reason
 from state.distinct import distinct
 
-MAX_KEPT = 200_000
+MAX_KEPT = 1_000_000
+"""Items whose heads are kept, some 100 bytes each."""
 NOT_YET = -1
 Rules = tuple[str, ...]
 Rows = npt.NDArray[np.int64]
@@ -64,7 +65,8 @@ class Heads:
 
     def _begin(self) -> None:
         self._version = self.catalogue.names_version
-        self.json, self.message = Pieces(), Pieces()
+        self._rows = list[int]()
+        self._json, self._message = Pieces(), Pieces()
         self._number_of = np.full(len(self.catalogue), NOT_YET, np.int32)
 
     def numbers(self, rows: Rows) -> Rows:
@@ -72,7 +74,7 @@ class Heads:
 
         They count in `json` and `message` as they are now; a later call may begin anew. `rows`: of any shape.
         """
-        if self.catalogue.names_version != self._version or len(self.json) > MAX_KEPT:
+        if self.catalogue.names_version != self._version or len(self._rows) > MAX_KEPT:
             self._begin()
         elif len(self.catalogue) > len(self._number_of):
             more = np.full(len(self.catalogue), NOT_YET, np.int32)
@@ -80,15 +82,32 @@ class Heads:
         numbers: Rows = self._number_of[rows].astype(np.int64)
         new = numbers == NOT_YET
         if new.any():
-            for row in distinct(rows[new]).tolist():
-                self._number_of[row] = self._add(self.catalogue.ids[row], self.catalogue.titles[row])
+            found = distinct(rows[new])
+            self._number_of[found] = np.arange(len(self._rows), len(self._rows) + len(found))
+            self._rows += found.tolist()
             numbers = self._number_of[rows].astype(np.int64)
         return numbers
 
-    def _add(self, item: str, title: str) -> int:
-        head = headrace_pb2.Recommendation(item=item, title=title)
-        self.message.add(head.SerializeToString() + SCORE_TAG)
-        return self.json.add(b'{"item":%b,"title":%b,"score":' % (orjson.dumps(item), orjson.dumps(title)))
+    @property
+    def json(self) -> Pieces:
+        """Heads as JSON, by number; made here, for a server may never be asked for one of both."""
+        names = self._names(len(self._json))
+        dumps = orjson.dumps
+        self._json.extend([b'{"item":%b,"title":%b,"score":' % (dumps(item), dumps(title)) for item, title in names])
+        return self._json
+
+    @property
+    def message(self) -> Pieces:
+        """Heads as fields of a `Recommendation` message and the tag of the score, by number."""
+        names = self._names(len(self._message))
+        heads = [headrace_pb2.Recommendation(item=item, title=title) for item, title in names]
+        self._message.extend([head.SerializeToString() + SCORE_TAG for head in heads])
+        return self._message
+
+    def _names(self, first: int) -> list[tuple[str, str]]:
+        """Return id and title of the items from a number on."""
+        ids, titles = self.catalogue.ids, self.catalogue.titles
+        return [(ids[row], titles[row]) for row in self._rows[first:]]
 
 
 TAG = bytes([headrace_pb2.Answer.DESCRIPTOR.fields_by_name["items"].number << 3 | 2])  # 2: what follows has a length
@@ -169,7 +188,8 @@ class Items(ItemList):
             return b"[]"
         pieces = [NOTHING_MORE] * (4 * len(self))
         heads = self.heads.numbers(np.array(self.rows, np.int64)).tolist()
-        pieces[0::4] = [self.heads.json[number] for number in heads]
+        known = self.heads.json
+        pieces[0::4] = [known[number] for number in heads]
         pieces[1::4] = orjson.dumps(self.scores)[1:-1].split(b",")
         pieces[2::4] = [said.json for said in self.said]
         if self.contributions:
@@ -180,8 +200,10 @@ class Items(ItemList):
 
     def to_message(self) -> bytes:
         pieces: list[bytes] = []
-        for k, number in enumerate(self.heads.numbers(np.array(self.rows, np.int64)).tolist()):
+        heads = self.heads.numbers(np.array(self.rows, np.int64)).tolist()
+        known = self.heads.message
+        for k, number in enumerate(heads):
             end = end_message(self.rules[k], self.contributions[k] if self.contributions else ())
-            body = self.heads.message[number] + double(self.scores[k]) + self.said[k].message + end
+            body = known[number] + double(self.scores[k]) + self.said[k].message + end
             pieces += (TAG, varint(len(body)), body)
         return b"".join(pieces)

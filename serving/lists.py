@@ -101,8 +101,7 @@ def _write_messages(parts: _Parts, scores: Bytes) -> tuple[Bytes, Ints]:
 @lru_cache(maxsize=256)  # few rules move anything, and so do few sets of them
 def _ends(end: Callable[[Rules], bytes], rules: tuple[Rules, ...]) -> Packed:
     pieces = Pieces()
-    for one in rules:
-        pieces.add(end(one))
+    pieces.extend([end(one) for one in rules])
     return pieces.packed
 
 
@@ -158,7 +157,7 @@ class Listed(ItemList):
         """The same list without those beside it."""
         lists, b = self._lists, self._place
         n = self._n
-        said = [lists.spoken.said[number] for number in lists.said[b, :n].tolist()]
+        said = [lists.spoken.said(number) for number in lists.said[b, :n].tolist()]
         rules = [lists.rules[number] for number in lists.moved[b, :n].tolist()]
         return Items(lists.heads, lists.rows[b, :n].tolist(), lists.scores[b, :n].tolist(), said, rules)
 
@@ -174,9 +173,9 @@ class Listed(ItemList):
         return iter(self.alone)
 
     def sources(self) -> list[tuple[str, str]]:
-        lists, ids, said = self._lists, self._lists.heads.catalogue.ids, self._lists.spoken.said
+        lists, ids, phrases = self._lists, self._lists.heads.catalogue.ids, self._lists.spoken.phrases
         shown = zip(lists.rows[self._place].tolist(), lists.said[self._place].tolist(), strict=True)
-        return [(ids[row], said[number].source) for row, number in islice(shown, self._n)]
+        return [(ids[row], phrases[number][0]) for row, number in islice(shown, self._n)]
 
     def to_json(self) -> bytes:
         return self._lists.json(self._place)

@@ -93,9 +93,15 @@ def numbers_of_said(
         users, n, why, seeds, items, languages, shop.trending, table.table, table.slot_at, spoken.number_at, keys, said
     )
     if absent:
-        for b, k in zip(*(at.tolist() for at in np.nonzero(said == ABSENT)), strict=True):
-            phrase = phrase_of(shop, visitors[b], int(why[b, k]), int(seeds[b, k]), int(items[b, k]))
-            said[b, k] = shop.phrases.number(phrase)
-            if keys[b, k] and phrase in spoken.of:  # and so final
-                spoken.learn(int(keys[b, k]), int(said[b, k]))
+        new: dict[int, int] = {}
+        places = np.nonzero(said == ABSENT)
+        for b, k, key in zip(*(at.tolist() for at in places), keys[places].tolist(), strict=True):
+            number = new.get(key)
+            if number is None:
+                phrase = phrase_of(shop, visitors[b], int(why[b, k]), int(seeds[b, k]), int(items[b, k]))
+                number = spoken.add(phrase) if key else spoken.number(phrase)
+                if key and shop.phrases.is_final(phrase):
+                    new[key] = number
+            said[b, k] = number
+        spoken.learn(new)
     return said

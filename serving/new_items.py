@@ -34,25 +34,23 @@ class NewItems:
 
     def __init__(self, anchor: Anchor) -> None:
         self._anchor = anchor
-        self._hashes: dict[int, int] = {}  # hash -> place
-        self._items = np.zeros(0, np.uint64)  # by place
-        self._factors = np.zeros((0, anchor.whitened.shape[1]), np.float32)
+        self._watched: dict[int, None] = {}
+        self._items = np.zeros(0, np.uint64)  # all that are watched
         self._next = 0
+        self._place_of: dict[int, int] = {}  # of those that have a factor
+        self._known = np.zeros(0, np.uint64)  # by place
+        self._factors = np.zeros((0, anchor.whitened.shape[1]), np.float32)
 
     def __len__(self) -> int:
-        return len(self._hashes)
+        return len(self._watched)
 
     def watch(self, item_hashes: npt.NDArray[np.uint64]) -> None:
         """Look after those of the items the anchor does not know, at most MAX_NEW of all."""
         for item in item_hashes[self._anchor.row_of(item_hashes) == ABSENT].tolist():
-            if item not in self._hashes and len(self._hashes) < MAX_NEW:
-                self._hashes[item] = len(self._hashes)
-        missing = len(self._hashes) - len(self._factors)
-        if missing:
-            room = np.zeros((max(missing, len(self._factors)), self._factors.shape[1]), np.float32)
-            self._factors = np.concatenate((self._factors, room))
-        if len(self._items) < len(self._hashes):
-            self._items = np.array(list(self._hashes), np.uint64)
+            if len(self._watched) < MAX_NEW:
+                self._watched[item] = None
+        if len(self._items) < len(self._watched):
+            self._items = np.array(list(self._watched), np.uint64)
 
     def due(self) -> npt.NDArray[np.uint64]:
         """Return the items whose factors `renew` should look at now, all of them in turn."""
@@ -63,22 +61,32 @@ class NewItems:
 
     def renew(self, items: npt.NDArray[np.uint64], rows: ItemRows, slots: SlotMap) -> None:
         """Compute the factors of `items`, whose rows are in the table."""
-        for item, slot in zip(items.tolist(), slots.find(items).tolist(), strict=True):
+        at = slots.find(items)
+        together = rows["n"][at] > 0  # with something: most new items have not been seen
+        for item, slot in zip(items[together].tolist(), at[together].tolist(), strict=True):
             n = int(rows["n"][slot])
             known = self._anchor.row_of(rows["neighbour"][slot, :n])
             weight = rows["weight"][slot, :, :n].sum(axis=0).astype(np.float32) * (known != ABSENT)
             if weight.sum() > 0:
-                self._factors[self._hashes[item]] = weight @ self._anchor.whitened[known] / weight.sum()
+                factor = weight @ self._anchor.whitened[known] / weight.sum()
+                place = self._place_of.setdefault(item, len(self._place_of))
+                if place == len(self._factors):
+                    self._factors = np.concatenate((self._factors, np.zeros_like(self._factors), factor[None, :]))
+                self._factors[place] = factor
+        if len(self._known) < len(self._place_of):
+            self._known = np.array(list(self._place_of), np.uint64)
 
     def search(self, vector: Floats, k: int, holds: Holds = everything) -> tuple[npt.NDArray[np.uint64], Floats]:
         """Return (item hashes, scores) of the k items with the largest positive inner product, of those that `holds`.
 
         Best first.
         """
-        scores, looked_at = self._factors[: len(self._items)] @ vector, FIRST_LOOK * k
+        scores, looked_at = self._factors[: len(self._known)] @ vector, FIRST_LOOK * k
+        positive = np.flatnonzero(scores > 0)
+        items, scores = self._known[positive], scores[positive]
         while True:
             best = largest_first(scores, looked_at)
-            best = best[(scores[best] > 0) & holds(self._items[best])][:k]
+            best = best[holds(items[best])][:k]
             if len(best) == k or looked_at >= len(scores):
-                return self._items[best], scores[best]
+                return items[best], scores[best]
             looked_at *= FIRST_LOOK

@@ -1,5 +1,8 @@
 """What is said of the items of lists, made once and kept until the catalogue changes: most answers repeat a few."""
 
+from collections.abc import Callable, Mapping
+from itertools import islice
+
 import numpy as np
 
 from serving.catalogue import Catalogue
@@ -8,7 +11,11 @@ from serving.pieces import Pieces
 from serving.reasons import reason
 from state.slot_map import SlotMap
 
-MAX_KEPT = 100_000
+MAX_SPOKEN = 500_000
+"""Phrases kept as bytes, some 400 each with what finds them."""
+MAX_SAID = 100_000
+
+
 Phrase = tuple[str, str, str, int | str | None]
 """Source, code and language, and what it is about: an item by its id hash, a scope by its name, or nothing.
 
@@ -16,67 +23,80 @@ Of `buy_again` it is the interval in days."""
 
 
 class Spoken:
-    """All that was said since the catalogue changed, by number; lists of before keep what was said then."""
+    """What lists of batches said since the catalogue changed, by number; lists of before keep what was said then."""
 
-    def __init__(self) -> None:
-        self.said: list[Said] = []
+    def __init__(self, made: Callable[[Phrase], Said]) -> None:
+        self.said_of = made
+        self.phrases: list[Phrase] = []
+        self._number_of: dict[Phrase, int] = {}
         self._json, self._message = Pieces(), Pieces()
-        self.of: dict[Phrase, int] = {}
-        self.keys, self.number_at = SlotMap(MAX_KEPT), np.zeros(MAX_KEPT, np.int64)
+        self.keys, self.number_at = SlotMap(MAX_SPOKEN), np.zeros(MAX_SPOKEN, np.int64)
         """Slots by what a kernel makes of a phrase, and the number at each."""
 
-    def add(self, said: Said) -> int:
-        """Take in what is said; return its number."""
-        self.said.append(said)
-        return len(self.said) - 1
+    def add(self, phrase: Phrase) -> int:
+        """Take in a phrase; return its number."""
+        self.phrases.append(phrase)
+        return len(self.phrases) - 1
+
+    def number(self, phrase: Phrase) -> int:
+        """Return the number of a phrase that has no key."""
+        found = self._number_of.get(phrase)
+        if found is None:
+            found = self._number_of[phrase] = self.add(phrase)
+        return found
+
+    def said(self, number: int) -> Said:
+        """Return what a phrase says."""
+        return self.said_of(self.phrases[number])
 
     @property
     def json(self) -> Pieces:
         """All of it as JSON, by number; made here, for a server may never be asked for one of both."""
-        for said in self.said[len(self._json) :]:
-            self._json.add(said.json)
+        self._json.extend([self.said_of(phrase).json for phrase in self.phrases[len(self._json) :]])
         return self._json
 
     @property
     def message(self) -> Pieces:
         """All of it as fields of a `Recommendation` message, by number."""
-        for said in self.said[len(self._message) :]:
-            self._message.add(said.message)
+        self._message.extend([self.said_of(phrase).message for phrase in self.phrases[len(self._message) :]])
         return self._message
 
-    def learn(self, key: int, number: int) -> None:
-        """Let kernels find a number."""
-        if len(self.keys) < MAX_KEPT:
-            self.number_at[self.keys.assign(np.array([key], np.uint64))] = number
+    def learn(self, numbers: Mapping[int, int]) -> None:
+        """Let kernels find numbers by their keys."""
+        numbers = dict(islice(numbers.items(), MAX_SPOKEN - len(self.keys)))
+        slots = self.keys.assign(np.array(list(numbers), np.uint64))
+        self.number_at[slots] = list(numbers.values())
 
 
 class Phrases:
     """Sources and reasons by what they depend on; one that is not there yet is made."""
 
     def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue, self._version = catalogue, catalogue.names_version
-        self.spoken = Spoken()
+        self._catalogue = catalogue
+        self._begin()
+
+    def _begin(self) -> None:
+        self._version = self._catalogue.names_version
+        self._said: dict[Phrase, Said] = {}
+        self.spoken = Spoken(self._made)
 
     def look(self) -> None:
         """Forget what was said of the catalogue before names in it changed."""
-        if self._catalogue.names_version != self._version or len(self.spoken.said) > MAX_KEPT:
-            self.spoken = Spoken()
-            self._version = self._catalogue.names_version
+        full = len(self.spoken.phrases) > MAX_SPOKEN or len(self._said) > MAX_SAID
+        if full or self._catalogue.names_version != self._version:
+            self._begin()
 
     def __getitem__(self, phrase: Phrase) -> Said:
-        return self.spoken.said[self.number(phrase)]
-
-    def number(self, phrase: Phrase) -> int:
-        """Return the number of a phrase among what was spoken."""
-        found = self.spoken.of.get(phrase)
+        found = self._said.get(phrase)
         if found is None:
-            found = self.spoken.add(self._made(phrase))
-            if self._is_final(phrase[-1]):
-                self.spoken.of[phrase] = found
+            found = self._made(phrase)
+            if self.is_final(phrase):
+                self._said[phrase] = found
         return found
 
-    def _is_final(self, about: int | str | None) -> bool:
+    def is_final(self, phrase: Phrase) -> bool:
         """Say whether a phrase may be kept: one about an item that the catalogue does not know yet may not."""
+        about = phrase[-1]
         return not isinstance(about, int) or self._catalogue.row_of(about) >= 0
 
     def _made(self, phrase: Phrase) -> Said:

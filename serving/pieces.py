@@ -1,5 +1,6 @@
 """Byte strings by number, one behind the other in an array, so that kernels can put them together."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,17 +31,16 @@ class Pieces:
     def __getitem__(self, number: int) -> bytes:
         return self._data[self._bounds[number] : self._bounds[number + 1]].tobytes()
 
-    def add(self, piece: bytes) -> int:
-        """Take in a byte string; return its number."""
-        number, first = self._n, int(self._bounds[self._n])
-        last = first + len(piece)
-        if last > len(self._data):
-            self._data = np.resize(self._data, max(2 * len(self._data), last))
-        if number + 2 > len(self._bounds):
-            self._bounds = np.resize(self._bounds, 2 * len(self._bounds))
-        self._data[first:last] = np.frombuffer(piece, np.uint8)
-        self._bounds[number + 1], self._n = last, number + 1
-        return number
+    def extend(self, pieces: Sequence[bytes]) -> None:
+        """Take in byte strings; they are numbered on from those before."""
+        first, last = self._n, self._n + len(pieces)
+        ends = self._bounds[first] + np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
+        if len(pieces) and ends[-1] > len(self._data):
+            self._data = np.resize(self._data, max(2 * len(self._data), int(ends[-1])))
+        if last >= len(self._bounds):
+            self._bounds = np.resize(self._bounds, max(2 * len(self._bounds), last + 1))
+        self._bounds[first + 1 : last + 1], self._n = ends, last
+        self._data[self._bounds[first] : self._bounds[last]] = np.frombuffer(b"".join(pieces), np.uint8)
 
     @property
     def packed(self) -> Packed:

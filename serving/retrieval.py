@@ -138,19 +138,20 @@ class VectorIndex:
     def _among(self, vector: Floats, k: int, allowed: Allowed) -> tuple[Rows, Floats]:
         """Return the best of the allowed rows: exactly if they are few, or too few of them are in the index."""
         exact = isinstance(self._index, faiss.IndexFlat)
-        if allowed.n > (GATHERED * self._index.ntotal if exact else EXACT_AMONG):
-            rows, scores = self._by_index(vector, k, self._with_selector(allowed.selector))
-            if len(rows) == k:
-                return rows, scores
+        if allowed.n > (GATHERED * self._index.ntotal if exact else EXACT_AMONG) and allowed.n_indexed >= k:
+            for all_lists in (False, True):  # where few pass in the lists that are probed first, as in small ones
+                rows, scores = self._by_index(vector, k, self._with_selector(allowed.selector, all_lists))
+                if len(rows) == k:
+                    return rows, scores
         all_scores = allowed.factors @ vector
         best = largest_first(all_scores, k)
         return allowed.rows[best], all_scores[best]
 
-    def _with_selector(self, chosen: faiss.IDSelector) -> Any:
+    def _with_selector(self, chosen: faiss.IDSelector, all_lists: bool) -> Any:
         if isinstance(self._index, faiss.IndexFlat):
             return faiss.SearchParameters(sel=chosen)  # type: ignore[call-arg]
         ivf = faiss.extract_index_ivf(self._index)
-        probes = min(FILTERED_PROBES * ivf.nprobe, ivf.nlist)
+        probes = ivf.nlist if all_lists else min(FILTERED_PROBES * ivf.nprobe, ivf.nlist)
         params = faiss.SearchParametersIVF(sel=chosen, nprobe=probes)  # type: ignore[call-arg]
         if isinstance(self._index, faiss.IndexRefine):
             factor: Any = self._index.k_factor  # type: ignore[attr-defined]

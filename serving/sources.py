@@ -26,16 +26,13 @@ def next_items(asking: Asking) -> None:
     if scored is None or not len(visitor.session) or scored.n[i] == 0:
         return
     shop, m = asking.shop, int(scored.n[i])
-    items, probability, rows = scored.item[i, :m], scored.probability[i, :m], asking.rows
+    items, probability = scored.item[i, :m], scored.probability[i, :m]
     why, seeds = scored.why[i, :m], scored.seed[i, :m]
-    if scored.tied[i]:  # ties are broken by item id
-        order = np.array(sorted(range(m), key=lambda k: (-probability[k], shop.text(int(items[k])))))
-        items, probability, rows, why, seeds = (of[order] for of in (items, probability, rows, why, seeds))
 
     def say(k: int) -> Said:
         return shop.phrases[phrase_of(shop, visitor, int(why[k]), int(seeds[k]), int(items[k]))]
 
-    asking.pool.add(items, probability, each(visitor.level, say), probability, rows)
+    asking.pool.add(items, probability, each(visitor.level, say), probability, asking.rows)
 
 
 def taste(asking: Asking) -> None:

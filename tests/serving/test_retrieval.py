@@ -73,6 +73,16 @@ def test_recall_that_cannot_be_reached_does_not_make_a_search_look_everywhere(mo
         assert figures[f"index_recall@{RECALL_AT}"] > 0.9
 
 
+def test_factors_without_clusters_are_looked_through():
+    # A few long ones are the best for everybody, in whatever direction: lists, which go by direction, do not help.
+    rng = np.random.default_rng(3)
+    factors = (rng.normal(0, 1, (4_000, D)) * rng.pareto(1.0, (4_000, 1))).astype(np.float32)
+    index, figures = build_index(factors, exact_up_to=1_000)
+    assert figures["index"] == "exact"
+    assert index.ntotal == figures["index_items"] < 4_000
+    assert figures[f"index_recall@{RECALL_AT}"] >= 0.95
+
+
 def same(found, other):
     return all(np.array_equal(a, b) for a, b in zip(found, other, strict=True))
 
@@ -157,6 +167,21 @@ def test_a_wide_filter_is_searched_in_the_index_and_an_unlucky_one_exactly(built
             assert len(found) == 20
             assert set(found) <= set(allowed.tolist())
             assert len(set(found) & best) >= 18
+
+
+def test_more_items_than_the_lists_probed_hold_are_found_in_the_others(built, monkeypatch):
+    monkeypatch.setattr("serving.retrieval.EXACT_AMONG", 100)
+    anchor, (_, (inverted, _), (compressed, _)) = built
+    allowed = np.arange(1, 4_001, 2, np.uint64)
+    for index in (inverted, compressed):
+        monkeypatch.setattr(faiss.extract_index_ivf(index), "nprobe", 1)
+        search = VectorIndex(anchor, index)
+        monkeypatch.setattr(
+            "serving.allowed.Allowed.factors", property(lambda _: pytest.fail("looked at all that pass"))
+        )
+        found, scores = search.search(anchor.whitened[5], 200, selling(anchor, Catalogue([b""]), allowed))
+        assert len(set(found.tolist()) & set(allowed.tolist())) == 200
+        assert (np.diff(scores) <= 0).all()
 
 
 @pytest.mark.parametrize("n_sold", [1_500, 40])
