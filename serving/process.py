@@ -134,6 +134,7 @@ class Follower:
         await asyncio.to_thread(fresh.refresh)
         if self._recommender.shop.index is not None:
             fresh.take_over(self._recommender.shop.index)
+        await asyncio.to_thread(fresh.shop.read_ahead)
         fresh.shop.rules = self._recommender.shop.rules
         self._recommender.become(fresh)
         log.info("generation taken over", generation=generation)
@@ -168,6 +169,10 @@ async def _serve(settings: Settings, store: RedisStore, guard: Guard, stopping: 
     follower = Follower(recommender, store, settings, guard)
     with contextlib.suppress(StoreUnavailable):
         await follower.look()
+        started = time.monotonic()
+        n_read = recommender.shop.read_ahead()
+        log.info("item rows read ahead", items=n_read, seconds=round(time.monotonic() - started, 2))
+    await follower.saved()  # the first copy on disk of a large catalogue takes a second of Python
     events_log = open_log(settings.log_address, config=settings.kafka_config)
     registry = open_registry(settings.schema_registry_url)
     impressions = Impressions(events_log, registry, settings.impressions_share)

@@ -67,6 +67,10 @@ class VectorIndex:
         """Load and verify an anchor's folder, its large files memory-mapped; raises AnchorDamaged."""
         return cls(load_anchor(folder, mapped=True), faiss.read_index(str(folder / INDEX), faiss.IO_FLAG_MMAP_IFC))
 
+    def longest(self, n: int) -> Hashes:
+        """Return the items with the n longest factors."""
+        return self.anchor.item_hash[longest(self.anchor.whitened, n)]
+
     def search(self, vector: Floats, k: int, passing: Passing | None = None) -> tuple[Hashes, Floats]:
         """Return (item hashes, scores) of the k items with the largest inner product, best first, new ones among them.
 

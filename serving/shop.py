@@ -42,6 +42,8 @@ LEADS_AGE_MS = 30_000
 TRENDING = 1.5
 SCOPE_AGE_MS = 1_000
 MAX_SCOPES = 1_000
+READ_AHEAD = 500
+"""Item rows read at once."""
 MAX_COUNTED = 5_000
 """Items that pass a filter whose weights are looked up to fill an answer."""
 
@@ -119,6 +121,19 @@ class Shop:
         self.totals = sum_totals(values[:n])
         self.bought = decode_purchase_totals(values[n : 2 * n])
         self.set_popular(self._merged(lane_rows.ALL, values[2 * n :]))
+
+    def read_ahead(self) -> int:
+        """Have the rows of as many items as there is room for before anybody asks; return how many.
+
+        Where there are more, those with the longest factors: they are in the most lists. Raises StoreUnavailable.
+        """
+        self.follow_changes()
+        items, room = self.catalogue.hashes(), len(self.items.rows)
+        if len(items) > room:
+            items = items if self.index is None else self.index.longest(room)
+        for first in range(0, min(len(items), room), READ_AHEAD):
+            self.slots_of(items[first : min(first + READ_AHEAD, room)], time.time_ns() // 1_000_000)
+        return min(len(items), room)
 
     def follow_changes(self) -> None:
         """Hear which item rows are written, so that others need not be read again."""

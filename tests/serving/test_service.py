@@ -5,9 +5,13 @@ import pytest
 from serving_rows import NOW, fold_into, product, shop_events
 
 from schemas.events import ProductChange
+from schemas.ids import hash_id
+from serving.index_build import build_index
 from serving.requests import RecommendRequest
+from serving.retrieval import VectorIndex
 from serving.service import Recommender
 from state import keys
+from state.anchor import Anchor
 from state.settings import Settings
 from state.store import MemoryStore, StoreUnavailable
 
@@ -81,6 +85,42 @@ def test_a_store_that_goes_away_after_a_batch_was_begun_leaves_it_the_last_known
     (answer,) = begun()
     assert answer.fallback == "last_known_popular"
     assert items(answer)
+
+
+def read_ahead(recommender, store, monkeypatch):
+    """Have rows read ahead; return of which items."""
+    asked = []
+    monkeypatch.setattr(store, "read", lambda wanted: asked.extend(wanted) or Switchable.read(store, wanted))
+    n = recommender.shop.read_ahead()
+    items = {keys.hash_of(key) for key in asked if b"}i:" in key}
+    assert len(items) == n
+    asked.clear()
+    return items, asked
+
+
+def test_rows_read_ahead_are_not_read_for_answers(monkeypatch):
+    monkeypatch.setattr("serving.shop.READ_AHEAD", 2)
+    recommender, store = recommender_of(shop_events())
+    expected = items(ask(recommender, user="ann", count=3))
+    fresh = Recommender(store, Settings(server_cached_items=1000), "g1")
+    fresh.refresh()
+    read, asked = read_ahead(fresh, store, monkeypatch)
+    assert read == set(fresh.shop.catalogue.hashes().tolist())
+    assert hash_id("tea") in read
+    assert items(ask(fresh, user="ann", count=3)) == expected
+    assert asked
+    assert not [key for key in asked if b"}i:" in key]
+
+
+def test_where_rows_have_no_room_those_with_the_longest_factors_are_read_ahead(monkeypatch):
+    hashes = np.arange(1, 1_041, dtype=np.uint64)
+    lengths = np.random.default_rng(1).permutation(1_040)
+    factors, one = lengths[:, None].astype(np.float32), np.eye(1, dtype=np.float32)
+    recommender, store = recommender_of([])
+    recommender.shop.catalogue.take([f"i{n}" for n in hashes], hashes, [{}] * len(hashes))
+    recommender.take_over(VectorIndex(Anchor("a", [], hashes, factors, one, 1.0, np.ones(32)), build_index(factors)[0]))
+    read, _ = read_ahead(recommender, store, monkeypatch)
+    assert read == set(hashes[lengths >= 40].tolist())
 
 
 def test_what_is_gone_excluded_bought_or_out_of_stock_is_not_shown():
