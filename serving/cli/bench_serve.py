@@ -54,6 +54,8 @@ BOOK = {"rules": [
 
 Way = Callable[[float], Coroutine[Any, Any, Load]]
 """Load for some seconds."""
+WARM_UP_S = 3.0
+"""Load that does not count: what is said of an item is put into words when it is first said."""
 SHARES = (0.5, 0.8)
 """Of the answers a second that came under closed load: offered as open load."""
 
@@ -170,8 +172,8 @@ def _measure(
 
 
 def _measured(where: dict[str, Any], way: Way, seconds: float, repeats: int, by: str = "rps") -> dict[str, Any]:
-    """Return the figures of the run of one way with the median of one, after a second that does not count."""
-    asyncio.run(way(1.0))
+    """Return the figures of the run of one way with the median of one, after a while that does not count."""
+    asyncio.run(way(WARM_UP_S))
     gc.collect()
     gc.freeze()  # what is there now is no garbage of the load: to look at it again would be time of answers
     return median_run([_measured_once(where, way, seconds) for _ in range(repeats)], by)

@@ -382,9 +382,9 @@ def bench_freshness(
 def bench_serve(
     clients: Annotated[int, typer.Option(help="Connections that ask again and again.")] = 64,
     seconds: Annotated[float, typer.Option(help="How long to measure each way.")] = 10,
-    users: Annotated[int, typer.Option(help="Users.")] = 20_000,
-    items: Annotated[int, typer.Option(help="Items.")] = 5_000,
-    events: Annotated[int, typer.Option(help="Events folded before.")] = 200_000,
+    users: Annotated[int, typer.Option(help="Users.")] = 1_000_000,
+    items: Annotated[int, typer.Option(help="Items.")] = 200_000,
+    events: Annotated[int, typer.Option(help="Events folded before.")] = 3_000_000,
     rate: Annotated[float, typer.Option(help="Open load, requests a second; 0: half and 4/5 of what came.")] = 0,
     repeats: Repeats = 3,
     json: Json = False,
