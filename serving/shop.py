@@ -96,6 +96,8 @@ class Shop:
         self.rules = Compiled(Book())
         self.index: VectorIndex | None = None
         self._scopes: dict[int, tuple[int, ScopeItems]] = {}
+        self._n_ahead = 0
+        """Items whose rows have been read ahead."""
 
     def take_over(self, index: VectorIndex) -> None:
         """Answer from this anchor from now on."""
@@ -128,12 +130,23 @@ class Shop:
         Where there are more, those with the longest factors: they are in the most lists. Raises StoreUnavailable.
         """
         self.follow_changes()
-        items, room = self.catalogue.hashes(), len(self.items.rows)
-        if len(items) > room:
-            items = items if self.index is None else self.index.longest(room)
-        for first in range(0, min(len(items), room), READ_AHEAD):
-            self.slots_of(items[first : min(first + READ_AHEAD, room)], time.time_ns() // 1_000_000)
-        return min(len(items), room)
+        room = len(self.items.rows)
+        if self.index is not None and len(self.catalogue) > room:
+            likely = self.index.longest(room)
+            for first in range(0, len(likely), READ_AHEAD):
+                self.slots_of(likely[first : first + READ_AHEAD], time.time_ns() // 1_000_000)
+            self._n_ahead = room
+        while self.read_on(READ_AHEAD):
+            pass
+        return self._n_ahead
+
+    def read_on(self, n: int) -> int:
+        """Read the rows of `n` more items ahead, in the order in which the shop met them; return of how many."""
+        room = len(self.items.rows)
+        items = self.catalogue.hashes()[self._n_ahead : room][:n]
+        self.slots_of(items, time.time_ns() // 1_000_000)
+        self._n_ahead += len(items)
+        return len(items)
 
     def follow_changes(self) -> None:
         """Hear which item rows are written, so that others need not be read again."""

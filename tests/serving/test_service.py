@@ -110,6 +110,10 @@ def test_rows_read_ahead_are_not_read_for_answers(monkeypatch):
     assert items(ask(fresh, user="ann", count=3)) == expected
     assert asked
     assert not [key for key in asked if b"}i:" in key]
+    assert fresh.shop.read_on(10) == 0
+    fresh.shop.catalogue.take(["late"], np.array([hash_id("late")], np.uint64), [{}])
+    assert fresh.shop.read_on(10) == 1
+    assert fresh.shop.read_on(10) == 0
 
 
 def test_where_rows_have_no_room_those_with_the_longest_factors_are_read_ahead(monkeypatch):
