@@ -70,6 +70,8 @@ class ItemCache:
         self.read_in = np.zeros(capacity, np.int64)
         """Of rows: the number of the reading they came with."""
         self._n_readings = 0
+        self._turn = 0
+        """The slot from which on stale rows are looked for next."""
         self._anchor: Anchor | None = None
         self.embedding = np.zeros((0, 0), np.float32)
 
@@ -81,6 +83,15 @@ class ItemCache:
         elif written:
             slots = self.slots.find(np.array([keys.hash_of(key) for key in written], np.uint64))
             self._written[slots[slots != ABSENT]] = True
+
+    def stale(self, n: int, oldest_ms: int) -> npt.NDArray[np.uint64]:
+        """Return `n` items whose rows were read before `oldest_ms` and may have been written since, all in turn."""
+        there = len(self.slots)
+        at = np.flatnonzero(self._written[:there] & (self._read_ms[:there] < oldest_ms))
+        later = at[at >= self._turn]
+        at = (later if len(later) else at)[:n]
+        self._turn = int(at[-1]) + 1 if len(at) else 0
+        return self.slots.id_of[at]
 
     def use_anchor(self, anchor: Anchor) -> None:
         """Keep the embedding of every cached item beside its row, from this anchor on."""

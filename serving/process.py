@@ -38,7 +38,7 @@ FOLLOW_S = 0.2
 SAVE_S = 10.0
 """How often the copy for answers without Redis is written."""
 ROWS_A_LOOK, LOOKS_AHEAD = 50, 10
-"""Rows of items met since the start, read ahead of requests: some half a millisecond each time."""
+"""Rows read ahead of requests, some half a millisecond each time: of new items, and such as were written."""
 DRAIN_S = 10
 GC_THRESHOLDS = 5_000, 20, 200
 NEVER_S = 1e8

@@ -136,16 +136,18 @@ class Shop:
             for first in range(0, len(likely), READ_AHEAD):
                 self.slots_of(likely[first : first + READ_AHEAD], time.time_ns() // 1_000_000)
             self._n_ahead = room
-        while self.read_on(READ_AHEAD):
-            pass
+        while self._n_ahead < min(len(self.catalogue), room):
+            self.read_on(READ_AHEAD)
         return self._n_ahead
 
     def read_on(self, n: int) -> int:
-        """Read the rows of `n` more items ahead, in the order in which the shop met them; return of how many."""
-        room = len(self.items.rows)
+        """Read `n` rows ahead: of items that are new here, else of items whose rows are stale; return how many."""
+        now_ms, room = time.time_ns() // 1_000_000, len(self.items.rows)
         items = self.catalogue.hashes()[self._n_ahead : room][:n]
-        self.slots_of(items, time.time_ns() // 1_000_000)
         self._n_ahead += len(items)
+        if not len(items):
+            items = self.items.stale(n, now_ms - SLOW_AGE_MS)
+        self.slots_of(items, now_ms)
         return len(items)
 
     def follow_changes(self) -> None:

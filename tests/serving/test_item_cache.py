@@ -105,3 +105,20 @@ def test_neighbours_are_looked_at_when_a_row_was_read_and_when_they_may_be_old(s
         cache.ensure(store, ITEMS[:1], now, AGE_MS)
         cache.ensure_near(store, ITEMS[:1], now, AGE_MS)
         assert store.n_read - before == expected, now
+
+
+def test_stale_rows_come_in_turn(store):
+    cache, feed = cache_of(store)
+    for item in ITEMS:
+        put(store, int(item), 1)
+    now = heard(cache, feed, 10_000)
+    cache.ensure(store, ITEMS, now, AGE_MS)
+    assert not len(cache.stale(9, now + 1))
+    for item in ITEMS[:4]:
+        put(store, int(item), 2)
+    later = heard(cache, feed, now + 1_000)
+    assert not len(cache.stale(9, now))  # they were read at that moment
+    assert [cache.stale(3, now + 1).tolist() for _ in range(3)] == [[1, 2, 3], [4], [1, 2, 3]]
+    cache.ensure(store, ITEMS[:3], later, 0)
+    assert [support(cache, item) for item in ITEMS] == [2, 2, 2, 1, 1]
+    assert [cache.stale(3, later).tolist() for _ in range(2)] == [[4], [4]]
