@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -197,12 +198,14 @@ class Batch:
 
 def _break_ties(scored: Scored, rows: npt.NDArray[np.int64], i: int, ids: Sequence[str]) -> None:
     """Put equally likely candidates of session `i`, and their catalogue rows, in the order of their ids."""
-    n = scored.n[i]
-    texts = [ids[row] if row >= 0 else "" for row in rows[i, :n].tolist()]
-    worth = list(zip((-scored.probability[i, :n]).tolist(), texts, strict=True))
-    order = np.array(sorted(range(n), key=worth.__getitem__))
-    for column in (scored.item, scored.probability, scored.seed, scored.why, rows):
-        column[i, :n] = column[i, order]
+    n, share = scored.n[i], scored.probability[i]
+    edges = [0, *(np.flatnonzero(np.diff(share[:n])) + 1).tolist(), int(n)]
+    for first, last in pairwise(edges):
+        if last - first > 1:
+            texts = [ids[row] if row >= 0 else "" for row in rows[i, first:last].tolist()]
+            order = first + np.array(sorted(range(last - first), key=texts.__getitem__))
+            for column in (scored.item, scored.seed, scored.why, rows):
+                column[i, first:last] = column[i, order]
 
 
 def pool_of(shop: Shop, visitor: Visitor, acting: Acting, book: int) -> Pool:
