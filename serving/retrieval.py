@@ -141,8 +141,9 @@ class VectorIndex:
 
     def _among(self, vector: Floats, k: int, allowed: Allowed) -> tuple[Rows, Floats]:
         """Return the best of the allowed rows: exactly if they are few, or too few of them are in the index."""
-        exact = isinstance(self._index, faiss.IndexFlat)
-        if allowed.n > (GATHERED * self._index.ntotal if exact else EXACT_AMONG) and allowed.n_indexed >= k:
+        n = self._index.ntotal
+        exact = isinstance(self._index, faiss.IndexFlat) and n == len(self.anchor.item_hash)
+        if allowed.n > (GATHERED * n if exact else EXACT_AMONG) and allowed.n_indexed >= k:
             for all_lists in (False, True):  # where few pass in the lists that are probed first, as in small ones
                 rows, scores = self._by_index(vector, k, self._with_selector(allowed.selector, all_lists))
                 if len(rows) == k:

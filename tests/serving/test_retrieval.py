@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import faiss
 import numpy as np
@@ -81,6 +82,11 @@ def test_factors_without_clusters_are_looked_through():
     assert figures["index"] == "exact"
     assert index.ntotal == figures["index_items"] < 4_000
     assert figures[f"index_recall@{RECALL_AT}"] >= 0.95
+    anchor = replace(anchor_of(4_000), whitened=factors)
+    short = np.argsort(np.linalg.norm(factors, axis=1))[: 4_000 - index.ntotal + 300].astype(np.uint64) + 1
+    found = VectorIndex(anchor, index).search(factors[5], 20, selling(anchor, Catalogue([b""]), short))[0]
+    best = np.argsort(-(factors[short.astype(int) - 1] @ factors[5]))[:20]
+    assert found.tolist() == short[best].tolist()  # most of these are not in the index
 
 
 def same(found, other):
