@@ -71,7 +71,7 @@ class NewItems:
                 factor = weight @ self._anchor.whitened[known] / weight.sum()
                 place = self._place_of.setdefault(item, len(self._place_of))
                 if place == len(self._factors):
-                    self._factors = np.concatenate((self._factors, np.zeros_like(self._factors), factor[None, :]))
+                    self._factors = np.concatenate((self._factors, np.zeros((place + 1, len(factor)), np.float32)))
                 self._factors[place] = factor
         if len(self._known) < len(self._place_of):
             self._known = np.array(list(self._place_of), np.uint64)

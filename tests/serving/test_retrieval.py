@@ -137,6 +137,25 @@ def test_a_new_item_is_found_through_its_neighbours_and_one_without_is_not():
     assert new in exact.search(query, 20)[0]
 
 
+def test_many_new_items_are_found_by_their_factors():
+    anchor = anchor_of(100)
+    new = np.arange(1_000, 1_040, dtype=np.uint64)
+    rows, slots = empty_items(64), SlotMap(64)
+    at = slots.assign(new)
+    rows["n"][at], rows["neighbour"][at, 0], rows["weight"][at, 0, 0] = 1, np.arange(1, 41), 10
+    items = NewItems(anchor)
+    items.watch(new)
+    for _ in range(2):
+        for some in np.array_split(new, 7):
+            items.renew(some, rows, slots)
+    query = anchor.whitened[3]
+    scores = anchor.whitened[:40] @ query
+    best = np.argsort(-scores)[: (scores > 0).sum()]
+    found = items.search(query, 40)
+    assert found[0].tolist() == new[best].tolist()
+    assert np.allclose(found[1], scores[best], rtol=1e-5)
+
+
 def test_every_new_item_gets_its_turn():
     items = NewItems(anchor_of(10))
     items.watch(np.arange(1000, 1500, dtype=np.uint64))
