@@ -57,6 +57,8 @@ class Catalogue:
         self.version = self.names_version = 0
         self._changes: deque[tuple[int, Rows]] = deque(maxlen=REMEMBERED)
         """Rows that changed, by the version they brought; one version follows the other."""
+        self.behind = False
+        """Whether the last `refresh` left changes for the next one."""
         self._slots = SlotMap(FIRST_CAPACITY)
         self.ids: list[str] = []
         self.titles: list[str] = []
@@ -130,23 +132,30 @@ class Catalogue:
             return None
         return distinct(np.concatenate([rows for at, rows in changes if at > version]))
 
-    def refresh(self, store: Store, totals: Sequence[bytes | None]) -> Hashes:
-        """Take over new items and changed products, given the globals of every lane; return their id hashes."""
-        taken: list[str] = []
+    def refresh(self, store: Store, totals: Sequence[bytes | None], most: int | None = None) -> Hashes:
+        """Take over new items and changed products, given the globals of every lane; return their id hashes.
+
+        At most `most` of each lane; `behind` says whether there are more.
+        """
+        taken, reached, behind = list[str](), dict[bytes, int](), False
         for prefix, value in zip(self._prefixes, totals, strict=True):
             count, read = int(decode_globals(value)[FEED]), self._read[prefix]
-            if count > read:
-                chunks = range(read // FEED_CHUNK, (count - 1) // FEED_CHUNK + 1)
+            until = count if most is None else min(count, read + most)
+            if until > read:
+                chunks = range(read // FEED_CHUNK, (until - 1) // FEED_CHUNK + 1)
                 found = store.read([keys.feed(prefix, chunk) for chunk in chunks])
                 ids = [item for value in found for item in decode_feed(value)]
-                taken += ids[read - chunks[0] * FEED_CHUNK :]
-                self._read[prefix] = count
+                taken += ids[read - chunks[0] * FEED_CHUNK :][: until - read]
+                reached[prefix] = until
+            behind |= until < count
         ids = list(dict.fromkeys(taken))
         hashes = np.array([hash_id(item) for item in ids], np.uint64)
         # A product rests in the lane that owns its hash.
         wanted = [keys.product(self._prefixes[h % len(self._prefixes)], h) for h in hashes.tolist()]
         products = [orjson.loads(value) if value else {} for value in store.read(wanted)] if wanted else []
         self.take(ids, hashes, products)
+        self._read.update(reached)  # not before: where the store goes away in between they are read once more
+        self.behind = behind
         return hashes
 
     def take(self, ids: list[str], hashes: Hashes, products: list[dict[str, Any]]) -> None:

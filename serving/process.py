@@ -39,6 +39,8 @@ SAVE_S = 10.0
 """How often the copy for answers without Redis is written."""
 ROWS_A_LOOK, LOOKS_AHEAD = 50, 10
 """Rows read ahead of requests, some half a millisecond each time: of new items, and such as were written."""
+CHANGES_AT_ONCE = 200
+"""Changed products taken over between two turns of the loop: one to five milliseconds."""
 DRAIN_S = 10
 GC_THRESHOLDS = 5_000, 20, 200
 NEVER_S = 1e8
@@ -64,6 +66,7 @@ class Follower:
 
     async def run(self) -> None:
         while True:
+            pause_s = FOLLOW_S
             try:
                 # Without the store nothing may wait for it in this loop.
                 if self._recommender.without_store or not self.ready:
@@ -72,6 +75,8 @@ class Follower:
                 await self.look()
                 self._guard.follow()
                 self._said_away = False
+                if self._recommender.shop.catalogue.behind:
+                    pause_s = 0.0
             except StoreUnavailable as error:
                 if not self._said_away:
                     log.warning("the store is out of reach; answering from memory", error=str(error))
@@ -80,7 +85,7 @@ class Follower:
                 log.error("the API keys stay as they were", error=str(error))
             except Exception as error:  # a server that no longer follows would answer from the past for ever
                 log.error("following failed; trying again", exc_info=error)
-            await asyncio.sleep(FOLLOW_S)
+            await asyncio.sleep(pause_s)
 
     async def look(self) -> None:
         """Take over what is new; a generation or an anchor is loaded aside and swapped in at once."""
@@ -88,7 +93,13 @@ class Follower:
         if generation is not None and generation != self._recommender.generation:
             await self._enter(generation)
         await asyncio.sleep(0)  # between two things to follow requests are answered
-        self._recommender.refresh()
+        # A shop may send all of its products at once: as they are taken over requests are answered.
+        self._recommender.refresh(CHANGES_AT_ONCE if self.ready else None)
+        for _ in range(LOOKS_AHEAD):
+            if not self._recommender.shop.catalogue.behind:
+                break
+            await asyncio.sleep(0)
+            self._recommender.refresh(CHANGES_AT_ONCE)
         for _ in range(LOOKS_AHEAD):
             await asyncio.sleep(0)
             if not self._recommender.shop.read_on(ROWS_A_LOOK):

@@ -63,9 +63,9 @@ class Recommender:
         self.shop.close()
         self.__dict__.update(other.__dict__)
 
-    def refresh(self) -> None:
-        """Follow the rows that are read ahead of requests."""
-        self.shop.refresh()
+    def refresh(self, most: int | None = None) -> None:
+        """Follow the rows that are read ahead of requests (`Shop.refresh`)."""
+        self.shop.refresh(most)
 
     def check(self, request: RecommendRequest) -> None:
         """Raise BadRequest for what only the rules and earlier answers can say of a request."""

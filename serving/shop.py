@@ -108,15 +108,18 @@ class Shop:
         self.scorer = Scorer(params, self.scorer.config, forest, LEADS_AGE_MS)
         self.index = index
 
-    def refresh(self) -> None:
-        """Follow the rows that are read ahead of requests: catalogue, totals, the list of everything."""
+    def refresh(self, most: int | None = None) -> None:
+        """Follow the rows that are read ahead of requests: catalogue, totals, the list of everything.
+
+        `most`: changes of the catalogue to take over (`Catalogue.refresh`).
+        """
         self.follow_changes()
         n, key = len(self.prefixes), lane_rows.scope_hash(lane_rows.ALL, 0)
         wanted = [keys.lane_globals(prefix) for prefix in self.prefixes]
         wanted += [keys.purchase_totals(prefix) for prefix in self.prefixes]
         wanted += [keys.scope(prefix, key) for prefix in self.prefixes]
         values = self.store.read(wanted)
-        added = self.catalogue.refresh(self.store, values[:n])
+        added = self.catalogue.refresh(self.store, values[:n], most)
         if self.index is not None:
             self.index.new_items.watch(added)
             self._renew_new_items(self.index.new_items)

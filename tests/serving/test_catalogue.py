@@ -1,0 +1,74 @@
+"""A catalogue follows what the shop says of its products."""
+
+import asyncio
+
+import pytest
+from fold_oracle import Event
+from serving_rows import NOW, product
+from test_service import recommender_of
+
+from serving.api_keys import Guard
+from serving.process import Follower
+from serving.service import Recommender
+from state.settings import Settings
+from state.store import StoreUnavailable
+
+N_ITEMS = 30
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """A store with products, what a recommender that has read all of them knows, and one that has read none."""
+    known, store = recommender_of(
+        [Event("ann", "i0", NOW)], [product(f"i{n}", f"Item {n}", price=float(n)) for n in range(N_ITEMS)]
+    )
+    settings = Settings(server_cached_items=1000, data_dir=tmp_path)
+    return store, known.shop.catalogue, Recommender(store, settings, "g1"), settings
+
+
+def test_many_changes_are_taken_over_in_parts(shop):
+    _, known, fresh, _ = shop
+    sizes = []
+    while not sizes or fresh.shop.catalogue.behind:
+        fresh.refresh(7)
+        sizes.append(len(fresh.shop.catalogue))
+    assert sizes == [7, 14, 21, 28, 30]
+    assert [fresh.shop.catalogue.item(row) for row in range(N_ITEMS)] == [known.item(row) for row in range(N_ITEMS)]
+    fresh.refresh(7)
+    assert not fresh.shop.catalogue.behind
+
+
+def test_no_change_is_lost_where_the_store_goes_away_between_two_readings(shop, monkeypatch):
+    store, known, fresh, _ = shop
+    read = store.read
+
+    def without_products(wanted):
+        if any(b"}p:" in key for key in wanted):
+            raise StoreUnavailable("away")
+        return read(wanted)
+
+    monkeypatch.setattr(store, "read", without_products)
+    with pytest.raises(StoreUnavailable):
+        fresh.refresh()
+    monkeypatch.setattr(store, "read", read)
+    fresh.refresh()
+    assert fresh.shop.catalogue.titles == known.titles == [f"Item {n}" for n in range(N_ITEMS)]
+
+
+def test_a_running_server_takes_over_only_so_many_changes_at_a_look(shop, monkeypatch, tmp_path):
+    monkeypatch.setattr("serving.process.CHANGES_AT_ONCE", 5)
+    monkeypatch.setattr("serving.process.LOOKS_AHEAD", 2)
+    store, _, fresh, settings = shop
+    store.ping = lambda: None
+    follower = Follower(fresh, store, settings, Guard(tmp_path / "keys", False))
+
+    async def look():
+        await follower.look()
+        await follower.saved()
+        return len(fresh.shop.catalogue), fresh.shop.catalogue.behind
+
+    follower.ready = True
+    assert [asyncio.run(look()) for _ in range(2)] == [(15, True), (30, False)]
+    starting = Recommender(store, settings, "g1")
+    asyncio.run(Follower(starting, store, settings, Guard(tmp_path / "keys", False)).look())
+    assert len(starting.shop.catalogue) == N_ITEMS
