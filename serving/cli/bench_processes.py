@@ -3,11 +3,13 @@
 import contextlib
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PROBE_S = 5.0
 LEAST_PAUSE_S = 0.001
+QUIET_S, QUIET_SHARE, PATIENCE_S = 2.0, 0.1, 300.0
 
 
 def cpu_s(pid: int) -> float:
@@ -28,6 +30,16 @@ def pin(server: int, cores: list[int]) -> str:
     for pid in (os.getpid(), *_descendants(os.getpid())):
         _give(pid, cores[:1] if pid == server else cores[1:])
     return "the server on one core of its own, the load, Redis and the flow on the other"
+
+
+def wait_until_quiet(pids: Iterable[int]) -> None:
+    """Wait until processes do next to nothing: for QUIET_S less than QUIET_SHARE of a core; PATIENCE_S at most."""
+    deadline = time.monotonic() + PATIENCE_S
+    pids, used = list(pids), float("inf")
+    while used > QUIET_SHARE * QUIET_S and time.monotonic() < deadline:
+        before = sum(map(cpu_s, pids))
+        time.sleep(QUIET_S)
+        used = sum(map(cpu_s, pids)) - before
 
 
 def share(cores: list[int]) -> None:

@@ -21,7 +21,7 @@ import redis
 
 from flows.open_log import open_log
 from serving.cli.bench_ingest import append_products, append_views
-from serving.cli.bench_processes import cpu_s, listening, pauses, pin, share
+from serving.cli.bench_processes import cpu_s, listening, pauses, pin, share, wait_until_quiet
 from serving.cli.bench_up import (
     HEADRACE,
     START_S,
@@ -215,7 +215,7 @@ def run(
                     running.wait_until_folded(end)
                     train(running)
                     put_book(RedisStore(running.where["redis_url"]), to_book(BOOK), "bench")
-                    time.sleep(1.0)
+                    wait_until_quiet(running.where["pids"].values())  # users' vectors follow the anchor; rows are read
                 with err.status(f"{clients} clients for {seconds:.0f} s each way, {repeats} times"):
                     cores = sorted(os.sched_getaffinity(0))
                     paused = pauses(cores[0])
