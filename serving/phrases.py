@@ -23,7 +23,7 @@ Of `buy_again` it is the interval in days."""
 
 
 class Spoken:
-    """What lists of batches said since the catalogue changed, by number; lists of before keep what was said then."""
+    """What lists of batches said since the catalogue changed, by number; lists of before keep theirs."""
 
     def __init__(self, made: Callable[[Phrase], Said]) -> None:
         self.said_of = made

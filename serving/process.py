@@ -37,10 +37,9 @@ from state.store import Store, StoreUnavailable
 FOLLOW_S = 0.2
 SAVE_S = 10.0
 """How often the copy for answers without Redis is written."""
-ROWS_A_LOOK, LOOKS_AHEAD = 50, 10
-"""Rows read ahead of requests, some half a millisecond each time: of new items, and such as were written."""
-CHANGES_AT_ONCE = 200
-"""Changed products taken over between two turns of the loop: one to five milliseconds."""
+CHANGES_AT_ONCE, ROWS_AT_ONCE, TIMES = 200, 50, 10
+"""What a look does between two turns of the loop, and how often at most: take over changed products, which takes one to
+five milliseconds; read rows ahead, of new items and such as were written, in some half a millisecond."""
 DRAIN_S = 10
 GC_THRESHOLDS = 5_000, 20, 200
 NEVER_S = 1e8
@@ -95,14 +94,15 @@ class Follower:
         await asyncio.sleep(0)  # between two things to follow requests are answered
         # A shop may send all of its products at once: as they are taken over requests are answered.
         self._recommender.refresh(CHANGES_AT_ONCE if self.ready else None)
-        for _ in range(LOOKS_AHEAD):
-            if not self._recommender.shop.catalogue.behind:
+        shop = self._recommender.shop
+        for _ in range(TIMES):
+            if not shop.catalogue.behind:
                 break
             await asyncio.sleep(0)
-            self._recommender.refresh(CHANGES_AT_ONCE)
-        for _ in range(LOOKS_AHEAD):
+            shop.take_changes(CHANGES_AT_ONCE)
+        for _ in range(TIMES):
             await asyncio.sleep(0)
-            if not self._recommender.shop.read_on(ROWS_A_LOOK):
+            if not shop.read_on(ROWS_AT_ONCE):
                 break
         self._take_book()
         value = self._store.read([keys.ANCHOR_LIVE])[0]

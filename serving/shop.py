@@ -96,6 +96,7 @@ class Shop:
         self.rules = Compiled(Book())
         self.index: VectorIndex | None = None
         self._scopes: dict[int, tuple[int, ScopeItems]] = {}
+        self._lane_globals: list[bytes | None] = []
         self._n_ahead = 0
         """Items whose rows have been read ahead."""
 
@@ -119,13 +120,19 @@ class Shop:
         wanted += [keys.purchase_totals(prefix) for prefix in self.prefixes]
         wanted += [keys.scope(prefix, key) for prefix in self.prefixes]
         values = self.store.read(wanted)
-        added = self.catalogue.refresh(self.store, values[:n], most)
+        self._lane_globals = values[:n]
+        self.take_changes(most)
         if self.index is not None:
-            self.index.new_items.watch(added)
             self._renew_new_items(self.index.new_items)
         self.totals = sum_totals(values[:n])
         self.bought = decode_purchase_totals(values[n : 2 * n])
         self.set_popular(self._merged(lane_rows.ALL, values[2 * n :]))
+
+    def take_changes(self, most: int | None) -> None:
+        """Take over what `refresh` heard of new items and changed products (`Catalogue.refresh`)."""
+        added = self.catalogue.refresh(self.store, self._lane_globals, most)
+        if self.index is not None:
+            self.index.new_items.watch(added)
 
     def read_ahead(self) -> int:
         """Have the rows of as many items as there is room for before anybody asks; return how many.
@@ -146,11 +153,10 @@ class Shop:
     def read_on(self, n: int) -> int:
         """Read `n` rows ahead: of items that are new here, else of items whose rows are stale; return how many."""
         now_ms, room = time.time_ns() // 1_000_000, len(self.items.rows)
-        items = self.catalogue.hashes()[self._n_ahead : room][:n]
-        self._n_ahead += len(items)
-        if not len(items):
-            items = self.items.stale(n, now_ms - SLOW_AGE_MS)
+        new = self.catalogue.hashes()[self._n_ahead : room][:n]
+        items = new if len(new) else self.items.stale(n, now_ms - SLOW_AGE_MS)
         self.slots_of(items, now_ms)
+        self._n_ahead += len(new)
         return len(items)
 
     def follow_changes(self) -> None:

@@ -57,7 +57,7 @@ def test_no_change_is_lost_where_the_store_goes_away_between_two_readings(shop, 
 
 def test_a_running_server_takes_over_only_so_many_changes_at_a_look(shop, monkeypatch, tmp_path):
     monkeypatch.setattr("serving.process.CHANGES_AT_ONCE", 5)
-    monkeypatch.setattr("serving.process.LOOKS_AHEAD", 2)
+    monkeypatch.setattr("serving.process.TIMES", 2)
     store, _, fresh, settings = shop
     store.ping = lambda: None
     follower = Follower(fresh, store, settings, Guard(tmp_path / "keys", False))
