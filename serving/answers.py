@@ -51,6 +51,7 @@ def answer_of(asking: Asking, acting: Acting, rules: Compiled, left_out: list[st
     if request.explain:
         answer.rules = _left_out_by_rules(asking, acting, rules.version) + traces
         items.contributions = contributions(asking, [one.item for one in items], now_ms)
+    pool.tiers.clear()  # they know who asks, who knows them: what is left in a circle waits for the garbage collector
     return answer
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.uncounted import uncounted
+from serving.columns import grown
 from state.copy_bytes import copy_bytes
 
 Bytes = npt.NDArray[np.uint8]
@@ -36,9 +37,9 @@ class Pieces:
         first, last = self._n, self._n + len(pieces)
         ends = self._bounds[first] + np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
         if len(pieces) and ends[-1] > len(self._data):
-            self._data = np.resize(self._data, max(2 * len(self._data), int(ends[-1])))
+            self._data = grown(self._data, max(2 * len(self._data), int(ends[-1])))
         if last >= len(self._bounds):
-            self._bounds = np.resize(self._bounds, max(2 * len(self._bounds), last + 1))
+            self._bounds = grown(self._bounds, max(2 * len(self._bounds), last + 1))
         self._bounds[first + 1 : last + 1], self._n = ends, last
         self._data[self._bounds[first] : self._bounds[last]] = np.frombuffer(b"".join(pieces), np.uint8)
 

@@ -12,7 +12,7 @@ from serving.asking import Asking
 from serving.item_sources import content, similar, together
 from serving.items import Said
 from serving.mixture_reasons import IN_SCOPE, WHOLE_SHOP, phrase_of
-from serving.pool import each
+from serving.pool import Tier, each
 from serving.reasons import reason
 from serving.shop import ScopeItems
 from state import lane_rows
@@ -43,7 +43,8 @@ def taste(asking: Asking) -> None:
         return
     selection = asking.pool.selection
     hashes, scores = index.search(vector, 2 * asking.want, selection if selection.narrow else None)
-    asking.pool.add(hashes, scores.astype(np.float64), each("personalised", lambda k: _affinity(asking, hashes[k])))
+    tier = Tier("personalised", lambda places: _affinities(asking, hashes[places]))
+    asking.pool.add(hashes, scores.astype(np.float64), tier)
 
 
 def popular(asking: Asking, scopes: list[tuple[ScopeItems, str]] | None = None) -> None:
@@ -106,17 +107,27 @@ def whatever_passes(asking: Asking) -> None:
     asking.pool.add(found.hashes, found.weights, each("popular", lambda k: said))
 
 
-def _affinity(asking: Asking, item: np.uint64) -> Said:
-    """Return what of the user's affinities an item meets: brand, category or price; else taste at large."""
+def _affinities(asking: Asking, items: npt.NDArray[np.uint64]) -> list[Said]:
+    """Return what each item meets of the user's affinities; else taste at large."""
+    catalogue, lang = asking.shop.catalogue, asking.lang
+    at_large, rows = asking.shop.phrases["vector", "matches_taste", lang, None], catalogue.rows_of(items)
+    prices = catalogue.number("price", rows).tolist()
+    met = [_affinity(asking, row, price) for row, price in zip(rows.tolist(), prices, strict=True)]
+    return [
+        Said("vector", reason("matches_affinity", lang, kind=one[0], value=one[1])) if one else at_large for one in met
+    ]
+
+
+def _affinity(asking: Asking, row: int, price: float) -> tuple[str, str] | None:
+    """Return which affinity of the user an item meets, and its brand, category or price."""
     catalogue, visitor = asking.shop.catalogue, asking.visitor
-    row = catalogue.row_of(int(item))
     for kind, value in (("brand", catalogue.brand.get(row)), ("category", catalogue.category.get(row))):
         if value and hash_id(value) & 0xFFFFFFFF in visitor.liked:
-            return Said("vector", reason("matches_affinity", asking.lang, kind=kind, value=value))
-    price, usual = catalogue.number("price")[row], visitor.price_ln
+            return kind, value
+    usual = visitor.price_ln
     if usual is not None and price > 0 and abs(math.log(price) - usual[0]) <= usual[1]:
-        return Said("vector", reason("matches_affinity", asking.lang, kind="price", value=f"{price:g}"))
-    return asking.shop.phrases["vector", "matches_taste", asking.lang, None]
+        return "price", f"{price:g}"
+    return None
 
 
 Source = Callable[[Asking], None]

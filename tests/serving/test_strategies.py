@@ -1,5 +1,7 @@
 """Strategies, their reasons, and that the reasons are true: without its evidence an item loses what it owed to it."""
 
+import gc
+
 import numpy as np
 import pytest
 from fold_oracle import Event
@@ -9,6 +11,7 @@ from test_service import ask, items, recommender_of
 from schemas.events import Kind
 from schemas.ids import hash_id
 from serving.index_build import build_index
+from serving.pool import Pool
 from serving.requests import STRATEGIES
 from serving.retrieval import VectorIndex
 from serving.sources import SOURCES
@@ -51,6 +54,17 @@ def test_every_strategy_has_sources_and_gives_full_lists(shop):
         answer = ask(shop, user="eve", items=["tea"], strategy=strategy, count=3)
         assert (answer.strategy, len(answer.items)) == (strategy, 3)
         assert len(set(items(answer))) == 3
+
+
+def test_what_made_an_answer_goes_with_it(shop):
+    gc.collect()
+    gc.disable()
+    try:
+        for strategy in STRATEGIES:
+            ask(shop, user="eve", items=["tea"], strategy=strategy, count=3)
+        assert not [one for one in gc.get_objects() if isinstance(one, Pool)]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(
