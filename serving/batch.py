@@ -22,7 +22,7 @@ from serving.rules import Acting, Compiled
 from serving.sessions import Sessions
 from serving.shop import Shop, Vectors, Visited
 from serving.sources import FOR_EVERYBODY, SOURCES, WITH_HABITS, WITH_MIXTURE, WITH_VECTOR, popular
-from serving.visitor import Visitor, may_follow, plan_of, subject_of
+from serving.visitor import Visitor, may_follow, plan_of, subjects_of
 
 NO_ROWS = np.zeros(0, np.int64)
 Flags = npt.NDArray[np.bool_]
@@ -58,7 +58,7 @@ class Batch:
             plan_of(request, rules.placement(request.placement, arms), shop.settings)
             for request, arms in zip(requests, self._arms, strict=True)
         ]
-        self._subjects = [subject_of(request) for request in requests]
+        self._subjects = subjects_of(requests)
         self._may_return = [
             plan.strategy in WITH_HABITS and may_follow(request, plan)
             for request, plan in zip(requests, self._plans, strict=True)

@@ -34,9 +34,11 @@ class Pieces:
 
     def extend(self, pieces: Sequence[bytes]) -> None:
         """Take in byte strings; they are numbered on from those before."""
+        if not pieces:
+            return
         first, last = self._n, self._n + len(pieces)
         ends = self._bounds[first] + np.cumsum([len(piece) for piece in pieces], dtype=np.int64)
-        if len(pieces) and ends[-1] > len(self._data):
+        if ends[-1] > len(self._data):
             self._data = grown(self._data, max(2 * len(self._data), int(ends[-1])))
         if last >= len(self._bounds):
             self._bounds = grown(self._bounds, max(2 * len(self._bounds), last + 1))

@@ -1,5 +1,6 @@
 """Who asks: a request with its placement's defaults, and what the user's row says."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -7,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.events import FIRST_NEGATIVE_KIND, Kind
-from schemas.ids import hash_id
+from schemas.ids import hash_id, hash_ids
 from serving.cursor import decode_cursor
 from serving.recent import Recent
 from serving.requests import RecommendRequest
@@ -193,8 +194,9 @@ def may_follow(request: RecommendRequest, plan: Plan) -> bool:
     return plan.repeat == "allow" and not request.items
 
 
-def subject_of(request: RecommendRequest) -> int:
-    """Return the id hash of the user row a request is about, 0 for none."""
-    if request.user:
-        return hash_id(request.user)
-    return hash_id("session:" + request.session) if request.session else 0
+def subjects_of(requests: Sequence[RecommendRequest]) -> list[int]:
+    """Return the id hashes of the user rows that requests are about, 0 for none."""
+    hashes: list[int] = hash_ids(
+        [one.user or ("session:" + one.session if one.session else "") for one in requests]
+    ).tolist()
+    return hashes

@@ -17,7 +17,7 @@ import structlog
 from state.row_block import pack
 
 ASK_EVERY_MS, PATIENCE_MS = 100, 10_000
-CHUNK_BYTES = 1 << 18
+CHUNK_BYTES = 1 << 16
 
 log = structlog.get_logger()
 
@@ -29,6 +29,7 @@ class RedisChanges:
         pool = client.connection_pool
         self._connection = pool.connection_class(**(pool.connection_kwargs | {"protocol": 3}))
         self._prefixes = key_prefixes
+        self._received = bytearray(CHUNK_BYTES)
         self._reader: Any = None
         """None: not connected."""
         self._told_all, self._said = False, False
@@ -89,10 +90,10 @@ class RedisChanges:
                 self._feed(self._reader)
 
     def _feed(self, reader: Any) -> None:
-        data = self._connection._sock.recv(CHUNK_BYTES)
-        if not data:
+        n = self._connection._sock.recv_into(self._received)
+        if n == 0:
             raise ConnectionError("Redis closed the connection")
-        reader.feed(data)
+        reader.feed(self._received, 0, n)
 
     def _drop(self) -> None:
         self._connection.disconnect()
