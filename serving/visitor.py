@@ -196,7 +196,6 @@ def may_follow(request: RecommendRequest, plan: Plan) -> bool:
 
 def subjects_of(requests: Sequence[RecommendRequest]) -> list[int]:
     """Return the id hashes of the user rows that requests are about, 0 for none."""
-    hashes: list[int] = hash_ids(
-        [one.user or ("session:" + one.session if one.session else "") for one in requests]
-    ).tolist()
+    names = [one.user or ("session:" + one.session if one.session else "") for one in requests]
+    hashes: list[int] = hash_ids(names).tolist()
     return hashes
