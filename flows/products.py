@@ -9,7 +9,7 @@ import orjson
 from flows.item_table import ItemTable
 from flows.scopes import ScopeFold
 from schemas.events import ProductChange
-from schemas.ids import hash_id
+from schemas.ids import hash_id, hash_ids
 from state import keys
 from state.item_rows import FLAG_LISTED, FLAG_PRODUCT
 from state.lane_rows import FEED, FEED_CHUNK, decode_feed, encode_feed
@@ -46,9 +46,9 @@ class ProductFold:
 
     def fold(self, changes: list[ProductChange], items: ItemTable, scopes: ScopeFold, rows: Rows) -> None:
         """Apply catalogue changes in order."""
-        items.load(np.array([hash_id(change.item) for change in changes], np.uint64))
-        for change in changes:
-            item = hash_id(change.item)
+        hashes = hash_ids([change.item for change in changes])
+        items.load(hashes)
+        for change, item in zip(changes, hashes.tolist(), strict=True):
             rows[keys.product(self._prefix, item)] = encode_product(change.item, change.ts_ms, change.product)
             slot = items.slot_of(item)
             items.rows["flags"][slot] |= FLAG_LISTED

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from prometheus_client import Counter
 
-from schemas.ids import hash_id
+from schemas.ids import hash_ids
 from serving.answer_cache import AnswerCache, Made
 from serving.answers import answer_of, name_arms, quick_answer
 from serving.asking import Asking
@@ -213,7 +213,7 @@ def pool_of(shop: Shop, visitor: Visitor, acting: Acting, book: int) -> Pool:
     request = visitor.request
     pool = Pool(shop.catalogue, shop.selections.of(visitor.plan.in_stock, request.filters, acting, book), shop.scratch)
     if request.exclude:
-        pool.leave_out(np.array([hash_id(item) for item in request.exclude], np.uint64))
+        pool.leave_out(hash_ids(request.exclude))
     if request.cursor:
         pool.leave_out(visitor.shown)
     if visitor.refuses:

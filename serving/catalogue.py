@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from schemas.ids import hash_id
+from schemas.ids import hash_ids
 from serving.columns import Mask, Text, TextColumn, grown
 from state import keys
 from state.distinct import distinct
@@ -149,7 +149,7 @@ class Catalogue:
                 reached[prefix] = until
             behind |= until < count
         ids = list(dict.fromkeys(taken))
-        hashes = np.array([hash_id(item) for item in ids], np.uint64)
+        hashes = hash_ids(ids)
         # A product rests in the lane that owns its hash.
         wanted = [keys.product(self._prefixes[h % len(self._prefixes)], h) for h in hashes.tolist()]
         products = [orjson.loads(value) if value else {} for value in store.read(wanted)] if wanted else []

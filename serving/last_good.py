@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from schemas.ids import hash_id
+from schemas.ids import hash_ids
 from serving.catalogue import Catalogue
 from serving.rule_book import BadBook, to_book
 from serving.rules import Compiled
@@ -57,8 +57,8 @@ class LastGood:
         if items is None or lists is None or lists["generation"] != shop.generation:
             return False
         ids = [entry["item"] for entry in items]
-        shop.catalogue.take(ids, np.array([hash_id(item) for item in ids], np.uint64), items)
-        hashes = np.array([hash_id(item) for item in lists["popular"]], np.uint64)
+        shop.catalogue.take(ids, hash_ids(ids), items)
+        hashes = hash_ids(lists["popular"])
         shop.set_popular(ScopeItems(hashes, np.array(lists["weight"], float), np.array(lists["trend"], float)))
         try:
             shop.rules = Compiled(to_book(lists["rules"]), lists["rules_version"])

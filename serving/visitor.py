@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.events import FIRST_NEGATIVE_KIND, Kind
-from schemas.ids import hash_id, hash_ids
+from schemas.ids import hash_ids
 from serving.cursor import decode_cursor
 from serving.recent import Recent
 from serving.requests import RecommendRequest
@@ -83,8 +83,7 @@ class Visitor:
     @cached_property
     def context(self) -> Hashes:
         """The items the request names."""
-        items = self.request.items
-        return np.array([hash_id(item) for item in items], np.uint64) if items else NOTHING
+        return hash_ids(self.request.items)
 
     @property
     def _own(self) -> Hashes:

@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 
 from schemas.events import Kind
-from schemas.ids import hash_id
+from schemas.ids import hash_id, hash_ids
 from serving.requests import Filters, RecommendRequest
 from serving.rules import Book, Boost, Cap, Compiled
 from serving.service import Recommender
@@ -59,7 +59,7 @@ def warm_up() -> None:
 def _little_shop() -> MemoryStore:
     """Return a store with a visitor in a session and a customer of long ago."""
     store, prefix = MemoryStore(), keys.prefix(GENERATION, 0)
-    hashes = np.array([hash_id(item) for item in ITEMS], np.uint64)
+    hashes = hash_ids(ITEMS)
     by_hash = np.sort(hashes)
     n, two, first = len(ITEMS), np.arange(2), np.zeros(1, np.int64)
     items, users, bought = empty_items(n), empty_users(2), empty_purchases(1)

@@ -21,7 +21,7 @@ from flows.runner import Runner
 from schemas.decode import Limits
 from schemas.encode import encode
 from schemas.events import Kind
-from schemas.ids import hash_id
+from schemas.ids import hash_ids
 from schemas.registry import FolderRegistry
 from serving.cli.bench_up import machine, median_run, print_figures
 from serving.cli.console import OK, UNAVAILABLE, err
@@ -132,8 +132,8 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
     """
     prepare_interpreter()
     rng = np.random.default_rng(7)
-    user_hash = np.array([hash_id(f"user-{n}") for n in range(n_users)], np.uint64)
-    item_hash = np.array([hash_id(f"item-{n}") for n in range(n_items)], np.uint64)
+    user_hash = hash_ids([f"user-{n}" for n in range(n_users)])
+    item_hash = hash_ids([f"item-{n}" for n in range(n_items)])
     store = RedisStore(url)
     n_cached = min(n_cached, n_users)
     most = Settings().batch_max_events
