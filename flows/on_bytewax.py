@@ -17,7 +17,8 @@ from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.testing import run_main
 
 from flows.log import RawBatch
-from flows.process import OUT_OF_REACH, Flow, stop_on_signals
+from flows.process import OUT_OF_REACH, Flow
+from flows.stopping import stop_on_signals
 from state.settings import load_settings
 
 IDLE = timedelta(milliseconds=1)

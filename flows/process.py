@@ -1,14 +1,12 @@
 """A flow as a process: connect, fold until told to stop, recover from what passes."""
 
 import secrets
-import signal
 import socket
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import TypeVar
 
 import structlog
@@ -25,6 +23,7 @@ from flows.leases import Leases
 from flows.log import Log, LogUnavailable, PositionLost, RawBatch
 from flows.open_log import open_log
 from flows.runner import Runner, TooManyBadMessages, resume_positions
+from flows.stopping import stop_on_signals
 from flows.warm_up import warm_up
 from schemas.decode import Limits
 from schemas.events import Kind
@@ -283,16 +282,6 @@ class Flow:
         self.log.close()
         self._letters_log.close()
         self.store.close()
-
-
-def stop_on_signals(stopping: threading.Event) -> None:
-    """Set the flag on SIGTERM and SIGINT."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        stopping.set()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
 
 
 def run_loop(flow: Flow) -> None:

@@ -15,7 +15,8 @@ from threadpoolctl import threadpool_limits
 from flows.interpreter import SWITCH_S
 from flows.log import LogUnavailable
 from flows.open_log import open_log
-from flows.process import connect, stop_on_signals
+from flows.process import connect
+from flows.stopping import stop_on_signals
 from schemas.registry import RegistryUnavailable, open_registry
 from serving.api_keys import BadKeys, Guard
 from serving.gather import Gather

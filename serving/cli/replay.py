@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from flows.log import Log, LogUnavailable, PositionLost, RawBatch
-from flows.process import Flow, open_store, run_loop, stop_on_signals
+from flows.process import Flow, open_store, run_loop
+from flows.stopping import stop_on_signals
 from schemas.events import TOPICS
 from schemas.registry import RegistryUnavailable
 from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar

@@ -3,18 +3,17 @@
 import contextlib
 import fcntl
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import orjson
 
+from flows.stopping import stop_on_signals
 from serving.cli.console import FAILED, OK, UNAVAILABLE, err
 from state import keys
 from state.embedded_redis import EmbeddedRedis, RedisMissing
@@ -123,12 +122,7 @@ def run(settings: Settings) -> int:
     folder = settings.data_dir.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     stopping = threading.Event()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        stopping.set()
-
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
+    stop_on_signals(stopping)
     with (folder / "up.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
