@@ -1,6 +1,6 @@
-"""A Redis connection whose every transaction is void once anybody has written one key."""
+"""A Redis connection whose every transaction is void once another owner of the lane is at work."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 
@@ -10,25 +10,31 @@ from state.store import Fenced, Positions, decode_positions, encode_positions
 LARGE_PART = 16_384
 
 
-class GuardedConnection:
-    """Keeps a WATCH on a lane's positions, whose value it has read *after* the WATCH."""
+class Guard(NamedTuple):
+    """What tells an owner that nobody else is at work: the lane's positions, and its redo record if there is one."""
 
-    def __init__(self, connection: Any, positions_key: bytes) -> None:
-        self._connection, self._key = connection, positions_key
-        self._seen: bytes | None = None
-        self._expected: bytes | None = None
+    positions: bytes | None = None
+    redo: bytes | None = None
+
+
+class GuardedConnection:
+    """Keeps a WATCH on a lane's positions and redo record, whose values it has read *after* the WATCH."""
+
+    def __init__(self, connection: Any, positions_key: bytes = b"", redo_key: bytes = b"") -> None:
+        self._connection, self._keys = connection, (positions_key, redo_key)
+        self._seen = self._expected = Guard()
         self._watching = False
         self._n_answers = 0
 
-    def watch(self) -> bytes | None:
-        """Watch the positions anew and return them."""
-        self._send([pack(("UNWATCH",)), pack(("WATCH", self._key)), pack(("GET", self._key))])
-        self._seen = self._receive(3)[-1]
+    def watch(self) -> Guard:
+        """Watch anew and return what is stored."""
+        self._send([pack(("UNWATCH",)), pack(("WATCH", *self._keys)), pack(("MGET", *self._keys))])
+        self._seen = Guard(*self._receive(3)[-1])
         self._watching = True
         return self._seen
 
     def unwatch(self) -> None:
-        """Read the positions again before the next transaction."""
+        """Read positions and record again before the next transaction."""
         self._watching = False
 
     def forget(self) -> None:
@@ -36,19 +42,24 @@ class GuardedConnection:
         self._watching, self._n_answers = False, 0
         self._connection.disconnect()
 
-    def expect(self, positions: Positions) -> None:
-        """Make these the positions every transaction is for; raises Fenced when others are stored."""
+    def expect(self, positions: Positions, redo: bytes | None = None) -> None:
+        """Make these what every transaction is for; raises Fenced when others are stored."""
         seen = self._seen if self._watching else self.watch()
-        if seen != encode_positions(positions) and not (seen is None and not positions):
+        none_yet = seen.positions is None and not positions
+        self._expected = Guard(None if none_yet else encode_positions(positions), redo)
+        if seen != self._expected:
             self._watching = False
-            raise Fenced(f"positions in Redis are {decode_positions(seen)}, not {positions}")
-        self._expected = seen
+            found = decode_positions(seen.positions)
+            raise Fenced(
+                f"positions in Redis are {found}, not {positions}" if found != positions
+                else "another owner's commit is under way"
+            )  # fmt: skip
 
     def start(self, *commands: Command) -> None:
         """Send the commands as one transaction under the watch, and watch again; raises Fenced."""
         if self._seen != self._expected:
-            raise Fenced("another owner wrote the positions")
-        watch = pack(("EXEC",)) + pack(("WATCH", self._key)) + pack(("GET", self._key))
+            raise Fenced("another owner wrote the lane")
+        watch = pack(("EXEC",)) + pack(("WATCH", *self._keys)) + pack(("MGET", *self._keys))
         self._n_answers = len(commands) + 4
         self._send([pack(("MULTI",)), *(part for command in commands for part in command), watch])
 
@@ -57,10 +68,11 @@ class GuardedConnection:
         n_answers, self._n_answers = self._n_answers, 0
         if not n_answers:
             return
-        *_, done, _, self._seen = self._receive(n_answers)
+        *_, done, _, seen = self._receive(n_answers)
+        self._seen = Guard(*seen)
         if done is None:
             self._watching = False
-            raise Fenced("another owner wrote the positions")
+            raise Fenced("another owner wrote the lane")
         for answer in done:
             if isinstance(answer, Exception):
                 raise answer

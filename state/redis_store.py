@@ -1,11 +1,11 @@
 """The store in Redis, and its commit point.
 
-Each lane has connections of its own that keep a WATCH on the lane's positions key
-(`state.guarded_connection`). So every EXEC is guarded: it does nothing once anybody
-has written the positions.
+Each lane has connections of its own that keep a WATCH on the lane's positions and
+redo record (`state.guarded_connection`). So every EXEC is guarded: it does nothing once
+anybody has written one of them.
 
     small commit (one command of rows), one round trip:
-        MULTI · MSET rows · SET positions · EXEC · WATCH positions · GET positions
+        MULTI · MSET rows · SET positions · EXEC · WATCH positions redo · MGET positions redo
     large commit:
         SET redo:<attempt>:<i> piece EX 600                    <- for every piece (`state.redo_pieces`)
         MULTI · PERSIST pieces · SET redo [expected, new, attempt, n] · EXEC    <- the commit point
@@ -21,8 +21,10 @@ without harm. A dies or stops anywhere before the commit point: nothing
 of its commit is there (its pieces bear a name of their own and expire). After it: B's
 start finds a record whose `expected` are the stored positions, applies it and seals;
 that write of the positions trips A's WATCH, so no chunk, seal or later commit of A can
-execute. A record whose `expected` is not
-what is stored is older than the seal and is deleted. If Redis restarts and has lost
+execute. If B started before A's commit point, B may have read rows that A has written
+since, though the positions are still those B knows: A's record trips B's WATCH, so what
+B made of such rows is never written. A record whose `expected` is not what is stored
+(versions before 0.2 could leave one) is deleted. If Redis restarts and has lost
 its last second, rows and positions went back together, and A's next commit finds
 other positions: Fenced.
 """
@@ -38,7 +40,7 @@ import redis
 
 from state import keys
 from state.changes import ChangeFeed, NoChanges
-from state.guarded_connection import GuardedConnection
+from state.guarded_connection import Guard, GuardedConnection
 from state.quick_reads import Asked, QuickReads
 from state.redis_changes import RedisChanges
 from state.redis_nodes import RedisNodes
@@ -87,15 +89,14 @@ class RedisStore:
         """Return the lane's positions; a commit cut short after its commit point is finished first."""
         with self._trouble(lane_prefix):
             lane = self._lane(lane_prefix)
-            found = decode_positions(lane.main.watch())
-            client = self._nodes.client_for(lane_prefix)
-            record = client.get(keys.redo(lane_prefix))
-            if record is not None:
-                expected, new, attempt, n_pieces = orjson.loads(record)
+            guard = lane.main.watch()
+            found = decode_positions(guard.positions)
+            if guard.redo is not None:
+                expected, new, attempt, n_pieces = orjson.loads(guard.redo)
                 pieces = [keys.redo_piece(lane_prefix, attempt, i) for i in range(n_pieces)]
-                lane.main.expect(found)
+                lane.main.expect(found, guard.redo)
                 if expected == found:
-                    self._finish(lane, lane_prefix, found, new, pieces)
+                    self._finish(lane, lane_prefix, guard, new, pieces)
                     return dict(new)
                 lane.main.execute(_drop_redo(lane_prefix, pieces))
             return found
@@ -137,15 +138,15 @@ class RedisStore:
             if len(row_set) <= CHUNK:
                 lane.main.execute(*row_set.commands(), _set_positions(lane_prefix, new))
             else:
-                pieces = self._write_redo(lane.main, lane_prefix, expected, new, row_set)
-                self._apply(lane, lane_prefix, expected, new, row_set.commands(), pieces)
+                redo, pieces = self._write_redo(lane.main, lane_prefix, expected, new, row_set)
+                self._apply(lane, lane_prefix, expected, new, row_set.commands(), redo, pieces)
 
     def refresh(self, lane_prefix: bytes, expected: Positions, rows: Rows) -> None:
         with self._trouble(lane_prefix):
             lane = self._lane(lane_prefix)
             lane.main.expect(expected)
             row_set = _row_set(rows)
-            self._apply(lane, lane_prefix, expected, expected, row_set.commands(), pieces=[])
+            self._apply(lane, lane_prefix, expected, expected, row_set.commands())
 
     def scan(self, key_prefix: bytes) -> Iterator[list[bytes]]:
         """Yield the keys with this prefix in chunks; a key may come twice while the table grows or shrinks."""
@@ -178,7 +179,7 @@ class RedisStore:
         pool = self._nodes.client_for(key).connection_pool
         connection = pool.get_connection()
         try:
-            plain = GuardedConnection(connection, b"")
+            plain = GuardedConnection(connection)
             for command in commands:
                 plain.run(command)
         except BaseException:
@@ -246,8 +247,8 @@ class RedisStore:
         expected: Positions,
         new: Positions,
         rows: RowSet,
-    ) -> list[bytes]:
-        """Write the record; return the keys of its pieces."""
+    ) -> tuple[bytes, list[bytes]]:
+        """Write the record; return it and the keys of its pieces."""
         attempt = secrets.token_hex(8)
         pieces: list[bytes] = []
         writes: list[Command] = []
@@ -266,9 +267,9 @@ class RedisStore:
         connection.execute(
             *([pack(("PERSIST", piece))] for piece in pieces), [pack(("SET", keys.redo(lane_prefix), record))]
         )
-        return pieces
+        return record, pieces
 
-    def _finish(self, lane: _Lane, lane_prefix: bytes, found: Positions, new: Positions, pieces: list[bytes]) -> None:
+    def _finish(self, lane: _Lane, lane_prefix: bytes, guard: Guard, new: Positions, pieces: list[bytes]) -> None:
         """Apply and seal the record that another owner left behind; raises Fenced, RowsDoNotFit."""
         client = self._nodes.client_for(lane_prefix)
         commands: list[Command] = []
@@ -277,10 +278,10 @@ class RedisStore:
                 commands += commands_of(client.get(piece), client.mget)
         except RowsDoNotFit:
             # That owner may still be alive, and have sealed the record and gone on meanwhile.
-            if decode_positions(client.get(keys.positions(lane_prefix))) != found:
+            if lane.main.watch() != guard:
                 raise Fenced("another owner finished its commit") from None
             raise
-        self._apply(lane, lane_prefix, found, new, commands, pieces)
+        self._apply(lane, lane_prefix, decode_positions(guard.positions), new, commands, guard.redo, pieces)
 
     def _apply(
         self,
@@ -289,9 +290,12 @@ class RedisStore:
         expected: Positions,
         new: Positions,
         commands: Iterable[Command],
-        pieces: list[bytes],
+        redo: bytes | None = None,
+        pieces: Sequence[bytes] = (),
     ) -> None:
-        lane.second.expect(expected)
+        """Write the rows and seal them; `redo` is the record that says how, None when they need none."""
+        for connection in lane:
+            connection.expect(expected, redo)
         try:
             for i, command in enumerate(commands):
                 connection = lane[i % 2]
@@ -307,9 +311,9 @@ class RedisStore:
 
     def _lane(self, lane_prefix: bytes) -> _Lane:
         if lane_prefix not in self._lanes:
-            pool, key = self._nodes.client_for(lane_prefix).connection_pool, keys.positions(lane_prefix)
-            connections = (GuardedConnection(pool.get_connection(), key) for _ in range(2))
-            self._lanes[lane_prefix] = _Lane(*connections)
+            pool = self._nodes.client_for(lane_prefix).connection_pool
+            guard = keys.positions(lane_prefix), keys.redo(lane_prefix)
+            self._lanes[lane_prefix] = _Lane(*(GuardedConnection(pool.get_connection(), *guard) for _ in range(2)))
         return self._lanes[lane_prefix]
 
     def _trouble(self, lane_prefix: bytes | None = None) -> "_Trouble":
@@ -347,6 +351,6 @@ def _set_positions(lane_prefix: bytes, new: Positions) -> Command:
     return [pack(("SET", keys.positions(lane_prefix), encode_positions(new)))]
 
 
-def _drop_redo(lane_prefix: bytes, pieces: list[bytes]) -> Command:
+def _drop_redo(lane_prefix: bytes, pieces: Sequence[bytes]) -> Command:
     # UNLINK: freeing megabytes at once would keep readers waiting.
     return [pack(("UNLINK", keys.redo(lane_prefix), *pieces))]

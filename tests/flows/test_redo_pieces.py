@@ -126,7 +126,8 @@ def test_a_commit_cut_off_after_its_commit_point_is_finished_by_the_next_owner(t
         memory.commit(lane.prefix, changes.expected, changes.new, changes.rows)
         connection = store._lane(lane.prefix).main
         connection.expect(changes.expected)
-        store._write_redo(connection, lane.prefix, changes.expected, changes.new, changes.rows)
+        redo, _ = store._write_redo(connection, lane.prefix, changes.expected, changes.new, changes.rows)
+        connection.expect(changes.expected, redo)
         some = next(iter(changes.rows.commands()))
         connection.execute(some)  # one command of those to be applied, and then the owner is gone
         store.close()

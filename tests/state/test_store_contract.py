@@ -147,6 +147,28 @@ def test_the_second_owner_of_a_lane_fences_the_first(empty_server):
         b.commit(LANE, {"a:0": 2}, {"a:0": 3}, {})
 
 
+@pytest.mark.redis
+def test_who_started_before_the_commit_point_of_another_is_fenced_before_the_seal(empty_server):
+    a, b = RedisStore(empty_server.url), RedisStore(empty_server.url)
+    a.commit(LANE, {}, {"a:0": 1}, many(2000, b"1"))
+    for commit in (
+        lambda at: b.commit(LANE, at, {"a:0": 99}, {b"{g1:0}u:0": b"b"}),
+        lambda at: b.commit(LANE, at, {"a:0": 99}, many(2000, b"b")),
+        lambda at: b.refresh(LANE, at, {b"{g1:0}u:0": b"b"}),
+    ):
+        at = b.positions(LANE)
+        connection = a._lane(LANE).main
+        connection.expect(at)
+        a._write_redo(connection, LANE, at, {"a:0": at["a:0"] + 1}, RowSet(many(2000, b"2")))
+        with pytest.raises(Fenced):
+            commit(at)
+        assert b.read([b"{g1:0}u:0"]) != [b"b"]
+        assert b.positions(LANE) == {"a:0": at["a:0"] + 1}
+        assert b.read(list(many(2000))) == [b"2"] * 2000
+        with pytest.raises(Fenced):
+            a.commit(LANE, at, {"a:0": 99}, {})
+
+
 def leave_redo(server, expected, new, *commands):
     import redis
 

@@ -1,0 +1,111 @@
+"""Two owners of one lane, whose messages to Redis come in every order."""
+
+import threading
+
+import pytest
+import redis
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from state import keys
+from state.guarded_connection import GuardedConnection
+from state.redis_store import RedisStore
+from state.store import Fenced
+
+LANE = keys.prefix("g1", 0)
+SMALL, LARGE = 3, 450
+ROWS = [LANE + b"u:%d" % i for i in range(LARGE)]
+
+
+class Turns:
+    """Lets one of several threads go on at a time, from one message to the next."""
+
+    def __init__(self, works):
+        self._go = [threading.Semaphore(0) for _ in works]
+        self._waits = [threading.Event() for _ in works]
+        self._errors = []
+        self._threads = [threading.Thread(target=self._run, args=pair, daemon=True) for pair in enumerate(works)]
+        self._places = {}
+
+    def _run(self, place, work):
+        self._places[threading.get_ident()] = place
+        try:
+            self.wait()
+            work(self)
+        except BaseException as error:
+            self._errors.append(error)
+        self._waits[place].set()
+
+    def wait(self):
+        """Called by a thread before it sends: wait for its turn."""
+        place = self._places[threading.get_ident()]
+        self._waits[place].set()
+        assert self._go[place].acquire(timeout=20)
+
+    def play(self, order):
+        """Give turns in this order, then by turns until all have ended."""
+        for thread, waits in zip(self._threads, self._waits, strict=True):
+            thread.start()
+            assert waits.wait(20)
+        n_given = 0
+        while any(thread.is_alive() for thread in self._threads):
+            place = order[n_given] if n_given < len(order) else n_given % len(self._threads)
+            n_given += 1
+            if self._threads[place].is_alive():
+                self._waits[place].clear()
+                self._go[place].release()
+                assert self._waits[place].wait(20)
+        if self._errors:
+            raise self._errors[0]
+
+
+def opened(store):
+    """Return the lane's position; a commit of the other one is finished first, and that one may fence us."""
+    while True:
+        try:
+            return store.positions(LANE).get("a:0", 0)
+        except Fenced:
+            continue
+
+
+def owner(url, n_tries):
+    """Return the work of an owner: add one to every row of a commit, as a flow adds events."""
+
+    def work(turns):
+        store = RedisStore(url)
+        at = opened(store)
+        for _ in range(n_tries):
+            turns.wait()
+            names = ROWS[: SMALL if at % 2 else LARGE]
+            rows = {name: b"%d" % (int(value or 0) + 1) for name, value in zip(names, store.read(names), strict=True)}
+            try:
+                store.commit(LANE, {"a:0": at} if at else {}, {"a:0": at + 1}, rows)
+                at += 1
+            except Fenced:
+                at = opened(store)
+        store.close()
+
+    return work
+
+
+@pytest.mark.redis
+@settings(max_examples=80)
+@given(st.lists(st.integers(0, 1), min_size=20, max_size=80))
+def test_every_commit_of_two_owners_is_made_once(server, order):
+    redis.Redis(port=server.port).flushall()
+    turns = Turns([owner(server.url, 4), owner(server.url, 4)])
+    with pytest.MonkeyPatch.context() as patch:
+        send = GuardedConnection._send
+
+        def send_in_turn(self, parts):
+            turns.wait()
+            send(self, parts)
+
+        patch.setattr(GuardedConnection, "_send", send_in_turn)
+        turns.play(order)
+    store = RedisStore(server.url)
+    at = store.positions(LANE)["a:0"]
+    values = [int(value) for value in store.read(ROWS)]
+    assert (set(values[:SMALL]), set(values[SMALL:])) == ({at}, {(at + 1) // 2})
+    assert store.read([keys.redo(LANE)]) == [None]
+    store.close()
