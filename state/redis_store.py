@@ -23,10 +23,10 @@ start finds a record whose `expected` are the stored positions, applies it and s
 that write of the positions trips A's WATCH, so no chunk, seal or later commit of A can
 execute. If B started before A's commit point, B may have read rows that A has written
 since, though the positions are still those B knows: A's record trips B's WATCH, so what
-B made of such rows is never written. A record whose `expected` is not what is stored
-(versions before 0.2 could leave one) is deleted. If Redis restarts and has lost
-its last second, rows and positions went back together, and A's next commit finds
-other positions: Fenced.
+B made of such rows is never written. A record whose `expected` is not what is stored is
+of an earlier version, which did not watch the record, and is deleted. If Redis restarts
+and has lost its last second, rows and positions went back together, and A's next commit
+finds other positions: Fenced.
 """
 
 import secrets
@@ -144,9 +144,7 @@ class RedisStore:
     def refresh(self, lane_prefix: bytes, expected: Positions, rows: Rows) -> None:
         with self._trouble(lane_prefix):
             lane = self._lane(lane_prefix)
-            lane.main.expect(expected)
-            row_set = _row_set(rows)
-            self._apply(lane, lane_prefix, expected, expected, row_set.commands())
+            self._apply(lane, lane_prefix, expected, expected, _row_set(rows).commands())
 
     def scan(self, key_prefix: bytes) -> Iterator[list[bytes]]:
         """Yield the keys with this prefix in chunks; a key may come twice while the table grows or shrinks."""
