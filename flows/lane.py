@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flows.dedupe import DedupeWindow
+from flows.erased import NOBODY, Erased
 from flows.foldin import vectors_for
 from flows.forgetting import unlearn_history
 from flows.history import FoldParams, fold_events
@@ -96,6 +97,8 @@ class FoldStats:
     n_rows: int = 0
     cache: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Rows (found, read from the store) by table."""
+    n_erased: int = 0
+    """Passed over: of users who were erased later; none of `n_events`."""
 
 
 @dataclass(frozen=True)
@@ -113,12 +116,14 @@ class Changes:
 
 
 class Lane:
-    """Folds the events of the users with `user hash mod n_lanes == lane`."""
+    """Folds the events of the users with `user hash mod n_lanes == lane`, but for those of `erased` users."""
 
-    def __init__(self, settings: LaneSettings, store: Store, generation: str, lane: int = 0) -> None:
+    def __init__(
+        self, settings: LaneSettings, store: Store, generation: str, lane: int = 0, erased: Erased = NOBODY
+    ) -> None:
         self.settings, self.lane = settings, lane
         self.prefix = keys.prefix(generation, lane)
-        self._store = store
+        self._store, self._erased = store, erased
         self._params = settings.fold_params()
         self._users = UserTable(settings.max_cached_users, store, self.prefix)
         self._items = ItemTable(settings.max_cached_items, store, self.prefix)
@@ -192,7 +197,8 @@ class Lane:
 
         products = [change for change in decoded.products if ahead[change.message] and self._owns(hash_id(change.item))]
         self._products.fold(products, self._items, self._scopes, rows.single)
-        events = self._mine(decoded.interactions, ahead)
+        mine = self._mine(decoded.interactions, ahead)
+        events = self._erased.pass_over(mine)
         erasures = [(e.message, hash_id(e.user)) for e in decoded.erasures if ahead[e.message]]
         erasures = sorted((message, user) for message, user in erasures if self._owns(user))
         users, buyers = self._fold_around(events, raw.payload, erasures)
@@ -222,7 +228,10 @@ class Lane:
         if rows or events.size:
             rows.single[keys.lane_globals(self.prefix)] = encode_globals(self._totals)
         cache = {"users": self._users.take_counts(), "items": self._items.take_counts()}
-        stats = FoldStats(len(events), int(grown[DUPLICATES]), int(grown[LATE]), len(products), len(rows), cache)
+        stats = FoldStats(
+            len(events), int(grown[DUPLICATES]), int(grown[LATE]), len(products), len(rows), cache,
+            len(mine) - len(events),
+        )  # fmt: skip
         changes = Changes(dict(self.positions), new, rows, stats)
         self.positions = new
         return changes

@@ -39,6 +39,7 @@ def observe(report: Report) -> None:
         EVENTS.labels(lane).inc(stats.n_events)
         DROPPED.labels(lane, "duplicate").inc(stats.n_duplicates)
         DROPPED.labels(lane, "late").inc(stats.n_late)
+        DROPPED.labels(lane, "erased").inc(stats.n_erased)
         PRODUCTS.labels(lane).inc(stats.n_products)
         ROWS.labels(lane).inc(stats.n_rows)
         for table, (found, missing) in stats.cache.items():

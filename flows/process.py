@@ -17,6 +17,7 @@ from flows import metrics
 from flows.anchor_follower import AnchorFollower
 from flows.batch_size import BatchSize
 from flows.dead_letters import DeadLetters
+from flows.erased import NOBODY, Erased, read_erased
 from flows.interpreter import prepare_interpreter
 from flows.lane import Lane, LaneSettings
 from flows.leases import Leases
@@ -125,9 +126,9 @@ class Flow:
         connect("the log", settings.connect_timeout_s, self.log.start)
         limits = Limits(settings.max_message_bytes, int(settings.max_future_s * 1000))
         self._letters_log = open_log(address, config=config)
-        registry = open_registry(settings.schema_registry_url)
+        self._registry = open_registry(settings.schema_registry_url)
         self.runner = Runner(
-            [], self.store, registry, DeadLetters(self._letters_log), limits, settings.max_bad_in_a_row
+            [], self.store, self._registry, DeadLetters(self._letters_log), limits, settings.max_bad_in_a_row
         )
         most = min(settings.batch_max_events, settings.max_cached_users // 4, settings.max_cached_items // 4)
         # Half a lease: others take the lanes of a flow that has not been seen for a whole one.
@@ -135,6 +136,7 @@ class Flow:
         self._name = settings.flow_name or f"{socket.gethostname()}-{secrets.token_hex(4)}"
         self._follower: AnchorFollower | None = None
         self._leases: Leases | None = None
+        self.erased: Erased = NOBODY
         self._looked_at = self._leased_at = self._reported_at = 0.0
         self._positions: Positions = {}
         self._n_batches = self._n_opened = 0
@@ -149,6 +151,7 @@ class Flow:
         self._n_opened += 1
         generation = self._fixed or self._live_generation()
         if self._leases is None or generation.name != self.generation:
+            self.erased = self._read_erased(generation)
             if self._leases is not None:
                 self._leases.leave()
             self.settings = generation.settings(self._base)
@@ -157,7 +160,7 @@ class Flow:
         self._leases.release(give)
         self._leased_at = time.monotonic()
         self.runner.lanes = [
-            Lane(lane_settings(self.settings), self.store, generation.name, lane) for lane in sorted(keep)
+            Lane(lane_settings(self.settings), self.store, generation.name, lane, self.erased) for lane in sorted(keep)
         ]
         self._positions = {**generation.start, **self.runner.open()}
         self._follower = AnchorFollower(
@@ -181,6 +184,11 @@ class Flow:
                         generation=name, differing=other)  # fmt: skip
         return found
 
+    def _read_erased(self, generation: Generation) -> Erased:
+        if not generation.erasures:
+            return NOBODY
+        return read_erased(self.log, self._registry, generation.erasures, time.time_ns() // 1_000_000)
+
     def _look_for_changes(self) -> bool:
         """Renew the leases; say whether lanes or the live generation have changed, so that `open` is due."""
         now = time.monotonic()
@@ -200,7 +208,7 @@ class Flow:
         warm_up()
         try:
             self.open()
-        except (Fenced, StoreUnavailable) as error:
+        except OUT_OF_REACH as error:
             self.recover(error)
 
     def handle(self, raw: RawBatch | None) -> None:

@@ -50,6 +50,8 @@ class Generation(BaseModel):
     """First offsets folded; a stream that is absent was folded from its earliest message."""
     until: Positions | None = None
     """A replay of a closed range ends here; None: the generation follows the log."""
+    erasures: Positions = {}
+    """A replay knows the erasures before these offsets from its start: what those users did before is not folded."""
     created_ms: int = 0
 
     def settings(self, settings: Settings) -> Settings:
@@ -63,11 +65,16 @@ class Generation(BaseModel):
 
 
 def new_generation(
-    name: str, settings: Settings, now_ms: int, start: Positions | None = None, until: Positions | None = None
+    name: str,
+    settings: Settings,
+    now_ms: int,
+    start: Positions | None = None,
+    until: Positions | None = None,
+    erasures: Positions | None = None,
 ) -> Generation:
     """Return the record of a generation folded with these settings."""
     fold = {setting: getattr(settings, setting) for setting in FOLD_SETTINGS}
-    return Generation(name=name, fold=fold, start=start or {}, until=until, created_ms=now_ms)
+    return Generation(name=name, fold=fold, start=start or {}, until=until, erasures=erasures or {}, created_ms=now_ms)
 
 
 def read_generation(store: Store, name: str) -> Generation | None:

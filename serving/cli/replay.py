@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from flows.erased import erasures_of
 from flows.log import Log, LogUnavailable, PositionLost, RawBatch
 from flows.process import Flow, open_store, run_loop
 from flows.stopping import stop_on_signals
@@ -150,7 +151,7 @@ def replay(
         probe = _open_log(settings)
         if generation is None:
             start, end = _range(probe, first, until, offsets, now_ms)
-            generation = new_generation(name, changed, now_ms, start, end)
+            generation = new_generation(name, changed, now_ms, start, end, erasures_of(probe.end()))
             write_generation(store, generation)
         else:
             _must_be_the_same(generation, changed, overrides)
@@ -179,6 +180,7 @@ def replay(
     figures = {
         "generation": name, "messages": flow.n_read, "seconds": round(seconds, 3),
         "messages_per_s": round(flow.n_read / max(seconds, 1e-9)), "finished": finished,
+        "erased_users": len(flow.erased.users),
     }  # fmt: skip
     if json:
         print_json(figures)
@@ -237,11 +239,12 @@ def _range(log: Log, first: str, until: str, offsets: list[str], now_ms: int) ->
 def _go_on_from(
     store: Store, log: Log, generation: Generation, wanted: tuple[Positions, Positions | None]
 ) -> Generation:
-    """Let a generation go on from a later place, as if what lies between had not been sent."""
+    """Let a generation go on from a later place, as if what lies between had not been sent, but for erasures."""
     start, until = wanted
+    start = dict(start.items() - erasures_of(start).items())
     for prefix in generation.prefixes:
         at = store.positions(prefix)
-        behind = [stream for stream, offset in at.items() if start.get(stream, 0) < offset]
+        behind = [stream for stream, first in start.items() if first < at.get(stream, 0)]
         if behind:
             raise WrongRange(f"{generation.name} has folded {behind[0]} up to offset {at[behind[0]]} already")
         store.commit(prefix, at, {**at, **start}, {})

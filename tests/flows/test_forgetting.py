@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_lane import MINUTE, PREFIX, SETTINGS, fold, globals_of, item_row, shopping, user_row
 
+from flows.erased import Erased
 from flows.lane import Lane
 from schemas.events import Decoded, Erasure, Kind
-from schemas.ids import hash_id
+from schemas.ids import hash_id, hash_ids
 from state import keys, lane_rows
 from state.decay import value_at
 from state.purchase_rows import decode_purchase_totals
@@ -135,3 +136,34 @@ def test_after_a_long_pause_only_what_does_not_decay_is_taken_back():
     erase(store, "u", 3)
     assert seen_of(store, "a")[1] == seen_of(fold(events[2:]), "a")[1]
     assert seen_of(store, "b")[2] == [0, 0]
+
+
+def erased(**at_ms):
+    """Return who was erased and when, as a lane is told."""
+    order = sorted(at_ms, key=hash_id)
+    return Erased(hash_ids(order), np.array([at_ms[user] for user in order], np.int64))
+
+
+def without_positions(store):
+    return {key: value for key, value in store.rows.items() if key != keys.positions(PREFIX)}
+
+
+@given(shopping(max_size=120, shuffled=True), st.lists(st.integers(0, 120), max_size=4), st.data())
+def test_who_was_erased_later_is_never_seen_where_that_is_known_from_the_start(events, cuts, data):
+    events = [replace(event, event_id=f"e{k}", price=float(k % 7)) for k, event in enumerate(events)]
+    times = sorted(event.ts_ms for event in events)
+    known = {user: data.draw(st.sampled_from(times)) for user in data.draw(st.sets(st.sampled_from("uvwx")))}
+    kept = [event for event in events if event.ts_ms > known.get(event.user, 0)]
+    store = fold(events, [cut for cut in cuts if cut < len(events)], erased=erased(**known))
+    expected = without_positions(fold(kept)) if kept else without_positions(MemoryStore())
+    assert without_positions(store) == expected
+
+
+def test_of_a_user_erased_later_nothing_stays_however_long_the_history():
+    others = [Event("v", f"i{k % 7}", EPOCH_MS + k * MINUTE, event_id=f"v{k}", country="de") for k in range(20)]
+    gone = [Event("u", f"i{k % 9}", EPOCH_MS + k * MINUTE, event_id=f"u{k}", price=k, country="de") for k in range(80)]
+    assert without_positions(fold(gone + others, erased=erased(u=gone[-1].ts_ms))) == without_positions(fold(others))
+    lane = Lane(SETTINGS, MemoryStore(), "g1", erased=erased(u=gone[-1].ts_ms))
+    lane.open()
+    stats = lane.apply(*batch_of(gone + others)).stats
+    assert (stats.n_events, stats.n_erased) == (20, 80)

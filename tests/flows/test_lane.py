@@ -7,6 +7,7 @@ from fold_oracle import EPOCH_MS, Event, Expected, batch_of, decayed
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows.erased import NOBODY
 from flows.lane import Lane, LaneSettings
 from schemas.events import Decoded, Erasure, Kind, ProductChange
 from schemas.ids import hash_id
@@ -21,15 +22,15 @@ PREFIX = keys.prefix("g1", 0)
 MINUTE = 60_000
 
 
-def fold(events, cuts=(), settings=SETTINGS, store=None, crash=False):
+def fold(events, cuts=(), settings=SETTINGS, store=None, crash=False, erased=NOBODY):
     """Fold events in batches that end at `cuts`; with `crash`, by a new lane for each batch."""
     store = store or MemoryStore()
-    lane = Lane(settings, store, "g1")
+    lane = Lane(settings, store, "g1", erased=erased)
     lane.open()
     bounds = sorted({0, *cuts, len(events)})
     for first, last in itertools.pairwise(bounds):
         if crash:
-            lane = Lane(settings, store, "g1")
+            lane = Lane(settings, store, "g1", erased=erased)
             lane.open()
         changes = lane.apply(*batch_of(events[first:last], first))
         store.commit(lane.prefix, changes.expected, changes.new, changes.rows)

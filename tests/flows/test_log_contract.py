@@ -10,10 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.dead_letters import DeadLetters, read_dead_letters
+from flows.erased import read_erased
 from flows.log import LogUnavailable, Message, PositionLost
 from flows.open_log import open_log
 from flows.sqlite_log import SqliteLog
+from schemas.encode import encode
 from schemas.events import DEAD_LETTERS, TOPICS, BadMessage
+from schemas.ids import hash_id
+from schemas.registry import FolderRegistry
 
 T0 = 1_700_000_000_000
 
@@ -65,6 +69,23 @@ def read_all(log, positions, max_messages=1000, wait_s=0.5):
             found.append((stream, int(batch.offset[i]), value, batch.tombstones.get(i)))
         positions = batch.after
     return found, positions
+
+
+def test_erasures_are_read_ahead_of_all_else_and_up_to_a_place(log):
+    registry = FolderRegistry()
+
+    def erasure(user, ts_ms):
+        record = {"event_id": f"{user}{ts_ms}", "ts_ms": ts_ms, "user": user}
+        return Message("erasures", b"", encode("erasures", record, registry), ts_ms)
+
+    log.append([message(1), erasure("u", T0 + 5), erasure("w", T0 + 9), Message("erasures", b"", b"broken", T0)])
+    log.append([message(2), erasure("u", T0 + 2)])
+    until = log.end()
+    log.append([erasure("late", T0 + 20), message(3)])
+    found = read_erased(log, registry, until, T0 + 1000)
+    at_ms = dict(zip(found.users.tolist(), found.at_ms.tolist(), strict=True))
+    assert at_ms == {hash_id("u"): T0 + 5, hash_id("w"): T0 + 9}
+    assert len(read_erased(log, registry, {"product-views:0": 2}, T0 + 1000).users) == 0
 
 
 def test_messages_come_back_in_order_with_their_offsets(log):

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ def shop(tmp_path_factory):
         for k in range(0, 3000, 500):
             up.events(*views(3000)[k : k + 500])
         post(up.where["http"] + "/v1/events", {"type": "purchase", "user": "u1", "lines": [{"item": "i3"}]})
-        wait_for(lambda: run(up, "status")["generations"]["g1"]["lanes"][0]["lag"] == 0)
+        wait_until_folded(up)
         yield up
 
 
@@ -47,6 +48,45 @@ def test_a_replay_makes_the_live_rows_again_on_one_lane_and_on_four(shop):
     compared = run(shop, "diff", "g1", "four")
     assert (compared["users"]["differing"], compared["items"]["differing"]) == (0, 0)
     assert compared["recommendation_overlap@20"] > 0.99
+
+
+def now():
+    return datetime.now(UTC).isoformat()
+
+
+def wait_until_folded(up):
+    wait_for(lambda: run(up, "status")["generations"]["g1"]["lanes"][0]["lag"] == 0)
+
+
+def users_only_in(up, name):
+    """Return how many users a generation has that the live one does not have."""
+    return json.loads(headrace(up, "diff", "g1", name, "--json").stdout)["users"]["only_right"]
+
+
+def test_a_replay_leaves_out_all_that_erased_users_did(shop):
+    run(shop, "replay", "before")
+    shop.events(*({"type": "view", "user": "leaver", "item": f"i{k % 60}", "country": "de"} for k in range(200)))
+    shop.events({"type": "erasure", "user": "leaver"})
+    wait_until_folded(shop)
+    assert run(shop, "diff", "before", "g1", code=1)["items"]["differing"] > 0  # a row holds 50 events of the 200
+    assert run(shop, "replay", "after")["erased_users"] == 1
+    assert run(shop, "diff", "before", "after")["share_differing"] == 0
+
+
+def test_who_is_erased_in_what_a_replay_leaves_out_is_not_in_it(shop):
+    end = run(shop, "status")["generations"]["g1"]["lanes"][0]["positions"]["product-views:0"]
+    shop.events({"type": "view", "user": "second", "item": "i1"}, {"type": "view", "user": "third", "item": "i1"})
+    first_end = now()
+    shop.events({"type": "erasure", "user": "second"})
+    wait_until_folded(shop)
+    run(shop, "replay", "range", "--offsets", f"product-views:0:{end - 10}-{end + 2}")
+    assert users_only_in(shop, "range") == 0
+    run(shop, "replay", "gap", "--to", first_end)
+    shop.events({"type": "erasure", "user": "third"})
+    wait_until_folded(shop)
+    assert users_only_in(shop, "gap") == 1
+    run(shop, "replay", "gap", "--from", now())
+    assert users_only_in(shop, "gap") == 0
 
 
 def test_a_switch_is_followed_by_server_and_flow_and_rolled_back(shop):
