@@ -176,7 +176,7 @@ def _measured(where: dict[str, Any], way: Way, seconds: float, repeats: int, by:
     asyncio.run(way(WARM_UP_S))
     gc.collect()
     gc.freeze()  # what is there now is no garbage of the load: to look at it again would be time of answers
-    return median_run([_measured_once(where, way, seconds) for _ in range(repeats)], by)
+    return median_run([_measured_once(where, way, seconds) for _ in range(repeats)], by, "server_us_per_answer")
 
 
 def _measured_once(where: dict[str, Any], way: Way, seconds: float) -> dict[str, Any]:

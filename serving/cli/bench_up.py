@@ -70,14 +70,15 @@ def everything_up(folder: Path, log_address: str) -> Iterator[Running]:
         supervisor.wait(60)
 
 
-def median_run(runs: list[dict[str, Any]], by: str) -> dict[str, Any]:
-    """Return the run with the median of a figure (the lower of two), and beside it that figure of all runs.
+def median_run(runs: list[dict[str, Any]], by: str, *also: str) -> dict[str, Any]:
+    """Return the run with the median of a figure (the lower of two), and beside it that and other figures of all runs.
 
-    >>> median_run([{"rate": 3}, {"rate": 1}, {"rate": 2}], "rate")
-    {'rate': 2, 'rate_of_runs': [3, 1, 2]}
+    >>> median_run([{"rate": 3, "us": 7}, {"rate": 1, "us": 9}, {"rate": 2, "us": 8}], "rate", "us")
+    {'rate': 2, 'us': 8, 'rate_of_runs': [3, 1, 2], 'us_of_runs': [7, 9, 8]}
     """
     median = sorted(runs, key=lambda run: float(run[by]))[(len(runs) - 1) // 2]
-    return {**median, f"{by}_of_runs": [run[by] for run in runs]} if len(runs) > 1 else median
+    of_runs = {f"{name}_of_runs": [run[name] for run in runs] for name in (by, *also)}
+    return median | of_runs if len(runs) > 1 else median
 
 
 def machine() -> str:
