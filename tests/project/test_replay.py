@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -51,6 +52,8 @@ def test_a_replay_makes_the_live_rows_again_on_one_lane_and_on_four(shop):
 
 
 def now():
+    """Return a time that is later than that of every event so far: those have whole milliseconds."""
+    time.sleep(0.01)
     return datetime.now(UTC).isoformat()
 
 

@@ -26,7 +26,7 @@ class Turns:
         self._waits = [threading.Event() for _ in works]
         self._errors = []
         self._threads = [threading.Thread(target=self._run, args=pair, daemon=True) for pair in enumerate(works)]
-        self._places = {}
+        self._places, self._running = {}, set(range(len(works)))
 
     def _run(self, place, work):
         self._places[threading.get_ident()] = place
@@ -35,6 +35,7 @@ class Turns:
             work(self)
         except BaseException as error:
             self._errors.append(error)
+        self._running.remove(place)
         self._waits[place].set()
 
     def wait(self):
@@ -49,10 +50,10 @@ class Turns:
             thread.start()
             assert waits.wait(20)
         n_given = 0
-        while any(thread.is_alive() for thread in self._threads):
+        while self._running:
             place = order[n_given] if n_given < len(order) else n_given % len(self._threads)
             n_given += 1
-            if self._threads[place].is_alive():
+            if place in self._running:
                 self._waits[place].clear()
                 self._go[place].release()
                 assert self._waits[place].wait(20)
