@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
+from flows.erased import Erased
 from flows.history import event_weights
 from flows.log import Log
 from schemas.decode import Limits, decode
@@ -70,8 +71,8 @@ def read_interactions(
     _, first = np.unique(keys, return_index=True)
     first.sort()
     events = events[first]
-    stay = ~_forgotten(events["user"], np.concatenate(places)[first], erased) if erased else slice(None)
-    events = events[stay]
+    if erased:
+        events = events[~Erased.of(erased).covers(events["user"], np.concatenate(places)[first])]
     weight = event_weights(np.ascontiguousarray(events["kind"]), np.ascontiguousarray(events["value"]), weights)
     keep = weight > 0
     events, weight = events[keep], weight[keep]
@@ -80,14 +81,3 @@ def read_interactions(
     return Interactions(
         user, item, weight, events["ts_ms"], user_hash, item_hash, [texts[i] for i in item_hash.tolist()], positions
     )
-
-
-def _forgotten(
-    users: npt.NDArray[np.uint64], places: npt.NDArray[np.int64], erased: dict[int, int]
-) -> npt.NDArray[np.bool_]:
-    """Say which events are of a user who was erased behind them; `erased`: the place in the log, by user."""
-    ids = np.array(sorted(erased), np.uint64)
-    until = np.array([erased[user] for user in ids.tolist()])
-    at = np.minimum(np.searchsorted(ids, users), len(ids) - 1)
-    found: npt.NDArray[np.bool_] = (ids[at] == users) & (places < until[at])
-    return found

@@ -4,6 +4,7 @@ A flow meets an erasure behind the events it is about, and takes back what the u
 (`flows.forgetting`). A replay can know better: it reads the erasures first, and never folds those events.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from flows.log import Log
 from schemas.decode import Limits, decode
 from schemas.events import Columns
-from schemas.ids import hash_ids
+from schemas.ids import hash_id
 from schemas.registry import SchemaRegistry
 from state.store import Positions
 
@@ -21,21 +22,32 @@ SILENCE_S = 5.0
 
 
 class Erased(NamedTuple):
-    """Who was erased and when: id hashes, ascending, and the time of each one's last erasure in ms."""
+    """Who was erased and when: id hashes, ascending, and of each one's last erasure the time in ms or the place."""
 
     users: npt.NDArray[np.uint64]
-    at_ms: npt.NDArray[np.int64]
+    at: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, last: Mapping[int, int]) -> "Erased":
+        """Return what says of each user, by id hash, when the last erasure was."""
+        users = np.array(sorted(last), np.uint64)
+        return cls(users, np.array([last[user] for user in users.tolist()], np.int64))
+
+    def covers(self, users: npt.NDArray[np.uint64], at: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Say of events, by their users and times or places, which came before their user was erased."""
+        if not len(self.users):
+            return np.zeros(len(users), np.bool_)
+        place = np.minimum(np.searchsorted(self.users, users), len(self.users) - 1)
+        found: npt.NDArray[np.bool_] = (self.users[place] == users) & (at <= self.at[place])
+        return found
 
     def pass_over(self, events: Columns) -> Columns:
         """Return the events without what these users did before they were erased."""
-        if not len(self.users) or not len(events):
-            return events
-        place = np.minimum(np.searchsorted(self.users, events["user"]), len(self.users) - 1)
-        gone = (self.users[place] == events["user"]) & (events["ts_ms"] <= self.at_ms[place])
+        gone = self.covers(events["user"], events["ts_ms"])
         return events[~gone] if gone.any() else events
 
 
-NOBODY = Erased(np.zeros(0, np.uint64), np.zeros(0, np.int64))
+NOBODY = Erased.of({})
 
 
 def erasures_of(positions: Positions) -> Positions:
@@ -52,9 +64,10 @@ def read_erased(log: Log, registry: SchemaRegistry, until: Positions, now_ms: in
 
     Raises LogUnavailable, RegistryUnavailable.
     """
-    users: list[str] = []
-    times: list[int] = []
+    last: dict[int, int] = {}
     until = erasures_of(until)
+    if not until:
+        return NOBODY
     # Of all else only what comes while this reads.
     positions = {**log.end(), **erasures_of(log.start())}
     while any(positions.get(stream, 0) < end for stream, end in until.items()):
@@ -63,10 +76,7 @@ def read_erased(log: Log, registry: SchemaRegistry, until: Positions, now_ms: in
             log.end()  # raises where it is out of reach; else what is left are marks of transactions
             break
         for erasure in decode(raw.until(until), registry, now_ms, Limits()).erasures:
-            users.append(erasure.user)
-            times.append(erasure.ts_ms)
+            user = hash_id(erasure.user)
+            last[user] = max(last.get(user, 0), erasure.ts_ms)
         positions = raw.after
-    ids, place = np.unique(hash_ids(users), return_inverse=True)
-    at_ms = np.zeros(len(ids), np.int64)
-    np.maximum.at(at_ms, place, np.array(times, np.int64))
-    return Erased(ids, at_ms)
+    return Erased.of(last)

@@ -17,7 +17,7 @@ from flows import metrics
 from flows.anchor_follower import AnchorFollower
 from flows.batch_size import BatchSize
 from flows.dead_letters import DeadLetters
-from flows.erased import NOBODY, Erased, read_erased
+from flows.erased import NOBODY, read_erased
 from flows.interpreter import prepare_interpreter
 from flows.lane import Lane, LaneSettings
 from flows.leases import Leases
@@ -136,7 +136,7 @@ class Flow:
         self._name = settings.flow_name or f"{socket.gethostname()}-{secrets.token_hex(4)}"
         self._follower: AnchorFollower | None = None
         self._leases: Leases | None = None
-        self.erased: Erased = NOBODY
+        self.erased = NOBODY
         self._looked_at = self._leased_at = self._reported_at = 0.0
         self._positions: Positions = {}
         self._n_batches = self._n_opened = 0
@@ -151,7 +151,7 @@ class Flow:
         self._n_opened += 1
         generation = self._fixed or self._live_generation()
         if self._leases is None or generation.name != self.generation:
-            self.erased = self._read_erased(generation)
+            self.erased = read_erased(self.log, self._registry, generation.erasures, time.time_ns() // 1_000_000)
             if self._leases is not None:
                 self._leases.leave()
             self.settings = generation.settings(self._base)
@@ -183,11 +183,6 @@ class Flow:
             log.warning("the generation keeps the settings it was made with; `headrace replay` makes one with others",
                         generation=name, differing=other)  # fmt: skip
         return found
-
-    def _read_erased(self, generation: Generation) -> Erased:
-        if not generation.erasures:
-            return NOBODY
-        return read_erased(self.log, self._registry, generation.erasures, time.time_ns() // 1_000_000)
 
     def _look_for_changes(self) -> bool:
         """Renew the leases; say whether lanes or the live generation have changed, so that `open` is due."""

@@ -156,7 +156,7 @@ def replay(
         else:
             _must_be_the_same(generation, changed, overrides)
             if first or offsets:
-                generation = _go_on_from(store, probe, generation, _range(probe, first, until, offsets, now_ms))
+                generation = _go_on_from(store, generation, _range(probe, first, until, offsets, now_ms))
             err.print(f"going on with generation {name}")
         end = generation.until or probe.end()
         probe.close()
@@ -236,9 +236,7 @@ def _range(log: Log, first: str, until: str, offsets: list[str], now_ms: int) ->
     return start, None if until == "now" else log.offsets_at(parse_time(until, now_ms))
 
 
-def _go_on_from(
-    store: Store, log: Log, generation: Generation, wanted: tuple[Positions, Positions | None]
-) -> Generation:
+def _go_on_from(store: Store, generation: Generation, wanted: tuple[Positions, Positions | None]) -> Generation:
     """Let a generation go on from a later place, as if what lies between had not been sent, but for erasures."""
     start, until = wanted
     start = dict(start.items() - erasures_of(start).items())

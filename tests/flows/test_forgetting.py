@@ -12,7 +12,7 @@ from test_lane import MINUTE, PREFIX, SETTINGS, fold, globals_of, item_row, shop
 from flows.erased import Erased
 from flows.lane import Lane
 from schemas.events import Decoded, Erasure, Kind
-from schemas.ids import hash_id, hash_ids
+from schemas.ids import hash_id
 from state import keys, lane_rows
 from state.decay import value_at
 from state.purchase_rows import decode_purchase_totals
@@ -140,8 +140,7 @@ def test_after_a_long_pause_only_what_does_not_decay_is_taken_back():
 
 def erased(**at_ms):
     """Return who was erased and when, as a lane is told."""
-    order = sorted(at_ms, key=hash_id)
-    return Erased(hash_ids(order), np.array([at_ms[user] for user in order], np.int64))
+    return Erased.of({hash_id(user): at for user, at in at_ms.items()})
 
 
 def without_positions(store):

@@ -83,7 +83,7 @@ def test_erasures_are_read_ahead_of_all_else_and_up_to_a_place(log):
     until = log.end()
     log.append([erasure("late", T0 + 20), message(3)])
     found = read_erased(log, registry, until, T0 + 1000)
-    at_ms = dict(zip(found.users.tolist(), found.at_ms.tolist(), strict=True))
+    at_ms = dict(zip(found.users.tolist(), found.at.tolist(), strict=True))
     assert at_ms == {hash_id("u"): T0 + 5, hash_id("w"): T0 + 9}
     assert len(read_erased(log, registry, {"product-views:0": 2}, T0 + 1000).users) == 0
 
