@@ -155,12 +155,10 @@ def _value(name: str, value: Any) -> Any:
         if not isinstance(value, str) or not value or len(value.encode(errors="replace")) > MAX_ID_BYTES * 8:
             raise InvalidEvent(name, f"must be a text of 1 to {MAX_ID_BYTES} bytes; got {value!r:.60}")
         long_names = ("title", "image_url", "query")
-        if name not in long_names and len(value.encode(errors="replace")) > MAX_ID_BYTES:
+        if not _is_unicode(value):
+            raise InvalidEvent(name, "is not valid Unicode")
+        if name not in long_names and len(value.encode()) > MAX_ID_BYTES:
             raise InvalidEvent(name, f"must be a text of 1 to {MAX_ID_BYTES} bytes; got {len(value.encode())} bytes")
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise InvalidEvent(name, "is not valid Unicode") from None
         return value
     if name in NUMBERS:
         low, high = NUMBERS[name]
@@ -179,4 +177,16 @@ def _value(name: str, value: Any) -> Any:
         return value
     if not isinstance(value, Mapping) or not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
         raise InvalidEvent(name, "must be an object of texts")
+    for key, text in value.items():
+        if not _is_unicode(key) or not _is_unicode(text):
+            raise InvalidEvent(f"{name}.{key}", "is not valid Unicode")
     return dict(value)
+
+
+def _is_unicode(text: str) -> bool:
+    """Say whether a text can be written as UTF-8: half of an emoji cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

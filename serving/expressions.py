@@ -9,8 +9,10 @@ comparison with it false. Nothing is evaluated by Python itself.
 """
 
 import ast
+import math
 import operator
 from collections.abc import Callable
+from functools import lru_cache, reduce
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -31,6 +33,10 @@ ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: np.divide,
 }  # fmt: skip
 MAX_LENGTH = 1000
+MAX_DEPTH = 64
+"""Levels of a condition: so many that it never depends on who evaluates it whether Python's stack is enough."""
+REMEMBERED = 4096
+"""Compiled conditions that are kept: those of requests come again and again."""
 
 
 class BadExpression(ValueError):
@@ -77,12 +83,17 @@ def _test_text(text: Any, test: Callable[[str], bool]) -> Any:
 class _Compiler:
     def __init__(self, fields: dict[str, str], of_items: bool) -> None:
         self._fields, self._of_items = fields, of_items
+        self._depth = 0
 
     def compile(self, node: ast.AST) -> _Part:
         method = getattr(self, "_" + type(node).__name__.lower(), None)
         if method is None:
             raise self._error(node, f"{type(node).__name__} cannot be used here")
+        if self._depth == MAX_DEPTH:
+            raise self._error(node, f"is nested more than {MAX_DEPTH} levels deep")
+        self._depth += 1
         part: _Part = method(node)
+        self._depth -= 1
         return part
 
     def _error(self, node: ast.AST, message: str) -> BadExpression:
@@ -96,15 +107,30 @@ class _Compiler:
 
     def _literal(self, node: ast.AST) -> str:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            return node.value
+            value: str = self._constant(node).literal
+            return value
         raise self._error(node, "must be a text in quotes")
 
     def _constant(self, node: ast.Constant) -> _Part:
-        value = node.value
+        value: Any = node.value
         kind = {bool: FLAG, int: NUMBER, float: NUMBER, str: TEXT}.get(type(value))
         if kind is None:
             raise self._error(node, f"{value!r} cannot be used here")
+        if kind == NUMBER:
+            value = self._number(node, value)
+        elif kind == TEXT and not _is_unicode(value):
+            raise self._error(node, f"{value!r:.60} is not valid Unicode")
         return _Part(kind, lambda facts: value, value)
+
+    def _number(self, node: ast.AST, value: float) -> float:
+        """Return a number as the columns hold them."""
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            raise self._error(node, "the number is too large: a float64 holds up to 1.8e308")
+        return number
 
     def _name(self, node: ast.Name) -> _Part:
         kind = self._fields.get(node.id)
@@ -122,7 +148,8 @@ class _Compiler:
     def _boolop(self, node: ast.BoolOp) -> _Part:
         parts = [self._want(value, FLAG).value for value in node.values]
         combine = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
-        return _Part(FLAG, lambda facts: combine.reduce([part(facts) for part in parts]))
+        # Not combine.reduce: some parts are masks, and others single truth values.
+        return _Part(FLAG, lambda facts: reduce(combine, [part(facts) for part in parts]))
 
     def _unaryop(self, node: ast.UnaryOp) -> _Part:
         if isinstance(node.op, ast.Not):
@@ -140,7 +167,7 @@ class _Compiler:
         left, right = self._want(node.left, NUMBER).value, self._want(node.right, NUMBER).value
 
         def value(facts: Facts) -> Any:
-            with np.errstate(divide="ignore", invalid="ignore"):
+            with np.errstate(all="ignore"):
                 return apply(left(facts), right(facts))
 
         return _Part(NUMBER, value)
@@ -150,7 +177,7 @@ class _Compiler:
         for op, right in zip(node.ops, node.comparators, strict=True):
             tests.append(self._one_comparison(left, op, right))
             left = right
-        return _Part(FLAG, lambda facts: np.logical_and.reduce([test(facts) for test in tests]))
+        return _Part(FLAG, lambda facts: reduce(np.logical_and, [test(facts) for test in tests]))
 
     def _one_comparison(self, left: ast.AST, op: ast.cmpop, right: ast.AST) -> Callable[[Any], Any]:
         if isinstance(op, ast.In | ast.NotIn):
@@ -190,6 +217,10 @@ class _Compiler:
             return _Part(FLAG, lambda facts: _test_text(part.value(facts), lambda text: test(text, argument)))
         if name == "number" and self._of_items and len(node.args) == 1:
             text = self._want(node.args[0], TEXT)
+            if text.literal is not None:
+                raise self._error(
+                    node.args[0], f"needs a field without quotes, number(attr.NAME); got {text.literal!r:.60}"
+                )
             return _Part(NUMBER, lambda facts: _numbers(text.value(facts)))
         if name == "likes" and not self._of_items and len(node.args) == 1:
             liked = self._literal(node.args[0])
@@ -210,19 +241,64 @@ def _numbers(text: Text) -> Any:
     return values[text.codes]
 
 
-def _compiled(source: str, fields: dict[str, str], of_items: bool) -> Callable[[Any], Any]:
+def _is_unicode(text: str) -> bool:
+    """Say whether a text can be written as UTF-8: half of a surrogate pair cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class _FewItems:
+    """A catalogue of no item, or of one: what a condition must be able to stand."""
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+
+    def number(self, name: str) -> Any:
+        return np.ones(self._n)
+
+    def text(self, name: str) -> Text:
+        return Text(np.ones(self._n, np.int32), ["", "1"])
+
+
+class _SomeRequest:
+    """A request that says something of everything."""
+
+    def number(self, name: str) -> Any:
+        return 1
+
+    def text(self, name: str) -> str:
+        return "1"
+
+    def likes(self, name: str) -> bool:
+        return True
+
+
+@lru_cache(REMEMBERED)
+def _compiled(source: str, of_items: bool) -> Callable[[Any], Any]:
+    """Return what evaluates a condition; it has been evaluated once. Raises BadExpression."""
     if len(source) > MAX_LENGTH:
         raise BadExpression(f"is longer than {MAX_LENGTH} characters")
+    if not _is_unicode(source):
+        raise BadExpression("is not valid Unicode")
     try:
         tree = ast.parse(source.strip(), mode="eval")
+        part = _Compiler(ITEM_FIELDS if of_items else REQUEST_FIELDS, of_items).compile(tree.body)
+    except BadExpression:
+        raise
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise BadExpression(f"is no expression: {getattr(error, 'msg', error)}") from None
-    try:
-        part = _Compiler(fields, of_items).compile(tree.body)
-    except RecursionError:
-        raise BadExpression("is nested too deeply") from None
     if part.kind != FLAG:
         raise BadExpression(f"is a {part.kind}, not a condition")
+    try:
+        for n in (0, 1) if of_items else ():
+            np.broadcast_to(np.asarray(part.value(_FewItems(n)), np.bool_), (n,))
+        if not of_items:
+            bool(part.value(_SomeRequest()))
+    except Exception as error:  # whatever it is: at an answer it would be worse
+        raise BadExpression(f"cannot be evaluated: {type(error).__name__}: {error}") from None
     return part.value
 
 
@@ -231,7 +307,7 @@ class ItemCondition:
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self._value = _compiled(source, ITEM_FIELDS, True)
+        self._value = _compiled(source, True)
 
     def mask(self, catalogue: Facts, n: int) -> Mask:
         """Return which of the catalogue's n items pass."""
@@ -244,7 +320,7 @@ class RequestCondition:
 
     def __init__(self, source: str) -> None:
         self.source = source
-        self._value = _compiled(source, REQUEST_FIELDS, False)
+        self._value = _compiled(source, False)
 
     def holds(self, facts: Facts) -> bool:
         return bool(self._value(facts))

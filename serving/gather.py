@@ -2,13 +2,18 @@
 
 Equal requests of one batch are answered once. The queue is bounded: past the first
 mark requests are answered at once from memory, past the second they are refused.
+
+A request's failure is its own. A batch that cannot be worked out is halved until each
+call that fails stands alone; all others are answered as they would be alone.
 """
 
 import asyncio
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import structlog
 from prometheus_client import Counter
@@ -16,6 +21,7 @@ from prometheus_client import Counter
 from serving.impressions import Impressions
 from serving.requests import Answer, RecommendRequest
 from serving.service import Recommender
+from state.store import StoreUnavailable
 
 MAX_BATCH = 64
 MAX_OF_CALLS = 256
@@ -29,17 +35,43 @@ begin to come together.)
 """
 CHEAP_ABOVE, REFUSE_ABOVE = 1_000, 2_000
 SHED = Counter("headrace_shed", "Requests not answered in full because too many waited", ["how"])
+FAILURES = Counter("headrace_request_failures", "Calls that could not be answered because of a fault of the server's")
 
 log = structlog.get_logger()
 
 Done = Callable[[Sequence[Answer] | Exception], None]
 Call = tuple[Sequence[RecommendRequest], bytes, Done]
-Begun = tuple[list[tuple[int, Call]], Callable[[], list[Answer]]]
-"""A batch whose rows are on their way: its calls with where in it their requests begin, and what ends it."""
+
+
+class Together(NamedTuple):
+    """Requests that are answered once, and the calls that ask them: several where they are equal."""
+
+    requests: Sequence[RecommendRequest]
+    calls: list[Call]
+
+
+Begun = tuple[list[Together], Callable[[], list[Answer]]]
+"""A batch whose rows are on their way, and what ends it."""
 
 
 class Overloaded(Exception):
     """Too many requests wait; try again in a second."""
+
+
+class RequestFailed(Exception):
+    """The server could not answer this one call: a fault of its own, logged with this request id."""
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"internal error; the server's log says more of request {request_id}")
+        self.request_id = request_id
+
+
+def failed(error: Exception, requests: Sequence[RecommendRequest]) -> RequestFailed:
+    """Count and log why a call has no answer; return what its caller is told."""
+    request_id = uuid.uuid4().hex
+    FAILURES.inc()
+    log.error("a request was not answered", request_id=request_id, requests=len(requests), exc_info=error)
+    return RequestFailed(request_id)
 
 
 def _fail(error: Exception) -> list[Answer]:
@@ -51,12 +83,13 @@ class _Pieces:
 
     def __init__(self, n: int, done: Done) -> None:
         self._left, self._done, self._answers = n, done, list[Answer]()
+        self._failed = False
 
     def put(self, found: Sequence[Answer] | Exception) -> None:
-        if self._left == 0:  # a piece before it has failed
+        if self._failed:
             return
         if isinstance(found, Exception):
-            self._left = 0
+            self._failed = True
             self._done(found)
             return
         self._left -= len(found)
@@ -87,8 +120,7 @@ class Gather:
             from_memory, self._next_from_memory = self._next_from_memory, not self._next_from_memory
             if from_memory:  # half of them, so that the queue grows slower and some are still in full
                 SHED.labels("from_memory").inc(len(requests))
-                now_ms = time.time_ns() // 1_000_000
-                done([self._recommender.from_memory(request, now_ms) for request in requests])
+                self._answer_from_memory((requests, key, done))
                 return
         self._n_waiting += len(requests)
         if len(requests) <= MAX_OF_CALLS:
@@ -125,55 +157,103 @@ class Gather:
             return
         loop.call_soon(self._finish, *self._begin())  # while Redis reads, the loop takes requests that have come since
 
-    def _begin(self) -> Begun:
-        requests, calls = self._take()
+    def _answer_from_memory(self, call: Call) -> None:
+        now_ms, found = time.time_ns() // 1_000_000, list[Answer]()
         try:
-            return calls, self._recommender.begin(requests, time.time_ns() // 1_000_000)
+            found = [self._recommender.from_memory(request, now_ms) for request in call[0]]
         except Exception as error:
-            return calls, partial(_fail, error)
+            _send(call, failed(error, call[0]))
+        else:
+            _send(call, found)
 
-    def _take(self) -> tuple[list[RecommendRequest], list[tuple[int, Call]]]:
-        """Return the requests of the next batch, equal ones once, and its calls with where theirs begin."""
-        requests: list[RecommendRequest] = []
-        calls: list[tuple[int, Call]] = []
-        first_of: dict[bytes, int] = {}
+    def _begin(self) -> Begun:
+        return self._begin_all(self._take())
+
+    def _begin_all(self, batch: list[Together]) -> Begun:
+        requests = [request for together in batch for request in together.requests]
+        try:
+            return batch, self._recommender.begin(requests, time.time_ns() // 1_000_000)
+        except Exception as error:
+            return batch, partial(_fail, error)
+
+    def _take(self) -> list[Together]:
+        """Return the next batch."""
+        batch: list[Together] = []
+        of_key: dict[bytes, Together] = {}
         left = MAX_BATCH if len(self._calls[0][0]) == 1 else MAX_OF_CALLS
         while self._calls and left > 0:
             call = self._calls.popleft()
-            asked, key, _ = call
-            at = len(requests)
-            first = first_of.setdefault(key, at) if key else at
-            if first == at:
-                requests += asked
-            calls.append((first, call))
-            left -= len(asked)
-            self._n_waiting -= len(asked)
-        return requests, calls
+            requests, key, _ = call
+            left -= len(requests)
+            self._n_waiting -= len(requests)
+            same = of_key.get(key) if key else None
+            if same is not None:
+                same.calls.append(call)
+                continue
+            together = Together(requests, [call])
+            batch.append(together)
+            if key:
+                of_key[key] = together
+        return batch
 
-    def _finish(self, calls: list[tuple[int, Call]], begun: Callable[[], list[Answer]]) -> None:
+    def _finish(self, batch: list[Together], begun: Callable[[], list[Answer]]) -> None:
         # Where enough wait, Redis reads the rows of the next batch while this one is worked out.
         following = self._begin() if self._n_waiting >= MAX_BATCH else None
-        found: list[Answer] | Exception
-        try:
-            found = begun()
-        except Exception as error:
-            found = error
+        loop = asyncio.get_running_loop()
+        answers = self._worked_out(batch, begun, loop)
         if following is not None:
-            asyncio.get_running_loop().call_soon(self._finish, *following)
+            loop.call_soon(self._finish, *following)
         elif self._calls:
             self._schedule()
         else:
             self._scheduled = False
-        for first, call in calls:
-            n = len(call[0])
-            self._hand_over(call, found if isinstance(found, Exception) else found[first : first + n])
+        self._hand_over(batch, answers)
 
-    def _hand_over(self, call: Call, found: Sequence[Answer] | Exception) -> None:
-        requests, _, done = call
+    def _worked_out(
+        self, batch: list[Together], begun: Callable[[], list[Answer]], loop: asyncio.AbstractEventLoop
+    ) -> list[Answer]:
+        """Return the answers to a batch; none where it fails, which is then looked into."""
         try:
-            done(found)
-        except Exception as error:  # of one call; the others of its batch have answers
-            log.error("an answer was not sent", exc_info=error)
-        if self._impressions is not None and not isinstance(found, Exception):
-            for request, answer in zip(requests, found, strict=True):
-                self._impressions.note(request, answer)
+            return begun()
+        except StoreUnavailable as error:  # not of what was asked
+            for together in batch:
+                for call in together.calls:
+                    _send(call, error)
+        except Exception as error:
+            if len(batch) > 1:
+                half = len(batch) // 2
+                for part in (batch[:half], batch[half:]):
+                    loop.call_soon(self._answer_part, part, loop)
+            else:
+                for call in batch[0].calls:
+                    _send(call, failed(error, call[0]))
+        return []
+
+    def _answer_part(self, batch: list[Together], loop: asyncio.AbstractEventLoop) -> None:
+        """Answer a part of a batch that failed; between two parts the loop does what else there is."""
+        self._hand_over(batch, self._worked_out(*self._begin_all(batch), loop))
+
+    def _hand_over(self, batch: list[Together], answers: list[Answer]) -> None:
+        first = 0
+        for requests, calls in batch if answers else ():
+            mine = answers[first : first + len(requests)]
+            first += len(requests)
+            for call in calls:
+                if _send(call, mine) and self._impressions is not None:
+                    for request, answer in zip(requests, mine, strict=True):
+                        self._impressions.note(request, answer)
+
+
+def _send(call: Call, found: Sequence[Answer] | Exception) -> bool:
+    """Give a call what was found, or else the reason why that cannot be said; say whether it has its answers."""
+    requests, _, done = call
+    try:
+        done(found)
+        return not isinstance(found, Exception)
+    except Exception as error:  # of this call; the others of its batch have answers
+        wrong = failed(error, requests)
+    try:
+        done(wrong)
+    except Exception as error:
+        log.error("a caller could not be told that its call failed", request_id=wrong.request_id, exc_info=error)
+    return False

@@ -11,7 +11,7 @@ from strawberry.fastapi import GraphQLRouter
 from strawberry.scalars import JSON
 
 from serving.answer_counts import count as count_answers
-from serving.gather import Gather
+from serving.gather import Gather, Overloaded, RequestFailed
 from serving.requests import MAX_BATCH, MAX_COUNT, Answer, RecommendRequest, first_error
 from serving.service import BadRequest, Recommender
 from state.store import StoreUnavailable
@@ -110,6 +110,20 @@ class RequestInput:
     experiments: JSON = strawberry.field(default_factory=dict)
 
 
+async def _answers(info: strawberry.Info, asked: list[RecommendRequest]) -> Sequence[Answer]:
+    """Return the answers to requests. Raises GraphQLError."""
+    gather: Gather = info.context["gather"]
+    try:
+        return await gather.recommend_all(asked)
+    except (StoreUnavailable, Overloaded, RequestFailed) as error:
+        raise _said(error) from None
+
+
+def _said(error: Exception) -> GraphQLError:
+    """Return an error as a caller may read it."""
+    return GraphQLError("the store is out of reach" if isinstance(error, StoreUnavailable) else str(error))
+
+
 def _given(answers: Sequence[Answer]) -> list[AnswerType]:
     """Count the answers of a call, and return them as the schema's types."""
     count_answers("graphql", answers)
@@ -175,8 +189,7 @@ class Query:
             explore=explore, seed=seed, explain=explain, cursor=cursor, deadline_ms=deadline_ms, lang=lang,
             experiments=experiments or JSON({}),
         )  # fmt: skip
-        gather: Gather = info.context["gather"]
-        return _given([await gather.recommend(_checked(info, asked))])[0]
+        return _given(await _answers(info, [_checked(info, asked)]))[0]
 
     @strawberry.field
     async def recommend_batch(self, info: strawberry.Info, requests: list[RequestInput]) -> list[AnswerType]:
@@ -184,8 +197,7 @@ class Query:
         if not 1 <= len(requests) <= MAX_BATCH:
             raise GraphQLError(f"requests: must hold 1 to {MAX_BATCH}")
         asked = [_checked(info, one, f"requests.{n}.") for n, one in enumerate(requests)]
-        gather: Gather = info.context["gather"]
-        return _given(await gather.recommend_all(asked))
+        return _given(await _answers(info, asked))
 
     @strawberry.field
     def similar_items(self, info: strawberry.Info, item: str, count: int = 20, lang: str = "en") -> AnswerType:
@@ -193,8 +205,8 @@ class Query:
         recommender: Recommender = info.context["recommender"]
         try:
             return _given([recommender.similar_items(item, _count(count), lang)])[0]
-        except StoreUnavailable:
-            raise GraphQLError("the store is out of reach") from None
+        except (StoreUnavailable, BadRequest) as error:
+            raise _said(error) from None
 
     @strawberry.field
     def popular(
@@ -208,8 +220,8 @@ class Query:
         recommender: Recommender = info.context["recommender"]
         try:
             return _given([recommender.popular(scope, name, _count(count), lang)])[0]
-        except StoreUnavailable:
-            raise GraphQLError("the store is out of reach") from None
+        except (StoreUnavailable, BadRequest) as error:
+            raise _said(error) from None
 
 
 def make_router(recommender: Recommender, gather: Gather) -> Any:

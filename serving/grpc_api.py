@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import structlog
 from google.protobuf import message_factory
 from grpclib.const import Cardinality, Handler, Status
 from grpclib.exceptions import GRPCError
@@ -13,7 +12,7 @@ from pydantic import ValidationError
 
 from serving.answer_counts import count as count_answers
 from serving.api_keys import Guard, Refused
-from serving.gather import Gather, Overloaded
+from serving.gather import Gather, Overloaded, RequestFailed, failed
 from serving.grpc_calls import SERVICE, Call, parsed, receive, secret_of
 from serving.grpc_hot_call import Reply
 from serving.grpc_hot_path import KINDS
@@ -27,9 +26,6 @@ from state.store import StoreUnavailable
 REFUSALS = {401: Status.UNAUTHENTICATED, 403: Status.PERMISSION_DENIED, 429: Status.RESOURCE_EXHAUSTED}
 SCOPES = ("all", "category", "brand", "country")
 READ = headrace_pb2.RecommendRequest.FromString
-FAILED = GRPCError(Status.UNKNOWN, "Internal Server Error")
-
-log = structlog.get_logger()
 
 
 def _request(message: Any) -> RecommendRequest:
@@ -91,7 +87,7 @@ class Servicer:
 
         def done(found: Sequence[Answer] | Exception) -> None:
             if isinstance(found, Exception):
-                reply(FAILED)
+                reply(_without_answer(found))
             else:
                 count_answers("grpc", found)
                 reply(answer_message(found[0]))
@@ -99,12 +95,11 @@ class Servicer:
         try:
             self._gather.ask([self._checked(parsed(body, READ))], b"\0" + body, done)
         except Overloaded as error:
-            reply(_shed(error))
+            reply(_without_answer(error))
         except GRPCError as error:
             reply(error)
         except Exception as error:
-            log.error("a request was not answered", exc_info=error)
-            reply(FAILED)
+            reply(_without_answer(failed(error, ())))
 
     async def RecommendBatch(self, call: Call) -> None:
         requests = (await receive(call)).requests
@@ -113,8 +108,8 @@ class Servicer:
         checked = [self._checked(one, f"requests.{n}.") for n, one in enumerate(requests)]
         try:
             answers = await self._gather.recommend_all(checked)
-        except Overloaded as error:
-            raise _shed(error) from None
+        except (Overloaded, RequestFailed, StoreUnavailable) as error:
+            raise _without_answer(error) from None
         count_answers("grpc_batch", answers)
         await call.send_message(batch_message(answers))
 
@@ -125,8 +120,10 @@ class Servicer:
         count, lang = _common(request)
         try:
             answer = self._recommender.similar_items(request.item, count, lang)
-        except StoreUnavailable:
-            raise GRPCError(Status.UNAVAILABLE, "the store is out of reach") from None
+        except StoreUnavailable as error:
+            raise _without_answer(error) from None
+        except BadRequest as error:
+            raise _invalid(error.field, error.message) from None
         count_answers("similar", [answer])
         await call.send_message(answer_message(answer))
 
@@ -140,8 +137,10 @@ class Servicer:
         count, lang = _common(request)
         try:
             answer = self._recommender.popular(scope, request.name, count, lang)
-        except StoreUnavailable:
-            raise GRPCError(Status.UNAVAILABLE, "the store is out of reach") from None
+        except StoreUnavailable as error:
+            raise _without_answer(error) from None
+        except BadRequest as error:
+            raise _invalid(error.field, error.message) from None
         count_answers("popular", [answer])
         await call.send_message(answer_message(answer))
 
@@ -166,8 +165,13 @@ def _common(request: Any) -> tuple[int, str]:
     return request.count or 20, request.lang or "en"
 
 
-def _shed(error: Overloaded) -> GRPCError:
-    return GRPCError(Status.RESOURCE_EXHAUSTED, f"{error}; try again in a second")
+def _without_answer(error: Exception) -> GRPCError:
+    """Return how a call ends that the queue has no answer for; the queue has logged why."""
+    if isinstance(error, Overloaded):
+        return GRPCError(Status.RESOURCE_EXHAUSTED, f"{error}; try again in a second")
+    if isinstance(error, StoreUnavailable):
+        return GRPCError(Status.UNAVAILABLE, "the store is out of reach")
+    return GRPCError(Status.INTERNAL, str(error))
 
 
 def make_server(recommender: Recommender, gather: Gather, guard: Guard) -> GrpcServer:

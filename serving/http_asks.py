@@ -1,24 +1,25 @@
 """From the body of a POST to the JSON of its answer, for one request and for a batch; who serves HTTP calls back."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
-import structlog
 from fastapi import Response
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from serving.answer_counts import count as count_answers
-from serving.gather import Gather, Overloaded
+from serving.gather import Gather, Overloaded, RequestFailed, failed
 from serving.hot_path import Ask, Reply
 from serving.http_parts import error
 from serving.requests import Answer, BatchRequest, RecommendRequest, first_error
 from serving.service import BadRequest, Recommender
 from serving.wire import answer_json, batch_json
+from state.store import StoreUnavailable
 
 RECOMMEND, BATCH = "/v1/recommend", "/v1/recommend/batch"
 
 Requests = Callable[[bytes], list[RecommendRequest]]
-
-log = structlog.get_logger()
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def make_asks(recommender: Recommender, gather: Gather, met: Callable[[str | None], None]) -> Mapping[bytes, Ask]:
@@ -26,19 +27,13 @@ def make_asks(recommender: Recommender, gather: Gather, met: Callable[[str | Non
 
     def one_of(body: bytes) -> list[RecommendRequest]:
         # Validated here: the framework's own way through its dependencies takes twice as long.
-        try:
-            asked = RecommendRequest.model_validate_json(body or b"{}")
-        except ValidationError as wrong:
-            raise BadRequest(*first_error(wrong)) from None
+        asked = _read(RecommendRequest, body or b"{}")
         recommender.check(asked)
         met(asked.user)
         return [asked]
 
     def many_of(body: bytes) -> list[RecommendRequest]:
-        try:
-            requests = BatchRequest.model_validate_json(body).requests
-        except ValidationError as wrong:
-            raise BadRequest(*first_error(wrong)) from None
+        requests = _read(BatchRequest, body).requests
         for n, asked in enumerate(requests):
             try:
                 recommender.check(asked)
@@ -68,11 +63,34 @@ def make_asks(recommender: Recommender, gather: Gather, met: Callable[[str | Non
     }
 
 
+def _read(model: type[Model], body: bytes) -> Model:
+    """Return what a body says. Raises BadRequest."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as wrong:
+        raise BadRequest(*_first_wrong(model, body, wrong)) from None
+
+
+def _first_wrong(model: type[BaseModel], body: bytes, wrong: ValidationError) -> tuple[str, str]:
+    """Return (field, message) of the first thing that is wrong; half an emoji is wrong in a field, not in the JSON."""
+    if wrong.errors()[0]["type"] == "json_invalid":
+        try:
+            model.model_validate(json.loads(body))
+        except ValidationError as in_field:
+            return first_error(in_field)
+        except (ValueError, RecursionError):  # it is no JSON in any way
+            pass
+    return first_error(wrong)
+
+
 def _failure(wrong: Exception) -> Response:
     """Return the response to a request that has no answer."""
     if isinstance(wrong, BadRequest):
         return error(422, wrong.field, wrong.message)
     if isinstance(wrong, Overloaded):
         return error(429, "", str(wrong), **{"Retry-After": "1"})
-    log.error("a request was not answered", exc_info=wrong)
-    return error(500, "", "internal error")
+    if isinstance(wrong, StoreUnavailable):
+        return error(503, "", "the store is out of reach", **{"Retry-After": "1"})
+    if not isinstance(wrong, RequestFailed):
+        wrong = failed(wrong, ())
+    return error(500, "", str(wrong))

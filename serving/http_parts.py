@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import orjson
-import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -15,19 +14,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.api_keys import Guard, Refused
 from serving.api_keys import Scope as KeyScope
-from serving.gather import Overloaded
+from serving.gather import Overloaded, failed
 from serving.rule_book import BadBook
 from serving.service import BadRequest
 from serving.wire import json_default
 from state.store import Fenced, StoreUnavailable
 
 MAX_BODY = 1 << 20
-log = structlog.get_logger()
 
 
 def error(status: int, field: str, message: str, **headers: str) -> JSONResponse:
-    """Return an error in the one form all errors have."""
-    return JSONResponse({"error": {"field": field, "message": message}}, status, headers or None)
+    """Return an error in the one form all errors have; what of it is no Unicode becomes `?`."""
+    said = {"field": _readable(field), "message": _readable(message)}
+    return JSONResponse({"error": said}, status, headers or None)
+
+
+def _readable(text: str) -> str:
+    return text.encode(errors="replace").decode()
 
 
 def json(value: Any, status: int = 200, **headers: str) -> Response:
@@ -154,5 +157,4 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def broken(request: Request, wrong: Exception) -> JSONResponse:
-        log.error("request failed", path=request.url.path, exc_info=wrong)
-        return error(500, "", "internal error")
+        return error(500, "", str(failed(wrong, ())))

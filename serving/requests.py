@@ -11,6 +11,8 @@ from serving.items import ItemList
 Id = Annotated[str, Field(min_length=1, max_length=256)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 """Of rules, placements, experiments and their arms."""
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+"""What a float64 holds and can be reckoned with."""
 Strategy = Literal[
     "hybrid", "collaborative", "content", "session", "similar", "bought_together", "trending", "popular",
     "buy_again", "new",
@@ -33,8 +35,8 @@ class Filters(BaseModel):
 
     category: Id | None = Field(None, description="Category path; what lies below it counts")
     brands: tuple[Id, ...] = Field((), max_length=100, description="One of these brands")
-    min_price: float | None = Field(None, ge=0)
-    max_price: float | None = Field(None, ge=0)
+    min_price: Finite | None = Field(None, ge=0)
+    max_price: Finite | None = Field(None, ge=0)
     country: Id | None = Field(None, description="Sold there: attribute `countries` lists it, or is not set")
     where: str | None = Field(None, max_length=1000, description="Condition over items (docs/rules.md)")
 
@@ -72,7 +74,7 @@ class RecommendRequest(BaseModel):
     repeat: Literal["allow", "demote", "exclude"] | None = Field(None, description="Items the session has seen already")
     filters: Filters | None = Field(None, description="What the items must be")
     country: Id | None = Field(None, description="The visitor's country, for rules and popular lists")
-    diversity: float | None = Field(None, ge=0, le=1, description="0: by score; towards 1: no two items alike")
+    diversity: Finite | None = Field(None, ge=0, le=1, description="0: by score; towards 1: no two items alike")
     diversity_method: Literal["mmr", "dpp", "calibrated"] = Field(
         "mmr", description="Maximal marginal relevance, greedy DPP, or departments as in what the visitor did"
     )
@@ -80,7 +82,7 @@ class RecommendRequest(BaseModel):
     seed: int | None = Field(None, ge=0, lt=2**63, description="Makes exploration repeatable")
     explain: bool = Field(False, description="Say what each item owes to what, and which rule did what")
     cursor: str | None = Field(None, max_length=16_000, description="`next` of an answer: go on behind it")
-    deadline_ms: float | None = Field(None, gt=0, description="A source that would begin later is left out")
+    deadline_ms: Finite | None = Field(None, gt=0, description="A source that would begin later is left out")
     lang: Literal["en", "de"] = Field("en", description="Language of the reasons")
     experiments: dict[Name, Name] = Field(
         default_factory=dict,

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from schemas.ids import hash_id
 from serving.experiments import NOT_ASSIGNED, Assigned, Experiment, assign
 from serving.expressions import ItemCondition, RequestCondition
-from serving.requests import MAX_COUNT, Id, Name, RecommendRequest, Strategy
+from serving.requests import MAX_COUNT, Finite, Id, Name, RecommendRequest, Strategy
 
 Condition = Annotated[str, Field(max_length=1000)]
 MAX_SETS = 1000
@@ -109,14 +109,14 @@ class MinStock(_Rule):
     """No item whose stock is counted and lower."""
 
     action: Literal["min_stock"]
-    least: int = Field(ge=1)
+    least: int = Field(ge=1, lt=2**53)
 
 
 class MinMargin(_Rule):
     """No item whose margin is known and lower."""
 
     action: Literal["min_margin"]
-    least: float
+    least: Finite
 
 
 Limiting = Include | Exclude | MinStock | MinMargin

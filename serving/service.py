@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import pybreaker
+from pydantic import TypeAdapter, ValidationError
 
 from serving.answer_cache import AnswerCache
 from serving.answers import answer_of
@@ -12,7 +13,7 @@ from serving.asking import Asking
 from serving.batch import NO_ROWS, Batch, pool_of, wanted
 from serving.cursor import BadCursor, decode_cursor
 from serving.recent import recent_events
-from serving.requests import Answer, RecommendRequest
+from serving.requests import Answer, Id, RecommendRequest, first_error
 from serving.retrieval import VectorIndex
 from serving.rules import Acting, Compiled
 from serving.shop import Shop, Vectors
@@ -24,6 +25,7 @@ from state.user_rows import empty_users
 
 BREAK_S = 1.0
 SCOPES = ("all", "category", "brand", "country")
+IDS: TypeAdapter[str] = TypeAdapter(Id)
 
 
 class BadRequest(ValueError):
@@ -32,6 +34,14 @@ class BadRequest(ValueError):
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
         self.field, self.message = field, message
+
+
+def _check_id(field: str, text: str) -> None:
+    """Raise BadRequest unless a text can be an id."""
+    try:
+        IDS.validate_python(text)
+    except ValidationError as wrong:
+        raise BadRequest(field, first_error(wrong)[1]) from None
 
 
 class Recommender:
@@ -124,7 +134,11 @@ class Recommender:
         return bool(self._breaker.current_state != pybreaker.STATE_CLOSED)
 
     def similar_items(self, item: str, count: int, lang: str = "en") -> Answer:
-        """Return items that occur together with `item`, strongest first; by factors where none is known."""
+        """Return items that occur together with `item`, strongest first; by factors where none is known.
+
+        Raises BadRequest.
+        """
+        _check_id("item", item)
         request = RecommendRequest(
             items=[item], exclude=[item], count=count, strategy="bought_together", lang="de" if lang == "de" else "en"
         )
@@ -132,7 +146,9 @@ class Recommender:
         return Batch(self.shop, self._cache, [request], self.shop.rules, now_ms, time.perf_counter()).answers()[0]
 
     def popular(self, scope: str, name: str, count: int, lang: str = "en") -> Answer:
-        """Return the heaviest items of everything, a category, a brand or a country."""
+        """Return the heaviest items of everything, a category, a brand or a country. Raises BadRequest."""
+        if scope != "all":
+            _check_id("name", name)
         now_ms = time.time_ns() // 1_000_000
         request = RecommendRequest(count=count, strategy="popular", lang="de" if lang == "de" else "en")
         asking, acting = self._asking_nobody(request, self.shop.rules, now_ms)

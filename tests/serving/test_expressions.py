@@ -52,6 +52,12 @@ def passing(source, products=PRODUCTS):
         ("margin > 0.2 or attr.colour == 'blue'", [1, 2]),
         ("price / 0 > 1", [0, 1]),
         ("True", [0, 1, 2, 3]),
+        ("price < 18446744073709551616", [0, 1]),
+        ("price < -18446744073709551616 or price > 1e308", []),
+        ("price in [10, 18446744073709551616]", [0]),
+        ("price * 1e308 * 1e308 > 1", [0, 1]),
+        ("True and price < 20", [0]),
+        ("1 < 2 < price", [0, 1]),
     ],
 )
 def test_what_a_condition_over_items_means(source, rows):
@@ -77,6 +83,13 @@ def test_what_a_condition_over_items_means(source, rows):
         ("(" * 400 + "1" + ")" * 400, "is no expression"),
         ("1" + "+1" * 600 + ">0", "longer than"),
         ("new_user", "'new_user' is not known"),
+        ("price < " + "9" * 400, "at 9: the number is too large"),
+        ("price < 1e999", "too large"),
+        ("price in [1, 1" + "0" * 400 + "]", "too large"),
+        ("number('attr.size') > 40", "number(attr.NAME); got 'attr.size'"),
+        ("not " * 70 + "True", "nested more than 64 levels deep"),
+        ("brand == '\\ud83d'", "is not valid Unicode"),
+        ("brand == '\ud83d'", "is not valid Unicode"),
     ],
 )
 def test_what_cannot_be_is_refused_with_its_place(source, says):
