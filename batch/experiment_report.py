@@ -18,7 +18,7 @@ from scipy import stats
 
 from flows.log import Log, RawBatch
 from schemas.decode import Limits, decode
-from schemas.ids import hash_id
+from schemas.ids import hash_visitor
 from schemas.registry import SchemaRegistry
 from serving.experiments import Experiment
 
@@ -73,14 +73,14 @@ def _exposures(raw: RawBatch, registry: SchemaRegistry, experiment: str, seen: S
         schema = registry.schema(int.from_bytes(value[1:HEADER], "big"))
         record: Any = fastavro.schemaless_reader(io.BytesIO(value[HEADER:]), dict(schema.parsed), None)
         arm = dict(one.split(":", 1) for one in (record["arm"] or "").split(",") if ":" in one).get(experiment)
-        visitor = record["user"] or (record["session"] and f"session:{record['session']}")
+        visitor = hash_visitor(record["user"], record["session"])
         if arm is None or not visitor:
             continue
         seen.lists.setdefault(arm, set()).add(record["request_id"])
-        known, at = seen.first.get(hash_id(visitor), (arm, record["ts_ms"]))
-        seen.first[hash_id(visitor)] = known, min(at, record["ts_ms"])
+        known, at = seen.first.get(visitor, (arm, record["ts_ms"]))
+        seen.first[visitor] = known, min(at, record["ts_ms"])
         if known != arm:
-            seen.mixed.add(hash_id(visitor))
+            seen.mixed.add(visitor)
 
 
 def report(experiment: Experiment, seen: Seen, within_ms: int) -> dict[str, Any]:

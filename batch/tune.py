@@ -21,6 +21,7 @@ from flows.open_log import open_log
 from flows.process import lane_settings
 from schemas.registry import open_registry
 from serving.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
+from state.id_key import use_id_key
 from state.settings import PREFIX, Settings
 
 FOLDS = ((0.8, 0.9), (0.9, 1.0))
@@ -68,6 +69,7 @@ def objective_of(folds: list[HeldOut], threads: int) -> Any:
 def run(settings: Settings, trials: int, html: Path | None, json: bool) -> int:
     """Try settings, print the best; return the exit code."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    use_id_key(settings)
     try:
         log = open_log(settings.log_address, config=settings.kafka_config)
         weights = lane_settings(settings).fold_params().weights

@@ -31,6 +31,7 @@ from schemas.events import Kind
 from schemas.registry import RegistryUnavailable, open_registry
 from state import keys
 from state.generations import Generation, live_generation, new_generation, read_generation, write_generation
+from state.id_key import use_id_key
 from state.redis_store import RedisStore
 from state.settings import Settings
 from state.slot_map import CacheTooSmall
@@ -98,8 +99,11 @@ def connect(what: str, timeout_s: float, attempt: Callable[[], T]) -> T:
 def open_store(settings: Settings, patient: bool = False) -> RedisStore:
     """Return the store, if Redis answers; who is patient waits for it as long as the settings say.
 
+    From here on ids are hashed with the installation's key, which the names of rows are made with.
     Raises StoreUnavailable, BadSettings.
     """
+
+    use_id_key(settings)
 
     def attempt() -> RedisStore:
         store = RedisStore(settings.redis_address)
@@ -150,11 +154,12 @@ class Flow:
         self.runner.abandon()
         self._n_opened += 1
         generation = self._fixed or self._live_generation()
+        settings = generation.settings(self._base)
         if self._leases is None or generation.name != self.generation:
             self.erased = read_erased(self.log, self._registry, generation.erasures, time.time_ns() // 1_000_000)
             if self._leases is not None:
                 self._leases.leave()
-            self.settings = generation.settings(self._base)
+            self.settings = settings
             self._leases = Leases(self.store, generation.name, self.settings.n_lanes, self._name, self.settings.lease_s)
         keep, give = self._leases.look()
         self._leases.release(give)

@@ -18,7 +18,7 @@ from schemas.events import (
     Kind,
     ProductChange,
 )
-from schemas.ids import hash_id
+from schemas.ids import event_domain, hash_event_id, hash_id, hash_ids, hash_visitor, id_keys
 from schemas.kernel import MAX_ID_BYTES, OK, TOO_LONG, read_messages
 from schemas.program import NotCompiled, compile_schema
 from schemas.registry import Schema, SchemaRegistry, UnknownSchema
@@ -30,7 +30,6 @@ MAGIC = 0
 HEADER = 5
 TOPIC_KINDS = {"product-views": Kind.VIEW, "user-events": 0, "purchases": Kind.PURCHASE, "ratings": Kind.RATING}
 USER_EVENT_KINDS = {kind.name.lower(): int(kind) for kind in Kind if kind not in (Kind.PURCHASE, Kind.RATING)}
-KIND_HASHES = np.array([hash_id(name) for name in USER_EVENT_KINDS], np.uint64)
 KIND_CODES = np.array(list(USER_EVENT_KINDS.values()), np.uint8)
 
 _programs: dict[int, tuple[Schema, npt.NDArray[np.int64] | None]] = {}
@@ -150,8 +149,8 @@ class _Decoding:
         while True:
             rows, status = np.zeros(room, COLUMN_DTYPE), np.empty(len(messages), np.uint8)
             n_rows, done = read_messages(
-                self._raw.payload, self._raw.bounds, messages, program, int(TOPIC_KINDS[topic]), KIND_HASHES,
-                KIND_CODES, rows, status,
+                self._raw.payload, self._raw.bounds, messages, program, int(TOPIC_KINDS[topic]),
+                hash_ids(list(USER_EVENT_KINDS)), KIND_CODES, id_keys(), event_domain(topic), rows, status,
             )  # fmt: skip
             if done == len(messages):
                 return rows[:n_rows], status
@@ -223,8 +222,6 @@ def _rows_of(topic: str, record: Mapping[str, Any], message: int, raw: Messages)
     if not lines:
         return BadMessage(message, "malformed", "the order has no line")
     body = raw.payload[raw.bounds[message] : raw.bounds[message + 1]].tobytes()
-    session = record.get("session") or ""
-    subject = record.get("user") or ("session:" + session if session else "")
     rows = np.zeros(len(lines), COLUMN_DTYPE)
     for k, line in enumerate(lines):
         texts = {name: line.get(name) or "" for name in ("item", "category", "brand")}
@@ -236,7 +233,8 @@ def _rows_of(topic: str, record: Mapping[str, Any], message: int, raw: Messages)
         value = line.get("quantity", 1.0) if topic == "purchases" else record.get("stars", 1.0)
         with np.errstate(over="ignore"):  # a number too large for the column is infinite, as the kernel makes it
             rows[k] = (
-                message, k, kind, hash_id(texts["event_id"]), hash_id(subject), hash_id(texts["item"]),
+                message, k, kind, hash_event_id(texts["event_id"], topic),
+                hash_visitor(texts["user"], texts["session"]), hash_id(texts["item"]),
                 record.get("ts_ms") or 0, value, np.nan if price is None else np.inf if price != price else price,
                 hash_id(texts["category"]), hash_id(texts["brand"]), hash_id(texts["country"]),
                 raw.bounds[message] + body.find(item) if item else 0, len(item),

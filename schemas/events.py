@@ -34,8 +34,8 @@ COLUMN_DTYPE = np.dtype(
         ("message", np.int32),  # index of the message in the RawBatch
         ("line", np.int32),  # order line within a purchase, else 0
         ("kind", np.uint8),
-        ("event_id", np.uint64),  # id hash of the message's event id; the same for all lines of an order
-        ("user", np.uint64),  # id hash of the user, or of "session:" + session for an anonymous visitor
+        ("event_id", np.uint64),  # hash of the message's topic and event id; the same for all lines of an order
+        ("user", np.uint64),  # hash of the user, or of the session of an anonymous visitor (`schemas.ids.hash_visitor`)
         ("item", np.uint64),  # id hash; 0 where the event names no item (a search)
         ("ts_ms", np.int64),
         ("value", np.float32),  # rating in stars, quantity of a purchase line, else 1

@@ -4,7 +4,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from schemas.ids import FNV_OFFSET, finished, fnv_1a, hash_bytes
+from schemas.ids import IDS, SESSIONS, IdKeys, hash_bytes
 from schemas.program import (
     BOOLEAN,
     BRAND,
@@ -35,7 +35,6 @@ Int64s = npt.NDArray[np.int64]
 OK, BROKEN, TOO_LONG = 0, 1, 2
 MISSING = -1
 MAX_ID_BYTES = 256
-SESSION_PREFIX = np.frombuffer(b"session:", np.uint8)
 
 
 @uncounted()
@@ -161,34 +160,32 @@ def _read_field(
 
 
 @uncounted()
-def _hash_slot(data: Bytes, slot: int, starts: Int64s, lengths: Int64s) -> np.uint64:
-    return hash_bytes(data, starts[slot], lengths[slot]) if lengths[slot] > 0 else np.uint64(0)
+def _hash_slot(data: Bytes, slot: int, starts: Int64s, lengths: Int64s, keys: IdKeys, domain: int) -> np.uint64:
+    return hash_bytes(data, starts[slot], lengths[slot], keys, domain)
 
 
 @uncounted()
-def _subject(data: Bytes, starts: Int64s, lengths: Int64s) -> np.uint64:
+def _visitor(data: Bytes, starts: Int64s, lengths: Int64s, keys: IdKeys) -> np.uint64:
     if lengths[USER] > 0:
-        return hash_bytes(data, starts[USER], lengths[USER])
-    if lengths[SESSION] <= 0:
-        return np.uint64(0)
-    prefix = fnv_1a(FNV_OFFSET, SESSION_PREFIX, 0, len(SESSION_PREFIX))
-    return finished(fnv_1a(prefix, data, starts[SESSION], lengths[SESSION]))
+        return _hash_slot(data, USER, starts, lengths, keys, IDS)
+    return _hash_slot(data, SESSION, starts, lengths, keys, SESSIONS)
 
 
 @uncounted()
 def _emit(
     data: Bytes, message: int, line: int, kind: int, kind_hashes: npt.NDArray[np.uint64], kind_codes: Bytes,
-    starts: Int64s, lengths: Int64s, numbers: npt.NDArray[np.float64], row: npt.NDArray[np.void],
+    keys: IdKeys, event_domain: int, starts: Int64s, lengths: Int64s, numbers: npt.NDArray[np.float64],
+    row: npt.NDArray[np.void],
 ) -> None:  # fmt: skip
     row.message, row.line, row.kind = message, line, kind
     if kind == 0:
-        name = _hash_slot(data, KIND, starts, lengths)
+        name = _hash_slot(data, KIND, starts, lengths, keys, IDS)
         for k in range(len(kind_hashes)):
             if kind_hashes[k] == name:
                 row.kind = kind_codes[k]
-    row.event_id = _hash_slot(data, EVENT_ID, starts, lengths)
-    row.user = _subject(data, starts, lengths)
-    row.item = _hash_slot(data, ITEM, starts, lengths)
+    row.event_id = _hash_slot(data, EVENT_ID, starts, lengths, keys, event_domain)
+    row.user = _visitor(data, starts, lengths, keys)
+    row.item = _hash_slot(data, ITEM, starts, lengths, keys, IDS)
     row.ts_ms = starts[TS_MS] if lengths[TS_MS] != MISSING else 0
     row.value = 1.0
     if lengths[QUANTITY] != MISSING:
@@ -198,9 +195,9 @@ def _emit(
     row.price = np.nan
     if lengths[PRICE] != MISSING:  # a price that is there but no number must not pass for one that is absent
         row.price = np.inf if np.isnan(numbers[PRICE]) else numbers[PRICE]
-    row.category = _hash_slot(data, CATEGORY, starts, lengths)
-    row.brand = _hash_slot(data, BRAND, starts, lengths)
-    row.country = _hash_slot(data, COUNTRY, starts, lengths)
+    row.category = _hash_slot(data, CATEGORY, starts, lengths, keys, IDS)
+    row.brand = _hash_slot(data, BRAND, starts, lengths, keys, IDS)
+    row.country = _hash_slot(data, COUNTRY, starts, lengths, keys, IDS)
     row.item_start = starts[ITEM] if lengths[ITEM] > 0 else 0
     row.item_length = max(lengths[ITEM], 0)
 
@@ -216,13 +213,15 @@ def _too_long(lengths: Int64s) -> bool:
 @numba.njit(cache=True, nogil=True)
 def read_messages(
     data: Bytes, bounds: Int64s, messages: npt.NDArray[np.int32], program: Int64s, kind: int,
-    kind_hashes: npt.NDArray[np.uint64], kind_codes: Bytes, rows: npt.NDArray[np.void], status: Bytes,
+    kind_hashes: npt.NDArray[np.uint64], kind_codes: Bytes, keys: IdKeys, event_domain: int,
+    rows: npt.NDArray[np.void], status: Bytes,
 ) -> tuple[int, int]:  # fmt: skip
     """Decode `messages` (all of one schema); return (rows written, messages done).
 
     Message m's Avro body is `data[bounds[m] + 5 : bounds[m + 1]]`. `kind` 0 takes it
-    from the kind field. `status[i]` becomes OK, BROKEN or TOO_LONG; only an OK message
-    leaves rows. Stops before a message whose rows would not fit.
+    from the kind field. Ids are hashed with `keys`, event ids in `event_domain`.
+    `status[i]` becomes OK, BROKEN or TOO_LONG; only an OK message leaves rows. Stops
+    before a message whose rows would not fit.
     """
     starts, lengths = np.zeros(N_SLOTS, np.int64), np.empty(N_SLOTS, np.int64)
     numbers = np.zeros(N_SLOTS, np.float64)
@@ -269,14 +268,20 @@ def read_messages(
                         return first, i
                     too_long = too_long or _too_long(lengths)
                     line = n_rows - first
-                    _emit(data, message, line, kind, kind_hashes, kind_codes, starts, lengths, numbers, rows[n_rows])
+                    _emit(
+                        data, message, line, kind, kind_hashes, kind_codes, keys, event_domain, starts, lengths,
+                        numbers, rows[n_rows],
+                    )  # fmt: skip
                     n_rows += 1
             entry += 1 + n_inner
         if at == end and not has_lines:
             if n_rows == len(rows):
                 return first, i
             too_long = _too_long(lengths)
-            _emit(data, message, 0, kind, kind_hashes, kind_codes, starts, lengths, numbers, rows[n_rows])
+            _emit(
+                data, message, 0, kind, kind_hashes, kind_codes, keys, event_domain, starts, lengths, numbers,
+                rows[n_rows],
+            )  # fmt: skip
             n_rows += 1
         if at != end or n_rows == first:
             status[i] = BROKEN

@@ -1,8 +1,9 @@
 """Experiments: some visitors are answered in another way, always the same ones, and every answer says which way.
 
 An arm changes what a placement gives to a request that says nothing itself, or takes rules away. Who is in an
-experiment and in which arm are two hashes of the visitor's id, so a growing `share` moves nobody from arm to arm, and
-experiments do not depend on each other (Kohavi, Tang, Xu, "Trustworthy Online Controlled Experiments", chapter 4).
+experiment and in which arm are two hashes of the visitor, so a growing `share` moves nobody from arm to arm, and
+experiments do not depend on each other (Kohavi, Tang, Xu, "Trustworthy Online Controlled Experiments", chapter 4). They
+are made with the installation's key: nobody can choose an id for its arm, and another key deals all visitors anew.
 """
 
 from datetime import UTC, datetime
@@ -69,11 +70,11 @@ class Experiment(BaseModel):
         started = self.start is None or now_ms >= self.start.timestamp() * 1000
         return started and (self.end is None or now_ms < self.end.timestamp() * 1000)
 
-    def arm_of(self, visitor: str) -> Arm | None:
-        """Return the arm of a visitor, None for one who does not take part."""
-        if _part(f"{self.id}:in:{visitor}") >= self.share:
+    def arm_of(self, visitor: int) -> Arm | None:
+        """Return the arm of a visitor (`schemas.ids.hash_visitor`), None for one who does not take part."""
+        if _part(f"{self.id}:in:{visitor:016x}") >= self.share:
             return None
-        left = _part(f"{self.id}:arm:{visitor}") * sum(arm.weight for arm in self.arms)
+        left = _part(f"{self.id}:arm:{visitor:016x}") * sum(arm.weight for arm in self.arms)
         for arm in self.arms:
             left -= arm.weight
             if left < 0:
@@ -109,9 +110,9 @@ NOT_ASSIGNED = Assigned()
 
 
 def assign(
-    experiments: tuple[Experiment, ...], placement: str, visitor: str, wanted: dict[str, str], now_ms: int
+    experiments: tuple[Experiment, ...], placement: str, visitor: int, wanted: dict[str, str], now_ms: int
 ) -> Assigned:
-    """Return the arms of a visitor ("": nobody, who takes part in nothing); `wanted` are chosen by the request."""
+    """Return the arms of a visitor (0: nobody, who takes part in nothing); `wanted` are chosen by the request."""
     arms: list[tuple[str, str]] = []
     changes: dict[str, Any] = {}
     without: set[str] = set()

@@ -31,8 +31,9 @@ from serving.warm_up import warm_up
 from state import keys
 from state.anchor import AnchorDamaged
 from state.generations import live_generation, read_generation
+from state.id_key import use_id_key
 from state.redis_store import RedisStore
-from state.settings import Settings
+from state.settings import BadSettings, Settings
 from state.store import Store, StoreUnavailable
 
 FOLLOW_S = 0.2
@@ -56,6 +57,7 @@ class Follower:
         self._recommender, self._store, self._settings = recommender, store, settings
         self._anchors_dir = settings.anchors_dir
         self._refused: str | None = None
+        self._refused_generation: str | None = None
         self._refused_book = 0
         self._last_good = LastGood(settings.last_good_dir)
         self._saved_at = 0.0
@@ -90,8 +92,14 @@ class Follower:
     async def look(self) -> None:
         """Take over what is new; a generation or an anchor is loaded aside and swapped in at once."""
         generation = live_generation(self._store)
-        if generation is not None and generation != self._recommender.generation:
-            await self._enter(generation)
+        if generation is not None and generation not in (self._recommender.generation, self._refused_generation):
+            try:
+                await self._enter(generation)
+            except BadSettings as error:
+                self._refused_generation = generation
+                log.error("the generation cannot be served; the one before stays", error=str(error))
+        elif generation is not None and not self.ready and (record := read_generation(self._store, generation)):
+            record.settings(self._settings)  # Redis was away when this server began to serve it
         await asyncio.sleep(0)  # between two things to follow requests are answered
         # A shop may send all of its products at once: as they are taken over requests are answered.
         self._recommender.refresh(CHANGES_AT_ONCE if self.ready else None)
@@ -242,6 +250,7 @@ def _listen(settings: Settings) -> socket.socket:
 def run_server(settings: Settings) -> int:
     """Run the server until a signal; return the exit code."""
     try:
+        use_id_key(settings)
         guard = Guard(settings.keys_path, settings.require_key)
         store = RedisStore(settings.redis_address, settings.store_timeout_s)
         connect("the log", settings.connect_timeout_s, lambda: open_log(settings.log_address).close())

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from schemas.ids import hash_id
+from schemas.ids import hash_id, hash_visitor
 from serving.experiments import NOT_ASSIGNED, Assigned, Experiment, assign
 from serving.expressions import ItemCondition, RequestCondition
 from serving.requests import MAX_COUNT, Finite, Id, Name, RecommendRequest, Strategy
@@ -241,7 +241,7 @@ class Compiled:
         """Return the arms of the experiments a request is answered by."""
         if not self.book.experiments:
             return NOT_ASSIGNED
-        visitor = request.user or (f"session:{request.session}" if request.session else "")
+        visitor = hash_visitor(request.user, request.session)
         return assign(self.book.experiments, request.placement or HOME, visitor, request.experiments, now_ms)
 
     def placement(self, name: str | None, assigned: Assigned = NOT_ASSIGNED) -> Placement:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.events import FIRST_NEGATIVE_KIND, Kind
-from schemas.ids import hash_ids
+from schemas.ids import hash_ids, hash_visitors
 from serving.cursor import decode_cursor
 from serving.recent import Recent
 from serving.requests import RecommendRequest
@@ -195,6 +195,5 @@ def may_follow(request: RecommendRequest, plan: Plan) -> bool:
 
 def subjects_of(requests: Sequence[RecommendRequest]) -> list[int]:
     """Return the id hashes of the user rows that requests are about, 0 for none."""
-    names = [one.user or ("session:" + one.session if one.session else "") for one in requests]
-    hashes: list[int] = hash_ids(names).tolist()
+    hashes: list[int] = hash_visitors([(one.user, one.session) for one in requests]).tolist()
     return hashes

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from schemas.ids import fingerprint
 from state.slot_map import SlotMap
 
 MANIFEST = "manifest.json"
@@ -92,6 +93,7 @@ def save_anchor(
     body = {
         **manifest,
         "version": anchor.version,
+        "id_key": fingerprint(),
         "alpha": anchor.alpha,
         "weights": anchor.weights.tolist(),
         "sha256": {name: _sha256(work / name) for name in FILES},
@@ -114,8 +116,13 @@ def load_metrics(path: Path) -> dict[str, Any]:
 
 
 def load_anchor(path: Path, mapped: bool = False) -> Anchor:
-    """Return the anchor of a folder, its factors memory-mapped if asked; raises AnchorDamaged if a checksum differs."""
+    """Return the anchor of a folder, its factors memory-mapped if asked.
+
+    Raises AnchorDamaged where a checksum or the key of ids differs.
+    """
     manifest = read_manifest(path)
+    if manifest.get("id_key") != fingerprint():
+        raise AnchorDamaged(f"anchor {path.name} was trained under another key of ids; `headrace anchor` trains anew")
     for name, expected in manifest["sha256"].items():
         if not (path / name).exists() or _sha256(path / name) != expected:
             raise AnchorDamaged(f"anchor {path.name}: {name} is missing or not what the manifest says")

@@ -10,8 +10,9 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ConfigDict
 
+from schemas.ids import fingerprint
 from state import keys
-from state.settings import Settings
+from state.settings import PREFIX, BadSettings, Settings
 from state.store import Positions, Store
 
 FOLD_SETTINGS = (
@@ -53,9 +54,20 @@ class Generation(BaseModel):
     erasures: Positions = {}
     """A replay knows the erasures before these offsets from its start: what those users did before is not folded."""
     created_ms: int = 0
+    id_key: str = ""
+    """Fingerprint of the key its ids were hashed with (`schemas.ids`)."""
 
     def settings(self, settings: Settings) -> Settings:
-        """Return the settings with this generation's own."""
+        """Return the settings with this generation's own; raises BadSettings where this process hashes ids otherwise.
+
+        Such a process would find no row, or write rows that nobody else finds.
+        """
+        if self.id_key != fingerprint():
+            raise BadSettings(
+                f"generation {self.name} was folded with another key of ids than this process has; restore that key, "
+                f"as {PREFIX}ID_KEY or in {settings.data_dir / 'id.key'}; if it is lost, `headrace replay NAME` folds "
+                "the log into a new generation with the present key, and `headrace switch NAME` makes it the live one"
+            )
         return settings.model_copy(update={**self.fold, "generation": self.name})
 
     @property
@@ -74,7 +86,10 @@ def new_generation(
 ) -> Generation:
     """Return the record of a generation folded with these settings."""
     fold = {setting: getattr(settings, setting) for setting in FOLD_SETTINGS}
-    return Generation(name=name, fold=fold, start=start or {}, until=until, erasures=erasures or {}, created_ms=now_ms)
+    return Generation(
+        name=name, fold=fold, start=start or {}, until=until, erasures=erasures or {}, created_ms=now_ms,
+        id_key=fingerprint(),
+    )  # fmt: skip
 
 
 def read_generation(store: Store, name: str) -> Generation | None:

@@ -7,11 +7,12 @@ defaults below.
 
 import difflib
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 PREFIX = "HEADRACE_"
@@ -51,6 +52,10 @@ class Settings(BaseSettings):
     kafka_partitions: int = Field(4, ge=1, description="Partitions of topics that `headrace topics` creates")
     kafka_replication: int = Field(1, ge=1, description="Replicas of topics that `headrace topics` creates")
     redis_url: str = Field("", description="redis://…; empty: `headrace up` starts one of its own in data_dir")
+    id_key: SecretStr = Field(
+        SecretStr(""),
+        description="Key that ids are hashed with, 32 hex digits, the same on all machines; empty: id.key in data_dir",
+    )
     schema_registry_url: str = Field("", description="A Confluent-compatible registry; empty: ids of the schema folder")
     connect_timeout_s: float = Field(
         30, gt=0, description="How long flows, servers, replays and trainings wait for Redis and the log at their start"
@@ -130,6 +135,13 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, _TomlValues(settings_cls)
 
+    @field_validator("id_key")
+    @classmethod
+    def _hex(cls, value: SecretStr) -> SecretStr:
+        if not re.fullmatch("([0-9a-fA-F]{32})?", value.get_secret_value()):
+            raise ValueError("it has 32 hex digits, as `openssl rand -hex 16` makes them")
+        return value
+
     @property
     def log_address(self) -> str:
         """Address of the log, the embedded one by default."""
@@ -185,7 +197,8 @@ def load_settings() -> Settings:
         first = error.errors()[0]
         name = str(first["loc"][0])
         where = PREFIX + name.upper() if origin(name) == "environment" else f"{name} in {_file()}"
-        raise BadSettings(f"{where}: {first['msg']}; got {first['input']!r}") from None
+        secret = name in Settings.model_fields and Settings.model_fields[name].annotation is SecretStr
+        raise BadSettings(f"{where}: {first['msg']}" + ("" if secret else f"; got {first['input']!r}")) from None
     except Exception as error:  # pydantic-settings wraps what it cannot parse at all
         raise BadSettings(str(error)) from None
 

@@ -5,6 +5,7 @@ Exit codes: 0 done · 1 failed · 2 wrong usage or settings · 3 something it ne
 
 import gc
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, set_up_logging
-from state.settings import BadSettings, Settings, load_settings
+from state.settings import PREFIX, BadSettings, Settings, load_settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +23,8 @@ app = typer.Typer(
 )
 bench = typer.Typer(no_args_is_help=True, help="Measure on this machine; prints machine, data, repeats and stages.")
 app.add_typer(bench, name="bench")
+MEASURING_KEY = b"headrace-measure"
+"""Ids are hashed with it where no installation is concerned, so that figures are the same on every machine."""
 
 WhenTold = Annotated[
     bool, typer.Option(hidden=True, help="Load everything, then wait for a line on standard input; end when it ends.")
@@ -55,6 +58,12 @@ def _settings() -> Settings:
     return settings
 
 
+def _use_measuring_key() -> None:
+    """Hash ids with MEASURING_KEY, in this process and those it starts."""
+    os.environ[f"{PREFIX}ID_KEY"] = MEASURING_KEY.hex()
+    _part("schemas.ids").use_key(MEASURING_KEY)
+
+
 def _part(module: str) -> Any:
     """Import a command's module; a missing package is named with the extra that brings it."""
     gc.disable()  # an import makes objects by the ten thousand, and no garbage: a tenth of its time goes into looking
@@ -70,8 +79,9 @@ def _part(module: str) -> Any:
         gc.enable()
 
 
-def _wait_to_be_told(warm_up: str) -> None:
+def _wait_to_be_told(settings: Settings, warm_up: str) -> None:
     """Do what takes long at a start, then wait for a line; without one the supervisor is gone."""
+    _part("state.id_key").use_id_key(settings)
     _part(warm_up).warm_up()
     if not sys.stdin.readline():
         raise typer.Exit(OK)
@@ -107,7 +117,7 @@ def flow(
         raise typer.Exit(WRONG_USAGE)
     part, settings = _part("flows.process"), _settings()
     if when_told:
-        _wait_to_be_told("flows.warm_up")
+        _wait_to_be_told(settings, "flows.warm_up")
     raise typer.Exit(part.run_flow(settings, driver))
 
 
@@ -116,7 +126,7 @@ def serve(when_told: WhenTold = False) -> None:
     """Answer requests over HTTP and gRPC, until SIGTERM or Ctrl-C."""
     part, settings = _part("serving.process"), _settings()
     if when_told:
-        _wait_to_be_told("serving.warm_up")
+        _wait_to_be_told(settings, "serving.warm_up")
     raise typer.Exit(part.run_server(settings))
 
 
@@ -302,6 +312,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Learn a part of the past with the real lane, predict the rest with the real scorer, and count."""
+    _use_measuring_key()
     run = _part("batch.evaluate_cmd").run
     raise typer.Exit(
         run(
@@ -345,7 +356,13 @@ def torture(
     json: Json = False,
 ) -> None:
     """Kill and starve the real parts, and compare the rows with an undisturbed run, byte for byte."""
+    _use_measuring_key()
     raise typer.Exit(_part("serving.cli.torture.run").run(rounds, fault, seed, outage, fuzz, json))
+
+
+@bench.callback()
+def _bench() -> None:
+    _use_measuring_key()
 
 
 @bench.command("ingest")

@@ -12,7 +12,7 @@ from raw_batches import raw_batch
 from schemas.decode import Limits, decode
 from schemas.encode import encode
 from schemas.events import Kind
-from schemas.ids import hash_id
+from schemas.ids import hash_event_id, hash_id, hash_visitor
 from schemas.registry import FolderRegistry, Schema
 
 NOW = 1_700_000_000_000
@@ -41,14 +41,13 @@ records = st.one_of(
 
 def rows_by_hand(topic, record):
     """The rows a record should become, field by field."""
-    subject = record["user"] or "session:" + record["session"]
     for number, part in enumerate(record.get("lines", [record])):
         kind = {"product-views": "view", "purchases": "purchase", "ratings": "rating"}.get(topic, record.get("kind"))
         yield {
             "line": number,
             "kind": int(Kind[kind.upper()]),
-            "event_id": hash_id(record["event_id"]),
-            "user": hash_id(subject),
+            "event_id": hash_event_id(record["event_id"], topic),
+            "user": hash_visitor(record["user"], record["session"]),
             "item": hash_id(part["item"]),
             "ts_ms": record["ts_ms"],
             "value": record.get("stars", part.get("quantity", 1.0)),

@@ -14,6 +14,7 @@ from test_service import ask, items, recommender_of
 
 from batch.experiment_report import read_log, report
 from schemas.events import Kind
+from schemas.ids import hash_id, hash_visitor
 from schemas.registry import FolderRegistry
 from serving.experiments import Experiment, assign
 from serving.lint_rules import lint
@@ -48,7 +49,7 @@ def shop():
 @given(visitors, st.floats(0.01, 1), st.floats(0.01, 1))
 def test_a_visitor_keeps_the_arm_while_the_share_grows(visitor, share, more):
     before, after = (
-        Experiment(id="e", share=one, arms=ARMS).arm_of(visitor) for one in sorted((share, more))
+        Experiment(id="e", share=one, arms=ARMS).arm_of(hash_visitor(visitor, None)) for one in sorted((share, more))
     )  # fmt: skip
     assert before is None or before == after
 
@@ -57,7 +58,7 @@ def test_arms_get_visitors_by_weight_and_independently_of_other_experiments():
     arms = [{"name": "a", "weight": 1}, {"name": "b", "weight": 3}]
     one, other = (Experiment(id=name, share=0.5, arms=arms) for name in ("x", "y"))
     n = 20_000
-    chosen = [(one.arm_of(f"user-{k}"), other.arm_of(f"user-{k}")) for k in range(n)]
+    chosen = [(one.arm_of(hash_id(f"user-{k}")), other.arm_of(hash_id(f"user-{k}"))) for k in range(n)]
     inside = [(a.name, b.name) for a, b in chosen if a and b]
     assert abs(len(inside) / n - 0.25) < 0.02
     assert abs(sum(a == "b" for a, _ in inside) / len(inside) - 0.75) < 0.03
@@ -67,9 +68,9 @@ def test_arms_get_visitors_by_weight_and_independently_of_other_experiments():
 def test_earlier_experiments_win_and_only_visitors_take_part():
     first = Experiment(id="a", arms=[{"name": "x", "count": 3}, {"name": "y", "count": 3}])
     second = Experiment(id="b", arms=[{"name": "x", "count": 5, "explore": 1}, {"name": "y", "count": 5, "explore": 1}])
-    assert dict(assign((first, second), "home", "ann", {}, NOW).changes) == {"count": 3, "explore": 1}
-    assert assign((first, second), "home", "", {}, NOW).arms == ()
-    assert assign((first,), "home", "", {"a": "y"}, NOW).arms == (("a", "y"),)
+    assert dict(assign((first, second), "home", hash_id("ann"), {}, NOW).changes) == {"count": 3, "explore": 1}
+    assert assign((first, second), "home", 0, {}, NOW).arms == ()
+    assert assign((first,), "home", 0, {"a": "y"}, NOW).arms == (("a", "y"),)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +153,7 @@ def test_arms_go_over_all_three_apis_onto_the_log_and_into_the_report(tmp_path):
             user: server.client.post("/v1/recommend", json={"user": user, "count": 2}).json()["experiments"]["e1"]
             for user in people
         }
-        assert by_rest == {user: experiment.arm_of(user).name for user in people}
+        assert by_rest == {user: experiment.arm_of(hash_id(user)).name for user in people}
         with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
             stub = headrace_pb2_grpc.HeadraceStub(channel)
             message = headrace_pb2.RecommendRequest(user="v1", count=2)

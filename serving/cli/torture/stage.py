@@ -20,6 +20,7 @@ from flows.local_kafka import LocalKafka
 from flows.log import Log, LogUnavailable, Message
 from flows.process import lane_settings
 from schemas.decode import Limits, decode
+from schemas.ids import key_in_use
 from schemas.registry import FolderRegistry
 from state import keys
 from state.embedded_redis import EmbeddedRedis
@@ -103,6 +104,7 @@ class Stage:
         return os.environ | fold | {
             "HEADRACE_LOG_URL": f"kafka:{self.broker.bootstrap}", "HEADRACE_REDIS_URL": self.redis.url,
             "HEADRACE_FLOW_METRICS_PORT": "0", "HEADRACE_BATCH_MAX_EVENTS": str(BATCH), "HEADRACE_LOG_FORMAT": "json",
+            "HEADRACE_ID_KEY": key_in_use().hex(),
             "HEADRACE_DATA_DIR": str(self.folder), "HEADRACE_LEASE_S": "1", "HEADRACE_CONNECT_TIMEOUT_S": "60",
         }  # fmt: skip
 
