@@ -1,6 +1,5 @@
 """What the explorer page asks: users, items, live numbers; and the page itself."""
 
-import time
 from collections import Counter as Counts
 from collections import deque
 from importlib import resources
@@ -13,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from schemas.events import Kind
 from schemas.ids import hash_id
+from serving import clock
 from serving.http_parts import json
 from serving.recent import recent_events
 from serving.requests import RecommendRequest
@@ -52,7 +52,7 @@ class Explorer:
         rows = shop.begin_visitors([hash_id(user)], [False])().users
         request = RecommendRequest(user=user)
         plan = plan_of(request, PLACEMENTS["home"], shop.settings)
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = clock.now_ms()
         visitor = Visitor(request, plan, rows, recent_events(rows, now_ms, 0), 0, now_ms)
         events = []
         for item, kind, ts_ms in zip(visitor.history_items.tolist(), visitor.kinds, visitor.times_ms, strict=True):
@@ -68,7 +68,7 @@ class Explorer:
 
     def item(self, item: str) -> dict[str, Any]:
         """Return an item's facts, neighbours and popularity. Raises 404 for one that is not known."""
-        shop, now_ms = self._recommender.shop, time.time_ns() // 1_000_000
+        shop, now_ms = self._recommender.shop, clock.now_ms()
         known = shop.catalogue.get(hash_id(item))
         if known is None:
             raise HTTPException(404, "the item is not known")
@@ -94,7 +94,7 @@ class Explorer:
 
     def live(self) -> dict[str, Any]:
         """Return counters and ages; the page makes rates of two looks."""
-        recommender, now_ms = self._recommender, time.time_ns() // 1_000_000
+        recommender, now_ms = self._recommender, clock.now_ms()
         totals = recommender.shop.totals
         answers: Counts[str] = Counts()
         for metric in REGISTRY.collect():

@@ -8,7 +8,6 @@ call that fails stands alone; all others are answered as they would be alone.
 """
 
 import asyncio
-import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from typing import NamedTuple
 import structlog
 from prometheus_client import Counter
 
+from serving import clock
 from serving.impressions import Impressions
 from serving.requests import Answer, RecommendRequest
 from serving.service import Recommender
@@ -158,7 +158,7 @@ class Gather:
         loop.call_soon(self._finish, *self._begin())  # while Redis reads, the loop takes requests that have come since
 
     def _answer_from_memory(self, call: Call) -> None:
-        now_ms, found = time.time_ns() // 1_000_000, list[Answer]()
+        now_ms, found = clock.now_ms(), list[Answer]()
         try:
             found = [self._recommender.from_memory(request, now_ms) for request in call[0]]
         except Exception as error:
@@ -172,7 +172,7 @@ class Gather:
     def _begin_all(self, batch: list[Together]) -> Begun:
         requests = [request for together in batch for request in together.requests]
         try:
-            return batch, self._recommender.begin(requests, time.time_ns() // 1_000_000)
+            return batch, self._recommender.begin(requests, clock.now_ms())
         except Exception as error:
             return batch, partial(_fail, error)
 

@@ -11,6 +11,7 @@ from strawberry.fastapi import GraphQLRouter
 from strawberry.scalars import JSON
 
 from serving.answer_counts import count as count_answers
+from serving.clock import now_ms
 from serving.gather import Gather, Overloaded, RequestFailed
 from serving.requests import MAX_BATCH, MAX_COUNT, Answer, RecommendRequest, first_error
 from serving.service import BadRequest, Recommender
@@ -204,7 +205,7 @@ class Query:
         """Items that occur together with one."""
         recommender: Recommender = info.context["recommender"]
         try:
-            return _given([recommender.similar_items(item, _count(count), lang)])[0]
+            return _given([recommender.similar_items(item, _count(count), now_ms(), lang)])[0]
         except (StoreUnavailable, BadRequest) as error:
             raise _said(error) from None
 
@@ -219,7 +220,7 @@ class Query:
             raise GraphQLError(f"name: is needed for scope {scope}")
         recommender: Recommender = info.context["recommender"]
         try:
-            return _given([recommender.popular(scope, name, _count(count), lang)])[0]
+            return _given([recommender.popular(scope, name, _count(count), now_ms(), lang)])[0]
         except (StoreUnavailable, BadRequest) as error:
             raise _said(error) from None
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from serving.answer_counts import count as count_answers
 from serving.api_keys import Guard, Refused
+from serving.clock import now_ms
 from serving.gather import Gather, Overloaded, RequestFailed, failed
 from serving.grpc_calls import SERVICE, Call, parsed, receive, secret_of
 from serving.grpc_hot_call import Reply
@@ -119,7 +120,7 @@ class Servicer:
             raise _invalid("item", "is needed")
         count, lang = _common(request)
         try:
-            answer = self._recommender.similar_items(request.item, count, lang)
+            answer = self._recommender.similar_items(request.item, count, now_ms(), lang)
         except StoreUnavailable as error:
             raise _without_answer(error) from None
         except BadRequest as error:
@@ -136,7 +137,7 @@ class Servicer:
             raise _invalid("name", f"is needed for scope {scope}")
         count, lang = _common(request)
         try:
-            answer = self._recommender.popular(scope, request.name, count, lang)
+            answer = self._recommender.popular(scope, request.name, count, now_ms(), lang)
         except StoreUnavailable as error:
             raise _without_answer(error) from None
         except BadRequest as error:

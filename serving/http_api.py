@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import time
 import uuid
 from collections.abc import Callable
 from functools import partial
@@ -21,6 +20,7 @@ from schemas.encode import InvalidEvent, encode, event_from_json
 from schemas.registry import SchemaRegistry
 from serving.answer_counts import count as count_answers
 from serving.api_keys import Guard
+from serving.clock import now_ms
 from serving.explorer_api import Explorer
 from serving.gather import Gather
 from serving.graphql_api import make_router
@@ -89,7 +89,7 @@ def make_app(
     async def similar(
         request: Request, item: Annotated[str, Path(min_length=1, max_length=256)], count: Count = 20, lang: Lang = "en"
     ) -> Response:
-        return _same_for_everybody(request, "similar", recommender.similar_items(item, count, lang))
+        return _same_for_everybody(request, "similar", recommender.similar_items(item, count, now_ms(), lang))
 
     @app.get("/v1/popular")
     async def popular(
@@ -101,7 +101,7 @@ def make_app(
     ) -> Response:
         if scope != "all" and not name:
             return error(422, "name", f"is needed for scope {scope}")
-        return _same_for_everybody(request, "popular", recommender.popular(scope, name, count, lang))
+        return _same_for_everybody(request, "popular", recommender.popular(scope, name, count, now_ms(), lang))
 
     @app.post("/v1/events", status_code=202)
     async def take_events(request: Request) -> JSONResponse:
@@ -112,7 +112,7 @@ def make_app(
         events = body if isinstance(body, list) else [body]
         if not 1 <= len(events) <= MAX_EVENTS:
             return error(422, "body", f"must hold 1 to {MAX_EVENTS} events")
-        now_ms = time.time_ns() // 1_000_000
+        at_ms = now_ms()
         messages, ids = [], []
         for index, event in enumerate(events):
             if not isinstance(event, dict):
@@ -120,11 +120,11 @@ def make_app(
             if "event_id" not in event and event.get("type") not in ("product", "product_gone"):
                 event = {**event, "event_id": uuid.uuid4().hex}
             try:
-                topic, record, key = event_from_json(event, now_ms)
+                topic, record, key = event_from_json(event, at_ms)
             except InvalidEvent as wrong:
                 return error(422, f"[{index}].{wrong.field}", wrong.message)
             value = None if record is None else encode(topic, record, registry)
-            messages.append(LogMessage(topic, key, value, now_ms if record is None else record["ts_ms"]))
+            messages.append(LogMessage(topic, key, value, at_ms if record is None else record["ts_ms"]))
             ids.append(event.get("event_id"))
             explorer.met(event.get("user"))
         try:

@@ -19,6 +19,7 @@ from flows.process import connect
 from flows.stopping import stop_on_signals
 from schemas.registry import RegistryUnavailable, open_registry
 from serving.api_keys import BadKeys, Guard
+from serving.clock import now_ms
 from serving.gather import Gather
 from serving.grpc_api import make_server
 from serving.http_api import make_app
@@ -102,7 +103,7 @@ class Follower:
             record.settings(self._settings)  # Redis was away when this server began to serve it
         await asyncio.sleep(0)  # between two things to follow requests are answered
         # A shop may send all of its products at once: as they are taken over requests are answered.
-        self._recommender.refresh(CHANGES_AT_ONCE if self.ready else None)
+        self._recommender.refresh(now_ms(), CHANGES_AT_ONCE if self.ready else None)
         shop = self._recommender.shop
         for _ in range(TIMES):
             if not shop.catalogue.behind:
@@ -111,7 +112,7 @@ class Follower:
             shop.take_changes(CHANGES_AT_ONCE)
         for _ in range(TIMES):
             await asyncio.sleep(0)
-            if not shop.read_on(ROWS_AT_ONCE):
+            if not shop.read_on(ROWS_AT_ONCE, now_ms()):
                 break
         self._take_book()
         value = self._store.read([keys.ANCHOR_LIVE])[0]
@@ -156,10 +157,10 @@ class Follower:
 
     async def _enter(self, generation: str) -> None:
         fresh = open_recommender(self._store, self._settings, generation)
-        await asyncio.to_thread(fresh.refresh)
+        await asyncio.to_thread(fresh.refresh, now_ms())
         if self._recommender.shop.index is not None:
             fresh.take_over(self._recommender.shop.index)
-        await asyncio.to_thread(fresh.shop.read_ahead)
+        await asyncio.to_thread(fresh.shop.read_ahead, now_ms())
         fresh.shop.rules = self._recommender.shop.rules
         self._recommender.become(fresh)
         log.info("generation taken over", generation=generation)
@@ -195,7 +196,7 @@ async def _serve(settings: Settings, store: RedisStore, guard: Guard, stopping: 
     with contextlib.suppress(StoreUnavailable):
         await follower.look()
         started = time.monotonic()
-        n_read = recommender.shop.read_ahead()
+        n_read = recommender.shop.read_ahead(now_ms())
         log.info("item rows read ahead", items=n_read, seconds=round(time.monotonic() - started, 2))
     await follower.saved()  # the first copy on disk of a large catalogue takes a second of Python
     events_log = open_log(settings.log_address, config=settings.kafka_config)

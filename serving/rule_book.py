@@ -6,7 +6,6 @@
 A put is a commit on top of the version its author saw: of two at a time one is refused.
 """
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +77,12 @@ def read_book(store: Store, version: int) -> Compiled:
     return Compiled(to_book(record["book"]) if record else Book(), version if record else 0)
 
 
-def put_book(store: Store, book: Book, author: str, note: str = "") -> int:
+def put_book(store: Store, book: Book, author: str, now_ms: int, note: str = "") -> int:
     """Make a book the live one; return its version. Raises Fenced when another was put meanwhile."""
     at = store.positions(keys.RULES)
     version = at.get("newest", 0) + 1
     record = {
-        "version": version, "author": author, "note": note, "at_ms": time.time_ns() // 1_000_000,
+        "version": version, "author": author, "note": note, "at_ms": now_ms,
         "book": book.model_dump(mode="json", exclude_defaults=True),
     }  # fmt: skip
     store.commit(keys.RULES, at, {"book": version, "newest": version}, {keys.rules(version): orjson.dumps(record)})

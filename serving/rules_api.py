@@ -1,7 +1,6 @@
 """The book of rules over REST: read, put, look back, try, lint."""
 
 import asyncio
-import time
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
@@ -10,6 +9,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
+from serving.clock import now_ms
 from serving.http_parts import error, json
 from serving.lint_rules import lint
 from serving.requests import RecommendRequest, first_error
@@ -56,7 +56,7 @@ def rules_router(recommender: Recommender) -> APIRouter:
         book = parse_book(await request.body())
         if not 1 <= len(author) <= 100:
             return error(422, "author", "is needed: who puts the book there")
-        version = put_book(recommender.shop.store, book, author, note[:500])
+        version = put_book(recommender.shop.store, book, author, now_ms(), note[:500])
         return json({"version": version}, 201)
 
     @router.post("/v1/rules/preview")
@@ -84,7 +84,7 @@ def rules_router(recommender: Recommender) -> APIRouter:
         """Contradictions, rules that match nothing, pins of items that are gone."""
         book = parse_book(await request.body())
         findings = await asyncio.to_thread(
-            lint, book, recommender.shop.catalogue
+            lint, book, recommender.shop.catalogue, now_ms()
         )  # pairs of rules: it may take a while
         return json({"findings": findings})
 
@@ -94,7 +94,7 @@ def rules_router(recommender: Recommender) -> APIRouter:
 def parse_at(text: str) -> int:
     """Return ms since 1970 of `now` or an ISO 8601 time (UTC unless it says). Raises BadRequest."""
     if text == "now":
-        return time.time_ns() // 1_000_000
+        return now_ms()
     try:
         at = datetime.fromisoformat(text)
         return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -73,9 +73,9 @@ class Recommender:
         self.shop.close()
         self.__dict__.update(other.__dict__)
 
-    def refresh(self, most: int | None = None) -> None:
+    def refresh(self, now_ms: int, most: int | None = None) -> None:
         """Follow the rows that are read ahead of requests (`Shop.refresh`)."""
-        self.shop.refresh(most)
+        self.shop.refresh(now_ms, most)
 
     def check(self, request: RecommendRequest) -> None:
         """Raise BadRequest for what only the rules and earlier answers can say of a request."""
@@ -133,7 +133,7 @@ class Recommender:
         """Whether answers come from memory because Redis failed."""
         return bool(self._breaker.current_state != pybreaker.STATE_CLOSED)
 
-    def similar_items(self, item: str, count: int, lang: str = "en") -> Answer:
+    def similar_items(self, item: str, count: int, now_ms: int, lang: str = "en") -> Answer:
         """Return items that occur together with `item`, strongest first; by factors where none is known.
 
         Raises BadRequest.
@@ -142,14 +142,12 @@ class Recommender:
         request = RecommendRequest(
             items=[item], exclude=[item], count=count, strategy="bought_together", lang="de" if lang == "de" else "en"
         )
-        now_ms = time.time_ns() // 1_000_000
         return Batch(self.shop, self._cache, [request], self.shop.rules, now_ms, time.perf_counter()).answers()[0]
 
-    def popular(self, scope: str, name: str, count: int, lang: str = "en") -> Answer:
+    def popular(self, scope: str, name: str, count: int, now_ms: int, lang: str = "en") -> Answer:
         """Return the heaviest items of everything, a category, a brand or a country. Raises BadRequest."""
         if scope != "all":
             _check_id("name", name)
-        now_ms = time.time_ns() // 1_000_000
         request = RecommendRequest(count=count, strategy="popular", lang="de" if lang == "de" else "en")
         asking, acting = self._asking_nobody(request, self.shop.rules, now_ms)
         popular(asking, [(self.shop.scope(SCOPES.index(scope), name, now_ms), name)] if scope != "all" else None)

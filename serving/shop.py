@@ -1,7 +1,6 @@
 """What a server knows of one generation's shop: rows read ahead of requests, and rows read for them."""
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -109,12 +108,12 @@ class Shop:
         self.scorer = Scorer(params, self.scorer.config, forest, LEADS_AGE_MS)
         self.index = index
 
-    def refresh(self, most: int | None = None) -> None:
+    def refresh(self, now_ms: int, most: int | None = None) -> None:
         """Follow the rows that are read ahead of requests: catalogue, totals, the list of everything.
 
         `most`: changes of the catalogue to take over (`Catalogue.refresh`).
         """
-        self.follow_changes()
+        self.follow_changes(now_ms)
         n, key = len(self.prefixes), lane_rows.scope_hash(lane_rows.ALL, 0)
         wanted = [keys.lane_globals(prefix) for prefix in self.prefixes]
         wanted += [keys.purchase_totals(prefix) for prefix in self.prefixes]
@@ -123,10 +122,10 @@ class Shop:
         self._lane_globals = values[:n]
         self.take_changes(most)
         if self.index is not None:
-            self._renew_new_items(self.index.new_items)
+            self._renew_new_items(self.index.new_items, now_ms)
         self.totals = sum_totals(values[:n])
         self.bought = decode_purchase_totals(values[n : 2 * n])
-        self.set_popular(self._merged(lane_rows.ALL, values[2 * n :]))
+        self.set_popular(self._merged(lane_rows.ALL, values[2 * n :], now_ms))
 
     def take_changes(self, most: int | None) -> None:
         """Take over what `refresh` heard of new items and changed products (`Catalogue.refresh`)."""
@@ -134,35 +133,35 @@ class Shop:
         if self.index is not None:
             self.index.new_items.watch(added)
 
-    def read_ahead(self) -> int:
+    def read_ahead(self, now_ms: int) -> int:
         """Have the rows of as many items as there is room for before anybody asks; return how many.
 
         Where there are more, those with the longest factors: they are in the most lists. Raises StoreUnavailable.
         """
-        self.follow_changes()
+        self.follow_changes(now_ms)
         room = len(self.items.rows)
         if self.index is not None and len(self.catalogue) > room:
             likely = self.index.longest(room)
             for first in range(0, len(likely), READ_AHEAD):
-                self.slots_of(likely[first : first + READ_AHEAD], time.time_ns() // 1_000_000)
+                self.slots_of(likely[first : first + READ_AHEAD], now_ms)
             self._n_ahead = room
         while self._n_ahead < min(len(self.catalogue), room):
-            self.read_on(READ_AHEAD)
+            self.read_on(READ_AHEAD, now_ms)
         return self._n_ahead
 
-    def read_on(self, n: int) -> int:
+    def read_on(self, n: int, now_ms: int) -> int:
         """Read `n` rows ahead: of items that are new here, else of items whose rows are stale; return how many."""
-        now_ms, room = time.time_ns() // 1_000_000, len(self.items.rows)
+        room = len(self.items.rows)
         new = self.catalogue.hashes()[self._n_ahead : room][:n]
         items = new if len(new) else self.items.stale(n, now_ms - SLOW_AGE_MS)
         self.slots_of(items, now_ms)
         self._n_ahead += len(new)
         return len(items)
 
-    def follow_changes(self) -> None:
+    def follow_changes(self, now_ms: int) -> None:
         """Hear which item rows are written, so that others need not be read again."""
         self._feed.connect()
-        self.items.follow(time.time_ns() // 1_000_000)
+        self.items.follow(now_ms)
 
     def set_popular(self, popular: ScopeItems) -> None:
         self.popular = popular
@@ -172,11 +171,11 @@ class Shop:
         """Say whether an item trends in the whole shop."""
         return bool((self.trending == np.uint64(item_hash)).any())
 
-    def _renew_new_items(self, new_items: NewItems) -> None:
+    def _renew_new_items(self, new_items: NewItems, now_ms: int) -> None:
         due = new_items.due()
         if len(due):
             self.items.slots.begin_round()
-            self.items.ensure(self.store, due, time.time_ns() // 1_000_000, SLOW_AGE_MS)
+            self.items.ensure(self.store, due, now_ms, SLOW_AGE_MS)
             new_items.renew(due, self.items.rows, self.items.slots)
 
     def score(
@@ -219,7 +218,8 @@ class Shop:
         key = lane_rows.scope_hash(kind, hash_id(name))
         read_ms, found = self._scopes.get(key, (0, NO_ITEMS))
         if now_ms - read_ms > SCOPE_AGE_MS:
-            found = self._merged(kind, self.store.read([keys.scope(prefix, key) for prefix in self.prefixes]))
+            values = self.store.read([keys.scope(prefix, key) for prefix in self.prefixes])
+            found = self._merged(kind, values, now_ms)
             if len(self._scopes) >= MAX_SCOPES:
                 self._scopes.clear()
             self._scopes[key] = (now_ms, found)
@@ -238,8 +238,11 @@ class Shop:
             found = selection.heaviest = Heaviest(now_ms, hashes[order], weights[order] / 100)
         return found
 
-    def _merged(self, kind: int, values: Sequence[bytes | None]) -> ScopeItems:
-        """Return a scope, given its rows of all lanes. At a steady rate a decayed sum grows with its half-life."""
+    def _merged(self, kind: int, values: Sequence[bytes | None], now_ms: int) -> ScopeItems:
+        """Return a scope and its trends at a time, given its rows of all lanes.
+
+        At a steady rate a decayed sum grows with its half-life.
+        """
         parts = []
         for value in values:
             if kind == lane_rows.COUNTRY:
@@ -255,8 +258,8 @@ class Shop:
         texts = [self.catalogue.ids[row] if row >= 0 else "" for row in self.catalogue.rows_of(item).tolist()]
         order = np.array(sorted(range(len(item)), key=list(zip((-long).tolist(), texts, strict=True)).__getitem__))
         item, short, long = item[order], short[order], long[order]
-        now_ms, (short_ms, long_ms) = time.time_ns() // 1_000_000 - REFERENCE_MS, self.half_lives
-        steady = math.log2(short_ms / long_ms) + now_ms / short_ms - now_ms / long_ms
+        age_ms, (short_ms, long_ms) = now_ms - REFERENCE_MS, self.half_lives
+        steady = math.log2(short_ms / long_ms) + age_ms / short_ms - age_ms / long_ms
         return ScopeItems(item, long, short - long - steady)
 
     def begin_visitors(self, subjects: Sequence[int], maybe_returning: Sequence[bool]) -> Callable[[], Visited]:

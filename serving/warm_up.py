@@ -48,7 +48,7 @@ ASKED = [
 def warm_up() -> None:
     """Once in a process: compile what requests need, or load what is kept of earlier programs."""
     recommender = Recommender(_little_shop(), Settings(server_cached_items=1000, n_lanes=1), GENERATION)
-    recommender.refresh()
+    recommender.refresh(NOW_MS)
     for asked in (ASKED, ASKED[-1:]):
         for answer in recommender.recommend(asked, NOW_MS, Compiled(BOOK)):
             answer.items.to_json(), answer.items.to_message()

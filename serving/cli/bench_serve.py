@@ -35,6 +35,7 @@ from serving.cli.bench_up import (
 from serving.cli.console import FAILED, OK, err
 from serving.cli.grpc_load import GrpcLoad
 from serving.cli.http_load import HttpLoad, Load
+from serving.clock import now_ms
 from serving.proto import headrace_pb2
 from serving.rule_book import put_book, to_book
 from state import keys
@@ -214,7 +215,7 @@ def run(
                 with err.status("folding the past and training an anchor"):
                     running.wait_until_folded(end)
                     train(running)
-                    put_book(RedisStore(running.where["redis_url"]), to_book(BOOK), "bench")
+                    put_book(RedisStore(running.where["redis_url"]), to_book(BOOK), "bench", now_ms())
                     wait_until_quiet(running.where["pids"].values())  # users' vectors follow the anchor; rows are read
                 with err.status(f"{clients} clients for {seconds:.0f} s each way, {repeats} times"):
                     cores = sorted(os.sched_getaffinity(0))

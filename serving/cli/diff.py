@@ -124,7 +124,7 @@ def _recommendations(store: RedisStore, settings: Settings, pair: list[Generatio
     answers = []
     for generation in pair:
         recommender = open_recommender(store, settings, generation.name)
-        recommender.refresh()
+        recommender.refresh(now_ms)
         names = [known.item for item in items if (known := recommender.shop.catalogue.get(item))]
         requests = [
             RecommendRequest(items=names[i : i + SESSION_ITEMS], count=TOP) for i in range(0, len(names), SESSION_ITEMS)

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from flows.process import open_store
 from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json
+from serving.clock import now_ms
 from serving.lint_rules import lint
 from serving.process import open_recommender
 from serving.requests import Answer, RecommendRequest, first_error
@@ -67,7 +68,7 @@ def run(
 def _recommender(settings: Settings, store: RedisStore) -> Recommender:
     """Return what a server would answer with now."""
     recommender = open_recommender(store, settings, live_generation(store) or settings.generation)
-    recommender.refresh()
+    recommender.refresh(now_ms())
     recommender.shop.rules = read_book(store, live_version(store))
     anchor = store.read([keys.ANCHOR_LIVE])[0]
     if anchor is not None:
@@ -105,7 +106,7 @@ def _history(store: RedisStore, json: bool) -> int:
 
 
 def _put(store: RedisStore, book: Book, author: str, note: str, json: bool) -> int:
-    version = put_book(store, book, author or getpass.getuser(), note)
+    version = put_book(store, book, author or getpass.getuser(), now_ms(), note)
     if json:
         print_json({"version": version})
     else:
@@ -122,7 +123,7 @@ def _back(store: RedisStore, version: str, author: str, json: bool) -> int:
 
 
 def _lint(recommender: Recommender, book: Book, json: bool) -> int:
-    findings = lint(book, recommender.shop.catalogue)
+    findings = lint(book, recommender.shop.catalogue, now_ms())
     if json:
         print_json({"findings": findings})
     for finding in findings if not json else ():

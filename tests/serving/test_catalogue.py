@@ -30,11 +30,11 @@ def test_many_changes_are_taken_over_in_parts(shop):
     _, known, fresh, _ = shop
     sizes = []
     while not sizes or fresh.shop.catalogue.behind:
-        fresh.refresh(7)
+        fresh.refresh(NOW, 7)
         sizes.append(len(fresh.shop.catalogue))
     assert sizes == [7, 14, 21, 28, 30]
     assert [fresh.shop.catalogue.item(row) for row in range(N_ITEMS)] == [known.item(row) for row in range(N_ITEMS)]
-    fresh.refresh(7)
+    fresh.refresh(NOW, 7)
     assert not fresh.shop.catalogue.behind
 
 
@@ -49,9 +49,9 @@ def test_no_change_is_lost_where_the_store_goes_away_between_two_readings(shop, 
 
     monkeypatch.setattr(store, "read", without_products)
     with pytest.raises(StoreUnavailable):
-        fresh.refresh()
+        fresh.refresh(NOW)
     monkeypatch.setattr(store, "read", read)
-    fresh.refresh()
+    fresh.refresh(NOW)
     assert fresh.shop.catalogue.titles == known.titles == [f"Item {n}" for n in range(N_ITEMS)]
 
 

@@ -129,7 +129,7 @@ def test_lint_finds_experiments_that_get_in_each_others_way(shop):
         {"id": "apart", "arms": arms, "placements": ["basket"]},
         {"id": "off", "arms": arms, "enabled": False},
     ]})  # fmt: skip
-    assert [(found["rule"], found["message"]) for found in lint(book, shop.shop.catalogue)] == [
+    assert [(found["rule"], found["message"]) for found in lint(book, shop.shop.catalogue, NOW)] == [
         ("second", "ended on 2001-01-01 00:00 UTC"),
         ("second", "sets count, explore as first does, which is first and wins"),
     ]

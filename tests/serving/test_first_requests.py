@@ -56,13 +56,13 @@ for n_lanes in (1, 2):
     store = MemoryStore()
     store.write(rows)
     recommender = Recommender(store, Settings(server_cached_items=1000, n_lanes=n_lanes), "g1")
-    recommender.refresh()
+    recommender.refresh(now)
     recommender.take_over(VectorIndex.load(Path(anchor)))
-    recommender.refresh()
+    recommender.refresh(now)
     for one, two in product(who, more):
         for answer in recommender.recommend([RecommendRequest(count=3, **one, **two)], now, trial({"rules": rules})):
             answer.items.to_json(), answer.items.to_message()
-    recommender.similar_items("tea", 3), recommender.popular("category", "c", 3), recommender.popular("all", "", 3)
+    recommender.similar_items("tea", 3, now), [recommender.popular(scope, "c", 3, now) for scope in ("category", "all")]
 print(*sorted(compiled() - before), sep="\\n", end="")
 """
 )

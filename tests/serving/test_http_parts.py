@@ -302,7 +302,7 @@ def test_a_batch_that_fails_says_so_and_the_next_one_is_answered(when):
 
 def test_the_copy_on_disk_answers_what_the_server_last_knew(tmp_path):
     recommender, store = recommender_of(shop_events())
-    put_book(store, to_book({"rules": [{"id": "a", "action": "exclude", "where": "price > 1"}]}), "ann")
+    put_book(store, to_book({"rules": [{"id": "a", "action": "exclude", "where": "price > 1"}]}), "ann", NOW)
     recommender.shop.rules = Compiled(to_book({"rules": [{"id": "a", "action": "exclude", "where": "price > 1"}]}), 1)
     copy = LastGood(tmp_path)
     assert copy.generation() is None
@@ -374,7 +374,7 @@ def test_a_server_follows_the_live_book_and_keeps_it_when_the_store_has_lost_its
     recommender, store = recommender_of(shop_events())
     settings = Settings(data_dir=tmp_path)
     follower = Follower(recommender, store, settings, Guard(tmp_path / "keys.json", False))
-    put_book(store, to_book({"rules": [{"id": "a", "action": "min_stock", "least": 2}]}), "ann")
+    put_book(store, to_book({"rules": [{"id": "a", "action": "min_stock", "least": 2}]}), "ann", NOW)
 
     async def first_look():
         await follower.look()
@@ -383,7 +383,7 @@ def test_a_server_follows_the_live_book_and_keeps_it_when_the_store_has_lost_its
     asyncio.run(first_look())
     assert (recommender.shop.rules.version, follower.ready) == (1, True)
     assert LastGood(settings.last_good_dir).generation() == "g1"
-    put_book(store, to_book({}), "ann")
+    put_book(store, to_book({}), "ann", NOW)
     asyncio.run(follower.look())
     assert recommender.shop.rules.version == 2
     store.rows.clear()

@@ -20,7 +20,7 @@ def shown():
     store = MemoryStore()
     fold_into(store, shop_events())
     recommender = Recommender(store, Settings(server_cached_items=1000), "g1")
-    recommender.refresh()
+    recommender.refresh(NOW)
     request = RecommendRequest(user="ann", count=3)
     return request, recommender.recommend([request], NOW)[0]
 

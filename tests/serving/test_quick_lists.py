@@ -103,7 +103,7 @@ def test_a_batch_is_scored_as_each_request_alone_whatever_rows_were_at_hand(fore
     modes = [0, 1, 2, 0, 0]
     for at_hand in ([], [0], [2, 3]):
         fresh = Recommender(store, Settings(server_cached_items=1000), "g1").shop
-        fresh.refresh()
+        fresh.refresh(NOW)
         fresh.scorer = Scorer(forest=forest)
         for b in at_hand:
             fresh.score(padded_sessions([sessions[b]]), 0, NOW)
@@ -133,7 +133,7 @@ def test_what_is_said_is_kept_only_up_to_a_bound(shop, monkeypatch):
     monkeypatch.setattr("serving.phrases.MAX_SPOKEN", 16)
     monkeypatch.setattr("serving.items.MAX_KEPT", 10)
     small = Recommender(shop.shop.store, shop.shop.settings, shop.generation)
-    small.refresh()
+    small.refresh(NOW)
     for n, one in enumerate(asked):
         (answer,) = small.recommend([one], NOW)
         assert list(answer.items) == before[n]
@@ -143,7 +143,7 @@ def test_what_is_said_is_kept_only_up_to_a_bound(shop, monkeypatch):
 
 def test_an_empty_shop_with_rules_answers():
     shop = Recommender(MemoryStore(), Settings(server_cached_items=1000), "g1")
-    shop.refresh()
+    shop.refresh(NOW)
     rules = [{"id": "b", "action": "boost", "where": "price > 1", "factor": 2}]
     rules.append({"id": "c", "action": "cap", "by": "brand", "most": 1})
     for _ in range(2):

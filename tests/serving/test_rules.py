@@ -209,8 +209,8 @@ def test_books_are_versions_and_of_two_puts_at_a_time_one_is_refused():
     store = MemoryStore()
     assert (live_version(store), read_book(store, 0).book) == (0, Book())
     book = to_book({"rules": [rule("min_stock", least=3)]})
-    assert put_book(store, book, "ann", "first") == 1
-    assert put_book(store, Book(), "bob") == 2
+    assert put_book(store, book, "ann", NOW, "first") == 1
+    assert put_book(store, Book(), "bob", NOW) == 2
     assert read_book(store, 1).book == book
     assert [(r["version"], r["author"], r["note"]) for r in history(store)] == [(2, "bob", ""), (1, "ann", "first")]
 
@@ -221,7 +221,7 @@ def test_books_are_versions_and_of_two_puts_at_a_time_one_is_refused():
 
     raced = Raced()
     with pytest.raises(Fenced):
-        put_book(raced, book, "ann")
+        put_book(raced, book, "ann", NOW)
 
 
 def test_a_preview_shows_both_and_changes_nothing(shop):
@@ -243,7 +243,7 @@ def test_lint_finds_contradictions_and_rules_without_effect(shop):
         {"id": "up", "action": "boost", "where": "brand == 'Acme'", "factor": 2},
         {"id": "down", "action": "boost", "where": "price > 5", "factor": 0.5},
     ]})  # fmt: skip
-    said = {(found["rule"], found["message"]) for found in lint(book, shop.shop.catalogue)}
+    said = {(found["rule"], found["message"]) for found in lint(book, shop.shop.catalogue, NOW)}
     for expected in (
         ("none", "no item passes \"brand == 'Initech'\""), ("all", "leaves out every item"),
         ("pin", "pins nowhere, which is not in the catalogue"), ("pin", "pins cup, which all leaves out"),
@@ -251,7 +251,7 @@ def test_lint_finds_contradictions_and_rules_without_effect(shop):
         ("down", "buries 1 items that up boosts, or the other way round"),
     ):  # fmt: skip
         assert expected in said
-    assert lint(to_book({"rules": [rule("boost", where="price > 5", factor=2)]}), shop.shop.catalogue) == []
+    assert lint(to_book({"rules": [rule("boost", where="price > 5", factor=2)]}), shop.shop.catalogue, NOW) == []
 
 
 def test_rules_act_on_answers_from_memory_too():

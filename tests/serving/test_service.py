@@ -31,7 +31,7 @@ def recommender_of(events, products=(), **settings):
     store = Switchable()
     fold_into(store, events, products)
     recommender = Recommender(store, Settings(server_cached_items=1000, **settings), "g1")
-    recommender.refresh()
+    recommender.refresh(NOW)
     return recommender, store
 
 
@@ -65,7 +65,7 @@ def test_an_unknown_user_an_anonymous_one_and_an_empty_shop_are_answered():
     anonymous = ask(recommender, items=["tea"], count=1, repeat="exclude")
     assert (items(anonymous), anonymous.fallback) == (["cup"], "session")
     empty = Recommender(MemoryStore(), Settings(server_cached_items=1000), "g1")
-    empty.refresh()
+    empty.refresh(NOW)
     answer = ask(empty, user="nobody", items=["tea"])
     assert (answer.items, answer.fallback) == ([], "nothing_known")
 
@@ -91,7 +91,7 @@ def read_ahead(recommender, store, monkeypatch):
     """Have rows read ahead; return of which items."""
     asked = []
     monkeypatch.setattr(store, "read", lambda wanted: asked.extend(wanted) or Switchable.read(store, wanted))
-    n = recommender.shop.read_ahead()
+    n = recommender.shop.read_ahead(NOW)
     items = {keys.hash_of(key) for key in asked if b"}i:" in key}
     assert len(items) == n
     asked.clear()
@@ -103,17 +103,17 @@ def test_rows_read_ahead_are_not_read_for_answers(monkeypatch):
     recommender, store = recommender_of(shop_events())
     expected = items(ask(recommender, user="ann", count=3))
     fresh = Recommender(store, Settings(server_cached_items=1000), "g1")
-    fresh.refresh()
+    fresh.refresh(NOW)
     read, asked = read_ahead(fresh, store, monkeypatch)
     assert read == set(fresh.shop.catalogue.hashes().tolist())
     assert hash_id("tea") in read
     assert items(ask(fresh, user="ann", count=3)) == expected
     assert asked
     assert not [key for key in asked if b"}i:" in key]
-    assert fresh.shop.read_on(10) == 0
+    assert fresh.shop.read_on(10, NOW) == 0
     fresh.shop.catalogue.take(["late"], np.array([hash_id("late")], np.uint64), [{}])
-    assert fresh.shop.read_on(10) == 1
-    assert fresh.shop.read_on(10) == 0
+    assert fresh.shop.read_on(10, NOW) == 1
+    assert fresh.shop.read_on(10, NOW) == 0
 
 
 def test_where_rows_have_no_room_those_with_the_longest_factors_are_read_ahead(monkeypatch):
@@ -150,8 +150,8 @@ def test_reading_leaves_no_trace_in_the_store():
     recommender, store = recommender_of(shop_events())
     before = dict(store.rows)
     ask(recommender, user="nobody", items=["tea", "unknown"])
-    recommender.similar_items("unknown", 5)
-    recommender.popular("all", "", 5)
+    recommender.similar_items("unknown", 5, NOW)
+    recommender.popular("all", "", 5, NOW)
     assert store.rows == before
 
 
@@ -170,7 +170,7 @@ def test_a_store_out_of_reach_costs_no_answer_and_is_tried_again_later():
 
 def test_similar_items_are_those_that_occur_together():
     recommender, _ = recommender_of(shop_events())
-    answer = recommender.similar_items("tea", 3)
+    answer = recommender.similar_items("tea", 3, NOW)
     assert answer.items[0].item == "cup"
     assert answer.items[0].reason.text == "bought together with tea"
 
@@ -178,7 +178,7 @@ def test_similar_items_are_those_that_occur_together():
 @pytest.mark.parametrize(("scope", "name", "found"), [("all", "", True), ("category", "none", False)])
 def test_popular_lists_a_scope(scope, name, found):
     recommender, _ = recommender_of(shop_events())
-    answer = recommender.popular(scope, name, 1)
+    answer = recommender.popular(scope, name, 1, NOW)
     assert answer.fallback == ("popular" if found else "nothing_known")
     assert len(answer.items) == int(found)
 
@@ -199,7 +199,7 @@ def test_two_lanes_answer_like_one():
         changes = lane.apply(*batch_of(shop_events()))
         store.commit(keys.prefix("g1", n), changes.expected, changes.new, changes.rows)
     two = Recommender(store, Settings(server_cached_items=1000, n_lanes=2), "g1")
-    two.refresh()
+    two.refresh(NOW)
     for user in ("ann", "bob", "nobody"):
         a, b = ask(one, user=user, count=5), ask(two, user=user, count=5)
         assert items(a) == items(b)
