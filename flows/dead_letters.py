@@ -1,24 +1,75 @@
-"""Messages that could not be folded, kept with their reason in a topic of the same log."""
+"""Messages that could not be folded, kept with their reason in a topic of the same log.
+
+A letter is JSON: why, where the message lay, its key, headers and time, and its bytes in
+base64. One that the broker finds too large keeps the first bytes, the length and a hash.
+A letter that was put back is followed by a marker in the same topic, so that it is put
+back once, whoever asks and however often.
+"""
 
 import base64
-from collections.abc import Sequence
-from typing import NamedTuple
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import orjson
 
-from flows.log import Log, Message, RawBatch
+from flows.log import Headers, Log, Message, MessageTooLarge, RawBatch
 from schemas.events import DEAD_LETTERS, BadMessage
+
+CHUNK = 500
+MOST_BYTES = 8 << 20
+SILENCE_S = 0.2
+HEAD_BYTES = 16 * 1024
+"""What a letter keeps of a message that is too large; of its key and of all its headers together the same."""
+REDRIVEN = "redriven"
 
 
 class DeadLetter(NamedTuple):
-    """A refused message: why, where it lay in the log, and its bytes."""
+    """A refused message: why, where it lay in the log, and its bytes (None: a message without a value)."""
 
     reason: str
     detail: str
     stream: str
     offset: int
     ts_ms: int
-    payload: bytes
+    payload: bytes | None
+    key: bytes | None = None
+    headers: Headers = ()
+    message_ts_ms: int = 0
+    length: int = 0
+    sha256: str = ""
+    """Of the whole message, where `payload` is only its head; else empty."""
+    redriven_ms: int = 0
+    """When it was put back; 0: it was not."""
+
+    @property
+    def place(self) -> str:
+        return f"{self.stream}:{self.offset}"
+
+    @property
+    def cut(self) -> bool:
+        """Whether only the head of the message is there."""
+        return bool(self.sha256)
+
+
+def _text(data: bytes | None) -> str | None:
+    return None if data is None else base64.b64encode(data).decode()
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else base64.b64decode(text)
+
+
+def _encode(place: str, body: dict[str, Any], message: Message, ts_ms: int, cut: bool) -> Message:
+    value, key, headers = message.value, message.key, message.headers
+    if cut and value is not None:
+        body |= {"length": len(value), "sha256": hashlib.sha256(value).hexdigest()}
+        value = value[:HEAD_BYTES]
+        key = key and key[:HEAD_BYTES]
+        if sum(len(name) + len(data or b"") for name, data in headers) > HEAD_BYTES:
+            headers = ()
+    body |= {"payload": _text(value), "key": _text(key), "headers": [(name, _text(data)) for name, data in headers]}
+    return Message(DEAD_LETTERS, place.encode(), orjson.dumps(body), ts_ms)
 
 
 class DeadLetters:
@@ -33,32 +84,114 @@ class DeadLetters:
         A crash between this and the commit of the batch writes a letter twice: both
         carry the same key `stream:offset`.
         """
-        messages = []
+        waiting: list[BadMessage] = []
+        n_bytes = 0
         for one in bad:
-            stream, offset = raw.streams[raw.stream[one.message]], int(raw.offset[one.message])
-            body = {
-                "reason": one.reason,
-                "detail": one.detail,
-                "stream": stream,
-                "offset": offset,
-                "ts_ms": now_ms,
-                "payload": base64.b64encode(raw.value(one.message)).decode(),
-            }
-            messages.append(Message(DEAD_LETTERS, f"{stream}:{offset}".encode(), orjson.dumps(body), now_ms))
-        self._log.append(messages)
+            waiting.append(one)
+            n_bytes += int(raw.bounds[one.message + 1] - raw.bounds[one.message])
+            if len(waiting) == CHUNK or n_bytes > MOST_BYTES:
+                self._write_some(raw, waiting, now_ms)
+                waiting, n_bytes = [], 0
+        if waiting:
+            self._write_some(raw, waiting, now_ms)
+
+    def _write_some(self, raw: RawBatch, bad: Sequence[BadMessage], now_ms: int) -> None:
+        try:
+            self._log.append([_letter(raw, one, now_ms) for one in bad])
+        except MessageTooLarge:
+            for one in bad:
+                self._write_one(raw, one, now_ms)
+
+    def _write_one(self, raw: RawBatch, one: BadMessage, now_ms: int) -> None:
+        try:
+            self._log.append([_letter(raw, one, now_ms)])
+        except MessageTooLarge:
+            self._log.append([_letter(raw, one, now_ms, cut=True)])
 
 
-def read_dead_letters(log: Log, limit: int = 1000) -> list[DeadLetter]:
-    """Return the oldest `limit` letters of a log opened on the dead-letters topic, each place once."""
-    found: dict[tuple[str, int], DeadLetter] = {}
-    positions = log.start()
-    while len(found) < limit:
-        batch = log.read(positions, limit, 0.2)
+def _letter(raw: RawBatch, one: BadMessage, now_ms: int, cut: bool = False) -> Message:
+    stream, offset = raw.streams[raw.stream[one.message]], int(raw.offset[one.message])
+    message = raw.message(one.message)
+    body: dict[str, Any] = {
+        "reason": one.reason,
+        "detail": one.detail,
+        "stream": stream,
+        "offset": offset,
+        "ts_ms": now_ms,
+        "message_ts_ms": message.ts_ms,
+    }
+    return _encode(f"{stream}:{offset}", body, message, now_ms, cut)
+
+
+def _decode(body: dict[str, Any]) -> DeadLetter:
+    headers = tuple((name, _bytes(data)) for name, data in body.get("headers", []))
+    return DeadLetter(
+        **{**body, "payload": _bytes(body["payload"]), "key": _bytes(body.get("key")), "headers": headers}
+    )  # fmt: skip
+
+
+def _records(log: Log) -> Iterator[dict[str, Any]]:
+    """Yield all that the dead-letters topic holds by now, oldest first."""
+    positions, end = log.start(), log.end()
+    while any(positions.get(stream, 0) < at for stream, at in end.items()):
+        batch = log.read(positions, CHUNK, SILENCE_S)
         if batch is None:
-            break
+            return
         for i in range(len(batch)):
-            body = orjson.loads(batch.value(i))
-            letter = DeadLetter(**{**body, "payload": base64.b64decode(body["payload"])})
-            found.setdefault((letter.stream, letter.offset), letter)
+            yield orjson.loads(batch.value(i))
         positions = batch.after
-    return list(found.values())[:limit]
+
+
+def each_letter(log: Log, wanted: Callable[[DeadLetter], bool] = lambda letter: True) -> Iterator[DeadLetter]:
+    """Yield the wanted letters of a log opened on the dead-letters topic, oldest first, each place once."""
+    back: dict[str, int] = {}
+    for body in _records(log):
+        if REDRIVEN in body:
+            back[body[REDRIVEN]] = body["ts_ms"]
+    seen: set[str] = set()
+    for body in _records(log):
+        if REDRIVEN in body:
+            continue
+        letter = _decode(body)
+        if letter.place not in seen and wanted(letter):
+            seen.add(letter.place)
+            yield letter._replace(redriven_ms=back.get(letter.place, 0))
+
+
+def read_dead_letters(
+    log: Log, limit: int = 1000, skip: int = 0, wanted: Callable[[DeadLetter], bool] = lambda letter: True
+) -> list[DeadLetter]:
+    """Return `limit` of the wanted letters behind the oldest `skip` of them."""
+    found: list[DeadLetter] = []
+    for n, letter in enumerate(each_letter(log, wanted)):
+        if n >= skip + limit:
+            break
+        if n >= skip:
+            found.append(letter)
+    return found
+
+
+class Redriven(NamedTuple):
+    """What became of letters that were to be put back."""
+
+    back: int
+    before: int
+    """Put back by an earlier call, and left alone."""
+    cut: int
+    """Only their head is there, so they cannot be put back."""
+
+
+def redrive(log: Log, letters: Sequence[DeadLetter], now_ms: int) -> Redriven:
+    """Put the messages of letters back onto their topics, with key and headers, each one once."""
+    due = [letter for letter in letters if not letter.redriven_ms and not letter.cut]
+    for first in range(0, len(due), CHUNK):
+        part = due[first : first + CHUNK]
+        messages = [
+            Message(letter.stream.rpartition(":")[0], letter.key, letter.payload, now_ms, letter.headers)
+            for letter in part
+        ]
+        # In one append, which a log takes whole: a crash leaves no message without its marker.
+        marks = [orjson.dumps({REDRIVEN: letter.place, "ts_ms": now_ms}) for letter in part]
+        log.append(messages + [Message(DEAD_LETTERS, b"redriven", mark, now_ms) for mark in marks])
+    before = sum(1 for letter in letters if letter.redriven_ms)
+    return Redriven(len(due), before, len(letters) - len(due) - before)

@@ -19,7 +19,7 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
-from flows.log import LogUnavailable, Message, PositionLost, RawBatch
+from flows.log import LogUnavailable, Message, MessageTooLarge, PositionLost, RawBatch
 from flows.time_merge import MAX_HELD, Merged, TimeMerge
 from schemas.events import DEAD_LETTERS, TOPICS
 from state.store import Positions
@@ -46,6 +46,12 @@ def _split(stream: str) -> tuple[str, int]:
 def _code(message: KafkaMessage) -> int | None:
     error = message.error()
     return None if error is None else error.code()
+
+
+def _original(message: KafkaMessage) -> Message:
+    found: Any = message.headers() or ()  # pairs; the stubs say more kinds
+    headers = tuple((name, value) for name, value in found)
+    return Message(str(message.topic()), message.key(), message.value(), message.timestamp()[1], headers)  # type: ignore[arg-type]
 
 
 def _passes(error: BaseException) -> bool:
@@ -113,13 +119,20 @@ class KafkaLog:
             while True:
                 try:
                     self._producer.produce(
-                        message.topic, message.value, message.key, timestamp=message.ts_ms, on_delivery=delivered
-                    )
+                        message.topic, message.value, message.key, timestamp=message.ts_ms, on_delivery=delivered,
+                        headers=list(message.headers),
+                    )  # fmt: skip
                     break
                 except BufferError:
                     self._producer.poll(0.1)
+                except KafkaException as error:
+                    if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
+                        raise
+                    raise MessageTooLarge(f"{message.topic}: {len(message.value or b''):,} bytes: {error}") from error
         left = self._producer.flush(TIMEOUT_S + 1)
         if left or failed:
+            if any(error.code() == KafkaError.MSG_SIZE_TOO_LARGE for error in failed):
+                raise MessageTooLarge("a message is larger than the broker takes")
             why = failed[0].str() if failed else "no answer in time"
             raise LogUnavailable(f"Kafka did not confirm {left + len(failed)} of {len(messages)} messages: {why}")
 
@@ -166,7 +179,7 @@ class KafkaLog:
                     self._merge.add(
                         stream, list(map(KafkaMessage.offset, messages)),  # type: ignore[arg-type]
                         [ts_ms for _, ts_ms in map(KafkaMessage.timestamp, messages)],
-                        list(map(KafkaMessage.value, messages)), list(map(KafkaMessage.key, messages)),
+                        list(map(KafkaMessage.value, messages)), messages,
                     )  # fmt: skip
                 elif any(_code(message) == KafkaError._PARTITION_EOF for message in messages):
                     self._at_end.add(stream)
@@ -312,8 +325,11 @@ class KafkaLog:
         bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum(list(map(len, values)), dtype=np.int64)))
         payload = np.frombuffer(b"".join(values), np.uint8)
         stream, offset = np.array(merged.stream, np.int32), np.array(merged.offset, np.int64)
-        tombstones = {i: merged.key[i] or b"" for i, value in enumerate(merged.value) if value is None}
+        tombstones = {i: merged.source[i].key() or b"" for i, value in enumerate(merged.value) if value is None}
         before = dict(self._at)
         for index in np.unique(stream).tolist():
             self._at[self._streams[index]] = int(offset[stream == index][-1]) + 1
-        return RawBatch(self._streams, stream, offset, payload, bounds, before, dict(self._at), tombstones)
+        return RawBatch(
+            self._streams, stream, offset, payload, bounds, before, dict(self._at), tombstones,
+            original=lambda i: _original(merged.source[i]),
+        )  # fmt: skip

@@ -1,6 +1,6 @@
 """What the product asks of a log; `sqlite_log` and `kafka_log` are its two homes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from state.store import Positions
+
+Headers = tuple[tuple[str, bytes | None], ...]
 
 
 class Message(NamedTuple):
@@ -17,6 +19,7 @@ class Message(NamedTuple):
     key: bytes | None
     value: bytes | None
     ts_ms: int
+    headers: Headers = ()
 
 
 @dataclass(frozen=True)
@@ -41,12 +44,21 @@ class RawBatch:
     """Whether it has as many messages as were asked for, so that more may wait."""
     opening: int = 0
     """Which opening of a flow it was read in: what was read before lanes were loaded anew is read again."""
+    original: Callable[[int], Message] | None = None
+    """Returns message i as it lies in the log, with its key, time and headers; None: there is only its value."""
 
     def __len__(self) -> int:
         return len(self.offset)
 
     def value(self, i: int) -> bytes:
         return self.payload[self.bounds[i] : self.bounds[i + 1]].tobytes()
+
+    def message(self, i: int) -> Message:
+        """Return message i with its key, time and headers, as far as the log gave them."""
+        if self.original is not None:
+            return self.original(i)
+        topic = self.streams[self.stream[i]].rpartition(":")[0]
+        return Message(topic, self.tombstones.get(i), None if i in self.tombstones else self.value(i), 0)
 
     def until(self, end: Positions) -> "RawBatch":
         """Return the batch without the messages at or past `end` of their streams."""
@@ -59,10 +71,12 @@ class RawBatch:
         parts = [self.payload[self.bounds[i] : self.bounds[i + 1]] for i in kept.tolist()]
         bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum([len(part) for part in parts], dtype=np.int64)))
         place = {old: new for new, old in enumerate(kept.tolist())}
+        original = self.original
         return replace(
             self, stream=self.stream[keep], offset=self.offset[keep],
             payload=np.concatenate(parts or [self.payload[:0]]), bounds=bounds, after=after,
             tombstones={place[i]: key for i, key in self.tombstones.items() if i in place},
+            original=original and (lambda i: original(int(kept[i]))),
         )  # fmt: skip
 
 
@@ -78,6 +92,10 @@ class PositionLost(Exception):
         self.stream, self.position, self.earliest = stream, position, earliest
 
 
+class MessageTooLarge(Exception):
+    """A message is larger than the log takes, and would be again: its append is not to be repeated."""
+
+
 class LogUnavailable(Exception):
     """The log cannot be reached or cannot take writes (disk full, broker away)."""
 
@@ -86,7 +104,10 @@ class Log(Protocol):
     """An append-only record of events in streams `topic:partition`."""
 
     def append(self, messages: Sequence[Message]) -> None:
-        """Make the messages durable, in order; return only when they are. Raises LogUnavailable."""
+        """Make the messages durable, in order; return only when they are.
+
+        Raises LogUnavailable, MessageTooLarge.
+        """
 
     def read(self, positions: Positions, max_messages: int, timeout_s: float) -> RawBatch | None:
         """Return what lies at `positions` (a stream that is absent starts at its earliest message).

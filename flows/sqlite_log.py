@@ -6,6 +6,7 @@ so reading one back is two copies and no loop over messages. Offsets count per
 topic; `spans` finds the row that holds an offset.
 """
 
+import base64
 import sqlite3
 import threading
 import time
@@ -15,8 +16,9 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
-from flows.log import LogUnavailable, Message, PositionLost, RawBatch
+from flows.log import Headers, LogUnavailable, Message, PositionLost, RawBatch
 from schemas.events import DEAD_LETTERS, TOPICS
 from state.store import Positions
 
@@ -29,7 +31,7 @@ TABLES = """
 CREATE TABLE IF NOT EXISTS topics (id INTEGER PRIMARY KEY, name TEXT UNIQUE, earliest INTEGER, next INTEGER);
 CREATE TABLE IF NOT EXISTS batches (
     seq INTEGER PRIMARY KEY AUTOINCREMENT, newest_ms INTEGER, topic BLOB, offset BLOB, ts BLOB,
-    lengths BLOB, payload BLOB, key_lengths BLOB, keys BLOB
+    lengths BLOB, payload BLOB, key_lengths BLOB, keys BLOB, headers BLOB
 );
 CREATE INDEX IF NOT EXISTS by_time ON batches (newest_ms);
 CREATE TABLE IF NOT EXISTS spans (topic INTEGER, first INTEGER, seq INTEGER, PRIMARY KEY (topic, first)) WITHOUT ROWID;
@@ -48,6 +50,34 @@ class _Row(NamedTuple):
     payload: bytes
     key_lengths: npt.NDArray[np.int32]
     keys: bytes
+    ts: Int64s
+    headers: bytes | None
+
+
+def _encode_headers(messages: Sequence[Message]) -> bytes | None:
+    """Return the headers of a row's messages as JSON, by place, values in base64; None where no message has any."""
+    found = {
+        str(i): [(name, None if value is None else base64.b64encode(value).decode()) for name, value in one.headers]
+        for i, one in enumerate(messages)
+        if one.headers
+    }
+    return orjson.dumps(found) if found else None
+
+
+def _decode_headers(row: bytes | None, i: int) -> Headers:
+    found = orjson.loads(row).get(str(i), []) if row else []
+    return tuple((name, None if value is None else base64.b64decode(value)) for name, value in found)
+
+
+def _original(row: _Row, i: int, topic: str) -> Message:
+    """Return message i of a row."""
+
+    def part(data: bytes, lengths: npt.NDArray[np.int32]) -> bytes | None:
+        start = int(np.maximum(lengths[:i], 0).sum(dtype=np.int64))
+        return None if lengths[i] < 0 else data[start : start + int(lengths[i])]
+
+    key, value = part(row.keys, row.key_lengths), part(row.payload, row.lengths)
+    return Message(topic, key, value, int(row.ts[i]), _decode_headers(row.headers, i))
 
 
 class SqliteLog:
@@ -60,6 +90,8 @@ class SqliteLog:
             self._writer, self._reader = self._connect(), self._connect()
             with self._writer:
                 self._writer.executescript(TABLES)
+                if "headers" not in [column[1] for column in self._writer.execute("PRAGMA table_info(batches)")]:
+                    self._writer.execute("ALTER TABLE batches ADD COLUMN headers BLOB")
                 rows = [(name,) for name in (*TOPICS, DEAD_LETTERS)]
                 self._writer.executemany("INSERT OR IGNORE INTO topics (name, earliest, next) VALUES (?, 0, 0)", rows)
         except (sqlite3.Error, OSError) as error:
@@ -176,9 +208,10 @@ class SqliteLog:
             b"".join(value for value in values if value is not None),
             np.array([-1 if key is None else len(key) for key in found_keys], np.int32).tobytes(),
             b"".join(key for key in found_keys if key is not None),
+            _encode_headers(messages),
         )
-        columns = "newest_ms, topic, offset, ts, lengths, payload, key_lengths, keys"
-        cursor = self._writer.execute(f"INSERT INTO batches ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        columns = "newest_ms, topic, offset, ts, lengths, payload, key_lengths, keys, headers"
+        cursor = self._writer.execute(f"INSERT INTO batches ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         self._writer.executemany(
             "INSERT INTO spans VALUES (?, ?, ?)", [(topic, first, cursor.lastrowid) for topic, first in spans.items()]
         )
@@ -213,10 +246,11 @@ class SqliteLog:
             yield self._row
             seq += 1
         rows = self._reader.execute(
-            "SELECT seq, topic, offset, lengths, payload, key_lengths, keys FROM batches WHERE seq >= ? ORDER BY seq",
+            "SELECT seq, topic, offset, lengths, payload, key_lengths, keys, ts, headers FROM batches "
+            "WHERE seq >= ? ORDER BY seq",
             (seq,),
         )
-        for seq, topic, offset, lengths, payload, key_lengths, found_keys in rows:
+        for seq, topic, offset, lengths, payload, key_lengths, found_keys, ts, headers in rows:
             yield _Row(
                 seq,
                 np.frombuffer(topic, np.int32),
@@ -225,6 +259,8 @@ class SqliteLog:
                 payload,
                 np.frombuffer(key_lengths, np.int32),
                 found_keys,
+                np.frombuffer(ts, np.int64),
+                headers,
             )
 
     def _read(self, positions: Positions, max_messages: int) -> RawBatch | None:
@@ -275,4 +311,13 @@ class SqliteLog:
             after[self._streams[index]] = int(offset[stream == index][-1]) + 1
         bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)))
         payload = np.frombuffer(b"".join(payloads), np.uint8)
-        return RawBatch(self._streams, stream, offset, payload, bounds, before, after, tombstones)
+        firsts = np.cumsum([0, *(len(chosen) for _, chosen in parts)])
+
+        def original(i: int) -> Message:
+            part = int(np.searchsorted(firsts, i, side="right")) - 1
+            row, chosen = parts[part]
+            return _original(row, int(chosen[i - firsts[part]]), self._streams[stream[i]].rpartition(":")[0])
+
+        return RawBatch(
+            self._streams, stream, offset, payload, bounds, before, after, tombstones, original=original
+        )  # fmt: skip

@@ -8,7 +8,7 @@ up to its time.
 
 from bisect import bisect_right
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,21 +23,21 @@ class _Held:
         self.offsets: list[int] = []
         self.times: list[int] = []
         self.values: list[bytes | None] = []
-        self.keys: list[bytes | None] = []
+        self.sources: list[Any] = []
         self.newest = 0
 
     def drop(self, n: int) -> None:
-        for column in (self.offsets, self.times, self.values, self.keys):
+        for column in (self.offsets, self.times, self.values, self.sources):
             del column[:n]
 
 
 class Merged(NamedTuple):
-    """Messages in order; `stream` indexes the merge's streams."""
+    """Messages in order; `stream` indexes the merge's streams, `source` is what the reader knows more of each."""
 
     stream: list[int]
     offset: list[int]
     value: list[bytes | None]
-    key: list[bytes | None]
+    source: list[Any]
 
 
 class TimeMerge:
@@ -51,7 +51,7 @@ class TimeMerge:
         return sum(len(held.offsets) for held in self._held.values())
 
     def add(
-        self, stream: str, offsets: list[int], times: list[int], values: list[bytes | None], keys: list[bytes | None]
+        self, stream: str, offsets: list[int], times: list[int], values: list[bytes | None], sources: list[Any]
     ) -> None:
         """Hold messages of one stream that follow one another."""
         held = self._held[stream]
@@ -60,11 +60,11 @@ class TimeMerge:
         held.times += list(accumulate(times, max, initial=held.newest))[1:]
         held.newest = held.times[-1]
         held.values += values
-        held.keys += keys
+        held.sources += sources
 
     def _take_of(self, index: int, n: int) -> Merged:
         held = self._held[self.streams[index]]
-        merged = Merged([index] * n, held.offsets[:n], held.values[:n], held.keys[:n])
+        merged = Merged([index] * n, held.offsets[:n], held.values[:n], held.sources[:n])
         held.drop(n)
         return merged
 
@@ -87,14 +87,14 @@ class TimeMerge:
         stream = np.repeat(np.arange(len(n_free)), n_free)[order]
         offsets: list[int] = []
         values: list[bytes | None] = []
-        keys: list[bytes | None] = []
+        sources: list[Any] = []
         for held, n in zip(self._held.values(), n_free, strict=True):
             offsets += held.offsets[:n]
             values += held.values[:n]
-            keys += held.keys[:n]
+            sources += held.sources[:n]
         chosen = order.tolist()
         merged = Merged(
-            stream.tolist(), [offsets[i] for i in chosen], [values[i] for i in chosen], [keys[i] for i in chosen]
+            stream.tolist(), [offsets[i] for i in chosen], [values[i] for i in chosen], [sources[i] for i in chosen]
         )
         for index, held in enumerate(self._held.values()):
             held.drop(int((stream == index).sum()))

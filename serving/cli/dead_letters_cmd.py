@@ -2,56 +2,121 @@
 
 import base64
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.table import Table
 
-from flows.dead_letters import DeadLetter, read_dead_letters
-from flows.log import LogUnavailable, Message
+from flows.dead_letters import DeadLetter, each_letter, read_dead_letters, redrive
+from flows.log import Log, LogUnavailable
 from flows.open_log import open_log
 from schemas.events import DEAD_LETTERS
 from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json
 from state.settings import Settings
 
 ACTIONS = ("list", "show", "redrive")
+AT_ONCE = 1000
 
 
-def run(settings: Settings, action: str, place: str, limit: int, json: bool) -> int:
+def run(
+    settings: Settings, action: str, place: str, limit: int, skip: int, reason: str, topic: str, since: str, json: bool
+) -> int:
     """Run one of the actions; return the exit code."""
     if action not in ACTIONS or (action == "show" and not place):
         err.print("use `list`, `show TOPIC:PARTITION:OFFSET`, or `redrive [TOPIC:PARTITION:OFFSET]`", markup=False)
         return WRONG_USAGE
     try:
+        wanted = _filter(place, reason, topic, since)
+    except ValueError:
+        err.print(f"--since must be a time in ISO 8601, e.g. 2026-11-30T12:00:00Z; got {since!r}", markup=False)
+        return WRONG_USAGE
+    try:
         log = open_log(settings.log_address, [DEAD_LETTERS], settings.kafka_config)
-        letters = read_dead_letters(log, limit)
-        if place:
-            letters = [letter for letter in letters if f"{letter.stream}:{letter.offset}" == place]
-            if not letters:
-                err.print(f"there is no dead letter of {place} among the first {limit:,}", markup=False)
-                return FAILED
-        if action == "redrive":
-            now_ms = time.time_ns() // 1_000_000
-            log.append([Message(letter.stream.rpartition(":")[0], None, letter.payload, now_ms) for letter in letters])
-        log.close()
+        try:
+            if action == "redrive":
+                return _redrive(log, wanted, place, json)
+            letters = read_dead_letters(log, 1 if place else limit, 0 if place else skip, wanted)
+        finally:
+            log.close()
     except LogUnavailable as error:
         err.print(str(error), markup=False)
         return UNAVAILABLE
+    if place and not letters:
+        return _no_such(place)
     if json:
         print_json({"action": action, "letters": [_described(letter) for letter in letters]})
-    elif action == "redrive":
-        err.print(f"{len(letters)} messages are on their topics again")
     elif action == "show":
         Console().print(_described(letters[0]))
         Console().print(letters[0].payload, markup=False)
     else:
-        table = Table("place", "reason", "detail", "bytes", title=f"{len(letters)} dead letters")
+        table = Table("place", "reason", "detail", "bytes", "put back", title=f"{len(letters)} dead letters")
         for letter in letters:
-            table.add_row(
-                f"{letter.stream}:{letter.offset}", letter.reason, letter.detail[:80], str(len(letter.payload))
-            )
+            table.add_row(letter.place, letter.reason, letter.detail[:80], str(_size(letter)), _when(letter))
         Console().print(table)
+        if len(letters) == limit:
+            err.print(f"there may be more: --skip {skip + limit}", markup=False)
     return OK
 
 
+def _filter(place: str, reason: str, topic: str, since: str) -> Callable[[DeadLetter], bool]:
+    """Return what says whether a letter is wanted; raises ValueError for a time that is none."""
+    moment = datetime.fromisoformat(since) if since else datetime.fromtimestamp(0, UTC)
+    since_ms = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000
+
+    def wanted(letter: DeadLetter) -> bool:
+        if place:
+            return letter.place == place
+        return (
+            letter.ts_ms >= since_ms
+            and reason in ("", letter.reason)
+            and topic in ("", letter.stream.rpartition(":")[0])
+        )
+
+    return wanted
+
+
+def _redrive(log: Log, wanted: Callable[[DeadLetter], bool], place: str, json: bool) -> int:
+    """Put back every wanted letter that was not put back before."""
+    back = before = cut = 0
+    waiting: list[DeadLetter] = []
+    now_ms = time.time_ns() // 1_000_000
+    found = each_letter(log, wanted)
+    while waiting := [letter for _, letter in zip(range(AT_ONCE), found, strict=False)]:
+        done = redrive(log, waiting, now_ms)
+        back, before, cut = back + done.back, before + done.before, cut + done.cut
+    if place and not back + before + cut:
+        return _no_such(place)
+    if json:
+        print_json({"action": "redrive", "put_back": back, "put_back_before": before, "cut": cut})
+    else:
+        err.print(f"{back} messages are on their topics again; {before} were before")
+    if cut:
+        err.print(f"{cut} letters hold only the head of their message and cannot be put back", markup=False)
+    return FAILED if cut else OK
+
+
+def _no_such(place: str) -> int:
+    err.print(f"there is no dead letter of {place}", markup=False)
+    return FAILED
+
+
+def _size(letter: DeadLetter) -> int:
+    return letter.length or len(letter.payload or b"")
+
+
+def _when(letter: DeadLetter) -> str:
+    return (
+        datetime.fromtimestamp(letter.redriven_ms / 1000, UTC).isoformat("T", "seconds") if letter.redriven_ms else ""
+    )
+
+
 def _described(letter: DeadLetter) -> dict[str, object]:
-    return {**letter._asdict(), "payload": base64.b64encode(letter.payload).decode()}
+    def text(data: bytes | None) -> str | None:
+        return None if data is None else base64.b64encode(data).decode()
+
+    headers = [(name, text(value)) for name, value in letter.headers]
+    return {
+        **letter._asdict(), "payload": text(letter.payload), "key": text(letter.key), "headers": headers,
+        "length": _size(letter), "cut": letter.cut,
+    }  # fmt: skip

@@ -236,11 +236,16 @@ def status(json: Json = False) -> None:
 def dead_letters(
     action: Annotated[str, typer.Argument(help="list, show or redrive")] = "list",
     place: Annotated[str, typer.Argument(help="TOPIC:PARTITION:OFFSET of one letter, for show and redrive")] = "",
-    limit: Annotated[int, typer.Option(help="Most letters read.")] = 1000,
+    limit: Annotated[int, typer.Option(help="Most letters listed.")] = 1000,
+    skip: Annotated[int, typer.Option(help="Oldest letters passed over before the list begins.")] = 0,
+    reason: Annotated[str, typer.Option(help="Only letters of this reason.")] = "",
+    topic: Annotated[str, typer.Option(help="Only letters of this topic.")] = "",
+    since: Annotated[str, typer.Option(help="Only letters written at or after this time (ISO 8601).")] = "",
     json: Json = False,
 ) -> None:
-    """List refused messages, show one, or put them back onto their topics."""
-    raise typer.Exit(_part("serving.cli.dead_letters_cmd").run(_settings(), action, place, limit, json))
+    """List refused messages, show one, or put them back onto their topics, each one once."""
+    run = _part("serving.cli.dead_letters_cmd").run
+    raise typer.Exit(run(_settings(), action, place, limit, skip, reason, topic, since, json))
 
 
 @app.command()

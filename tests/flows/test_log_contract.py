@@ -1,6 +1,8 @@
+import hashlib
 import itertools
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -9,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.dead_letters import DeadLetters, read_dead_letters
+from flows.dead_letters import DeadLetters, read_dead_letters, redrive
 from flows.erased import read_erased
 from flows.log import LogUnavailable, Message, PositionLost
 from flows.open_log import open_log
-from flows.sqlite_log import SqliteLog
+from flows.sqlite_log import TABLES, SqliteLog
 from schemas.encode import encode
 from schemas.events import DEAD_LETTERS, TOPICS, BadMessage
 from schemas.ids import hash_id
@@ -171,6 +173,75 @@ def test_refused_messages_are_listed_once_with_their_reason(log, url):
     assert (letter.reason, letter.stream, letter.offset, letter.payload) == ("malformed", "product-views:0", 0, b"v0")
 
 
+def refuse_all(log, bad="malformed"):
+    """Read all and write a letter for each message."""
+    positions = {}
+    while (batch := log.read(positions, 1000, 1)) is not None:
+        DeadLetters(log).write(batch, [BadMessage(i, bad, "why") for i in range(len(batch))], T0 + 1)
+        positions = batch.after
+
+
+def test_a_letter_keeps_key_headers_and_time_and_redrive_puts_each_message_back_once(log, url):
+    headers = (("trace", b"\x00\xff"), ("empty", None))
+    log.append([message(5), Message("products", b"gone", None, T0 + 7, headers), Message("ratings", None, b"r", T0)])
+    refuse_all(log)
+    before = log.end()
+    dead = open_log(url, [DEAD_LETTERS])
+    letters = {letter.stream.partition(":")[0]: letter for letter in read_dead_letters(dead)}
+    gone = letters["products"]
+    assert (gone.key, gone.payload, gone.headers, gone.message_ts_ms) == (b"gone", None, headers, T0 + 7)
+    assert (letters["product-views"].key, letters["ratings"].key) == (b"k5", None)
+    assert redrive(dead, list(letters.values()), T0 + 9) == (3, 0, 0)
+    assert redrive(dead, read_dead_letters(dead), T0 + 10) == (0, 3, 0)
+    dead.close()
+    again = log.read(before, 10, 5)
+    back = [again.message(i) for i in range(len(again))]
+    assert {one.topic: (one.key, one.value, one.headers) for one in back} == {
+        "product-views": (b"k5", b"v5", ()), "products": (b"gone", None, headers), "ratings": (None, b"r", ()),
+    }  # fmt: skip
+    assert {stream: end - before[stream] for stream, end in log.end().items() if end != before[stream]} == {
+        "product-views:0": 1, "products:0": 1, "ratings:0": 1,
+    }  # fmt: skip
+
+
+def test_letters_beyond_the_oldest_thousand_are_reached_and_filtered(log, url):
+    log.append([message(n, TOPICS[n % 2]) for n in range(1200)])
+    refuse_all(log)
+    dead = open_log(url, [DEAD_LETTERS])
+    assert len(read_dead_letters(dead, limit=5000)) == 1200
+    assert len(read_dead_letters(dead, limit=1000, skip=1000)) == 200
+    views = read_dead_letters(dead, 5000, wanted=lambda letter: letter.stream == "product-views:0")
+    dead.close()
+    assert [letter.offset for letter in views] == list(range(600))
+
+
+@pytest.mark.kafka
+def test_a_letter_larger_than_the_broker_takes_keeps_head_length_and_hash(broker):
+    url = f"kafka:{broker.bootstrap}"
+    log = open_log(url)
+    log.create_topics()
+    large = b"not Avro" * 115_000  # 920 KB: base64 makes it too large for a letter
+    log.append([Message("ratings", b"key", large, T0), message(1)])
+    refuse_all(log)
+    log.close()
+    dead = open_log(url, [DEAD_LETTERS])
+    cut, whole = sorted(read_dead_letters(dead), key=lambda letter: not letter.cut)
+    assert cut.payload == large[: len(cut.payload)]
+    assert (cut.key, cut.length, cut.sha256) == (b"key", len(large), hashlib.sha256(large).hexdigest())
+    assert (whole.cut, whole.payload) == (False, b"v1")
+    assert redrive(dead, [cut], T0) == (0, 0, 1)
+    dead.close()
+
+
+def test_headers_are_kept_by_a_log_file_made_before_there_were_any(tmp_path):
+    old = sqlite3.connect(tmp_path / "log.sqlite")
+    old.executescript(TABLES.replace(", headers BLOB", ""))
+    old.close()
+    log = SqliteLog(tmp_path / "log.sqlite")
+    log.append([Message("ratings", b"k", b"v", T0, (("a", b"b"),))])
+    assert log.read({}, 5, 0).message(0) == Message("ratings", b"k", b"v", T0, (("a", b"b"),))
+
+
 @given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=5), max_size=6), st.data())
 def test_sqlite_returns_exactly_what_lies_at_or_past_any_positions(tmp_path_factory, appends, data):
     log = SqliteLog(tmp_path_factory.mktemp("log") / "log.sqlite")
@@ -190,7 +261,7 @@ def test_an_acknowledged_append_survives_kill_minus_nine(tmp_path):
     program = f"""
 import sys
 from flows.log import Message
-from flows.sqlite_log import SqliteLog
+from flows.sqlite_log import TABLES, SqliteLog
 log = SqliteLog({str(path)!r})
 n = log.end()["product-views:0"]
 while True:
