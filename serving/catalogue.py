@@ -9,6 +9,7 @@ import numpy.typing as npt
 import orjson
 
 from schemas.ids import hash_ids
+from serving.attributes import NOTHING, Attributes
 from serving.columns import Mask, Text, TextColumn, grown
 from state import keys
 from state.distinct import distinct
@@ -17,8 +18,6 @@ from state.slot_map import SlotMap
 from state.store import Store
 
 FIRST_CAPACITY = 1024
-MAX_ATTRIBUTES = 64
-"""Names of attributes that conditions can use; those met later are only shown."""
 REMEMBERED, MOST_REMEMBERED = 64, 10_000
 """Versions whose changed rows are remembered, and rows of one; after more, what follows the catalogue begins anew."""
 UNCOUNTED = 2**40
@@ -62,9 +61,9 @@ class Catalogue:
         self._slots = SlotMap(FIRST_CAPACITY)
         self.ids: list[str] = []
         self.titles: list[str] = []
-        self._more: list[dict[str, Any]] = []
+        self._image_urls: list[str] = []
         self.category, self.brand, self.seller = (TextColumn(FIRST_CAPACITY) for _ in range(3))
-        self._attributes: dict[str, TextColumn] = {}
+        self._attributes = Attributes()
         self._price = np.zeros(FIRST_CAPACITY)
         self._margin = np.zeros(FIRST_CAPACITY)
         self._stock = np.zeros(FIRST_CAPACITY, np.int64)
@@ -91,12 +90,11 @@ class Catalogue:
 
     def item(self, row: int) -> Item:
         price, margin, stock = self._price[row], self._margin[row], int(self._stock[row])
-        more = self._more[row]
         return Item(
             self.ids[row], self.titles[row], self.category.get(row), self.brand.get(row),
             None if np.isnan(price) else float(price), None if stock == UNCOUNTED else stock, bool(self._gone[row]),
             self.seller.get(row), None if np.isnan(margin) else float(margin),
-            more.get("image_url") or "", more.get("attributes") or {},
+            self._image_urls[row], dict(self._attributes.get(row)),
         )  # fmt: skip
 
     def number(self, name: str, rows: Rows | None = None) -> npt.NDArray[np.float64]:
@@ -110,11 +108,8 @@ class Catalogue:
     def text(self, name: str, rows: Rows | None = None) -> Text:
         """Return `category`, `brand`, `seller` or `attr.NAME` of all rows, or of some."""
         if name.startswith("attr."):
-            column = self._attributes.get(name.removeprefix("attr."))
-            if column is None:
-                return Text(np.zeros(len(self) if rows is None else len(rows), np.int32), [""])
-        else:
-            column = {"category": self.category, "brand": self.brand, "seller": self.seller}[name]
+            return self._attributes.text(name.removeprefix("attr."), rows)
+        column = {"category": self.category, "brand": self.brand, "seller": self.seller}[name]
         return column.view(len(self)) if rows is None else column.some(rows)
 
     def shown(self, in_stock: bool, rows: Rows | None = None) -> Mask:
@@ -168,12 +163,13 @@ class Catalogue:
             if row == len(self.ids):
                 self.ids.append(item)
                 self.titles.append("")
-                self._more.append({})
+                self._image_urls.append("")
             title = product.get("title") or item
             if self.titles[row] != title:
                 self.names_version += self.titles[row] != ""
                 self.titles[row] = title
-            self._more[row] = {name: product[name] for name in ("image_url", "attributes") if product.get(name)}
+            self._image_urls[row] = product.get("image_url") or ""
+            self._attributes.set(row, product.get("attributes") or NOTHING)
             self.category.set(row, product.get("category") or "")
             self.brand.set(row, product.get("brand") or "")
             self.seller.set(row, product.get("seller") or "")
@@ -182,13 +178,6 @@ class Catalogue:
             self._margin[row] = np.nan if margin is None else margin
             self._stock[row] = UNCOUNTED if stock is None else stock
             self._gone[row] = product.get("gone", False)
-            for column in self._attributes.values():
-                column.set(row, "")
-            for name, value in (product.get("attributes") or {}).items():
-                if name not in self._attributes and len(self._attributes) < MAX_ATTRIBUTES:
-                    self._attributes[name] = TextColumn(len(self._price))
-                if name in self._attributes:
-                    self._attributes[name].set(row, value)
         self.version += 1
         if len(ids) > MOST_REMEMBERED:
             self._changes.clear()
@@ -203,7 +192,7 @@ class Catalogue:
             capacity *= 2
         hashes, self._slots = self.hashes(), SlotMap(capacity)
         self._slots.assign(hashes)  # in order, so every item keeps its row
-        for column in (self.category, self.brand, self.seller, *self._attributes.values()):
+        for column in (self.category, self.brand, self.seller):
             column.grow(capacity)
         self._price, self._margin, self._stock, self._gone = (
             grown(column, capacity) for column in (self._price, self._margin, self._stock, self._gone)

@@ -1,11 +1,14 @@
 """Facts about items as growing columns, so that a condition over all items is a few numpy calls."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 Mask = npt.NDArray[np.bool_]
+WORD_BYTES = 200
+"""What a distinct word of a column takes, about."""
 
 
 class Text(NamedTuple):
@@ -16,22 +19,70 @@ class Text(NamedTuple):
 
 
 class TextColumn:
-    """A text for every row."""
+    """A text for every row. A word that no row has any more is forgotten, and its code given to another."""
 
     def __init__(self, capacity: int) -> None:
         self._codes = np.zeros(capacity, np.int32)
         self._words: list[str] = [""]
+        self._n_rows = [0]
+        """Of each word: how many rows have it; the empty one's are not counted."""
         self._code_of = {"": 0}
+        self._free: list[int] = []
+
+    @classmethod
+    def of(cls, words: Sequence[str]) -> "TextColumn":
+        """Return a column with these texts."""
+        column = cls(max(len(words), 1))
+        for row, word in enumerate(words):
+            if word:
+                column.set(row, word)
+        return column
+
+    @property
+    def n_bytes(self) -> int:
+        """About how much memory the column takes."""
+        return self._codes.nbytes + WORD_BYTES * len(self._words)
 
     def grow(self, capacity: int) -> None:
         self._codes = grown(self._codes, capacity)
 
+    def make_room(self, n: int) -> None:
+        """Have room for `n` rows, and for some more where there was none."""
+        if n > len(self._codes):
+            self.grow(2 * n)
+
     def set(self, row: int, word: str) -> None:
+        before = int(self._codes[row])
+        if self._words[before] == word:
+            return
         code = self._code_of.get(word)
         if code is None:
-            code = self._code_of[word] = len(self._words)
-            self._words.append(word)
+            code = self._new(word)
+        self._n_rows[code] += 1
         self._codes[row] = code
+        if before:
+            self._n_rows[before] -= 1
+            if not self._n_rows[before]:
+                del self._code_of[self._words[before]]
+                self._words[before] = ""
+                self._free.append(before)
+
+    def _new(self, word: str) -> int:
+        if self._free:
+            code = self._free.pop()
+            self._words[code] = word
+        else:
+            code = len(self._words)
+            self._words.append(word)
+            self._n_rows.append(0)
+        self._code_of[word] = code
+        return code
+
+    def copy(self, n: int) -> "TextColumn":
+        """Return the first n rows, to be read: they stay as they are."""
+        same = TextColumn(0)
+        same._codes, same._words = self._codes[:n].copy(), self._words.copy()
+        return same
 
     def get(self, row: int) -> str:
         return self._words[int(self._codes[row])]
