@@ -20,7 +20,6 @@ install:
 
 packages:
 	@command -v redis-server >/dev/null || deploy/debian-packages redis-server
-	@ls /usr/lib/*/libnghttp2.so.14 >/dev/null 2>&1 || deploy/debian-packages libnghttp2-14
 	@command -v mvn >/dev/null || deploy/debian-packages maven
 	@command -v chromium >/dev/null || deploy/debian-packages chromium
 

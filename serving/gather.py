@@ -66,9 +66,9 @@ class RequestFailed(Exception):
         self.request_id = request_id
 
 
-def failed(error: Exception, requests: Sequence[RecommendRequest]) -> RequestFailed:
-    """Count and log why a call has no answer; return what its caller is told."""
-    request_id = uuid.uuid4().hex
+def failed(error: Exception, requests: Sequence[RecommendRequest], request_id: str = "") -> RequestFailed:
+    """Count and log why a call has no answer; return what its caller is told, by an id of its own or a new one."""
+    request_id = request_id or uuid.uuid4().hex
     FAILURES.inc()
     log.error("a request was not answered", request_id=request_id, requests=len(requests), exc_info=error)
     return RequestFailed(request_id)

@@ -1,158 +1,179 @@
-"""A gRPC server that many may call: grpclib's, which writes once a turn, ends calls before it stops, and knows TLS.
-
-HTTP/2 is nghttp2's where the system has it, else h2's, which is Python and takes three times as long for a call.
-"""
+"""The gRPC server: grpcio's, on the event loop of the process, with health, reflection, TLS, limits and a clean end."""
 
 import asyncio
+import socket
 import ssl
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+import grpc
 import structlog
-from grpclib.protocol import Connection, EventsProcessor, H2Protocol
-from grpclib.server import Server
-from hyperframe.frame import GoAwayFrame
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from serving.grpc_calls import Codec
-from serving.grpc_hot_path import Answering, HotHandler
-from serving.http2 import Http2Connection
-from serving.nghttp2 import library
+from serving.grpc_failures import Code
+from serving.grpc_interceptor import MAX_METADATA
+from serving.grpc_stream import OpenStreams
 from state.settings import PREFIX, BadSettings, Settings
 
-LOOK_S = 0.02
+MAX_MESSAGE = 4 << 20
+"""Bytes of a request, packed or not."""
+OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_metadata_size", MAX_METADATA),
+    ("grpc.absolute_max_metadata_size", MAX_METADATA),
+    # A call counts for a while after its last frame, so less refuses clients that have 64 under way.
+    ("grpc.max_concurrent_streams", 1000),
+    ("grpc.http2.settings_timeout", 10_000),
+    # A client that has gone without a word is found by pings, with calls under way and without.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.max_ping_strikes", 2),
+    # Whoever reads nothing keeps its answers waiting no longer than this; and clients find servers that are new.
+    ("grpc.max_connection_idle_ms", 30 * 60_000),
+    ("grpc.max_connection_age_ms", 60 * 60_000),
+    ("grpc.max_connection_age_grace_ms", 60_000),
+)
+REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
+"""The messages are those of v1alpha, for which alone grpcio-reflection has a service."""
+LAST_WORD_S = 0.05
+"""What writing to those who watch the health may take."""
 log = structlog.get_logger()
-GO_AWAY: bytes = GoAwayFrame(0, last_stream_id=2**31 - 1).serialize()
-"""Asks a client for no further calls on a connection (RFC 9113, section 6.8)."""
 
 
-class _Corked:
-    """A transport that writes once a turn of the loop: the headers, answers and trailers of all calls together."""
+class _Health(health.aio.HealthServicer):  # type: ignore[misc]
+    """grpcio's health service, whose watches end when the server does."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport, self._waiting = transport, list[bytes]()
-        self._loop = asyncio.get_running_loop()
+    def __init__(self) -> None:
+        super().__init__()
+        self._stopping = asyncio.Event()
 
-    def write(self, data: bytes) -> None:
-        if not self._waiting:
-            self._loop.call_soon(self._flush)
-        self._waiting.append(data)
+    async def Watch(self, request: Any, context: Any) -> None:
+        watch = asyncio.create_task(super().Watch(request, context))
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait([watch, stopping], return_when=asyncio.FIRST_COMPLETED)
+            if watch.done():  # the client has gone
+                await watch
+            await context.abort(Code.UNAVAILABLE, "the server stops")
+        finally:
+            watch.cancel()
+            stopping.cancel()
 
-    def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        if waiting and not self._transport.is_closing():
-            self._transport.write(b"".join(waiting))
-
-    def close(self) -> None:
-        self._flush()
-        self._transport.close()
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
-
-    def get_extra_info(self, name: str) -> Any:
-        return self._transport.get_extra_info(name)
+    async def stop(self) -> None:
+        """Say to all who watch that nothing is served any more, and end their calls."""
+        await self.enter_graceful_shutdown()
+        await asyncio.sleep(LAST_WORD_S)
+        self._stopping.set()
 
 
-class _Protocol(H2Protocol):
-    """grpclib's protocol over a corked transport; `connections` holds those that are open."""
-
-    def __init__(self, plain: H2Protocol, handler: HotHandler, connections: set["_Protocol"]) -> None:
-        super().__init__(handler, plain.config, plain.h2_config)
-        self._connections = connections
-        self._http2: Http2Connection | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        corked: Any = _Corked(transport)
-        if library() is None:
-            super().connection_made(corked)
-        else:
-            config = self.config
-            self._http2 = Http2Connection(config.http2_connection_window_size, config.http2_stream_window_size)
-            self.connection = Connection(self._http2, corked, config=config)  # type: ignore[arg-type]
-            self.connection.flush()
-            self.processor = EventsProcessor(self.handler, self.connection)
-        self._connections.add(self)
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._http2 is not None and self._http2.ended:
-            self.processor.close("The client broke the rules of HTTP/2")
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._connections.discard(self)
-        super().connection_lost(exc)
-
-    def ask_to_go(self) -> None:
-        """Ask the client for no further calls; those under way end as always."""
-        if not self.connection.is_closing():
-            self.connection._transport.write(GO_AWAY)
-
-
-class GrpcServer(Server):
+class GrpcServer:
     """A server that ends calls under way before it stops."""
 
-    def __init__(self, services: list[Any], answering: Answering) -> None:
-        """`answering` answers single requests and streams of them; all other methods are those of the services."""
-        super().__init__(services, codec=Codec())
-        self._connections, self._answering = set[_Protocol](), answering
+    def __init__(
+        self, service: str, handlers: Mapping[str, Any], interceptors: Sequence[Any], streams: OpenStreams
+    ) -> None:
+        """`streams` are those of the handlers' calls that may stay open for ever."""
+        self._service, self._handlers, self._interceptors = service, handlers, interceptors
+        self._streams = streams
+        self._health = _Health()
+        self._server: Any = None
 
     async def listen(self, settings: Settings) -> None:
         """Begin to take calls. Raises BadSettings."""
-        host, port = settings.http_host, settings.grpc_port
+        host, port, credentials = settings.http_host, settings.grpc_port, tls(settings)
+        _can_be_had(host, port, settings.reuse_port)
+        options = (*OPTIONS, ("grpc.so_reuseport", int(settings.reuse_port)))
+        server = self._server = grpc.aio.server(options=options, interceptors=self._interceptors)
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(self._service, self._handlers),))
+        names = (self._service, health.SERVICE_NAME, reflection.SERVICE_NAME, REFLECTION_V1)
+        for name in ("", self._service):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        _add_reflection(names, server)
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            await self.start(host, port, ssl=tls(settings), reuse_port=settings.reuse_port)
-        except OSError as error:
-            raise BadSettings(f"{PREFIX}GRPC_PORT: port {port} of {host} cannot be had: {error.strerror}") from None
-        log.info("gRPC listens", port=port, http2="h2" if library() is None else "nghttp2")
-
-    def _protocol_factory(self) -> H2Protocol:
-        plain: Any = super()._protocol_factory()
-        handler = HotHandler(plain.handler, self._answering)
-        self._handlers.remove(plain.handler)
-        self._handlers.add(handler)
-        return _Protocol(plain, handler, self._connections)
+            bound = (
+                server.add_insecure_port(address)
+                if credentials is None
+                else server.add_secure_port(address, credentials)
+            )
+        except RuntimeError as error:
+            raise BadSettings(f"{PREFIX}GRPC_PORT: port {port} of {host} cannot be had: {error}") from None
+        await server.start()
+        log.info("gRPC listens", port=bound, tls=credentials is not None)
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls, let those under way end for a while, then end them."""
-        assert self._server is not None
-        self._server.close()
-        for connection in self._connections:
-            connection.ask_to_go()
-        deadline, handlers = self._loop.time() + grace_s, cast(set[HotHandler], self._handlers)
-        while any(one.is_busy for one in handlers) and self._loop.time() < deadline:
-            await asyncio.sleep(LOOK_S)
-            for handler in handlers:
-                handler.end_idle_streams()
-        for connection in list(self._connections):
-            connection.connection.close()  # what was answered last is written first
-        self.close()
-        await self.wait_closed()
+        if self._server is None:
+            return
+        await self._health.stop()
+        stopping = asyncio.create_task(self._server.stop(grace_s))
+        await asyncio.sleep(0)  # no new calls from here on
+        self._streams.stop()
+        await stopping
 
 
-def tls(settings: Settings) -> ssl.SSLContext | None:
-    """Return what connections are secured by, None without a certificate. Raises BadSettings."""
+def _add_reflection(names: Sequence[str], server: Any) -> None:
+    """Have the server say what services it has, to clients of both versions."""
+    reflection.enable_server_reflection(names, server)
+    handler = grpc.stream_stream_rpc_method_handler(
+        reflection.aio.ReflectionServicer(names).ServerReflectionInfo,
+        reflection_pb2.ServerReflectionRequest.FromString,
+        reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    handlers = {"ServerReflectionInfo": handler}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(REFLECTION_V1, handlers),))
+
+
+def _can_be_had(host: str, port: int, shared: bool) -> None:
+    """Raise BadSettings, with the system's reason, unless the port can be listened on; grpcio gives none."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shared:
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            trial.bind(address)
+    except OSError as error:
+        raise BadSettings(f"{PREFIX}GRPC_PORT: port {port} of {host} cannot be had: {error.strerror}") from None
+
+
+def tls(settings: Settings) -> Any:
+    """Return the credentials that connections are secured by, None without a certificate. Raises BadSettings."""
     if settings.grpc_certificate is None:
+        if settings.grpc_private_key is not None or settings.grpc_client_ca is not None:
+            raise BadSettings(f"{PREFIX}GRPC_CERTIFICATE is needed with {PREFIX}GRPC_PRIVATE_KEY and _CLIENT_CA")
         return None
     if settings.grpc_private_key is None:
         raise BadSettings(f"{PREFIX}GRPC_PRIVATE_KEY is needed with {PREFIX}GRPC_CERTIFICATE")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["h2"])
-    for name in ("certificate", "private_key", "client_ca"):
-        _can_be_read(name, getattr(settings, f"grpc_{name}"))
-    try:
-        context.load_cert_chain(settings.grpc_certificate, settings.grpc_private_key)
-        if settings.grpc_client_ca is not None:
-            context.load_verify_locations(settings.grpc_client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except ssl.SSLError as error:
-        raise BadSettings(f"{PREFIX}GRPC_CERTIFICATE, _PRIVATE_KEY, _CLIENT_CA: {error}") from None
-    return context
+    chain = _read("certificate", settings.grpc_certificate)
+    key = _read("private_key", settings.grpc_private_key)
+    authority = None if settings.grpc_client_ca is None else _read("client_ca", settings.grpc_client_ca)
+    _are_fit(settings)
+    return grpc.ssl_server_credentials([(key, chain)], authority, require_client_auth=authority is not None)
 
 
-def _can_be_read(name: str, path: Path | None) -> None:
+def _read(name: str, path: Path) -> bytes:
     try:
-        if path is not None:
-            path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise BadSettings(f"{PREFIX}GRPC_{name.upper()}: {path}: {error.strerror}") from None
+
+
+def _are_fit(settings: Settings) -> None:
+    """Raise BadSettings that names the file that is none; grpcio would only say that the port cannot be had."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    name, path = "CERTIFICATE, _PRIVATE_KEY", settings.grpc_certificate
+    try:
+        assert path is not None
+        context.load_cert_chain(path, settings.grpc_private_key)
+        if settings.grpc_client_ca is not None:
+            name, path = "CLIENT_CA", settings.grpc_client_ca
+            context.load_verify_locations(path)
+    except ssl.SSLError as error:
+        raise BadSettings(f"{PREFIX}GRPC_{name}: {error.reason or error}") from None

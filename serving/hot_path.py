@@ -2,17 +2,14 @@
 
 It is uvicorn's own protocol class (framing, keep-alive, pipelining, time limits, slow and broken clients stay as
 they are) that takes plain requests for a few paths itself and hands all others on: to the routes of the same
-names where anything about a request is special, so both answer alike.
-
-A client says the same in the head of one request after the other. What comes between two messages, begins with a
-head that this connection's parser has read before as a plain request's, and is as long as that one was, is the same
-request with another body: it need not be parsed again.
+names where anything about a request is special, so both answer alike. Every request is parsed by uvicorn's parser.
 """
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
+import httptools
 from fastapi import Response
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -21,9 +18,7 @@ from serving.http_parts import MAX_BODY, refused, secret_of
 
 OK = b"HTTP/1.1 200 OK\r\n%bcontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n%b"
 CLOSE = b"connection: close\r\n"
-HEAD_END = b"\r\n\r\n"
-MAX_HEADS = 16
-"""Heads a connection remembers: they differ by the length of the body."""
+OF_UPGRADES = (b"upgrade", b"http2-settings")
 
 Reply = Callable[[bytes | Response], None]
 Ask = Callable[[bytes, Reply], None]
@@ -47,9 +42,7 @@ class _Cycle:
         """Ask as soon as the body is there; uvicorn calls this for every part of it and when the client is gone."""
         if not (self.more_body or self.disconnected or self.response_complete or self.asked):
             self.asked = True
-            body = bytes(self.body)
-            self._protocol.remember(self, body)
-            self.ask(body, self.reply)
+            self.ask(bytes(self.body), self.reply)
 
     def reply(self, answer: bytes | Response) -> None:
         """Send the JSON of a 200, or another response; to nobody where the client has gone."""
@@ -79,11 +72,6 @@ class HotProtocol(HttpToolsProtocol):
         """`asks`: by path, for those who may read."""
         super().__init__(**of_uvicorn)
         self._asks, self._guard = asks, guard
-        self._within = False
-        """Whether the parser waits for the rest of a message."""
-        self._fed = b"", b""
-        self._heads: dict[bytes, tuple[int, str, Ask]] = {}
-        """Of heads: how long the body is, the API key, and who is asked."""
 
     def default_headers(self) -> bytes:
         """Return the lines all responses have; uvicorn makes them anew every second."""
@@ -93,52 +81,46 @@ class HotProtocol(HttpToolsProtocol):
         return HotProtocol._lines[1]
 
     def data_received(self, data: bytes) -> None:
-        """Take a request whose head is known; have others parsed."""
-        head, body = b"", b""
-        if not self._within:
-            end = data.find(HEAD_END) + len(HEAD_END)
-            head, body = data[:end], data[end:]
-        known = self._heads.get(head)
-        if known is not None and len(body) == known[0] and not self._is_busy():
-            self._unset_keepalive_if_required()
-            self._take(known[2], True, known[1], body)
-        else:
-            self._fed = head, body
-            super().data_received(data)
+        """Read requests; one that offers to upgrade is read as if it did not (RFC 9110, section 7.8)."""
+        self._unset_keepalive_if_required()
+        while data:
+            try:
+                self.parser.feed_data(data)
+                break
+            except httptools.HttpParserUpgrade as upgrade:
+                if self.parser.get_method() == b"CONNECT":
+                    self.send_400_response("CONNECT is not supported.")
+                    break
+                # The parser took the head and nothing else, for what follows would be another protocol's.
+                data = self._head_without_upgrade() + data[upgrade.args[0] :]
+            except httptools.HttpParserError:
+                self.send_400_response("Invalid HTTP request received.")
+                break
 
-    def on_message_begin(self) -> None:
-        self._within = True
-        super().on_message_begin()
+    def _head_without_upgrade(self) -> bytes:
+        """Return the head that the parser has just read, as a request that offers nothing."""
+        version = self.parser.get_http_version().encode()
+        lines = [b"%b: %b\r\n" % (name, value) for name, value in self.headers if name not in OF_UPGRADES]
+        return b"".join((self.parser.get_method(), b" ", self.url, b" HTTP/", version, b"\r\n", *lines, b"\r\n"))
 
     def on_message_complete(self) -> None:
-        self._within = bool(self.parser.should_upgrade())  # then what follows is none of HTTP's messages
-        super().on_message_complete()
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
 
     def on_headers_complete(self) -> None:
         """Take a plain request; leave the others to the framework."""
+        if self.parser.should_upgrade():  # it comes again without
+            return
         ask = self._asks.get(self.url)
         if ask is None or not self._is_plain():
             super().on_headers_complete()
             return
-        self._take(ask, self.parser.should_keep_alive(), secret_of(self.headers))
-
-    def remember(self, cycle: _Cycle, body: bytes) -> None:
-        """Know the head of the request in work from now on, if it and its body were all that has just come."""
-        if cycle.keep_alive and body == self._fed[1] and self._fed[0] and len(self._heads) < MAX_HEADS:
-            self._heads[self._fed[0]] = len(body), secret_of(self.headers), cycle.ask
-
-    def _take(self, ask: Ask, keep_alive: bool, secret: str, body: bytes | None = None) -> None:
-        """Begin to answer; the body comes later where it is None."""
-        cycle: Any = _Cycle(self, ask, keep_alive)
+        cycle: Any = _Cycle(self, ask, self.parser.should_keep_alive())
         self.cycle = cycle
         try:
-            self._guard.admit(secret, "read")
+            self._guard.admit(secret_of(self.headers), "read")
         except Refused as refusal:
             cycle.reply(refused(refusal))
-            return
-        if body is not None:
-            cycle.asked = True
-            ask(body, cycle.reply)
 
     def _is_busy(self) -> bool:
         """Say whether an answer is under way, or the client does not read."""
@@ -152,6 +134,6 @@ class HotProtocol(HttpToolsProtocol):
         for name, value in self.headers:
             if name == b"content-length":
                 length = value
-            elif name in (b"transfer-encoding", b"upgrade"):
+            elif name == b"transfer-encoding":
                 return False
         return length.isdigit() and int(length) <= MAX_BODY and self.parser.get_http_version() == "1.1"

@@ -31,12 +31,13 @@ class Running:
         self.url = f"http://127.0.0.1:{self.http_port}"
         self.guard = Guard(self.keys, require_key)
         self.impressions = Impressions(self.log, FolderRegistry(), impressions_share)
-        gather = Gather(recommender, self.impressions)
+        gather = self.gather = Gather(recommender, self.impressions)
         self.app = make_app(recommender, gather, self.log, FolderRegistry(), lambda: True, self.guard)
         config = uvicorn.Config(self.app, "127.0.0.1", self.http_port, http=self.app.state.hot, log_level="error")
         self._uvicorn = uvicorn.Server(config)
 
         async def serve():
+            self._loop = asyncio.get_running_loop()
             self.rpc = make_server(recommender, gather, self.guard)
             await self.rpc.listen(
                 (settings or Settings()).model_copy(update={"http_host": "127.0.0.1", "grpc_port": self.grpc_port})
@@ -49,6 +50,11 @@ class Running:
         while not self._uvicorn.started:
             time.sleep(0.01)
         self.client = httpx.Client(base_url=self.url)
+
+    @property
+    def calls_under_way(self):
+        """Calls over gRPC that have no end yet."""
+        return sum(task.get_name().startswith("HandleExceptions[") for task in asyncio.all_tasks(self._loop))
 
     @property
     def has_stopped(self):
