@@ -15,7 +15,7 @@ from state import keys
 from state.distinct import distinct
 from state.lane_rows import FEED, FEED_CHUNK, decode_feed, decode_globals
 from state.slot_map import SlotMap
-from state.store import Store
+from state.store import RowReader
 
 FIRST_CAPACITY = 1024
 REMEMBERED, MOST_REMEMBERED = 64, 10_000
@@ -127,7 +127,7 @@ class Catalogue:
             return None
         return distinct(np.concatenate([rows for at, rows in changes if at > version]))
 
-    def refresh(self, store: Store, totals: Sequence[bytes | None], most: int | None = None) -> Hashes:
+    def refresh(self, store: RowReader, totals: Sequence[bytes | None], most: int | None = None) -> Hashes:
         """Take over new items and changed products, given the globals of every lane; return their id hashes.
 
         At most `most` of each lane; `behind` says whether there are more.

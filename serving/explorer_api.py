@@ -122,11 +122,13 @@ class Explorer:
         @router.get("/v1/users/{user}")
         async def user(user: Id) -> Response:
             """A user's recent events and profile."""
+            await self._recommender.store.heard()
             return json(self.user(user))
 
         @router.get("/v1/items/{item}")
         async def item(item: Id) -> Response:
             """An item's facts, neighbours and popularity."""
+            await self._recommender.store.heard()
             return json(self.item(item))
 
         @router.get("/v1/live")

@@ -155,7 +155,11 @@ class Gather:
         if n < MAX_BATCH and (n > seen or quiet < QUIET_TURNS):
             loop.call_soon(self._flush, loop, n, 0 if n > seen else quiet + 1)
             return
-        loop.call_soon(self._finish, *self._begin())  # while Redis reads, the loop takes requests that have come since
+        self._go_on(*self._begin())
+
+    def _go_on(self, batch: list[Together], begun: Callable[[], list[Answer]]) -> None:
+        """Finish a batch when its rows are here; until then the loop takes requests, and waits for nobody."""
+        self._recommender.when_heard(partial(self._finish, batch, begun))
 
     def _answer_from_memory(self, call: Call) -> None:
         now_ms, found = clock.now_ms(), list[Answer]()
@@ -202,7 +206,7 @@ class Gather:
         loop = asyncio.get_running_loop()
         answers = self._worked_out(batch, begun, loop)
         if following is not None:
-            loop.call_soon(self._finish, *following)
+            self._go_on(*following)
         elif self._calls:
             self._schedule()
         else:
@@ -231,7 +235,8 @@ class Gather:
 
     def _answer_part(self, batch: list[Together], loop: asyncio.AbstractEventLoop) -> None:
         """Answer a part of a batch that failed; between two parts the loop does what else there is."""
-        self._hand_over(batch, self._worked_out(*self._begin_all(batch), loop))
+        begun = self._begin_all(batch)
+        self._recommender.when_heard(lambda: self._hand_over(batch, self._worked_out(*begun, loop)))
 
     def _hand_over(self, batch: list[Together], answers: list[Answer]) -> None:
         first = 0

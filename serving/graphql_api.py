@@ -201,16 +201,17 @@ class Query:
         return _given(await _answers(info, asked))
 
     @strawberry.field
-    def similar_items(self, info: strawberry.Info, item: str, count: int = 20, lang: str = "en") -> AnswerType:
+    async def similar_items(self, info: strawberry.Info, item: str, count: int = 20, lang: str = "en") -> AnswerType:
         """Items that occur together with one."""
         recommender: Recommender = info.context["recommender"]
         try:
+            await recommender.store.heard()
             return _given([recommender.similar_items(item, _count(count), now_ms(), lang)])[0]
         except (StoreUnavailable, BadRequest) as error:
             raise _said(error) from None
 
     @strawberry.field
-    def popular(
+    async def popular(
         self, info: strawberry.Info, scope: str = "all", name: str = "", count: int = 20, lang: str = "en"
     ) -> AnswerType:
         """The heaviest items of all, a category, a brand or a country."""
@@ -220,6 +221,8 @@ class Query:
             raise GraphQLError(f"name: is needed for scope {scope}")
         recommender: Recommender = info.context["recommender"]
         try:
+            if scope != "all":
+                await recommender.store.heard()
             return _given([recommender.popular(scope, name, _count(count), now_ms(), lang)])[0]
         except (StoreUnavailable, BadRequest) as error:
             raise _said(error) from None

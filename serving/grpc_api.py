@@ -104,6 +104,7 @@ class Servicer:
         if not request.item:
             raise BadRequest("item", "is needed")
         count, lang = _common(request)
+        await self._recommender.store.heard()
         answer = self._recommender.similar_items(request.item, count, now_ms(), lang)
         count_answers("similar", [answer])
         return answer_message(answer)
@@ -116,6 +117,8 @@ class Servicer:
         if scope != "all" and not request.name:
             raise BadRequest("name", f"is needed for scope {scope}")
         count, lang = _common(request)
+        if scope != "all":
+            await self._recommender.store.heard()
         answer = self._recommender.popular(scope, request.name, count, now_ms(), lang)
         count_answers("popular", [answer])
         return answer_message(answer)

@@ -13,7 +13,7 @@ from state.changes import ChangeFeed
 from state.distinct import distinct
 from state.item_rows import MAX_NEIGHBOURS, ItemRows, decode_items, empty_items
 from state.slot_map import ABSENT, SlotMap, find
-from state.store import Store
+from state.store import RowReader
 
 SUMMED = ("total", "support", "repeat", "kinds", "count")
 
@@ -105,7 +105,7 @@ class ItemCache:
             row = self._anchor.row_of(ids)
             self.embedding[slots] = np.where(row[:, None] >= 0, self._anchor.embedding[row], 0)
 
-    def ensure(self, store: Store, ids: npt.NDArray[np.uint64], now_ms: int, max_age_ms: int) -> None:
+    def ensure(self, store: RowReader, ids: npt.NDArray[np.uint64], now_ms: int, max_age_ms: int) -> None:
         """Have the rows of `ids` as they were `max_age_ms` ago or later; one that does not exist is zeros.
 
         Ids may repeat.
@@ -118,7 +118,7 @@ class ItemCache:
         if len(due):
             self._read(store, distinct(due), now_ms)
 
-    def ensure_near(self, store: Store, ids: npt.NDArray[np.uint64], now_ms: int, max_age_ms: int) -> None:
+    def ensure_near(self, store: RowReader, ids: npt.NDArray[np.uint64], now_ms: int, max_age_ms: int) -> None:
         """Have the rows of the neighbours of `ids`, whose rows are here, at most about twice `max_age_ms` old."""
         slots = self.slots
         near = _neighbours(
@@ -127,7 +127,7 @@ class ItemCache:
         if len(near):
             self.ensure(store, near, now_ms, max_age_ms)
 
-    def _read(self, store: Store, ids: npt.NDArray[np.uint64], now_ms: int) -> None:
+    def _read(self, store: RowReader, ids: npt.NDArray[np.uint64], now_ms: int) -> None:
         known = self.slots.find(ids)
         slots = self.slots.assign(ids)
         new = known != slots

@@ -22,6 +22,7 @@ from serving.api_keys import BadKeys, Guard
 from serving.clock import now_ms
 from serving.gather import Gather
 from serving.grpc_api import make_server
+from serving.guarded_store import GuardedStore
 from serving.http_api import make_app
 from serving.impressions import Impressions
 from serving.last_good import LastGood
@@ -45,8 +46,8 @@ CHANGES_AT_ONCE, ROWS_AT_ONCE, TIMES = 200, 50, 10
 five milliseconds; read rows ahead, of new items and such as were written, in some half a millisecond."""
 DRAIN_S = 10
 GC_THRESHOLDS = 5_000, 20, 200
-NEVER_S = 1e8
-"""A server's requests never try whether Redis is back: the follower does, beside them."""
+ASIDE_TIMEOUT_S = 2.0
+"""How long what no request waits for may wait for Redis."""
 
 log = structlog.get_logger()
 
@@ -54,8 +55,8 @@ log = structlog.get_logger()
 class Follower:
     """Keeps the recommender's catalogue, totals and anchor up to date."""
 
-    def __init__(self, recommender: Recommender, store: RedisStore, settings: Settings, guard: Guard) -> None:
-        self._recommender, self._store, self._settings = recommender, store, settings
+    def __init__(self, recommender: Recommender, settings: Settings, guard: Guard) -> None:
+        self._recommender, self._settings, self._store = recommender, settings, recommender.store
         self._anchors_dir = settings.anchors_dir
         self._refused: str | None = None
         self._refused_generation: str | None = None
@@ -71,10 +72,6 @@ class Follower:
         while True:
             pause_s = FOLLOW_S
             try:
-                # Without the store nothing may wait for it in this loop.
-                if self._recommender.without_store or not self.ready:
-                    await asyncio.to_thread(self._store.ping)
-                    self._recommender.store_is_back()
                 await self.look()
                 self._guard.follow()
                 self._said_away = False
@@ -91,7 +88,11 @@ class Follower:
             await asyncio.sleep(pause_s)
 
     async def look(self) -> None:
-        """Take over what is new; a generation or an anchor is loaded aside and swapped in at once."""
+        """Take over what is new; a generation or an anchor is loaded aside and swapped in at once.
+
+        Before anything is read in the loop Redis is known to answer. Raises StoreUnavailable.
+        """
+        await self._store.heard()
         generation = live_generation(self._store)
         if generation is not None and generation not in (self._recommender.generation, self._refused_generation):
             try:
@@ -101,19 +102,21 @@ class Follower:
                 log.error("the generation cannot be served; the one before stays", error=str(error))
         elif generation is not None and not self.ready and (record := read_generation(self._store, generation)):
             record.settings(self._settings)  # Redis was away when this server began to serve it
-        await asyncio.sleep(0)  # between two things to follow requests are answered
-        # A shop may send all of its products at once: as they are taken over requests are answered.
-        self._recommender.refresh(now_ms(), CHANGES_AT_ONCE if self.ready else None)
         shop = self._recommender.shop
+        await asyncio.to_thread(shop.hear_changes)
+        await self._pause()
+        # A shop may send all of its products at once: as they are taken over requests are answered.
+        shop.refresh(now_ms(), CHANGES_AT_ONCE if self.ready else None)
         for _ in range(TIMES):
             if not shop.catalogue.behind:
                 break
-            await asyncio.sleep(0)
+            await self._pause()
             shop.take_changes(CHANGES_AT_ONCE)
         for _ in range(TIMES):
-            await asyncio.sleep(0)
+            await self._pause()
             if not shop.read_on(ROWS_AT_ONCE, now_ms()):
                 break
+        await self._pause()
         self._take_book()
         value = self._store.read([keys.ANCHOR_LIVE])[0]
         live = value.decode() if value else None
@@ -128,6 +131,11 @@ class Follower:
         if time.monotonic() - self._saved_at > SAVE_S and (self._saving is None or self._saving.done()):
             self._saved_at = time.monotonic()
             self._saving = asyncio.create_task(self._save())
+
+    async def _pause(self) -> None:
+        """Let requests be answered, between two things to follow. Raises StoreUnavailable."""
+        await asyncio.sleep(0)
+        await self._store.heard()
 
     async def saved(self) -> None:
         """Wait for the copy that is being written."""
@@ -156,7 +164,7 @@ class Follower:
             log.error("the book of rules cannot be read; the one before stays", version=version, error=str(error))
 
     async def _enter(self, generation: str) -> None:
-        fresh = open_recommender(self._store, self._settings, generation)
+        fresh = await asyncio.to_thread(open_recommender, self._store, self._settings, generation)
         await asyncio.to_thread(fresh.refresh, now_ms())
         if self._recommender.shop.index is not None:
             fresh.take_over(self._recommender.shop.index)
@@ -166,23 +174,24 @@ class Follower:
         log.info("generation taken over", generation=generation)
 
 
-def open_recommender(store: Store, settings: Settings, generation: str) -> Recommender:
+def open_recommender(store: Store | GuardedStore, settings: Settings, generation: str) -> Recommender:
     """Return a recommender on a generation's rows, with the settings they were folded with."""
     record = read_generation(store, generation)
-    return Recommender(store, record.settings(settings) if record else settings, generation, NEVER_S)
+    return Recommender(store, record.settings(settings) if record else settings, generation)
 
 
 def _first_recommender(store: RedisStore, settings: Settings) -> Recommender:
     """Return a recommender, from the copy on disk when Redis is away. Raises StoreUnavailable without either."""
     last_good = LastGood(settings.last_good_dir)
+    guarded = GuardedStore(store, settings.store_timeout_s, store.line)
     try:
         connect("Redis", settings.connect_timeout_s if last_good.generation() is None else 0, store.ping)
-        return open_recommender(store, settings, live_generation(store) or settings.generation)
+        return open_recommender(guarded, settings, live_generation(store) or settings.generation)
     except StoreUnavailable:
         generation = last_good.generation()
         if generation is None:
             raise
-        recommender = Recommender(store, settings, generation, NEVER_S)
+        recommender = Recommender(guarded, settings, generation)
         if not last_good.load_into(recommender.shop):
             raise
         log.warning("Redis is away; answering from the copy on disk", items=len(recommender.shop.catalogue))
@@ -192,12 +201,13 @@ def _first_recommender(store: RedisStore, settings: Settings) -> Recommender:
 async def _serve(settings: Settings, store: RedisStore, guard: Guard, stopping: threading.Event) -> None:
     recommender = _first_recommender(store, settings)
     warm_up()
-    follower = Follower(recommender, store, settings, guard)
+    follower = Follower(recommender, settings, guard)
     with contextlib.suppress(StoreUnavailable):
         await follower.look()
         started = time.monotonic()
         n_read = recommender.shop.read_ahead(now_ms())
         log.info("item rows read ahead", items=n_read, seconds=round(time.monotonic() - started, 2))
+    recommender.store.attach()
     await follower.saved()  # the first copy on disk of a large catalogue takes a second of Python
     events_log = open_log(settings.log_address, config=settings.kafka_config)
     registry = open_registry(settings.schema_registry_url)
@@ -236,6 +246,7 @@ async def _serve(settings: Settings, store: RedisStore, guard: Guard, stopping: 
             await following
         await follower.saved()
         await rpc.stop(DRAIN_S)
+        recommender.store.close()
         impressions.close()
         events_log.close()
 
@@ -253,7 +264,7 @@ def run_server(settings: Settings) -> int:
     try:
         use_id_key(settings)
         guard = Guard(settings.keys_path, settings.require_key)
-        store = RedisStore(settings.redis_address, settings.store_timeout_s)
+        store = RedisStore(settings.redis_address, ASIDE_TIMEOUT_S)
         connect("the log", settings.connect_timeout_s, lambda: open_log(settings.log_address).close())
     except (StoreUnavailable, LogUnavailable, RegistryUnavailable, BadKeys) as error:
         log.error("the server cannot start", error=str(error))

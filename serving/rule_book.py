@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from serving.rules import Book, Compiled
 from state import keys
-from state.store import Store, decode_positions
+from state.store import RowReader, Store, decode_positions
 
 MAX_BYTES = 1 << 20
 
@@ -56,22 +56,22 @@ def load_book(path: Path) -> Book:
         raise BadBook(str(path), error.strerror or "cannot be read") from None
 
 
-def live_version(store: Store) -> int:
+def live_version(store: RowReader) -> int:
     """Return the number of the live book, 0 when there is none."""
     return decode_positions(store.read([keys.positions(keys.RULES)])[0]).get("book", 0)
 
 
-def newest_version(store: Store) -> int:
+def newest_version(store: RowReader) -> int:
     return decode_positions(store.read([keys.positions(keys.RULES)])[0]).get("newest", 0)
 
 
-def read_record(store: Store, version: int) -> dict[str, Any] | None:
+def read_record(store: RowReader, version: int) -> dict[str, Any] | None:
     """Return a version's record: `book`, `author`, `note`, `at_ms`, `version`."""
     value = store.read([keys.rules(version)])[0]
     return None if value is None else dict(orjson.loads(value))
 
 
-def read_book(store: Store, version: int) -> Compiled:
+def read_book(store: RowReader, version: int) -> Compiled:
     """Return a version, ready to use; an empty book when there is none. Raises BadBook."""
     record = read_record(store, version) if version else None
     return Compiled(to_book(record["book"]) if record else Book(), version if record else 0)

@@ -2,7 +2,9 @@
 
 import asyncio
 from datetime import UTC, datetime
+from functools import partial
 from itertools import count
+from threading import Lock
 from typing import Any
 
 import orjson
@@ -14,10 +16,13 @@ from serving.http_parts import error, json
 from serving.lint_rules import lint
 from serving.requests import RecommendRequest, first_error
 from serving.rule_book import BadBook, history, parse_book, put_book, read_record, to_book
-from serving.rules import Compiled
+from serving.rules import Book, Compiled
 from serving.service import BadRequest, Recommender
+from state.store import Store
 
 _PREVIEWS = count(1)
+_PUTTING = Lock()
+"""Commits of one lane may not run at the same time, and the book is one."""
 
 
 def preview(recommender: Recommender, rules: Compiled, asked: RecommendRequest, at_ms: int) -> dict[str, Any]:
@@ -41,14 +46,14 @@ def rules_router(recommender: Recommender) -> APIRouter:
     async def live() -> Response:
         """The live book, and the placements there are."""
         version = recommender.shop.rules.version
-        record = read_record(recommender.shop.store, version) if version else None
+        record = await recommender.store.aside(partial(read_record, version=version)) if version else None
         there = {name: one.model_dump() for name, one in recommender.shop.rules.placements.items()}
         return json({**(record or {"version": 0, "book": {}}), "all_placements": there})
 
     @router.get("/v1/rules/history")
     async def versions() -> Response:
         """Who put which book when, newest first."""
-        return json({"versions": history(recommender.shop.store)})
+        return json({"versions": await recommender.store.aside(history)})
 
     @router.put("/v1/rules")
     async def put(request: Request, author: str = "", note: str = "") -> Response:
@@ -56,7 +61,8 @@ def rules_router(recommender: Recommender) -> APIRouter:
         book = parse_book(await request.body())
         if not 1 <= len(author) <= 100:
             return error(422, "author", "is needed: who puts the book there")
-        version = put_book(recommender.shop.store, book, author, now_ms(), note[:500])
+        putting = partial(_put, book=book, author=author, now_ms=now_ms(), note=note[:500])
+        version = await recommender.store.aside(putting)
         return json({"version": version}, 201)
 
     @router.post("/v1/rules/preview")
@@ -89,6 +95,11 @@ def rules_router(recommender: Recommender) -> APIRouter:
         return json({"findings": findings})
 
     return router
+
+
+def _put(store: Store, book: Book, author: str, now_ms: int, note: str) -> int:
+    with _PUTTING:
+        return put_book(store, book, author, now_ms, note)
 
 
 def parse_at(text: str) -> int:

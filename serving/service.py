@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import pybreaker
 from pydantic import TypeAdapter, ValidationError
 
 from serving.answer_cache import AnswerCache
@@ -12,6 +11,7 @@ from serving.answers import answer_of
 from serving.asking import Asking
 from serving.batch import NO_ROWS, Batch, pool_of, wanted
 from serving.cursor import BadCursor, decode_cursor
+from serving.guarded_store import GuardedStore, Wake
 from serving.recent import recent_events
 from serving.requests import Answer, Id, RecommendRequest, first_error
 from serving.retrieval import VectorIndex
@@ -23,7 +23,6 @@ from state.settings import Settings
 from state.store import Store, StoreUnavailable
 from state.user_rows import empty_users
 
-BREAK_S = 1.0
 SCOPES = ("all", "category", "brand", "country")
 IDS: TypeAdapter[str] = TypeAdapter(Id)
 
@@ -47,14 +46,12 @@ def _check_id(field: str, text: str) -> None:
 class Recommender:
     """Answers requests from one generation's rows. One thread calls it."""
 
-    def __init__(self, store: Store, settings: Settings, generation: str, try_again_s: float = BREAK_S) -> None:
-        """After Redis failed, answers come from memory for `try_again_s`; then one batch tries it again."""
-        self.shop = Shop(store, settings, generation)
+    def __init__(self, store: Store | GuardedStore, settings: Settings, generation: str) -> None:
+        """While the store is away answers come from memory."""
+        self.store = store if isinstance(store, GuardedStore) else GuardedStore(store)
+        self.shop = Shop(self.store, settings, generation)
         self._settings = settings
         self._cache = AnswerCache()
-        self._breaker = pybreaker.CircuitBreaker(
-            1, try_again_s, exclude=[lambda error: not isinstance(error, StoreUnavailable)]
-        )
 
     @property
     def generation(self) -> str:
@@ -75,6 +72,7 @@ class Recommender:
 
     def refresh(self, now_ms: int, most: int | None = None) -> None:
         """Follow the rows that are read ahead of requests (`Shop.refresh`)."""
+        self.shop.hear_changes()
         self.shop.refresh(now_ms, most)
 
     def check(self, request: RecommendRequest) -> None:
@@ -111,9 +109,10 @@ class Recommender:
         requests, rules, now_ms = batch.requests, batch.rules, batch.now_ms
         if batch.shop is not self.shop:  # another generation has been taken over since
             batch = Batch(self.shop, self._cache, requests, rules, now_ms, batch.started)
+        self.store.allow(batch.started)
         try:
-            answers = self._breaker.call(batch.answers)
-        except (StoreUnavailable, pybreaker.CircuitBreakerError):
+            answers = batch.answers()
+        except StoreUnavailable:
             answers = [self._from_memory(request, rules, now_ms) for request in requests]
         milliseconds = round((time.perf_counter() - batch.started) * 1000, 3)
         for answer in answers:
@@ -124,14 +123,14 @@ class Recommender:
         """Answer with the popular list, reading nothing."""
         return self._from_memory(request, self.shop.rules, now_ms)
 
-    def store_is_back(self) -> None:
-        """Ask the store again: somebody has found that it answers."""
-        self._breaker.close()
+    def when_heard(self, wake: Wake) -> None:
+        """Call `wake` in the loop when what `begin` asked of Redis is answered, or is not going to be in time."""
+        self.store.when_heard(wake)
 
     @property
     def without_store(self) -> bool:
         """Whether answers come from memory because Redis failed."""
-        return bool(self._breaker.current_state != pybreaker.STATE_CLOSED)
+        return self.store.is_away
 
     def similar_items(self, item: str, count: int, now_ms: int, lang: str = "en") -> Answer:
         """Return items that occur together with `item`, strongest first; by factors where none is known.

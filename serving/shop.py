@@ -30,7 +30,7 @@ from state.purchase_rows import (
     empty_purchases,
 )
 from state.settings import Settings
-from state.store import Store
+from state.store import RowReader
 from state.user_rows import UserRows, decode_users, empty_users
 from state.vector_rows import decode_vector
 
@@ -77,7 +77,7 @@ class Visited(NamedTuple):
 class Shop:
     """Everything answers are made of, except the request. One thread uses it."""
 
-    def __init__(self, store: Store, settings: Settings, generation: str) -> None:
+    def __init__(self, store: RowReader, settings: Settings, generation: str) -> None:
         self.store, self.settings, self.generation = store, settings, generation
         self.prefixes = [keys.prefix(generation, lane) for lane in range(settings.n_lanes)]
         self.catalogue = Catalogue(self.prefixes)
@@ -113,7 +113,7 @@ class Shop:
 
         `most`: changes of the catalogue to take over (`Catalogue.refresh`).
         """
-        self.follow_changes(now_ms)
+        self.items.follow(now_ms)
         n, key = len(self.prefixes), lane_rows.scope_hash(lane_rows.ALL, 0)
         wanted = [keys.lane_globals(prefix) for prefix in self.prefixes]
         wanted += [keys.purchase_totals(prefix) for prefix in self.prefixes]
@@ -138,7 +138,8 @@ class Shop:
 
         Where there are more, those with the longest factors: they are in the most lists. Raises StoreUnavailable.
         """
-        self.follow_changes(now_ms)
+        self.hear_changes()
+        self.items.follow(now_ms)
         room = len(self.items.rows)
         if self.index is not None and len(self.catalogue) > room:
             likely = self.index.longest(room)
@@ -158,10 +159,9 @@ class Shop:
         self._n_ahead += len(new)
         return len(items)
 
-    def follow_changes(self, now_ms: int) -> None:
-        """Hear which item rows are written, so that others need not be read again."""
+    def hear_changes(self) -> None:
+        """Hear from now on which item rows are written, so that others need not be read again; may take its time."""
         self._feed.connect()
-        self.items.follow(now_ms)
 
     def set_popular(self, popular: ScopeItems) -> None:
         self.popular = popular

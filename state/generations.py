@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from schemas.ids import fingerprint
 from state import keys
 from state.settings import PREFIX, BadSettings, Settings
-from state.store import Positions, Store
+from state.store import Positions, RowReader, Store
 
 FOLD_SETTINGS = (
     "n_lanes",
@@ -92,7 +92,7 @@ def new_generation(
     )  # fmt: skip
 
 
-def read_generation(store: Store, name: str) -> Generation | None:
+def read_generation(store: RowReader, name: str) -> Generation | None:
     value = store.read([keys.generation(name)])[0]
     return Generation.model_validate_json(value) if value else None
 
@@ -117,7 +117,7 @@ def generation_names(store: Store) -> list[str]:
     return sorted(key[len(first) :].decode() for key in found)
 
 
-def live_generation(store: Store) -> str | None:
+def live_generation(store: RowReader) -> str | None:
     value = store.read([keys.GENERATION])[0]
     return value.decode() if value else None
 

@@ -29,7 +29,9 @@ and has lost its last second, rows and positions went back together, and A's nex
 finds other positions: Fenced.
 """
 
+import contextlib
 import secrets
+import time
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -37,10 +39,13 @@ from weakref import WeakSet
 
 import orjson
 import redis
+from redis.exceptions import LockNotOwnedError
+from redis.lock import Lock
 
 from state import keys
 from state.changes import ChangeFeed, NoChanges
 from state.guarded_connection import Guard, GuardedConnection
+from state.line import Line, LineBroken, RedisLine, ThreadLine
 from state.quick_reads import Asked, QuickReads
 from state.redis_changes import RedisChanges
 from state.redis_nodes import RedisNodes
@@ -204,22 +209,40 @@ class RedisStore:
             self._nodes.client_for(key).zrem(key, name)
 
     def hold(self, key: bytes, name: str, ttl_ms: int) -> bool:
-        """Take or renew the lease at `key`; say whether `name` has it now."""
+        """Take or renew the lease at `key`, atomically; say whether `name` has it now."""
         with self._trouble():
-            client = self._nodes.client_for(key)
-            if client.set(key, name, nx=True, px=ttl_ms):
-                return True
-            mine: bool = client.get(key) == name.encode()
-            if mine:
-                client.pexpire(key, ttl_ms)
-            return mine
+            lease = self._lease(key, name, ttl_ms)
+            try:
+                lease.reacquire()
+            except LockNotOwnedError:
+                return bool(lease.acquire(blocking=False, token=name))
+            return True
 
     def let_go(self, key: bytes, name: str) -> None:
-        """Give the lease at `key` back, if `name` has it."""
+        """Give the lease at `key` back, atomically, if `name` has it."""
+        with self._trouble(), contextlib.suppress(LockNotOwnedError):
+            self._lease(key, name, 1).release()
+
+    def _lease(self, key: bytes, name: str, ttl_ms: int) -> Lock:
+        """Return the lock at `key` as `name` holds it, if it does: the scripts of Redis's client find that out."""
+        lock = Lock(self._nodes.client_for(key), key.decode(), timeout=ttl_ms / 1000, thread_local=False)
+        lock.local.token = name.encode()
+        return lock
+
+    def line(self, timeout_s: float) -> Line:
+        """Return a line for reads with a deadline, over which Redis has just answered. Raises StoreUnavailable."""
         with self._trouble():
-            client = self._nodes.client_for(key)
-            if client.get(key) == name.encode():
-                client.delete(key)
+            if self._nodes.is_cluster:
+                self.ping()
+                return ThreadLine(self._read_from_cluster)
+            pool = self._nodes.client_for(b"").connection_pool
+            times = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+            line = RedisLine(pool.connection_class(**(pool.connection_kwargs | times | {"protocol": 2})), CHUNK)
+            try:
+                line.collect(line.ask([keys.GENERATION]), time.monotonic() + timeout_s)
+            except LineBroken as error:
+                raise ConnectionError(str(error)) from error
+            return line
 
     def changes(self, key_prefixes: Sequence[bytes]) -> ChangeFeed:
         """Return the feed; of a cluster it hears nothing, for keys move between nodes."""

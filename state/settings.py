@@ -112,7 +112,9 @@ class Settings(BaseSettings):
     grpc_certificate: Path | None = Field(None, description="gRPC over TLS: the server's certificate chain (PEM)")
     grpc_private_key: Path | None = Field(None, description="gRPC over TLS: its private key (PEM)")
     grpc_client_ca: Path | None = Field(None, description="gRPC over mutual TLS: who signs clients' certificates (PEM)")
-    store_timeout_s: float = Field(0.5, gt=0, description="How long a server waits for Redis before it does without")
+    store_timeout_s: float = Field(
+        0.1, gt=0, description="How long an answer waits for Redis, all its reads together, before it does without"
+    )
     impressions_share: float = Field(
         0, ge=0, le=1, description="Share of the answers whose items go to the impressions topic"
     )

@@ -40,7 +40,19 @@ def decode_positions(value: bytes | None) -> Positions:
     return {} if value is None else dict(orjson.loads(value))
 
 
-class Store(Protocol):
+class RowReader(Protocol):
+    """Where answers are read from."""
+
+    def read(self, keys: Sequence[bytes]) -> list[bytes | None]: ...
+
+    def begin_read(self, keys: Sequence[bytes]) -> Reading:
+        """Ask for values, where that can be done ahead of waiting for them; raises nothing, but the reading may."""
+
+    def changes(self, key_prefixes: Sequence[bytes]) -> ChangeFeed:
+        """Return a feed of writes to keys with these prefixes, which the caller connects; it ends with the store."""
+
+
+class Store(RowReader, Protocol):
     """Rows by key, and per lane the positions they belong to.
 
     `commit` is the only way a fold changes rows: all rows and the positions, or
@@ -49,11 +61,6 @@ class Store(Protocol):
 
     def positions(self, lane_prefix: bytes) -> Positions:
         """Return the lane's committed positions, after finishing a commit that was cut short."""
-
-    def read(self, keys: Sequence[bytes]) -> list[bytes | None]: ...
-
-    def begin_read(self, keys: Sequence[bytes]) -> Reading:
-        """Ask for values, where that can be done ahead of waiting for them; raises nothing, but the reading may."""
 
     def commit(self, lane_prefix: bytes, expected: Positions, new: Positions, rows: Rows) -> None: ...
 
@@ -68,9 +75,6 @@ class Store(Protocol):
 
     def write(self, rows: Rows) -> None:
         """Set or remove keys that belong to no lane's commit (pointers)."""
-
-    def changes(self, key_prefixes: Sequence[bytes]) -> ChangeFeed:
-        """Return a feed of writes to keys with these prefixes, which the caller connects; it ends with the store."""
 
     def close(self) -> None: ...
 

@@ -114,7 +114,7 @@ def filled(n_users, n_items):
             "bench", [], items[order], factors, np.eye(D, dtype=np.float32), 2.0, np.ones(32),
             embedding=embedding.astype(np.float16),
         )  # fmt: skip
-        shop.follow_changes(time.time_ns() // 1_000_000)
+        shop.hear_changes()
         recommender.take_over(VectorIndex(anchor, build_index(factors)[0]))
         shop.rules = Compiled(to_book(BOOK), 1)
         warm_up()

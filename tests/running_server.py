@@ -15,6 +15,7 @@ from serving.gather import Gather
 from serving.grpc_api import make_server
 from serving.http_api import make_app
 from serving.impressions import Impressions
+from serving.process import Follower
 from serving.warm_up import warm_up
 from state.ports import free_port
 from state.settings import Settings
@@ -23,7 +24,10 @@ from state.settings import Settings
 class Running:
     """What a test needs to talk to a running server."""
 
-    def __init__(self, folder, recommender, impressions_share=0.0, require_key=False, settings=None, grace_s=1):
+    def __init__(
+        self, folder, recommender, impressions_share=0.0, require_key=False, settings=None, grace_s=1,
+        follow=False,
+    ):  # fmt: skip
         warm_up()
         self.recommender, self.keys = recommender, folder / "keys.json"
         self.log = SqliteLog(folder / "log.sqlite")
@@ -42,10 +46,19 @@ class Running:
             await self.rpc.listen(
                 (settings or Settings()).model_copy(update={"http_host": "127.0.0.1", "grpc_port": self.grpc_port})
             )
+            recommender.store.attach()
+            following = asyncio.create_task(Follower(recommender, settings, self.guard).run()) if follow else None
             await self._uvicorn.serve()
+            if following is not None:
+                following.cancel()
+            recommender.store.close()
             await self.rpc.stop(grace_s)
 
-        self._thread = threading.Thread(target=lambda: asyncio.run(serve()))
+        def run():
+            with asyncio.Runner(loop_factory=uvicorn.Config("", loop="auto").get_loop_factory()) as runner:
+                runner.run(serve())
+
+        self._thread = threading.Thread(target=run)
         self._thread.start()
         while not self._uvicorn.started:
             time.sleep(0.01)
