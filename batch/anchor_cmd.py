@@ -19,10 +19,10 @@ from batch.interactions import Interactions, read_interactions
 from batch.nightly import Night, fit_night
 from batch.shop import Shop, columns_of
 from flows.lane import LaneSettings
-from flows.log import Log, LogUnavailable
+from flows.log import Log, LogUnavailable, PositionLost
 from flows.open_log import open_log
-from flows.process import lane_settings, open_store
-from schemas.registry import open_registry
+from flows.process import lane_settings, limits_of, open_store
+from schemas.registry import RegistryUnavailable, open_registry
 from serving.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
 from serving.forest import written_down
 from serving.index_build import build_index
@@ -178,7 +178,8 @@ def _read(settings: Settings, log: Log, weights: np.ndarray[Any, Any], now_ms: i
             bar.update(task, completed=done, rate=done / (time.perf_counter() - began))
 
         registry = open_registry(settings.schema_registry_url)
-        return read_interactions(log, registry, weights, now_ms, advance)
+        patience_s = settings.connect_timeout_s
+        return read_interactions(log, registry, weights, now_ms, limits_of(settings), patience_s, advance)
 
 
 def run_anchor(settings: Settings, json: bool, force: bool = False) -> int:
@@ -193,10 +194,10 @@ def run_anchor(settings: Settings, json: bool, force: bool = False) -> int:
         events.close()
         store.write({keys.ANCHOR_PUBLISHED: summary["version"].encode()})
         store.close()
-    except (TooLittleData, Refused) as error:
+    except (TooLittleData, Refused, PositionLost) as error:
         err.print(str(error), markup=False)
         return FAILED
-    except (StoreUnavailable, LogUnavailable) as error:
+    except (StoreUnavailable, LogUnavailable, RegistryUnavailable) as error:
         err.print(str(error), markup=False)
         return UNAVAILABLE
     if json:

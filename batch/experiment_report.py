@@ -14,16 +14,17 @@ from typing import Any
 import fastavro
 import numpy as np
 import numpy.typing as npt
+from fastavro import parse_schema
 from scipy import stats
 
-from flows.log import Log, RawBatch
-from schemas.decode import Limits, decode
+from flows.log import Log, RawBatch, topic_of
+from flows.read_to import read_to
+from schemas.decode import HEADER, MAGIC, Limits, decode
 from schemas.ids import hash_visitor
-from schemas.registry import SchemaRegistry
+from schemas.registry import RegistryUnavailable, SchemaRegistry, current_schema
 from serving.experiments import Experiment
 
-CHUNK = 20_000
-HEADER = 5
+NEWEST = parse_schema(current_schema("impressions"))
 CONFIDENCE = 0.95
 SUSPECT = 0.001
 """Below it the visitors are not split as the weights say: something is wrong with the experiment itself."""
@@ -42,22 +43,23 @@ class Seen:
     user: npt.NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
     ts_ms: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     """Events that were hoped for: who and when."""
+    n_unreadable: int = 0
+    """Impressions that are no record of their schema."""
 
 
 def read_log(
-    log: Log, registry: SchemaRegistry, experiment: str, kind: int, now_ms: int, progress: Callable[[int], None]
-) -> Seen:
-    """Read exposures of an experiment and the events of one kind from the whole log; an event id counts once."""
+    log: Log, registry: SchemaRegistry, experiment: str, kind: int, now_ms: int, limits: Limits, patience_s: float,
+    progress: Callable[[int], None],
+) -> Seen:  # fmt: skip
+    """Read exposures of an experiment and the events of one kind, to the end that the log has now.
+
+    An event id counts once. Raises LogUnavailable when nothing more comes for `patience_s`, PositionLost.
+    """
     seen, parts = Seen(), []
-    positions, end = log.start(), log.end()
-    while any(positions.get(stream, 0) < offset for stream, offset in end.items()):
-        raw = log.read(positions, CHUNK, 1.0)
-        if raw is None:
-            break
+    for raw in read_to(log, log.start(), log.end(), patience_s):
         _exposures(raw, registry, experiment, seen)
-        rows = decode(raw, registry, now_ms, Limits()).interactions
+        rows = decode(raw, registry, now_ms, limits).interactions
         parts.append(rows[rows["kind"] == kind][["event_id", "user", "ts_ms"]].copy())
-        positions = raw.after
         progress(len(raw))
     if parts:
         events = np.concatenate(parts)
@@ -67,11 +69,12 @@ def read_log(
 
 
 def _exposures(raw: RawBatch, registry: SchemaRegistry, experiment: str, seen: Seen) -> None:
-    streams = [n for n, stream in enumerate(raw.streams) if stream.rpartition(":")[0] == "impressions"]
+    streams = [n for n, stream in enumerate(raw.streams) if topic_of(stream) == "impressions"]
     for i in np.flatnonzero(np.isin(raw.stream, streams)).tolist():
-        value = raw.value(i)
-        schema = registry.schema(int.from_bytes(value[1:HEADER], "big"))
-        record: Any = fastavro.schemaless_reader(io.BytesIO(value[HEADER:]), dict(schema.parsed), None)
+        record = _impression(raw.value(i), registry)
+        if record is None:
+            seen.n_unreadable += 1
+            continue
         arm = dict(one.split(":", 1) for one in (record["arm"] or "").split(",") if ":" in one).get(experiment)
         visitor = hash_visitor(record["user"], record["session"])
         if arm is None or not visitor:
@@ -81,6 +84,20 @@ def _exposures(raw: RawBatch, registry: SchemaRegistry, experiment: str, seen: S
         seen.first[visitor] = known, min(at, record["ts_ms"])
         if known != arm:
             seen.mixed.add(visitor)
+
+
+def _impression(value: bytes, registry: SchemaRegistry) -> dict[str, Any] | None:
+    """Return an impression as its newest schema has it, None where it is none. Raises RegistryUnavailable."""
+    try:
+        schema = registry.schema(int.from_bytes(value[1:HEADER], "big"))
+        if value[0] != MAGIC or schema.topic != "impressions":
+            return None
+        record: Any = fastavro.schemaless_reader(io.BytesIO(value[HEADER:]), dict(schema.parsed), NEWEST)
+        return record if isinstance(record, dict) else None
+    except RegistryUnavailable:
+        raise
+    except Exception:  # fastavro raises whatever the broken bytes lead to
+        return None
 
 
 def report(experiment: Experiment, seen: Seen, within_ms: int) -> dict[str, Any]:
@@ -108,7 +125,8 @@ def report(experiment: Experiment, seen: Seen, within_ms: int) -> dict[str, Any]
     split_p = float(stats.chisquare(shown, shown.sum() * weights / weights.sum()).pvalue) if shown.sum() else 1.0
     return {
         "experiment": experiment.id, "arms": arms, "split_p_value": split_p, "split_is_suspect": split_p < SUSPECT,
-        "visitors_in_several_arms": len(seen.mixed), "confidence": CONFIDENCE,
+        "visitors_in_several_arms": len(seen.mixed), "unreadable_impressions": seen.n_unreadable,
+        "confidence": CONFIDENCE,
     }  # fmt: skip
 
 

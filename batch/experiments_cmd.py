@@ -7,12 +7,12 @@ from rich.console import Console
 from rich.table import Table
 
 from batch.experiment_report import read_log, report
-from flows.log import LogUnavailable
+from flows.log import LogUnavailable, PositionLost
 from flows.open_log import open_log
-from flows.process import open_store
+from flows.process import limits_of, open_store
 from schemas.events import Kind
 from schemas.registry import RegistryUnavailable, open_registry
-from serving.cli.console import OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar
+from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar
 from serving.experiments import Experiment
 from serving.rule_book import BadBook, live_version, read_book
 from state.settings import Settings
@@ -42,6 +42,9 @@ def run(settings: Settings, name: str, event: str, within_h: float, json: bool) 
     except (StoreUnavailable, LogUnavailable, RegistryUnavailable, BadBook) as error:
         err.print(str(error), markup=False)
         return UNAVAILABLE
+    except PositionLost as error:
+        err.print(str(error), markup=False)
+        return FAILED
     found |= {"event": event, "within_h": within_h}
     if json:
         print_json(found)
@@ -77,7 +80,8 @@ def _report(settings: Settings, experiment: Experiment, kind: int, within_h: flo
             done += n
             bar.update(task, advance=n, rate=done / max(time.perf_counter() - started, 1e-9))
 
-        seen = read_log(log, registry, experiment.id, kind, time.time_ns() // 1_000_000, advance)
+        now_ms, patience_s = time.time_ns() // 1_000_000, settings.connect_timeout_s
+        seen = read_log(log, registry, experiment.id, kind, now_ms, limits_of(settings), patience_s, advance)
     log.close()
     return report(experiment, seen, int(within_h * HOUR_MS))
 
@@ -100,5 +104,7 @@ def _print(found: dict[str, Any]) -> None:
         )  # fmt: skip
     if found["visitors_in_several_arms"]:
         err.print(f"{found['visitors_in_several_arms']:,} visitors saw more than one arm and count in none")
+    if found["unreadable_impressions"]:
+        err.print(f"{found['unreadable_impressions']:,} impressions cannot be read and count nowhere")
     if not any(arm["visitors"] for arm in found["arms"]):
         err.print("no exposures in the log: HEADRACE_IMPRESSIONS_SHARE says which share of the answers is written")

@@ -10,12 +10,11 @@ from scipy.sparse import csr_matrix
 from flows.erased import Erased
 from flows.history import event_weights
 from flows.log import Log
+from flows.read_to import read_to
 from schemas.decode import Limits, decode
 from schemas.ids import hash_id
 from schemas.registry import SchemaRegistry
 from state.store import Positions
-
-CHUNK = 50_000
 
 
 @dataclass(frozen=True)
@@ -39,19 +38,18 @@ class Interactions:
 
 
 def read_interactions(
-    log: Log, registry: SchemaRegistry, weights: npt.NDArray[np.float64], now_ms: int, progress: Callable[[int], None]
-) -> Interactions:
-    """Read the whole log; every event id counts once, and only events of positive weight.
+    log: Log, registry: SchemaRegistry, weights: npt.NDArray[np.float64], now_ms: int, limits: Limits,
+    patience_s: float, progress: Callable[[int], None],
+) -> Interactions:  # fmt: skip
+    """Read the log to the end that it has now; every event id counts once, and only events of positive weight.
 
-    What a user did before an erasure is not there.
+    What a user did before an erasure is not there. Raises LogUnavailable when nothing more comes for `patience_s`,
+    PositionLost.
     """
     parts, texts, places, erased, n_read = [], {}, [], dict[int, int](), 0
     positions, end = log.start(), log.end()
-    while any(positions.get(stream, 0) < offset for stream, offset in end.items()):
-        raw = log.read(positions, CHUNK, 1.0)
-        if raw is None:
-            break
-        decoded = decode(raw, registry, now_ms, Limits())
+    for raw in read_to(log, positions, end, patience_s):
+        decoded = decode(raw, registry, now_ms, limits)
         erased |= {hash_id(one.user): n_read + one.message for one in decoded.erasures}
         rows = decoded.interactions
         rows = rows[rows["item"] != 0]

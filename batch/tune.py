@@ -16,10 +16,10 @@ from rich.table import Table
 
 from batch.als import HeldOut, fit, hold_out, recall, whiten
 from batch.interactions import Interactions, read_interactions
-from flows.log import LogUnavailable
+from flows.log import LogUnavailable, PositionLost
 from flows.open_log import open_log
-from flows.process import lane_settings
-from schemas.registry import open_registry
+from flows.process import lane_settings, limits_of
+from schemas.registry import RegistryUnavailable, open_registry
 from serving.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
 from state.id_key import use_id_key
 from state.settings import PREFIX, Settings
@@ -75,12 +75,16 @@ def run(settings: Settings, trials: int, html: Path | None, json: bool) -> int:
         weights = lane_settings(settings).fold_params().weights
         with err.status("reading the log"):
             data = read_interactions(
-                log, open_registry(settings.schema_registry_url), weights, time.time_ns() // 1_000_000, lambda n: None
-            )
+                log, open_registry(settings.schema_registry_url), weights, time.time_ns() // 1_000_000,
+                limits_of(settings), settings.connect_timeout_s, lambda n: None,
+            )  # fmt: skip
         log.close()
-    except LogUnavailable as error:
+    except (LogUnavailable, RegistryUnavailable) as error:
         err.print(str(error), markup=False)
         return UNAVAILABLE
+    except PositionLost as error:
+        err.print(str(error), markup=False)
+        return FAILED
     folds = folds_of(data) if len(data.ts_ms) else []
     if not folds:
         err.print(f"the log holds {len(data.ts_ms)} interactions; too few users act in two parts of their time")

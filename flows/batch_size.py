@@ -2,11 +2,10 @@
 
 from dataclasses import replace
 
-from flows.log import Log, RawBatch
+from flows.log import MOST_BYTES, Log, RawBatch
 from state.store import Positions
 
 FIRST_EVENTS = 60_000
-MOST_BYTES = 64 << 20
 
 
 class BatchSize:

@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import orjson
 
 from flows.log import Headers, Log, Message, MessageTooLarge, RawBatch
+from flows.read_to import read_to
 from schemas.events import DEAD_LETTERS, BadMessage
 
 CHUNK = 500
 MOST_BYTES = 8 << 20
-SILENCE_S = 0.2
+PATIENCE_S = 10.0
 HEAD_BYTES = 16 * 1024
 """What a letter keeps of a message that is too large; of its key and of all its headers together the same."""
 REDRIVEN = "redriven"
@@ -132,14 +133,9 @@ def _decode(body: dict[str, Any]) -> DeadLetter:
 
 def _records(log: Log) -> Iterator[dict[str, Any]]:
     """Yield all that the dead-letters topic holds by now, oldest first."""
-    positions, end = log.start(), log.end()
-    while any(positions.get(stream, 0) < at for stream, at in end.items()):
-        batch = log.read(positions, CHUNK, SILENCE_S)
-        if batch is None:
-            return
+    for batch in read_to(log, log.start(), log.end(), PATIENCE_S):
         for i in range(len(batch)):
             yield orjson.loads(batch.value(i))
-        positions = batch.after
 
 
 def each_letter(log: Log, wanted: Callable[[DeadLetter], bool] = lambda letter: True) -> Iterator[DeadLetter]:

@@ -10,15 +10,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flows.log import Log
+from flows.log import Log, topic_of
+from flows.read_to import read_to
 from schemas.decode import Limits, decode
 from schemas.events import Columns
 from schemas.ids import hash_id
 from schemas.registry import SchemaRegistry
 from state.store import Positions
-
-CHUNK = 50_000
-SILENCE_S = 5.0
 
 
 class Erased(NamedTuple):
@@ -56,27 +54,22 @@ def erasures_of(positions: Positions) -> Positions:
     >>> erasures_of({"erasures:0": 3, "ratings:0": 9})
     {'erasures:0': 3}
     """
-    return {stream: at for stream, at in positions.items() if stream.rpartition(":")[0] == "erasures"}
+    return {stream: at for stream, at in positions.items() if topic_of(stream) == "erasures"}
 
 
-def read_erased(log: Log, registry: SchemaRegistry, until: Positions, now_ms: int) -> Erased:
+def read_erased(log: Log, registry: SchemaRegistry, until: Positions, now_ms: int, patience_s: float) -> Erased:
     """Return who was erased by the log's erasures before `until`; what retention removed of them is not known.
 
-    Raises LogUnavailable, RegistryUnavailable.
+    Raises LogUnavailable when nothing more comes for `patience_s`, RegistryUnavailable, PositionLost.
     """
     last: dict[int, int] = {}
     until = erasures_of(until)
     if not until:
         return NOBODY
     # Of all else only what comes while this reads.
-    positions = {**log.end(), **erasures_of(log.start())}
-    while any(positions.get(stream, 0) < end for stream, end in until.items()):
-        raw = log.read(positions, CHUNK, SILENCE_S)
-        if raw is None:
-            log.end()  # raises where it is out of reach; else what is left are marks of transactions
-            break
-        for erasure in decode(raw.until(until), registry, now_ms, Limits()).erasures:
+    start = {**log.end(), **erasures_of(log.start())}
+    for raw in read_to(log, start, until, patience_s):
+        for erasure in decode(raw, registry, now_ms, Limits()).erasures:
             user = hash_id(erasure.user)
             last[user] = max(last.get(user, 0), erasure.ts_ms)
-        positions = raw.after
     return Erased.of(last)

@@ -1,7 +1,9 @@
 """The log in Apache Kafka, through confluent-kafka.
 
 One consumer is assigned every partition at the positions it is given; it never
-reads positions from the broker and never jumps (`auto.offset.reset=error`).
+reads positions from the broker and never jumps (`auto.offset.reset=error`). Offsets
+that hold no message (marks of transactions, what an aborted one or compaction left)
+are passed when the broker says that a partition ends behind them.
 """
 
 import contextlib
@@ -12,14 +14,15 @@ from itertools import groupby
 from typing import Any
 
 import numpy as np
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka import Message as KafkaMessage
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
-from flows.log import LogUnavailable, Message, MessageTooLarge, PositionLost, RawBatch
+from flows.kafka_producer import KafkaProducer
+from flows.log import MOST_BYTES, LogUnavailable, Message, PositionLost, RawBatch, TopicReplaced, topic_of
 from flows.time_merge import MAX_HELD, Merged, TimeMerge
 from schemas.events import DEAD_LETTERS, TOPICS
 from state.store import Positions
@@ -34,7 +37,19 @@ MOVING = (  # what brokers answer of a partition while not all of them have hear
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.FENCED_LEADER_EPOCH,
     KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.OFFSET_NOT_AVAILABLE,
 )
+NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
+"""The id of every topic on brokers that give none (before 2.8)."""
+PRODUCERS_OWN = "delivery.timeout.ms"
+ISOLATION = {
+    "read_committed": IsolationLevel.READ_COMMITTED,
+    "read_uncommitted": IsolationLevel.READ_UNCOMMITTED,
+}
+COMPACTED = {"cleanup.policy": "compact", "delete.retention.ms": str(30 * 86_400_000)}
+"""Of a product only the last message counts. A flow that is up to a month behind still reads that an item is gone."""
+KEPT = ("erasures", DEAD_LETTERS)
+"""Topics that are never cut: a replay has to know who was erased."""
 LOST = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 
 
@@ -65,13 +80,22 @@ class KafkaLog:
         self, bootstrap: str, read_topics: Sequence[str] = TOPICS, config: Mapping[str, Any] | None = None
     ) -> None:
         self._topics = tuple(read_topics)
-        self._common = {"bootstrap.servers": bootstrap, "socket.keepalive.enable": True, **(config or {})}
+        given = dict(config or {})
+        isolation = given.pop("isolation.level", "read_committed")
+        if isolation not in ISOLATION:
+            raise ValueError(f"isolation.level must be one of {', '.join(ISOLATION)}; got {isolation!r}")
+        self._isolation = isolation
+        own = {"bootstrap.servers": bootstrap, "socket.keepalive.enable": True}
+        self._common = {**own, **{name: value for name, value in given.items() if name != PRODUCERS_OWN}}
         self._admin = AdminClient(self._common)
-        self._producer: Producer | None = None
+        self._producer = KafkaProducer({**own, **given})
         self._consumer: Consumer | None = None
         self._at: Positions = {}
         self._earliest: Positions = {}  # where streams began that were asked for without a position
+        self._ids: dict[str, str] = {}
         self._merge = TimeMerge(())
+        self._held_bytes = 0
+        self._ends: Positions = {}  # where the broker last said that a partition ends
         self._paused: set[str] = set()
         self._at_end: set[str] = set()
         self._gave_at = 0.0
@@ -82,12 +106,15 @@ class KafkaLog:
         """Create the topics of the product that are missing.
 
         Messages carry event time, by which Kafka ages them: with a retention, loading
-        a shop's past deletes what it just wrote. -1 keeps everything.
+        a shop's past deletes what it just wrote. -1 keeps everything. `products` is
+        compacted instead, and erasures are kept.
         """
         there = set(self._metadata().topics)
         missing = [name for name in (*TOPICS, DEAD_LETTERS) if name not in there]
-        config = {"retention.ms": str(retention_ms)}
-        made = self._admin.create_topics([NewTopic(name, partitions, replication, config=config) for name in missing])
+        config = {name: {"retention.ms": str(-1 if name in KEPT else retention_ms)} for name in missing}
+        config |= {name: COMPACTED for name in missing if name == "products"}
+        topics = [NewTopic(name, partitions, replication, config=config[name]) for name in missing]
+        made = self._admin.create_topics(topics)
         for future in made.values():
             try:
                 future.result(TIMEOUT_S)
@@ -97,44 +124,28 @@ class KafkaLog:
 
     def delete_topics(self) -> None:
         """Delete the topics of the product with all that is in them, and wait until they are gone."""
-        names = [name for name in (*TOPICS, DEAD_LETTERS) if name in self._metadata().topics]
-        for future in (self._admin.delete_topics(names) if names else {}).values():
-            future.result(TIMEOUT_S)
+        names = [*TOPICS, DEAD_LETTERS]
+        for future in self._admin.delete_topics(names).values():
+            try:
+                future.result(TIMEOUT_S)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise LogUnavailable(f"topics cannot be deleted: {error}") from error
         deadline = time.monotonic() + TIMEOUT_S
         while set(names) & set(self._metadata().topics) and time.monotonic() < deadline:
             time.sleep(0.05)
+        self._ids = {}
 
     def append(self, messages: Sequence[Message]) -> None:
         """Produce the messages and wait until all in-sync replicas have them. Raises LogUnavailable."""
-        if self._producer is None:
-            own = {"enable.idempotence": True, "linger.ms": 1, "delivery.timeout.ms": int(TIMEOUT_S * 1000)}
-            self._producer = Producer({**self._common, **own})
-        failed: list[KafkaError] = []
+        self._producer.append(messages)
 
-        def delivered(error: KafkaError | None, _: KafkaMessage) -> None:
-            if error is not None:
-                failed.append(error)
+    def append_whole(self, messages: Sequence[Message]) -> None:
+        """Produce the messages in a transaction, so that readers see all of them or none.
 
-        for message in messages:
-            while True:
-                try:
-                    self._producer.produce(
-                        message.topic, message.value, message.key, timestamp=message.ts_ms, on_delivery=delivered,
-                        headers=list(message.headers),
-                    )  # fmt: skip
-                    break
-                except BufferError:
-                    self._producer.poll(0.1)
-                except KafkaException as error:
-                    if error.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
-                        raise
-                    raise MessageTooLarge(f"{message.topic}: {len(message.value or b''):,} bytes: {error}") from error
-        left = self._producer.flush(TIMEOUT_S + 1)
-        if left or failed:
-            if any(error.code() == KafkaError.MSG_SIZE_TOO_LARGE for error in failed):
-                raise MessageTooLarge("a message is larger than the broker takes")
-            why = failed[0].str() if failed else "no answer in time"
-            raise LogUnavailable(f"Kafka did not confirm {left + len(failed)} of {len(messages)} messages: {why}")
+        Raises MessageRefused, LogUnavailable, NotConfirmed.
+        """
+        self._producer.append_whole(messages)
 
     def read(self, positions: Positions, max_messages: int, timeout_s: float) -> RawBatch | None:
         """Return what lies at `positions`, in the order the broker gave it."""
@@ -150,6 +161,8 @@ class KafkaLog:
                 # What librdkafka has fetched is less than a large batch; more comes while this is taken over.
                 if len(self._merge) - held < LEAST_FETCHED or len(self._merge) >= max_messages:
                     break
+                if self._held_bytes > MOST_BYTES:
+                    break
                 wait = 0.0
             if not len(self._merge):
                 self._gave_at = time.monotonic()
@@ -158,7 +171,11 @@ class KafkaLog:
                 self._gave_at = time.monotonic()
                 return self._batch(merged)
             if left <= 0:
-                return None
+                return self._batch(merged) if self._passed() else None
+
+    def _passed(self) -> bool:
+        """Say whether a stream of which nothing is held ends behind its position: no message lies between."""
+        return any(end > self._at[stream] and not self._merge.n_held(stream) for stream, end in self._ends.items())
 
     def _fetch(self, max_messages: int, timeout_s: float) -> list[KafkaMessage]:
         """Hold what the broker has, about as many as make a batch with those held; return the errors among them."""
@@ -176,14 +193,22 @@ class KafkaLog:
                 stream, messages, first = f"{topic}:{partition}", found[first:end], end
                 if not bad:
                     self._at_end.discard(stream)
+                    values = list(map(KafkaMessage.value, messages))
+                    self._held_bytes += sum(map(len, filter(None, values)))
                     self._merge.add(
                         stream, list(map(KafkaMessage.offset, messages)),  # type: ignore[arg-type]
                         [ts_ms for _, ts_ms in map(KafkaMessage.timestamp, messages)],
-                        list(map(KafkaMessage.value, messages)), messages,
+                        values, messages,
                     )  # fmt: skip
-                elif any(_code(message) == KafkaError._PARTITION_EOF for message in messages):
-                    self._at_end.add(stream)
-            self._pause_those_ahead(max(MAX_HELD, 2 * max_messages))
+                else:
+                    for message in messages:
+                        if _code(message) == KafkaError._PARTITION_EOF:
+                            self._at_end.add(stream)
+                            self._ends[stream] = int(message.offset() or 0)
+            most = max(MAX_HELD, 2 * max_messages)
+            if self._held_bytes > 4 * MOST_BYTES:  # then those wait that hold more than others
+                most = min(most, len(self._merge) // len(self._streams))
+            self._pause_those_ahead(most)
         except KafkaException as error:
             raise LogUnavailable(f"Kafka cannot be read: {error}") from error
         return [message for message, bad in zip(found, failed, strict=True) if bad]
@@ -210,7 +235,11 @@ class KafkaLog:
         return self._offsets(self._list_streams(), OffsetSpec.earliest())  # type: ignore[no-untyped-call]
 
     def end(self) -> Positions:
+        """Return, by stream, the offset up to which it can be read: before the first transaction that is still open."""
         return self._offsets(self._list_streams(), OffsetSpec.latest())  # type: ignore[no-untyped-call]
+
+    def topic_ids(self) -> dict[str, str]:
+        return {name: found for name, (found, _) in self._describe().items() if found != NO_ID}
 
     def offsets_at(self, ts_ms: int) -> Positions:
         """Return, by stream, the first offset whose message time is at or after `ts_ms`; the end where none is."""
@@ -240,8 +269,7 @@ class KafkaLog:
     def close(self) -> None:
         if self._consumer is not None:
             self._consumer.close()
-        if self._producer is not None:
-            self._producer.flush(TIMEOUT_S)
+        self._producer.close()
 
     def _metadata(self) -> Any:
         try:
@@ -249,12 +277,27 @@ class KafkaLog:
         except KafkaException as error:
             raise LogUnavailable(f"Kafka at {self._common['bootstrap.servers']} does not answer: {error}") from error
 
+    def _describe(self) -> dict[str, tuple[str, int]]:
+        """Return the id and the number of partitions of each topic that is read."""
+        found = {}
+        try:
+            topics = self._admin.describe_topics(TopicCollection(list(self._topics)), request_timeout=TIMEOUT_S)
+            for name, future in topics.items():
+                one = future.result()
+                found[name] = str(one.topic_id), len(one.partitions)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise LogUnavailable(f"topic {name!r} does not exist; `headrace topics` creates all of them") from error
+            raise LogUnavailable(f"Kafka at {self._common['bootstrap.servers']} does not answer: {error}") from error
+        for name, (topic_id, _) in found.items():
+            self._ids.setdefault(name, topic_id)
+        return found
+
     def _list_streams(self) -> tuple[str, ...]:
-        topics = self._metadata().topics
-        missing = [name for name in self._topics if name not in topics]
-        if missing:
-            raise LogUnavailable(f"topic {missing[0]!r} does not exist; `headrace topics` creates all of them")
-        return tuple(f"{name}:{part}" for name in self._topics for part in sorted(topics[name].partitions))
+        return self._streams_of(self._describe())
+
+    def _streams_of(self, topics: Mapping[str, tuple[str, int]]) -> tuple[str, ...]:
+        return tuple(f"{name}:{part}" for name in self._topics for part in range(topics[name][1]))
 
     def _reading(self) -> Consumer:
         if self._consumer is None:
@@ -263,7 +306,7 @@ class KafkaLog:
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
                 "enable.partition.eof": True,
-                "isolation.level": "read_committed",
+                "isolation.level": self._isolation,
                 "fetch.wait.max.ms": 20,
                 "queued.min.messages": 100_000,
                 "fetch.queue.backoff.ms": 5,  # the default waits a second when the queue was full
@@ -274,7 +317,7 @@ class KafkaLog:
     def _follow(self, positions: Positions) -> None:
         """Make the consumer stand at `positions`, on every partition there is."""
         due = not self._streams or time.monotonic() - self._refreshed > REFRESH_S
-        streams = self._list_streams() if due else self._streams
+        streams = self._list_same(positions) if due else self._streams
         if due:
             self._refreshed = time.monotonic()
         # A stream without a position is asked for from its beginning, however far it was read since.
@@ -283,24 +326,46 @@ class KafkaLog:
             return
         self._streams, self._at = streams, {}
         self._merge, self._paused, self._at_end = TimeMerge(streams), set(), set()
+        self._held_bytes, self._ends = 0, {}
         self._gave_at = time.monotonic()
-        earliest = self.start()
+        earliest = self._held_from(streams, positions)
         at = {stream: positions.get(stream, earliest[stream]) for stream in streams}
-        for stream, position in at.items():
-            if position < earliest[stream]:
-                raise PositionLost(stream, position, earliest[stream])
         self._reading().assign([TopicPartition(*_split(stream), position) for stream, position in at.items()])
         self._at, self._earliest = at, {stream: at[stream] for stream in streams if stream not in positions}
 
-    def _offsets(self, streams: Sequence[str], spec: OffsetSpec) -> Positions:
+    def _list_same(self, positions: Positions) -> tuple[str, ...]:
+        """Return the streams. Raises TopicReplaced where positions are of a topic that has gone."""
+        topics = self._describe()
+        for name, (topic_id, _) in topics.items():
+            if topic_id != self._ids[name]:
+                if any(at > 0 for stream, at in positions.items() if topic_of(stream) == name):
+                    raise TopicReplaced(name, "it was deleted and made again")
+                self._ids[name] = topic_id
+        return self._streams_of(topics)
+
+    def _held_from(self, streams: Sequence[str], positions: Positions) -> Positions:
+        """Return the earliest offsets. Raises PositionLost where a position lies before them or past the end."""
+        earliest = self._offsets(streams, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+        newest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        end = self._offsets(streams, newest, IsolationLevel.READ_UNCOMMITTED)
+        for stream in streams:
+            position = positions.get(stream, earliest[stream])
+            if position < earliest[stream]:
+                raise PositionLost(stream, position, earliest[stream])
+            if position > end[stream]:
+                raise TopicReplaced(stream, f"it ends at {end[stream]}, before position {position}")
+        return earliest
+
+    def _offsets(self, streams: Sequence[str], spec: OffsetSpec, isolation: IsolationLevel | None = None) -> Positions:
         """Return one offset for every stream, all of them asked for at once.
 
         A partition whose topic was just made or whose broker went away cannot be asked for a moment: it is asked again.
         """
         asked = {TopicPartition(*_split(stream)): spec for stream in streams}
+        level = isolation or ISOLATION[self._isolation]
 
         def ask() -> Positions:
-            found = self._admin.list_offsets(asked, request_timeout=TIMEOUT_S)
+            found = self._admin.list_offsets(asked, request_timeout=TIMEOUT_S, isolation_level=level)
             return {f"{part.topic}:{part.partition}": future.result().offset for part, future in found.items()}
 
         again = retry_if_exception(_passes)
@@ -314,9 +379,7 @@ class KafkaLog:
         assert error is not None
         if error.code() in LOST:
             self._at = {}
-            for stream, earliest in self.start().items():
-                if positions.get(stream, earliest) < earliest:
-                    raise PositionLost(stream, positions[stream], earliest)
+            self._held_from(self._list_same(positions), positions)
         if error.code() != KafkaError._PARTITION_EOF and error.fatal():
             raise LogUnavailable(f"Kafka reports: {error.str()}")
 
@@ -329,6 +392,10 @@ class KafkaLog:
         before = dict(self._at)
         for index in np.unique(stream).tolist():
             self._at[self._streams[index]] = int(offset[stream == index][-1]) + 1
+        for name, end in self._ends.items():
+            if not self._merge.n_held(name):
+                self._at[name] = max(self._at[name], end)
+        self._held_bytes -= len(payload)
         return RawBatch(
             self._streams, stream, offset, payload, bounds, before, dict(self._at), tombstones,
             original=lambda i: _original(merged.source[i]),

@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from state.store import Positions
 
+MOST_BYTES = 64 << 20
+"""A batch has about so many bytes at most, however many messages were asked for."""
 Headers = tuple[tuple[str, bytes | None], ...]
 
 
@@ -80,24 +82,54 @@ class RawBatch:
         )  # fmt: skip
 
 
+MEND = "build a generation from what is there with `headrace replay NAME`, and make it live with `headrace switch NAME`"
+
+
 class PositionLost(Exception):
     """A position lies before what the log still holds."""
 
     def __init__(self, stream: str, position: int, earliest: int) -> None:
         super().__init__(
             f"{stream} starts at offset {earliest}, but the lane wants {position}: retention removed "
-            f"{earliest - position} messages; raise the topic's retention, build a generation from what is left with "
-            "`headrace replay NAME`, and make it live with `headrace switch NAME`"
+            f"{earliest - position} messages; raise the topic's retention, {MEND}"
         )
         self.stream, self.position, self.earliest = stream, position, earliest
 
 
-class MessageTooLarge(Exception):
-    """A message is larger than the log takes, and would be again: its append is not to be repeated."""
+class TopicReplaced(PositionLost):
+    """Positions belong to a topic that was deleted and made again since, or cut."""
+
+    def __init__(self, topic: str, why: str) -> None:
+        Exception.__init__(self, f"{topic} is not the topic that was read before: {why}; {MEND}")
 
 
 class LogUnavailable(Exception):
     """The log cannot be reached or cannot take writes (disk full, broker away)."""
+
+
+class NotConfirmed(LogUnavailable):
+    """It is not known whether the log has taken the messages: they may be there, or come yet."""
+
+
+class MessageRefused(LogUnavailable):
+    """The log does not take one of the messages, and never will: the append is not to be repeated."""
+
+    def __init__(self, index: int, why: str) -> None:
+        super().__init__(f"message {index} is refused: {why}")
+        self.index, self.why = index, why
+
+
+class MessageTooLarge(MessageRefused):
+    """A message is larger than the log takes."""
+
+
+def topic_of(stream: str) -> str:
+    """Return the topic of a stream.
+
+    >>> topic_of("product-views:3")
+    'product-views'
+    """
+    return stream.rpartition(":")[0]
 
 
 class Log(Protocol):
@@ -106,20 +138,30 @@ class Log(Protocol):
     def append(self, messages: Sequence[Message]) -> None:
         """Make the messages durable, in order; return only when they are.
 
-        Raises LogUnavailable, MessageTooLarge.
+        Raises LogUnavailable, and then some of them may be there all the same.
+        """
+
+    def append_whole(self, messages: Sequence[Message]) -> None:
+        """Make all of the messages durable, or none.
+
+        Raises MessageRefused and LogUnavailable when none is there, NotConfirmed when that is not known.
         """
 
     def read(self, positions: Positions, max_messages: int, timeout_s: float) -> RawBatch | None:
-        """Return what lies at `positions` (a stream that is absent starts at its earliest message).
+        """Return what lies at `positions` (a stream that is absent starts at its earliest message), MOST_BYTES of it.
 
-        None when nothing arrived within `timeout_s`. Raises PositionLost, LogUnavailable.
+        None when nothing arrived within `timeout_s`. A batch without messages says that the positions moved past what
+        is no message (marks and remains of transactions). Raises PositionLost, LogUnavailable.
         """
 
     def start(self) -> Positions:
         """Earliest offset still held, by stream."""
 
     def end(self) -> Positions:
-        """Offset of the next message to be appended, by stream."""
+        """Offset up to which messages can be read now, by stream."""
+
+    def topic_ids(self) -> dict[str, str]:
+        """What each topic is known by; another one under the same name has another id. Empty where there are none."""
 
     def offsets_at(self, ts_ms: int) -> Positions:
         """First offset whose message time is at or after `ts_ms`, by stream; the end where there is none."""

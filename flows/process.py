@@ -21,7 +21,7 @@ from flows.erased import NOBODY, read_erased
 from flows.interpreter import prepare_interpreter
 from flows.lane import Lane, LaneSettings
 from flows.leases import Leases
-from flows.log import Log, LogUnavailable, PositionLost, RawBatch
+from flows.log import Log, LogUnavailable, PositionLost, RawBatch, TopicReplaced, topic_of
 from flows.open_log import open_log
 from flows.runner import Runner, TooManyBadMessages, resume_positions
 from flows.stopping import stop_on_signals
@@ -35,7 +35,7 @@ from state.id_key import use_id_key
 from state.redis_store import RedisStore
 from state.settings import Settings
 from state.slot_map import CacheTooSmall
-from state.store import Fenced, Positions, StoreUnavailable
+from state.store import Fenced, Positions, StoreUnavailable, decode_positions
 
 ANCHOR_LOOK_S = 0.2
 POLL_S = 0.1
@@ -79,6 +79,11 @@ def lane_settings(settings: Settings) -> LaneSettings:
             Kind.DISLIKE: -settings.weight_cart,
         },
     )
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return what makes a message be refused."""
+    return Limits(settings.max_message_bytes, int(settings.max_future_s * 1000))
 
 
 def connect(what: str, timeout_s: float, attempt: Callable[[], T]) -> T:
@@ -128,11 +133,15 @@ class Flow:
         address, config = settings.log_address, settings.kafka_config
         self.log: Log = connect("the log", settings.connect_timeout_s, lambda: open_log(address, config=config))
         connect("the log", settings.connect_timeout_s, self.log.start)
-        limits = Limits(settings.max_message_bytes, int(settings.max_future_s * 1000))
         self._letters_log = open_log(address, config=config)
         self._registry = open_registry(settings.schema_registry_url)
         self.runner = Runner(
-            [], self.store, self._registry, DeadLetters(self._letters_log), limits, settings.max_bad_in_a_row
+            [],
+            self.store,
+            self._registry,
+            DeadLetters(self._letters_log),
+            limits_of(settings),
+            settings.max_bad_in_a_row,
         )
         most = min(settings.batch_max_events, settings.max_cached_users // 4, settings.max_cached_items // 4)
         # Half a lease: others take the lanes of a flow that has not been seen for a whole one.
@@ -153,10 +162,11 @@ class Flow:
         """(Re)load what this process has to fold from the store, and read on from there."""
         self.runner.abandon()
         self._n_opened += 1
-        generation = self._fixed or self._live_generation()
+        generation = self._of_these_topics(self._fixed or self._live_generation())
         settings = generation.settings(self._base)
         if self._leases is None or generation.name != self.generation:
-            self.erased = read_erased(self.log, self._registry, generation.erasures, time.time_ns() // 1_000_000)
+            now_ms, patience_s = time.time_ns() // 1_000_000, self._base.connect_timeout_s
+            self.erased = read_erased(self.log, self._registry, generation.erasures, now_ms, patience_s)
             if self._leases is not None:
                 self._leases.leave()
             self.settings = settings
@@ -187,6 +197,27 @@ class Flow:
         if other:
             log.warning("the generation keeps the settings it was made with; `headrace replay` makes one with others",
                         generation=name, differing=other)  # fmt: skip
+        return found
+
+    def _of_these_topics(self, generation: Generation) -> Generation:
+        """Return the record, which now holds the ids of all topics.
+
+        Raises TopicReplaced where some of it was folded from another topic of the same name.
+        """
+        ids = self.log.topic_ids()
+        others = {topic: known for topic, known in ids.items() if generation.topics.get(topic) != known}
+        if not others:
+            return generation
+        values = self.store.read([keys.positions(prefix) for prefix in generation.prefixes])
+        folded = [generation.start, *(decode_positions(value) for value in values)]
+        read = {topic_of(stream) for positions in folded for stream, at in positions.items() if at > 0}
+        for topic in others:
+            if topic in generation.topics and topic in read:
+                raise TopicReplaced(topic, f"it was deleted and made again since generation {generation.name} read it")
+        found = generation.model_copy(update={"topics": {**generation.topics, **others}})
+        write_generation(self.store, found)
+        if self._fixed is not None:
+            self._fixed = found
         return found
 
     def _look_for_changes(self) -> bool:

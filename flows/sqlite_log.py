@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from flows.log import Headers, LogUnavailable, Message, PositionLost, RawBatch
+from flows.log import MOST_BYTES, Headers, LogUnavailable, Message, PositionLost, RawBatch, TopicReplaced, topic_of
 from schemas.events import DEAD_LETTERS, TOPICS
 from state.store import Positions
 
@@ -34,6 +34,8 @@ CREATE TABLE IF NOT EXISTS batches (
     lengths BLOB, payload BLOB, key_lengths BLOB, keys BLOB, headers BLOB
 );
 CREATE INDEX IF NOT EXISTS by_time ON batches (newest_ms);
+CREATE TABLE IF NOT EXISTS identity (only INTEGER PRIMARY KEY CHECK (only = 1), id TEXT);
+INSERT OR IGNORE INTO identity VALUES (1, lower(hex(randomblob(16))));
 CREATE TABLE IF NOT EXISTS spans (topic INTEGER, first INTEGER, seq INTEGER, PRIMARY KEY (topic, first)) WITHOUT ROWID;
 """
 
@@ -122,6 +124,10 @@ class SqliteLog:
                     self._writer.execute("ROLLBACK")
                 raise LogUnavailable(f"the log {self._path} took nothing of the append: {error}") from error
 
+    def append_whole(self, messages: Sequence[Message]) -> None:
+        """As `append`, which is one transaction."""
+        self.append(messages)
+
     def read(self, positions: Positions, max_messages: int, timeout_s: float) -> RawBatch | None:
         """Return the messages at `positions` in the order they were appended; None when there is none in time."""
         deadline = time.monotonic() + timeout_s
@@ -141,6 +147,11 @@ class SqliteLog:
 
     def end(self) -> Positions:
         return self._bounds("next")
+
+    def topic_ids(self) -> dict[str, str]:
+        """Return the file's own id for every topic."""
+        (found,) = self._reader.execute("SELECT id FROM identity").fetchone()
+        return dict.fromkeys(map(topic_of, self._streams), str(found))
 
     def offsets_at(self, ts_ms: int) -> Positions:
         """Return, by stream, the first offset whose message time is at or after `ts_ms`; the end where none is."""
@@ -228,10 +239,13 @@ class SqliteLog:
         if self._cursor is not None and self._cursor[0] == positions:
             return self._cursor[1]
         first = None
+        end = self.end()
         for stream, earliest in self.start().items():
             position = positions.get(stream, earliest)
             if position < earliest:
                 raise PositionLost(stream, position, earliest)
+            if position > end[stream]:
+                raise TopicReplaced(stream, f"it ends at {end[stream]}, before position {position}")
             topic = self._topic_ids[stream.rpartition(":")[0]]
             span = self._reader.execute(
                 "SELECT seq FROM spans WHERE topic = ? AND first <= ? ORDER BY first DESC LIMIT 1", (topic, position)
@@ -265,18 +279,19 @@ class SqliteLog:
 
     def _read(self, positions: Positions, max_messages: int) -> RawBatch | None:
         wanted = np.array([positions.get(stream, 0) for stream in self._streams], np.int64)
-        seq, n_found = self._first_row(positions), 0
+        seq, n_found, n_bytes = self._first_row(positions), 0, 0
         parts: list[tuple[_Row, Int64s]] = []
         for row in self._rows_from(seq):
             stream = self._stream_of[row.topic]
             here = np.flatnonzero((stream >= 0) & (row.offset >= wanted[stream]))
             fits = here[: max_messages - n_found]
             n_found += len(fits)
+            n_bytes += len(row.payload)
             if len(fits):
                 parts.append((row, fits))
             seq = row.seq if len(fits) < len(here) else row.seq + 1
             self._row = row if len(fits) < len(here) else None
-            if n_found == max_messages:
+            if n_found == max_messages or (n_found and n_bytes > MOST_BYTES):
                 break
         if not n_found:
             return None

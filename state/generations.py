@@ -56,6 +56,8 @@ class Generation(BaseModel):
     created_ms: int = 0
     id_key: str = ""
     """Fingerprint of the key its ids were hashed with (`schemas.ids`)."""
+    topics: dict[str, str] = {}
+    """Ids of the topics it is folded from: its positions mean nothing in others of the same names."""
 
     def settings(self, settings: Settings) -> Settings:
         """Return the settings with this generation's own; raises BadSettings where this process hashes ids otherwise.

@@ -86,7 +86,7 @@ def test_an_empty_log_is_told(settings, tmp_path):
 
 def test_a_night_knows_nothing_of_erased_users_but_what_they_did_since(log):
     def read():
-        data = read_interactions(log, REGISTRY, LaneSettings().fold_params().weights, NOW, lambda _: None)
+        data = read_interactions(log, REGISTRY, LaneSettings().fold_params().weights, NOW, Limits(), 5, lambda _: None)
         own = data.user_hash[data.user] == hash_id("u3")
         return len(data.weight) - own.sum(), [data.item_ids[item] for item in data.item[own]]
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from batch.experiment_report import compared, read_log, report, wilson
-from flows.log import Message
+from flows.log import LogUnavailable, Message
 from flows.sqlite_log import SqliteLog
+from schemas.decode import Limits
 from schemas.encode import encode
 from schemas.events import Kind
 from schemas.registry import FolderRegistry
@@ -36,7 +37,7 @@ def bought(visitor, at, event_id=None, **who):
 def measured(tmp_path, messages, within=2 * HOUR):
     log = SqliteLog(tmp_path / "log.sqlite")
     log.append(messages)
-    seen = read_log(log, REGISTRY, "e1", int(Kind.PURCHASE), NOW, lambda n: None)
+    seen = read_log(log, REGISTRY, "e1", int(Kind.PURCHASE), NOW, Limits(), 5, lambda n: None)
     log.close()
     return report(EXPERIMENT, seen, within)
 
@@ -90,3 +91,28 @@ def test_intervals_of_differences_cover_the_truth():
         covered += arm["difference_low"] <= 0.06 <= arm["difference_high"]
     assert 0.92 < covered / 300 < 0.99
     assert wilson(0, 10)[0] == 0.0
+
+
+def test_impressions_that_cannot_be_read_are_counted_and_harm_no_others(tmp_path):
+    at = NOW - 10 * HOUR
+    good = shown("u", "e1:old")
+    values = (b"", b"\x00\x00", good.value[:7], b"no avro", b"\x00\xff\xff\xff\xff1")
+    broken = [good._replace(value=value) for value in values]
+    other = [good._replace(value=bought("w", at).value)]
+    found = measured(tmp_path, [*broken, good, *other, bought("u", at + 60_000)])
+    assert found["unreadable_impressions"] == 6
+    assert (found["arms"][0]["visitors"], found["arms"][0]["converted"]) == (1, 1)
+
+
+def test_a_report_of_a_log_that_cannot_be_read_to_its_end_fails(tmp_path):
+    class Stuck(SqliteLog):
+        """A log of which one stream does not come, as of a partition without a leader."""
+
+        def end(self):
+            return {**super().end(), "purchases:0": 5}
+
+    log = Stuck(tmp_path / "log.sqlite")
+    log.append([shown("u", "e1:old")])
+    with pytest.raises(LogUnavailable, match="purchases:0 stands at 0 of 5"):
+        read_log(log, REGISTRY, "e1", int(Kind.PURCHASE), NOW, Limits(), 0.3, lambda n: None)
+    log.close()

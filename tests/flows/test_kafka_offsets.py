@@ -16,7 +16,7 @@ class Broker:
     def __init__(self, *errors):
         self.errors = list(errors)
 
-    def list_offsets(self, asked, request_timeout):
+    def list_offsets(self, asked, request_timeout, isolation_level):
         error = self.errors.pop(0) if self.errors else None
         found = {}
         for part in asked:

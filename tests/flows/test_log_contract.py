@@ -84,10 +84,10 @@ def test_erasures_are_read_ahead_of_all_else_and_up_to_a_place(log):
     log.append([message(2), erasure("u", T0 + 2)])
     until = log.end()
     log.append([erasure("late", T0 + 20), message(3)])
-    found = read_erased(log, registry, until, T0 + 1000)
+    found = read_erased(log, registry, until, T0 + 1000, 10)
     at_ms = dict(zip(found.users.tolist(), found.at.tolist(), strict=True))
     assert at_ms == {hash_id("u"): T0 + 5, hash_id("w"): T0 + 9}
-    assert len(read_erased(log, registry, {"product-views:0": 2}, T0 + 1000).users) == 0
+    assert len(read_erased(log, registry, {"product-views:0": 2}, T0 + 1000, 10).users) == 0
 
 
 def test_messages_come_back_in_order_with_their_offsets(log):

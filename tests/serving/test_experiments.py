@@ -13,6 +13,7 @@ from serving_rows import DAY, NOW, product, shop_events
 from test_service import ask, items, recommender_of
 
 from batch.experiment_report import read_log, report
+from schemas.decode import Limits
 from schemas.events import Kind
 from schemas.ids import hash_id, hash_visitor
 from schemas.registry import FolderRegistry
@@ -171,7 +172,7 @@ def test_arms_go_over_all_three_apis_onto_the_log_and_into_the_report(tmp_path):
             assert server.client.post("/v1/events", json=body).status_code == 202
         server.impressions.close()
         now_ms = time.time_ns() // 1_000_000
-        seen = read_log(server.log, FolderRegistry(), "e1", int(Kind.PURCHASE), now_ms, lambda n: None)
+        seen = read_log(server.log, FolderRegistry(), "e1", int(Kind.PURCHASE), now_ms, Limits(), 5, lambda n: None)
     control, popular = report(experiment, seen, DAY)["arms"]
     assert (popular["visitors"], popular["converted"]) == (len(bought), len(bought))
     assert (control["visitors"], control["converted"]) == (len(people) - len(bought), 0)
