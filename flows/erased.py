@@ -10,12 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flows.log import Log, topic_of
-from flows.read_to import read_to
-from schemas.decode import Limits, decode
+from flows.log import topic_of
 from schemas.events import Columns
-from schemas.ids import hash_id
-from schemas.registry import SchemaRegistry
 from state.store import Positions
 
 
@@ -55,21 +51,3 @@ def erasures_of(positions: Positions) -> Positions:
     {'erasures:0': 3}
     """
     return {stream: at for stream, at in positions.items() if topic_of(stream) == "erasures"}
-
-
-def read_erased(log: Log, registry: SchemaRegistry, until: Positions, now_ms: int, patience_s: float) -> Erased:
-    """Return who was erased by the log's erasures before `until`; what retention removed of them is not known.
-
-    Raises LogUnavailable when nothing more comes for `patience_s`, RegistryUnavailable, PositionLost.
-    """
-    last: dict[int, int] = {}
-    until = erasures_of(until)
-    if not until:
-        return NOBODY
-    # Of all else only what comes while this reads.
-    start = {**log.end(), **erasures_of(log.start())}
-    for raw in read_to(log, start, until, patience_s):
-        for erasure in decode(raw, registry, now_ms, Limits()).erasures:
-            user = hash_id(erasure.user)
-            last[user] = max(last.get(user, 0), erasure.ts_ms)
-    return Erased.of(last)

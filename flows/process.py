@@ -17,12 +17,13 @@ from flows import metrics
 from flows.anchor_follower import AnchorFollower
 from flows.batch_size import BatchSize
 from flows.dead_letters import DeadLetters
-from flows.erased import NOBODY, read_erased
+from flows.erased import NOBODY
 from flows.interpreter import prepare_interpreter
 from flows.lane import Lane, LaneSettings
 from flows.leases import Leases
 from flows.log import Log, LogUnavailable, PositionLost, RawBatch, TopicReplaced, topic_of
 from flows.open_log import open_log
+from flows.read_erased import read_erased
 from flows.runner import Runner, TooManyBadMessages, resume_positions
 from flows.stopping import stop_on_signals
 from flows.warm_up import warm_up

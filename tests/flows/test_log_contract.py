@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.dead_letters import DeadLetters, read_dead_letters, redrive
-from flows.erased import read_erased
 from flows.log import LogUnavailable, Message, PositionLost
 from flows.open_log import open_log
+from flows.read_erased import read_erased
 from flows.sqlite_log import TABLES, SqliteLog
 from schemas.encode import encode
 from schemas.events import DEAD_LETTERS, TOPICS, BadMessage
