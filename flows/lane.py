@@ -23,6 +23,7 @@ from flows.log import RawBatch
 from flows.owed_vectors import CHUNK, OwedVectors
 from flows.products import ProductFold
 from flows.purchases import PurchaseTable
+from flows.refusals import RefusalFold
 from flows.scopes import ScopeFold
 from flows.user_table import UserTable
 from schemas.events import Columns, Decoded, Kind
@@ -128,6 +129,7 @@ class Lane:
         self._users = UserTable(settings.max_cached_users, store, self.prefix)
         self._items = ItemTable(settings.max_cached_items, store, self.prefix)
         self._purchases = PurchaseTable(min(settings.max_cached_users, MAX_CACHED_BUYERS), store, self.prefix)
+        self._refusals = RefusalFold(store, self.prefix)
         self._scopes = ScopeFold(store, self.prefix, self._params, settings.scope_limit, settings.small_scope_limit)
         self._products = ProductFold(store, self.prefix)
         self._dedupe = DedupeWindow(settings.dedupe_window)
@@ -149,6 +151,7 @@ class Lane:
         self._users.clear()
         self._items.clear()
         self._purchases.open(bought)
+        self._refusals.clear()
         self._scopes.clear()
         self._products.open(self._totals)
         count = int(self._totals[DEDUPE])
@@ -189,7 +192,7 @@ class Lane:
         """
         starts = np.array([self.positions.get(stream, 0) for stream in raw.streams], np.int64)
         ahead = raw.offset >= starts[raw.stream]
-        for table in (self._users, self._items, self._purchases):
+        for table in (self._users, self._items, self._purchases, self._refusals):
             table.begin_round()
         before = self._totals.copy()
         count_before = self._dedupe.count
@@ -207,6 +210,7 @@ class Lane:
         later = behind and len(self._anchors) == 1
         vectors = self._start_vectors(users, () if later else self._anchors)
         self._totals[DEDUPE] = self._dedupe.count
+        self._refusals.write(rows.single)
         self._scopes.fold(self._items, rows.single)
         self._products.write_feed(self._totals, rows.single)
         rows.blocks += self._items.blocks(self._items.changed())
@@ -331,9 +335,10 @@ class Lane:
                 break
             self._items.load(np.append(self._users.all_items(user_slots[at]), events["item"][at]))
         self._products.list_items(self._items.new_ids(events, payload))
-        counted = events[fresh]
+        counted, user_slots = events[fresh], user_slots[fresh]
         self._scopes.count_countries(counted)
-        return user_slots[fresh], self._purchases.fold(counted)
+        self._refusals.fold(counted, user_slots, self._users.rows)
+        return user_slots, self._purchases.fold(counted)
 
     def _start_vectors(self, slots: npt.NDArray[np.int64], anchors: tuple[Anchor, ...]) -> Callable[[], list[RowBlock]]:
         """Begin to fold the users in, half of them in a thread; what is returned does the rest and gives the rows."""
@@ -357,6 +362,7 @@ class Lane:
         )  # fmt: skip
         self._users.drop(user)
         self._purchases.forget(user)
+        self._refusals.forget(user)
 
     def _delete_rows(
         self, erased: set[int], users: npt.NDArray[np.int64], buyers: npt.NDArray[np.uint64], later: bool, rows: RowSet

@@ -63,10 +63,13 @@ class Batch:
             plan.strategy in WITH_HABITS and may_follow(request, plan)
             for request, plan in zip(requests, self._plans, strict=True)
         ]
+        self._wants_purchases = [
+            may or plan.without_bought for may, plan in zip(self._may_return, self._plans, strict=True)
+        ]
 
     def ask(self) -> Callable[[], Visited]:
         """Ask the store for the users' rows; until `answers` is called they are on their way. Once is enough."""
-        self._read = self.shop.begin_visitors(self._subjects, self._may_return)
+        self._read = self.shop.begin_visitors(self._subjects, self._wants_purchases)
         self._clock.lap("read_users")
         return self._read
 
@@ -85,11 +88,13 @@ class Batch:
 
     def _read_visitors(self) -> None:
         shop, requests, rules, now_ms = self.shop, self.requests, self.rules, self.now_ms
-        self._users, self._purchases = (self._read or self.ask())()
+        visited = (self._read or self.ask())()
+        self._users, self._purchases = visited.users, visited.purchases
         self._clock.lap("read_users")
         recent = recent_events(self._users, now_ms, int(shop.settings.session_gap_s * 1000))
         self._visitors = [
-            Visitor(requests[i], plan, self._users, recent, i, now_ms) for i, plan in enumerate(self._plans)
+            Visitor(requests[i], plan, self._users, recent, i, now_ms, visited.refused_by(i), visited.bought_by(i))
+            for i, plan in enumerate(self._plans)
         ]
         self._recent = recent
         self._returning: Flags = np.array(self._may_return) & ~recent.running
@@ -137,7 +142,9 @@ class Batch:
         visitors, kept = self._visitors, self._kept
         with_vector = np.array([kept[i] is None and one.plan.strategy in WITH_VECTOR for i, one in enumerate(visitors)])
         filtered = np.array([one.request.filters is not None for one in visitors])  # nobody knows how many they leave
-        wanted = np.array([self._wanted[i] + len(one.request.exclude) for i, one in enumerate(visitors)])
+        wanted = np.array(
+            [self._wanted[i] + len(one.request.exclude) + one.n_kept_out for i, one in enumerate(visitors)]
+        )
         may_need: Flags = with_vector & (filtered | (wanted + self._users["n"] > scored.n))
         return may_need
 

@@ -10,7 +10,7 @@ from schemas.uncounted import uncounted
 from state.session import SESSION_EVENTS
 from state.user_rows import KIND_MASK, UserRows
 
-FIRST_NEGATIVE, PURCHASE = FIRST_NEGATIVE_KIND, int(Kind.PURCHASE)
+FIRST_NEGATIVE, PURCHASE, REMOVE_FROM_CART = FIRST_NEGATIVE_KIND, int(Kind.PURCHASE), int(Kind.REMOVE_FROM_CART)
 
 
 class Recent(NamedTuple):
@@ -21,7 +21,8 @@ class Recent(NamedTuple):
     ]  # (B, SESSION_EVENTS) what stands for the user: a running session, else the latest history
     n: npt.NDArray[np.int64]  # (B,) how many of them there are
     running: npt.NDArray[np.bool_]  # (B,) whether they are a session that still runs
-    negative: npt.NDArray[np.bool_]  # (B,) whether some event of the history is negative
+    first: npt.NDArray[np.int64]  # (B,) where in the history the running session begins; its end where none runs
+    removed: npt.NDArray[np.bool_]  # (B,) whether the running session took something out of the cart
     bought: npt.NDArray[np.bool_]  # (B,) whether some is a purchase
 
 
@@ -34,10 +35,10 @@ def _recent(users: UserRows, now_ms: int, gap_ms: int, out: Recent) -> None:
             first = n - 1
             while first > 0 and users[i].gap_ms[first] <= gap_ms:
                 first -= 1
-        out.running[i] = first < n
+        out.running[i], out.first[i] = first < n, first
         for k in range(n):
             kind = users[i].kind[k] & KIND_MASK
-            out.negative[i] |= kind >= FIRST_NEGATIVE
+            out.removed[i] |= kind == REMOVE_FROM_CART and k >= first
             out.bought[i] |= kind == PURCHASE
         came = 0  # from the newest back, then turned round
         for k in range(n - 1, (first if first < n else max(0, n - SESSION_EVENTS)) - 1, -1):
@@ -53,6 +54,7 @@ def recent_events(users: UserRows, now_ms: int, gap_ms: int) -> Recent:
     """Return the latest events of users, oldest first; negative ones are left out."""
     b = len(users)
     flags = np.zeros((3, b), np.bool_)
-    found = Recent(np.zeros((b, SESSION_EVENTS), np.uint64), np.zeros(b, np.int64), *flags)
+    n, first = np.zeros((2, b), np.int64)
+    found = Recent(np.zeros((b, SESSION_EVENTS), np.uint64), n, flags[0], first, flags[1], flags[2])
     _recent(users, now_ms, gap_ms, found)
     return found

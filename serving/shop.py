@@ -29,6 +29,7 @@ from state.purchase_rows import (
     decode_purchases,
     empty_purchases,
 )
+from state.refusal_rows import refused_items
 from state.settings import Settings
 from state.store import RowReader
 from state.user_rows import UserRows, decode_users, empty_users
@@ -47,6 +48,7 @@ MAX_COUNTED = 5_000
 """Items that pass a filter whose weights are looked up to fill an answer."""
 
 Hashes = npt.NDArray[np.uint64]
+NO_HASHES: Hashes = np.zeros(0, np.uint64)
 Floats = npt.NDArray[np.float64]
 
 
@@ -72,6 +74,14 @@ class Visited(NamedTuple):
     users: UserRows
     purchases: PurchaseRows | None
     """None where nobody has bought anything."""
+    refused: dict[int, Hashes]
+    """What they refuse, of those who do."""
+
+    def refused_by(self, place: int) -> Hashes:
+        return self.refused.get(place, NO_HASHES) if self.refused else NO_HASHES
+
+    def bought_by(self, place: int) -> Hashes:
+        return NO_HASHES if self.purchases is None else self.purchases.item[place, : self.purchases.n[place]]
 
 
 class Shop:
@@ -262,12 +272,13 @@ class Shop:
         steady = math.log2(short_ms / long_ms) + age_ms / short_ms - age_ms / long_ms
         return ScopeItems(item, long, short - long - steady)
 
-    def begin_visitors(self, subjects: Sequence[int], maybe_returning: Sequence[bool]) -> Callable[[], Visited]:
+    def begin_visitors(self, subjects: Sequence[int], with_purchases: Sequence[bool]) -> Callable[[], Visited]:
         """Ask for the rows of users by id hash, 0 is nobody, and of some of them what they bought; call what comes."""
         somebody = [i for i, subject in enumerate(subjects) if subject]
-        buyers = [i for i in somebody if maybe_returning[i]]
+        buyers = [i for i in somebody if with_purchases[i]]
         prefixes = {i: self.prefixes[subjects[i] % len(self.prefixes)] for i in somebody}
         wanted = [keys.user(prefixes[i], subjects[i]) for i in somebody]
+        wanted += [keys.refusals(prefixes[i], subjects[i]) for i in somebody]
         wanted += [keys.purchases(prefixes[i], subjects[i]) for i in buyers]
         reading = self.store.begin_read(wanted)
 
@@ -275,10 +286,11 @@ class Shop:
             values, n = reading(), len(somebody)
             users, purchases = empty_users(len(subjects)), None
             decode_users(values[:n], np.array(somebody, np.int64), users)
-            if any(values[n:]):
+            if any(values[2 * n :]):
                 purchases = empty_purchases(len(subjects))
-                decode_purchases(values[n:], np.array(buyers, np.int64), purchases)
-            return Visited(users, purchases)
+                decode_purchases(values[2 * n :], np.array(buyers, np.int64), purchases)
+            refusals = zip(somebody, values[n : 2 * n], strict=True)
+            return Visited(users, purchases, {i: refused_items(value) for i, value in refusals if value})
 
         return read
 

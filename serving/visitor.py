@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from schemas.events import FIRST_NEGATIVE_KIND, Kind
+from schemas.events import Kind
 from schemas.ids import hash_ids, hash_visitors
 from serving.cursor import decode_cursor
 from serving.recent import Recent
@@ -55,11 +55,14 @@ class Visitor:
     """The user of one request, read from row `i` of `users`; nobody has an empty row."""
 
     def __init__(
-        self, request: RecommendRequest, plan: Plan, users: UserRows, recent: Recent, i: int, now_ms: int
-    ) -> None:
+        self, request: RecommendRequest, plan: Plan, users: UserRows, recent: Recent, i: int, now_ms: int,
+        refused: Hashes = NOTHING, purchased: Hashes = NOTHING,
+    ) -> None:  # fmt: skip
+        """`refused`, `purchased`: what the rows of refusals and purchases hold, as far as they were read."""
         # Most are asked for little of what follows: it is worked out where it is.
         self.request, self.plan, self.now_ms = request, plan, now_ms
         self._users, self._recent, self._i = users, recent, i
+        self._refused, self._purchased = refused, purchased
 
     @cached_property
     def _user(self) -> np.void:
@@ -77,8 +80,9 @@ class Visitor:
 
     @property
     def refuses(self) -> bool:
-        """Whether the history holds something that must not be shown."""
-        return bool(self._recent.negative[self._i]) or (self.plan.without_bought and self._has_bought)
+        """Whether there is something that must not be shown."""
+        bought = self.plan.without_bought and (self._has_bought or len(self._purchased) > 0)
+        return bought or len(self._refused) > 0 or bool(self._recent.removed[self._i])
 
     @cached_property
     def context(self) -> Hashes:
@@ -115,11 +119,33 @@ class Visitor:
         return kinds
 
     def refused(self) -> Hashes:
-        """Return what must not be shown: what negative events are about and, if so planned, what was bought."""
-        refused = self.kinds >= FIRST_NEGATIVE_KIND
+        """Return what must not be shown.
+
+        That is what the visitor disliked, sent back or rated low, what the running session took out of the cart and,
+        if so planned, what was bought, however long ago.
+        """
+        parts = [self._refused, self._taken_out()]
         if self.plan.without_bought:
-            refused |= self.kinds == Kind.PURCHASE
-        return self.history_items[refused]
+            parts += [self._purchased, self.history_items[self.kinds == Kind.PURCHASE]]
+        return np.concatenate(parts)
+
+    def _taken_out(self) -> Hashes:
+        """Return what the running session took out of the cart and did not put back or buy."""
+        if not self._recent.removed[self._i]:
+            return NOTHING
+        out: set[int] = set()
+        first = int(self._recent.first[self._i])
+        for item, kind in zip(self.history_items[first:].tolist(), self.kinds[first:].tolist(), strict=True):
+            if kind == Kind.REMOVE_FROM_CART:
+                out.add(item)
+            elif kind in (Kind.ADD_TO_CART, Kind.PURCHASE):
+                out.discard(item)
+        return np.array(sorted(out), np.uint64)
+
+    @property
+    def n_kept_out(self) -> int:
+        """How many items must not be shown beside those of the history."""
+        return len(self._refused) + (len(self._purchased) if self.plan.without_bought else 0)
 
     @property
     def n_events(self) -> int:

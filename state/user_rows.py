@@ -5,7 +5,7 @@ Encoded (little-endian; the length is a multiple of 8; 880 bytes at most):
       0 version u8 · 1 n u8 (history events) · 2 zero u16 · 4 seen u32 (history events ever)
       8 last_ms i64         16 first_ms i64        24 price_sum i64     32 price_square i64
      40 price_n u32         44 affinity_epoch i32  48 counts u32[4]
-     64 affinity_id u32[2][8]   128 affinity u32[2][8]   192 hours u8[24]   216 days u8[7] · zero u8
+     64 affinity_id u32[2][8]   128 affinity u32[2][8]   192 hours u8[24]   216 days u8[7] · flags u8
     224 item u64[n] · gap_ms u32[n] · kind u8[n] · zeros
 
 History is in time order, oldest first. `gap_ms[k]` is the time since the event
@@ -33,6 +33,8 @@ N_AFFINITIES = 8
 HEADER = 224
 MAX_BYTES = (HEADER + 13 * MAX_HISTORY + 7) // 8 * 8
 MAX_GAP_MS = 2**32 - 1
+FLAG_REFUSES = 1
+"""The user has a row of refusals (`state.refusal_rows`)."""
 KIND_MASK = 31
 STARS_SHIFT = 5
 
@@ -55,6 +57,7 @@ USER_DTYPE = np.dtype(
         ("item", np.uint64, MAX_HISTORY),
         ("gap_ms", np.uint32, MAX_HISTORY),
         ("kind", np.uint8, MAX_HISTORY),
+        ("flags", np.uint8),
         ("appended", np.uint8),  # not encoded: history events since the row was last committed (`state.differences`)
     ],
     align=True,
@@ -104,6 +107,7 @@ def write_user(row: Any, out: Words, at: int) -> int:
         out.u8[at + 192 + j] = row.hours[j]
     for j in range(7):
         out.u8[at + 216 + j] = row.days[j]
+    out.u8[at + 223] = row.flags
     return end
 
 
@@ -141,6 +145,7 @@ def _decode(
             rows[s].hours[j] = data[at + 192 + j]
         for j in range(7):
             rows[s].days[j] = data[at + 216 + j]
+        rows[s].flags = data[at + 223]
         for j in range(n):
             rows[s].item[j] = u64[w8 + 28 + j]
             rows[s].gap_ms[j] = u32[w4 + 56 + 2 * n + j]

@@ -145,3 +145,16 @@ class Expected:
 def decayed(events: list[Event], half_life_ms: int, now_ms: int) -> float:
     """Return the sum of event weights, each halved once per half-life."""
     return sum(weight_of(event) * 0.5 ** ((now_ms - event.ts_ms) / half_life_ms) for event in events)
+
+
+def refusals(events: list[Event]) -> dict[str, dict[str, int]]:
+    """Return what each user refuses at the end and since which second, in the order of the log."""
+    found: dict[str, dict[str, int]] = defaultdict(dict)
+    for event in events:
+        mine, second = found[event.user], event.ts_ms // 1000
+        rated = event.kind == Kind.RATING
+        if event.kind in (Kind.DISLIKE, Kind.RETURN) or (rated and event.value <= 2):
+            mine[event.item] = max(second, mine.get(event.item, 0))
+        elif (event.kind in (Kind.PURCHASE, Kind.ADD_TO_CART) or rated) and second >= mine.get(event.item, second):
+            mine.pop(event.item, None)
+    return found

@@ -7,8 +7,9 @@ import numpy as np
 from state import keys, lane_rows
 from state.item_rows import decode_items, empty_items, encode_items
 from state.purchase_rows import decode_purchases, empty_purchases, encode_purchase_totals, pack_purchases
+from state.refusal_rows import decode_refusals, empty_refusals, encode_refusals, refused_items
 from state.row_codec import unpack_rows
-from state.user_rows import decode_users, empty_users, encode_users
+from state.user_rows import FLAG_REFUSES, decode_users, empty_users, encode_users
 from state.vector_rows import encode_vector
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -80,6 +81,26 @@ def test_purchase_rows_keep_their_bytes():
     assert encode_purchase_totals(np.array([5, 2])) == golden("purchase_totals")
 
 
+def test_refusal_rows_keep_their_bytes():
+    rows = empty_refusals(1)
+    rows.n[0], rows.item[0, :3], rows.second[0, :3] = 3, [5, 6, 7], [10, 2**31, 2**32 - 1]
+    assert encode_refusals(rows, np.array([0])) == [golden("refusals")]
+    read = empty_refusals(1)
+    decode_refusals([golden("refusals")], np.array([0]), read)
+    assert all(np.array_equal(one, other) for one, other in zip(read, rows, strict=True))
+    assert refused_items(golden("refusals")).tolist() == [5, 6, 7]
+
+
+def test_a_user_row_says_by_one_bit_that_there_are_refusals():
+    rows = user_rows()
+    rows["flags"] = FLAG_REFUSES
+    (encoded,) = encode_users(rows, np.array([0]))
+    assert [k for k, (one, other) in enumerate(zip(encoded, golden("user"), strict=True)) if one != other] == [223]
+    read = empty_users(1)
+    decode_users([encoded], np.array([0]), read)
+    assert np.array_equal(read, rows)
+
+
 def test_lane_rows_and_vectors_keep_their_bytes():
     scope = lane_rows.ScopeList(np.array([1, 2], np.uint64), np.array([1, 2], np.float32), np.array([3, 4], np.float32))
     assert lane_rows.encode_scope(scope) == golden("scope")
@@ -96,6 +117,6 @@ def test_keys_keep_their_bytes():
         keys.user(prefix, 1), keys.item(prefix, 2), keys.vector(prefix, "a1", 3), keys.product(prefix, 4),
         keys.scope(prefix, 5), keys.feed(prefix, 6), keys.dedupe(prefix, 7), keys.lane_globals(prefix),
         keys.positions(prefix), keys.redo(prefix), keys.anchor_ready(prefix), keys.purchases(prefix, 8),
-        keys.purchase_totals(prefix),
+        keys.purchase_totals(prefix), keys.refusals(prefix, 9),
     ]  # fmt: skip
     assert b"\n".join(made) == (GOLDEN / "keys.txt").read_bytes().rstrip(b"\n")
