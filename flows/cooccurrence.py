@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from schemas.uncounted import uncounted
 from state.item_rows import ADJ, BWD, FAR, MANY_GONE, MAX_GONE, PAIR_UNIT, ItemRows, shift
+from state.row_codec import counted
 
 MAX_WINDOW = 8
 RANK_DECAY = 1.8
@@ -79,7 +80,7 @@ def add_pair(rows: ItemRows, slot: int, neighbour: np.uint64, kind: int, amount:
     n = np.int64(row.n)
     at = _position(row.neighbour, n, neighbour)
     if at < n and row.neighbour[at] == neighbour:
-        left = max(np.int64(row.weight[kind, at]) + amount, 0)
+        left = counted(max(np.int64(row.weight[kind, at]) + amount, 0), 0)
         row.weight[kind, at] = np.uint32(left)
         row.changed |= np.uint64(1) << np.uint64(at)
         if left == 0 and _weigh(row, at) == 0:

@@ -23,6 +23,7 @@ from state.differences import NOT_AT_THE_END
 from state.item_rows import FLAG_PRODUCT, ItemRows
 from state.lane_rows import DUPLICATES, EVENTS, LATE, MAX_TS, N_PRICE_BUCKETS, PRICES, SESSIONS
 from state.prefetch import prefetch_row
+from state.row_codec import counted
 from state.session import MAX_DISTINCT, SESSION_EVENTS, distinct_latest_first
 from state.slot_map import ABSENT, find
 from state.stack_array import stack_array
@@ -115,7 +116,7 @@ def learn_at(
     totals[EVENTS] += sign
     if n == 0:
         totals[SESSIONS] += sign
-        items[item_slot].support += sign
+        items[item_slot].support = counted(items[item_slot].support, sign)
         return
     m = distinct_latest_first(session, n, distinct, place)
     for r in range(min(m, NEEDED_SLOTS)):
@@ -125,7 +126,7 @@ def learn_at(
     for r in range(min(m, MAX_DISTINCT)):
         known = known or distinct[r] == item
     if not known:
-        items[item_slot].support += sign
+        items[item_slot].support = counted(items[item_slot].support, sign)
     learn_pairs(items, item, item_slot, distinct, slots, m, p.window, p.capacity, sign)
     learn_repeats(items, totals, item, place, n, distinct, slots, m, sign)
 
@@ -215,7 +216,7 @@ def _insert(users: UserRows, slot: int, at: int, item: np.uint64, kind: int, ts_
     users[slot].item[at] = item
     users[slot].gap_ms[at] = np.uint32(min(before, MAX_GAP_MS))
     users[slot].kind[at] = kind
-    users[slot].seen += 1
+    users[slot].seen = counted(users[slot].seen, 1)
     return at
 
 
@@ -283,11 +284,11 @@ def _count(
         count_event(items, item_slot, totals, ts_ms, weight, p.half_lives_ms)
     column = kind_column(kind)
     if column >= 0 and item_slot != ABSENT:
-        items[item_slot].kinds[column] += 1
+        items[item_slot].kinds[column] = counted(items[item_slot].kinds[column], 1)
     if kind == SEARCH:
         column = 3
     if column >= 0:
-        users[user].counts[column] += 1
+        users[user].counts[column] = counted(users[user].counts[column], 1)
     profile_event(users, user, ts_ms, weight, price, category, brand, p.affinity_half_life_ms)
     if price > 0.0:
         bucket = int((np.log(price) - PRICE_FLOOR_LN) / PRICE_BUCKET_LN)

@@ -12,6 +12,9 @@ AFFINITY_EPOCH = 8  # half-lives: the integers of one epoch then fit 32 bits
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 PRICE_UNIT = 1000.0
+MOST_PRICES = 2**29
+"""Prices counted of a user; mean and spread no longer move then. |ln| of a float32 is at most 103.3, so the squares sum
+to less than 2^29 · 103,300² < 2^63."""
 
 
 @uncounted()
@@ -75,7 +78,7 @@ def profile_event(
     """
     _bump(rows[slot].hours, ts_ms // HOUR_MS % 24)
     _bump(rows[slot].days, (ts_ms // DAY_MS + 3) % 7)  # 1970-01-01 was a Thursday
-    if price > 0.0:
+    if price > 0.0 and rows[slot].price_n < MOST_PRICES:
         thousandths = np.int64(np.rint(math.log(price) * PRICE_UNIT))
         rows[slot].price_n += 1
         rows[slot].price_sum += thousandths

@@ -6,6 +6,7 @@ import numpy.typing as npt
 from schemas.uncounted import uncounted
 from state.item_rows import ItemRows
 from state.lane_rows import CURRENT, EARLIER, REPEAT
+from state.row_codec import counted
 from state.session import MAX_DISTINCT, repeat_cells
 from state.stack_array import stack_array
 
@@ -41,7 +42,8 @@ def learn_repeats(
         totals[table + 2 * cells[r] + 1] += sign
         if r < ITEM_RANKS:
             column = 0 if r == 0 else 2
-            rows[distinct_slots[r]].repeat[column] += hit
-            rows[distinct_slots[r]].repeat[column + 1] += sign
+            repeat = rows[distinct_slots[r]].repeat
+            repeat[column] = counted(repeat[column], hit)
+            repeat[column + 1] = counted(repeat[column + 1], sign)
             totals[REPEAT + column] += hit
             totals[REPEAT + column + 1] += sign

@@ -10,8 +10,10 @@ import numpy.typing as npt
 from state import keys
 from state.anchor import Anchor
 from state.changes import ChangeFeed
+from state.decay import plus
 from state.distinct import distinct
 from state.item_rows import MAX_NEIGHBOURS, ItemRows, decode_items, empty_items
+from state.row_codec import MOST_COUNTED
 from state.slot_map import ABSENT, SlotMap, find
 from state.store import RowReader
 
@@ -161,15 +163,16 @@ class ItemCache:
             kept = sorted(sorted(merged, key=lambda item: -sum(merged[item]))[:MAX_NEIGHBOURS])
             mine["n"] = len(kept)
             mine["neighbour"][: len(kept)] = kept
-            mine["weight"][:, : len(kept)] = np.array([merged[item] for item in kept]).T.reshape(3, -1)
+            sums = np.array([merged[item] for item in kept]).T.reshape(3, -1)
+            mine["weight"][:, : len(kept)] = np.minimum(sums, MOST_COUNTED)
 
     def _add_popularity(self, row: Any, h: int, epoch: int, sums: npt.NDArray[np.int64]) -> None:
         newest, other = int(row["pop_epoch"][h]), row["pop"][h]
         if epoch > newest:
             before = int(other[0]) if epoch == newest + 1 else 0
             row["pop_epoch"][h] = epoch
-            other[:] = sums[0], sums[1] + before
+            other[:] = sums[0], plus(int(sums[1]), before)
         elif epoch == newest:
-            other += sums
+            other[:] = plus(other[0], sums[0]), plus(other[1], sums[1])
         elif epoch == newest - 1:
-            other[1] += sums[0]
+            other[1] = plus(other[1], sums[0])

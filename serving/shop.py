@@ -22,7 +22,7 @@ from serving.rules import Book, Compiled
 from serving.selection import Heaviest, Selection, Selections
 from serving.sessions import Sessions
 from state import keys, lane_rows
-from state.decay import NO_SCORE, REFERENCE_MS
+from state.decay import MOST_SUM, NO_SCORE, REFERENCE_MS
 from state.purchase_rows import (
     PurchaseRows,
     decode_purchase_totals,
@@ -340,8 +340,8 @@ def sum_totals(values: Sequence[bytes | None]) -> npt.NDArray[np.int64]:
     for at in (lane_rows.POP, lane_rows.POP + 3):
         newest = max(int(part[at]) for part in parts)
         total[at] = newest
-        total[at + 1] = sum(int(part[at + 1]) for part in parts if part[at] == newest)
-        total[at + 2] = sum(int(part[at + 2]) for part in parts if part[at] == newest) + sum(
-            int(part[at + 1]) for part in parts if part[at] == newest - 1
-        )
+        current = sum(int(part[at + 1]) for part in parts if part[at] == newest)
+        before = sum(int(part[at + 2]) for part in parts if part[at] == newest)
+        before += sum(int(part[at + 1]) for part in parts if part[at] == newest - 1)
+        total[at + 1], total[at + 2] = (min(max(one, -MOST_SUM), MOST_SUM) for one in (current, before))
     return total

@@ -10,6 +10,8 @@ import numpy.typing as npt
 from schemas.uncounted import uncounted
 
 Slots = npt.NDArray[np.int64]
+MOST_COUNTED = 2**32 - 1
+"""Counters that rest in 32 bits stay there, whatever comes."""
 
 
 class Words(NamedTuple):
@@ -31,6 +33,16 @@ def words(data: npt.NDArray[np.uint8]) -> Words:
         data, data.view(np.uint16), data.view(np.uint32), data.view(np.uint64),
         data.view(np.int32), data.view(np.int64), data.view(np.float32),
     )  # fmt: skip
+
+
+@uncounted()
+def counted(count: int, by: int) -> int:
+    """Return a counter that rests in 32 bits, `by` further, at most MOST_COUNTED.
+
+    >>> counted(3, 1), counted(MOST_COUNTED, 1) == MOST_COUNTED
+    (4, True)
+    """
+    return min(count + by, MOST_COUNTED)
 
 
 Packed = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]

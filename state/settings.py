@@ -15,6 +15,8 @@ from typing import Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from state.bounds import LONGEST_GAP_S, MAX_HALF_LIFE_S, MAX_WEIGHT, MIN_HALF_LIFE_S, YEAR_S
+
 PREFIX = "HEADRACE_"
 CONFIG = "HEADRACE_CONFIG"
 DEFAULT_FILE = "headrace.toml"
@@ -71,25 +73,31 @@ class Settings(BaseSettings):
         240_000, ge=1, description="Most messages in one batch of the flow (at most a quarter of the rows it caches)"
     )
     max_message_bytes: int = Field(1 << 20, ge=100, description="A larger message is refused")
-    max_future_s: float = Field(3600, ge=0, description="An event further ahead of the clock is refused")
+    max_future_s: float = Field(3600, ge=0, le=YEAR_S, description="An event further ahead of the clock is refused")
     max_bad_in_a_row: int = Field(10_000, ge=1, description="So many refused messages in a row stop the flow")
-    session_gap_s: float = Field(1800, gt=0, description="A longer pause begins a new session")
-    lateness_s: float = Field(600, ge=0, description="A later event counts in popularity only")
+    session_gap_s: float = Field(1800, gt=0, le=LONGEST_GAP_S, description="A longer pause begins a new session")
+    lateness_s: float = Field(600, ge=0, le=YEAR_S, description="A later event counts in popularity only")
     pair_window: int = Field(3, ge=1, le=8, description="Items of the session a new one is paired with")
     neighbours: int = Field(50, ge=1, le=50, description="Neighbours kept for an item")
-    short_half_life_s: float = Field(86_400, gt=0, description="Short half-life of popularity (trend)")
-    long_half_life_s: float = Field(7 * 86_400, gt=0, description="Long half-life of popularity")
-    affinity_half_life_s: float = Field(7 * 86_400, gt=0, description="Half-life of user affinities")
+    short_half_life_s: float = Field(
+        86_400, ge=MIN_HALF_LIFE_S, le=MAX_HALF_LIFE_S, description="Short half-life of popularity (trend)"
+    )
+    long_half_life_s: float = Field(
+        7 * 86_400, ge=MIN_HALF_LIFE_S, le=MAX_HALF_LIFE_S, description="Long half-life of popularity"
+    )
+    affinity_half_life_s: float = Field(
+        7 * 86_400, ge=MIN_HALF_LIFE_S, le=MAX_HALF_LIFE_S, description="Half-life of user affinities"
+    )
     scope_limit: int = Field(200, ge=1, le=1000, description="Items in the list of everything")
     small_scope_limit: int = Field(50, ge=1, le=1000, description="Items in the list of a category or brand")
     dedupe_window: int = Field(1 << 20, ge=2048, multiple_of=2048, description="Event ids remembered by a lane")
     max_cached_users: int = Field(1_000_000, ge=100, description="User rows a lane keeps in memory (about 1 KiB each)")
     max_cached_items: int = Field(1_000_000, ge=100, description="Item rows a lane keeps in memory (1.2 KiB each)")
-    weight_view: float = Field(1, description="Weight of a view or click")
-    weight_cart: float = Field(3, description="Weight of adding to the cart")
-    weight_wishlist: float = Field(2, description="Weight of a wish list entry or share")
-    weight_purchase: float = Field(5, description="Weight of a purchase")
-    weight_star: float = Field(1, description="Weight of each star above 2.5 in a rating")
+    weight_view: float = Field(1, ge=0, le=MAX_WEIGHT, description="Weight of a view or click")
+    weight_cart: float = Field(3, ge=0, le=MAX_WEIGHT, description="Weight of adding to the cart")
+    weight_wishlist: float = Field(2, ge=0, le=MAX_WEIGHT, description="Weight of a wish list entry or share")
+    weight_purchase: float = Field(5, ge=0, le=MAX_WEIGHT, description="Weight of a purchase")
+    weight_star: float = Field(1, ge=0, le=MAX_WEIGHT, description="Weight of each star above 2.5 in a rating")
 
     factors: int = Field(64, ge=4, le=512, description="Dimensions of the anchor")
     als_iterations: int = Field(15, ge=1, description="ALS iterations")
