@@ -5,17 +5,21 @@ from dataclasses import asdict
 from typing import Any
 
 import strawberry
+from fastapi import Request
 from graphql import GraphQLError
 from pydantic import ValidationError
 from strawberry.fastapi import GraphQLRouter
 from strawberry.scalars import JSON
 
+from serving.access import GRAPHQL, HIGHEST
 from serving.answer_counts import count as count_answers
+from serving.api_keys import Guard
 from serving.clock import now_ms
-from serving.gather import Gather, Overloaded, RequestFailed
+from serving.gather import Gather
+from serving.graphql_limits import extensions
+from serving.http_parts import secret_of
 from serving.requests import MAX_BATCH, MAX_COUNT, Answer, RecommendRequest, first_error
 from serving.service import BadRequest, Recommender
-from state.store import StoreUnavailable
 
 SCOPES = ("all", "category", "brand", "country")
 
@@ -111,20 +115,6 @@ class RequestInput:
     experiments: JSON = strawberry.field(default_factory=dict)
 
 
-async def _answers(info: strawberry.Info, asked: list[RecommendRequest]) -> Sequence[Answer]:
-    """Return the answers to requests. Raises GraphQLError."""
-    gather: Gather = info.context["gather"]
-    try:
-        return await gather.recommend_all(asked)
-    except (StoreUnavailable, Overloaded, RequestFailed) as error:
-        raise _said(error) from None
-
-
-def _said(error: Exception) -> GraphQLError:
-    """Return an error as a caller may read it."""
-    return GraphQLError("the store is out of reach" if isinstance(error, StoreUnavailable) else str(error))
-
-
 def _given(answers: Sequence[Answer]) -> list[AnswerType]:
     """Count the answers of a call, and return them as the schema's types."""
     count_answers("graphql", answers)
@@ -149,6 +139,13 @@ def _typed(answer: Answer) -> AnswerType:
     )  # fmt: skip
 
 
+def _admit(info: strawberry.Info, cost: int) -> None:
+    """Raise Refused unless the caller may have the field, `cost` lists of it."""
+    guard: Guard = info.context["guard"]
+    access = GRAPHQL.get(info.field_name, HIGHEST)
+    guard.admit(info.context["secret"], access.scopes, cost)
+
+
 def _checked(info: strawberry.Info, asked: RequestInput, before: str = "") -> RecommendRequest:
     recommender: Recommender = info.context["recommender"]
     try:
@@ -156,15 +153,15 @@ def _checked(info: strawberry.Info, asked: RequestInput, before: str = "") -> Re
         recommender.check(request)
     except ValidationError as error:
         field, said = first_error(error)
-        raise GraphQLError(f"{before}{field}: {said}") from None
+        raise BadRequest(f"{before}{field}", said) from None
     except BadRequest as error:
-        raise GraphQLError(f"{before}{error}") from None
+        raise BadRequest(f"{before}{error.field}", error.message) from None
     return request
 
 
 def _count(count: int) -> int:
     if not 1 <= count <= MAX_COUNT:
-        raise GraphQLError(f"count: must be within 1 and {MAX_COUNT}")
+        raise BadRequest("count", f"must be within 1 and {MAX_COUNT}")
     return count
 
 
@@ -181,8 +178,9 @@ class Query:
         country: str | None = None, diversity: float | None = None, diversity_method: str = "mmr",
         explore: int | None = None, seed: int | None = None, explain: bool = False, cursor: str | None = None,
         deadline_ms: float | None = None, lang: str = "en", experiments: JSON | None = None,
-    ) -> AnswerType:  # fmt: skip
+    ) -> AnswerType | None:  # fmt: skip
         """Items for a user, a session, items in context."""
+        _admit(info, 1)
         asked = RequestInput(
             user=user, session=session, items=items or [], placement=placement, strategy=strategy, count=count,
             exclude=exclude or [], exclude_purchased=exclude_purchased, exclude_out_of_stock=exclude_out_of_stock,
@@ -190,48 +188,56 @@ class Query:
             explore=explore, seed=seed, explain=explain, cursor=cursor, deadline_ms=deadline_ms, lang=lang,
             experiments=experiments or JSON({}),
         )  # fmt: skip
-        return _given(await _answers(info, [_checked(info, asked)]))[0]
+        gather: Gather = info.context["gather"]
+        return _given([await gather.recommend(_checked(info, asked))])[0]
 
     @strawberry.field
-    async def recommend_batch(self, info: strawberry.Info, requests: list[RequestInput]) -> list[AnswerType]:
+    async def recommend_batch(self, info: strawberry.Info, requests: list[RequestInput]) -> list[AnswerType] | None:
         """Many requests, answered together, in order."""
+        _admit(info, len(requests))
         if not 1 <= len(requests) <= MAX_BATCH:
-            raise GraphQLError(f"requests: must hold 1 to {MAX_BATCH}")
+            raise BadRequest("requests", f"must hold 1 to {MAX_BATCH}")
         asked = [_checked(info, one, f"requests.{n}.") for n, one in enumerate(requests)]
-        return _given(await _answers(info, asked))
+        gather: Gather = info.context["gather"]
+        return _given(await gather.recommend_all(asked))
 
     @strawberry.field
-    async def similar_items(self, info: strawberry.Info, item: str, count: int = 20, lang: str = "en") -> AnswerType:
+    async def similar_items(
+        self, info: strawberry.Info, item: str, count: int = 20, lang: str = "en"
+    ) -> AnswerType | None:
         """Items that occur together with one."""
+        _admit(info, 1)
         recommender: Recommender = info.context["recommender"]
-        try:
-            await recommender.store.heard()
-            return _given([recommender.similar_items(item, _count(count), now_ms(), lang)])[0]
-        except (StoreUnavailable, BadRequest) as error:
-            raise _said(error) from None
+        await recommender.store.heard()
+        return _given([recommender.similar_items(item, _count(count), now_ms(), lang)])[0]
 
     @strawberry.field
     async def popular(
         self, info: strawberry.Info, scope: str = "all", name: str = "", count: int = 20, lang: str = "en"
-    ) -> AnswerType:
+    ) -> AnswerType | None:
         """The heaviest items of all, a category, a brand or a country."""
+        _admit(info, 1)
         if scope not in SCOPES:
-            raise GraphQLError(f"scope: must be one of {', '.join(SCOPES)}")
+            raise BadRequest("scope", f"must be one of {', '.join(SCOPES)}")
         if scope != "all" and not name:
-            raise GraphQLError(f"name: is needed for scope {scope}")
+            raise BadRequest("name", f"is needed for scope {scope}")
         recommender: Recommender = info.context["recommender"]
-        try:
-            if scope != "all":
-                await recommender.store.heard()
-            return _given([recommender.popular(scope, name, _count(count), now_ms(), lang)])[0]
-        except (StoreUnavailable, BadRequest) as error:
-            raise _said(error) from None
+        if scope != "all":
+            await recommender.store.heard()
+        return _given([recommender.popular(scope, name, _count(count), now_ms(), lang)])[0]
 
 
-def make_router(recommender: Recommender, gather: Gather) -> Any:
-    """Return the router that serves queries by POST; no page that loads scripts from elsewhere."""
+class _Schema(strawberry.Schema):
+    def process_errors(self, errors: list[GraphQLError], execution_context: Any = None) -> None:
+        """Log nothing here: callers' mistakes need no line, and ReadableErrors logs what failed inside."""
 
-    async def context() -> dict[str, Any]:
-        return {"recommender": recommender, "gather": gather}
 
-    return GraphQLRouter(strawberry.Schema(Query), context_getter=context, graphql_ide=None)
+def make_router(recommender: Recommender, gather: Gather, guard: Guard) -> Any:
+    """Return the router that serves queries; no page that loads scripts from elsewhere, no sockets, no batches."""
+
+    async def context(request: Request) -> dict[str, Any]:
+        secret = secret_of(request.headers.raw)
+        return {"recommender": recommender, "gather": gather, "guard": guard, "secret": secret}
+
+    schema = _Schema(Query, extensions=extensions())
+    return GraphQLRouter(schema, context_getter=context, graphql_ide=None, subscription_protocols=())

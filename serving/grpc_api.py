@@ -12,7 +12,7 @@ from serving.api_keys import Guard
 from serving.clock import now_ms
 from serving.gather import Gather
 from serving.grpc_failures import Code, Failure
-from serving.grpc_interceptor import SERVICE, CallInterceptor, Context
+from serving.grpc_interceptor import SECRET, SERVICE, CallInterceptor, Context
 from serving.grpc_server import GrpcServer
 from serving.grpc_stream import OpenStreams
 from serving.proto import headrace_pb2
@@ -45,8 +45,8 @@ class Servicer:
     Requests and answers are bytes here: equal requests are found by theirs, and the kernels write answers.
     """
 
-    def __init__(self, recommender: Recommender, gather: Gather) -> None:
-        self._recommender, self._gather = recommender, gather
+    def __init__(self, recommender: Recommender, gather: Gather, guard: Guard) -> None:
+        self._recommender, self._gather, self._guard = recommender, gather, guard
         self.streams = OpenStreams()
 
     def handlers(self) -> dict[str, Any]:
@@ -85,6 +85,7 @@ class Servicer:
                 count_answers("grpc", found)
 
         try:
+            self._spend(1)
             self._gather.ask([self._checked(headrace_pb2.RecommendRequest.FromString(body))], b"\0" + body, done)
         except Exception as error:
             answer.set_result(error)
@@ -92,6 +93,7 @@ class Servicer:
 
     async def _recommend_batch(self, body: bytes) -> bytes:
         requests = headrace_pb2.BatchRequest.FromString(body).requests
+        self._spend(len(requests))
         if not 1 <= len(requests) <= MAX_BATCH:
             raise BadRequest("requests", f"must hold 1 to {MAX_BATCH}")
         checked = [self._checked(one, f"requests.{n}.") for n, one in enumerate(requests)]
@@ -122,6 +124,10 @@ class Servicer:
         answer = self._recommender.popular(scope, request.name, count, now_ms(), lang)
         count_answers("popular", [answer])
         return answer_message(answer)
+
+    def _spend(self, n_lists: int) -> None:
+        """Take lists off the rate of the call's API key, which may be gone since the call began. Raises Refused."""
+        self._guard.admit(SECRET.get(), "recommend", n_lists)
 
     def _checked(self, message: Any, before: str = "") -> RecommendRequest:
         """Return the request a message says. Raises BadRequest that names the field, `before` in front of it."""
@@ -162,5 +168,5 @@ def _common(request: Any) -> tuple[int, str]:
 
 def make_server(recommender: Recommender, gather: Gather, guard: Guard) -> GrpcServer:
     """Return a server with health and reflection; health is of the whole process, and open as reflection is."""
-    servicer = Servicer(recommender, gather)
+    servicer = Servicer(recommender, gather, guard)
     return GrpcServer(SERVICE, servicer.handlers(), [CallInterceptor(guard)], servicer.streams)

@@ -15,7 +15,7 @@ from serving.service import BadRequest
 from state.store import StoreUnavailable
 
 Code = grpc.StatusCode
-REFUSALS = {401: Code.UNAUTHENTICATED, 403: Code.PERMISSION_DENIED, 429: Code.RESOURCE_EXHAUSTED}
+REFUSALS = {401: Code.UNAUTHENTICATED, 403: Code.PERMISSION_DENIED, 422: Code.INVALID_ARGUMENT}
 RETRY_S = 1
 MAX_TEXT = 1000
 """Characters of a message: it may repeat what was asked, and clients take little metadata."""

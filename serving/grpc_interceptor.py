@@ -3,13 +3,15 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
 import grpc
 import structlog
 from prometheus_client import Counter
 
-from serving.api_keys import Guard
+from serving.access import Access, access_of_rpc
+from serving.api_keys import Guard, secret_in
 from serving.gather import RequestFailed
 from serving.grpc_failures import Code, Failure, status_of
 
@@ -24,12 +26,15 @@ Context = Any
 """`grpc.aio.ServicerContext`; the package has no types."""
 Behaviour = Callable[[Any, Context], Awaitable[Any]]
 
+SECRET = ContextVar[str]("secret")
+"""The API key of the call that is being handled, which pays for what the call asks for."""
+
 log = structlog.get_logger()
 
 
 def secret_of(metadata: dict[str, Any]) -> str:
     """Return the API key that comes with a call, "" without one."""
-    return str(metadata.get("x-api-key", "") or metadata.get("authorization", "").removeprefix("Bearer "))
+    return secret_in(str(metadata.get("x-api-key", "")), str(metadata.get("authorization", "")))
 
 
 def _request_id(metadata: dict[str, Any]) -> str:
@@ -40,7 +45,7 @@ def _request_id(metadata: dict[str, Any]) -> str:
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Admits the calls of the service and ends them with a status; health and reflection are open to all."""
+    """Admits calls by the table of access, and ends them with a status; health and reflection are open to all."""
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
@@ -51,16 +56,18 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         found = self._handlers.get(details.method)
         if found is None:
             found = await continuation(details)
-            if found is not None and details.method.startswith(f"/{SERVICE}/"):
-                found = self._handlers[details.method] = self._around(found, details.method.rpartition("/")[2])
+            access = access_of_rpc(details.method)
+            if found is not None and access.scopes:
+                found = self._around(found, details.method.rpartition("/")[2], access)
+                self._handlers[details.method] = found
         return found
 
-    def _around(self, handler: Any, method: str) -> Any:
+    def _around(self, handler: Any, method: str, access: Access) -> Any:
         if handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(self._call(handler.stream_stream, method))
-        return grpc.stream_unary_rpc_method_handler(self._call(handler.stream_unary, method))
+            return grpc.stream_stream_rpc_method_handler(self._call(handler.stream_stream, method, access))
+        return grpc.stream_unary_rpc_method_handler(self._call(handler.stream_unary, method, access))
 
-    def _call(self, behaviour: Behaviour, method: str) -> Behaviour:
+    def _call(self, behaviour: Behaviour, method: str, access: Access) -> Behaviour:
         answered, cancelled = (CALLS.labels(method, code.name) for code in (Code.OK, Code.CANCELLED))
 
         async def call(messages: Any, context: Context) -> Any:
@@ -72,7 +79,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 # grpc's own limit binds a client only after that has confirmed the settings.
                 if sum(len(name) + len(value) + 32 for name, value in given) > MAX_METADATA:
                     raise Failure(Code.RESOURCE_EXHAUSTED, f"more than {MAX_METADATA} bytes of metadata")
-                self._guard.admit(secret_of(metadata), "read")
+                secret = secret_of(metadata)
+                self._guard.admit(secret, *access)
+                SECRET.set(secret)
                 answer = await behaviour(messages, context)
             except (asyncio.CancelledError, grpc.aio.BaseError):  # the client has gone, or its deadline has passed
                 cancelled.inc()

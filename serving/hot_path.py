@@ -21,15 +21,15 @@ CLOSE = b"connection: close\r\n"
 OF_UPGRADES = (b"upgrade", b"http2-settings")
 
 Reply = Callable[[bytes | Response], None]
-Ask = Callable[[bytes, Reply], None]
-"""Have the second called with the JSON of the answer to a body, or with another response."""
+Ask = Callable[[bytes, str, Reply], None]
+"""Have the last called with the JSON of the answer to a body, or with another response; the API key pays for it."""
 
 
 class _Cycle:
     """One request and its answer, as far as uvicorn's protocol needs to know of them."""
 
-    def __init__(self, protocol: "HotProtocol", ask: Ask, keep_alive: bool) -> None:
-        self._protocol, self.ask, self.keep_alive = protocol, ask, keep_alive
+    def __init__(self, protocol: "HotProtocol", ask: Ask, secret: str, keep_alive: bool) -> None:
+        self._protocol, self.ask, self.secret, self.keep_alive = protocol, ask, secret, keep_alive
         self.body = bytearray()
         self.more_body, self.response_complete, self.disconnected = True, False, False
         self.asked = False
@@ -42,7 +42,7 @@ class _Cycle:
         """Ask as soon as the body is there; uvicorn calls this for every part of it and when the client is gone."""
         if not (self.more_body or self.disconnected or self.response_complete or self.asked):
             self.asked = True
-            self.ask(bytes(self.body), self.reply)
+            self.ask(bytes(self.body), self.secret, self.reply)
 
     def reply(self, answer: bytes | Response) -> None:
         """Send the JSON of a 200, or another response; to nobody where the client has gone."""
@@ -69,7 +69,7 @@ class HotProtocol(HttpToolsProtocol):
     _lines: tuple[Any, bytes] = ([], b"")
 
     def __init__(self, asks: Mapping[bytes, Ask], guard: Guard, **of_uvicorn: Any) -> None:
-        """`asks`: by path, for those who may read."""
+        """`asks`: by path, for those who have the scope `recommend`."""
         super().__init__(**of_uvicorn)
         self._asks, self._guard = asks, guard
 
@@ -115,10 +115,11 @@ class HotProtocol(HttpToolsProtocol):
         if ask is None or not self._is_plain():
             super().on_headers_complete()
             return
-        cycle: Any = _Cycle(self, ask, self.parser.should_keep_alive())
+        secret = secret_of(self.headers)
+        cycle: Any = _Cycle(self, ask, secret, self.parser.should_keep_alive())
         self.cycle = cycle
         try:
-            self._guard.admit(secret_of(self.headers), "read")
+            self._guard.admit(secret, "recommend", 0)  # before the body is there; what it asks for is paid then
         except Refused as refusal:
             cycle.reply(refused(refusal))
 

@@ -26,7 +26,7 @@ from serving.gather import Gather
 from serving.graphql_api import make_router
 from serving.hot_path import HotProtocol
 from serving.http_asks import BATCH, RECOMMEND, make_asks
-from serving.http_parts import BoundBody, CheckKey, add_error_handlers, error
+from serving.http_parts import BoundBody, CheckKey, add_error_handlers, check_events, error, secret_of
 from serving.requests import MAX_COUNT, Answer, RecommendRequest
 from serving.rules_api import rules_router
 from serving.service import Recommender
@@ -65,13 +65,14 @@ def make_app(
     append = CircuitBreaker(3, 2.0, exclude=[lambda wrong: not isinstance(wrong, LogUnavailable)]).call
     schema = {"requestBody": {"content": {"application/json": {"schema": RecommendRequest.model_json_schema()}}}}
 
-    asks = make_asks(recommender, gather, explorer.met)
+    asks = make_asks(recommender, gather, guard, explorer.met)
     app.state.hot = partial(HotProtocol, asks, guard)
 
     async def by_route(path: str, request: Request) -> Response:
         """Ask as the hot path does, for requests that it leaves to the framework."""
         reply: asyncio.Future[bytes | Response] = asyncio.get_running_loop().create_future()
-        asks[path.encode()](await request.body(), lambda found: None if reply.done() else reply.set_result(found))
+        body, secret = await request.body(), secret_of(request.headers.raw)
+        asks[path.encode()](body, secret, lambda found: None if reply.done() else reply.set_result(found))
         found = await reply
         return found if isinstance(found, Response) else Response(found, media_type="application/json")
 
@@ -115,6 +116,7 @@ def make_app(
         events = body if isinstance(body, list) else [body]
         if not 1 <= len(events) <= MAX_EVENTS:
             return error(422, "body", f"must hold 1 to {MAX_EVENTS} events")
+        check_events(guard, request, events)
         at_ms = now_ms()
         messages, ids = [], []
         for index, event in enumerate(events):
@@ -138,7 +140,7 @@ def make_app(
         APPENDED.inc(len(messages))
         return JSONResponse({"accepted": len(messages), "event_ids": ids}, 202)
 
-    app.include_router(make_router(recommender, gather), prefix="/graphql")
+    app.include_router(make_router(recommender, gather, guard), prefix="/graphql")
     app.include_router(rules_router(recommender))
     app.include_router(explorer.router)
 

@@ -8,9 +8,10 @@ from fastapi import Response
 from pydantic import BaseModel, ValidationError
 
 from serving.answer_counts import count as count_answers
+from serving.api_keys import Guard, Refused
 from serving.gather import Gather, Overloaded, RequestFailed, failed
 from serving.hot_path import Ask, Reply
-from serving.http_parts import error
+from serving.http_parts import error, refused
 from serving.requests import Answer, BatchRequest, RecommendRequest, first_error
 from serving.service import BadRequest, Recommender
 from serving.wire import answer_json, batch_json
@@ -22,7 +23,9 @@ Requests = Callable[[bytes], list[RecommendRequest]]
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def make_asks(recommender: Recommender, gather: Gather, met: Callable[[str | None], None]) -> Mapping[bytes, Ask]:
+def make_asks(
+    recommender: Recommender, gather: Gather, guard: Guard, met: Callable[[str | None], None]
+) -> Mapping[bytes, Ask]:
     """Return what answers POST, by path; `met` is told the user of each single request."""
 
     def one_of(body: bytes) -> list[RecommendRequest]:
@@ -42,7 +45,16 @@ def make_asks(recommender: Recommender, gather: Gather, met: Callable[[str | Non
         return requests
 
     def asking(method: str, requests_of: Requests, json_of: Callable[[Sequence[Answer]], bytes]) -> Ask:
-        def ask(body: bytes, reply: Reply) -> None:
+        def charged(body: bytes, secret: str) -> list[RecommendRequest]:
+            n_lists = 1  # of a request that cannot be read, too
+            try:
+                requests = requests_of(body)
+                n_lists = len(requests)
+            finally:
+                guard.admit(secret, "recommend", n_lists)
+            return requests
+
+        def ask(body: bytes, secret: str, reply: Reply) -> None:
             def done(found: Sequence[Answer] | Exception) -> None:
                 if isinstance(found, Exception):
                     reply(_failure(found))
@@ -51,7 +63,7 @@ def make_asks(recommender: Recommender, gather: Gather, met: Callable[[str | Non
                     reply(json_of(found))
 
             try:
-                gather.ask(requests_of(body), body, done)
+                gather.ask(charged(body, secret), body, done)
             except Exception as wrong:
                 reply(_failure(wrong))
 
@@ -87,6 +99,8 @@ def _failure(wrong: Exception) -> Response:
     """Return the response to a request that has no answer."""
     if isinstance(wrong, BadRequest):
         return error(422, wrong.field, wrong.message)
+    if isinstance(wrong, Refused):
+        return refused(wrong)
     if isinstance(wrong, Overloaded):
         return error(429, "", str(wrong), **{"Retry-After": "1"})
     if isinstance(wrong, StoreUnavailable):

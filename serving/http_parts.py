@@ -12,8 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.api_keys import Guard, Refused
-from serving.api_keys import Scope as KeyScope
+from serving.access import Scope as KeyScope
+from serving.access import access_of, event_scope
+from serving.api_keys import Guard, Refused, secret_in
 from serving.gather import Overloaded, failed
 from serving.rule_book import BadBook
 from serving.service import BadRequest
@@ -76,28 +77,21 @@ class BoundBody:
         await self._app(scope, counted, send)
 
 
-def scope_of(method: str, path: str) -> KeyScope | None:
-    """Return the scope a request needs, None where everybody may."""
-    if path == "/v1/events":
-        return "events"
-    if path.startswith("/v1/rules") and method != "GET" and not path.endswith(("/preview", "/lint", "/read")):
-        return "admin"
-    return "read" if path.startswith(("/v1/", "/graphql")) else None
-
-
 def secret_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """Return the API key a request brings, "" for none."""
-    secret = b""
+    given = authorization = b""
     for name, value in headers:
-        if name == b"x-api-key" or (name == b"authorization" and not secret):
-            secret = value.removeprefix(b"Bearer ")
-    return str(secret.decode("latin-1"))
+        if name == b"x-api-key":
+            given = value
+        elif name == b"authorization":
+            authorization = value
+    return secret_in(given.decode("latin-1"), authorization.decode("latin-1"))
 
 
 def refused(refusal: Refused) -> JSONResponse:
     """Return the answer to somebody who may not."""
-    more = {"Retry-After": "1"} if refusal.status == 429 else {}
-    return error(refusal.status, "Authorization", refusal.message, **more)
+    more = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "1"}}.get(refusal.status, {})
+    return error(refusal.status, refusal.field, refusal.message, **more)
 
 
 class CheckKey:
@@ -107,13 +101,30 @@ class CheckKey:
         self._app, self._guard = app, guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (needed := scope_of(scope["method"], scope["path"])) is not None:
+        if scope["type"] == "websocket":  # there is none, and no handshake asks for a key
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] == "http":
+            needed = access_of(scope["method"], scope["path"])
             try:
-                self._guard.admit(secret_of(scope["headers"]), needed)
+                if needed.scopes:
+                    self._guard.admit(secret_of(scope["headers"]), *needed)
             except Refused as refusal:
                 await refused(refusal)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+def check_events(guard: Guard, request: Request, events: list[Any]) -> None:
+    """Raise Refused, naming the first event that the caller may not send: none of the call is taken then."""
+    first_of: dict[KeyScope, int] = {}
+    for index, event in enumerate(events):
+        first_of.setdefault(event_scope(event), index)
+    for scope, index in first_of.items():
+        try:
+            guard.admit(secret_of(request.headers.raw), scope, 0)
+        except Refused as refusal:
+            raise Refused(refusal.status, refusal.message, f"[{index}].type") from None
 
 
 def add_error_handlers(app: FastAPI) -> None:
@@ -132,6 +143,10 @@ def add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, wrong: ClientDisconnect) -> JSONResponse:
         return error(400, "body", "the client went away")
+
+    @app.exception_handler(Refused)
+    async def may_not(request: Request, wrong: Refused) -> JSONResponse:
+        return refused(wrong)
 
     @app.exception_handler(BadRequest)
     async def bad(request: Request, wrong: BadRequest) -> JSONResponse:

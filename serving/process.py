@@ -18,7 +18,7 @@ from flows.open_log import open_log
 from flows.process import connect
 from flows.stopping import stop_on_signals
 from schemas.registry import RegistryUnavailable, open_registry
-from serving.api_keys import BadKeys, Guard
+from serving.api_keys import BadKeys, Guard, open_guard
 from serving.clock import now_ms
 from serving.gather import Gather
 from serving.grpc_api import make_server
@@ -72,8 +72,8 @@ class Follower:
         while True:
             pause_s = FOLLOW_S
             try:
+                self._guard.follow()  # first: a key that was removed is refused, whatever is out of reach
                 await self.look()
-                self._guard.follow()
                 self._said_away = False
                 if self._recommender.shop.catalogue.behind:
                     pause_s = 0.0
@@ -81,8 +81,6 @@ class Follower:
                 if not self._said_away:
                     log.warning("the store is out of reach; answering from memory", error=str(error))
                 self._said_away = True
-            except BadKeys as error:
-                log.error("the API keys stay as they were", error=str(error))
             except Exception as error:  # a server that no longer follows would answer from the past for ever
                 log.error("following failed; trying again", exc_info=error)
             await asyncio.sleep(pause_s)
@@ -263,7 +261,7 @@ def run_server(settings: Settings) -> int:
     """Run the server until a signal; return the exit code."""
     try:
         use_id_key(settings)
-        guard = Guard(settings.keys_path, settings.require_key)
+        guard = open_guard(settings)
         store = RedisStore(settings.redis_address, ASIDE_TIMEOUT_S)
         connect("the log", settings.connect_timeout_s, lambda: open_log(settings.log_address).close())
     except (StoreUnavailable, LogUnavailable, RegistryUnavailable, BadKeys) as error:

@@ -9,6 +9,7 @@ import difflib
 import os
 import re
 import tomllib
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +22,8 @@ PREFIX = "HEADRACE_"
 CONFIG = "HEADRACE_CONFIG"
 DEFAULT_FILE = "headrace.toml"
 OTHER_VARIABLES = {CONFIG, "HEADRACE_TEST_CACHE"}
+FORMER = {"require_key": "keys are needed as soon as there are some, unless allow_anonymous is set"}
+"""Settings that are gone, and what holds instead."""
 
 
 class BadSettings(Exception):
@@ -116,7 +119,9 @@ class Settings(BaseSettings):
     flow_metrics_port: int = Field(8082, ge=0, le=65535, description="Port of the flow's metrics; 0: none")
     reuse_port: bool = Field(False, description="Several servers may listen on the same port; the kernel shares it out")
     keys_file: Path | None = Field(None, description="File of API keys; default: keys.json in data_dir")
-    require_key: bool = Field(False, description="Reading and sending events need an API key too, not only admin")
+    allow_anonymous: bool = Field(
+        False, description="Callers without an API key may ask for recommendations and send events, and no more"
+    )
     grpc_certificate: Path | None = Field(None, description="gRPC over TLS: the server's certificate chain (PEM)")
     grpc_private_key: Path | None = Field(None, description="gRPC over TLS: its private key (PEM)")
     grpc_client_ca: Path | None = Field(None, description="gRPC over mutual TLS: who signs clients' certificates (PEM)")
@@ -167,6 +172,16 @@ class Settings(BaseSettings):
         return self.keys_file or self.data_dir / "keys.json"
 
     @property
+    def is_local(self) -> bool:
+        """Say whether only programs on this machine can reach the servers."""
+        if self.http_host == "localhost":
+            return True
+        try:
+            return ip_address(self.http_host).is_loopback
+        except ValueError:  # a name, or "": every address of the machine
+            return False
+
+    @property
     def anchors_dir(self) -> Path:
         return self.data_dir / "anchors"
 
@@ -186,7 +201,11 @@ class _TomlValues(PydanticBaseSettingsSource):
         return _file_values()
 
 
-def _closest(name: str, names: list[str]) -> str:
+def _instead(name: str, names: list[str]) -> str:
+    """Return what to do instead of setting `name`, as the end of a sentence."""
+    former = FORMER.get(name.removeprefix(PREFIX).lower())
+    if former is not None:
+        return f" any more: {former} (docs/security.md)"
     found = difflib.get_close_matches(name, names, 1)
     return f"; did you mean {found[0]}?" if found else ""
 
@@ -197,10 +216,10 @@ def load_settings() -> Settings:
     variables = [PREFIX + name.upper() for name in known]
     for name in os.environ:
         if name.startswith(PREFIX) and name not in OTHER_VARIABLES and name not in variables:
-            raise BadSettings(f"{name} is no setting{_closest(name, variables)}")
+            raise BadSettings(f"{name} is no setting{_instead(name, variables)}")
     for name in _file_values():
         if name not in known:
-            raise BadSettings(f"{name} in {_file()} is no setting{_closest(name, known)}")
+            raise BadSettings(f"{name} in {_file()} is no setting{_instead(name, known)}")
     try:
         return Settings()
     except ValidationError as error:

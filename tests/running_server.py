@@ -33,7 +33,7 @@ class Running:
         self.log = SqliteLog(folder / "log.sqlite")
         self.http_port, self.grpc_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.http_port}"
-        self.guard = Guard(self.keys, require_key)
+        self.guard = Guard(self.keys, open_without_keys=not require_key)
         self.impressions = Impressions(self.log, FolderRegistry(), impressions_share)
         gather = self.gather = Gather(recommender, self.impressions)
         self.app = make_app(recommender, gather, self.log, FolderRegistry(), lambda: True, self.guard)

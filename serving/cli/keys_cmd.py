@@ -1,19 +1,24 @@
-"""`headrace keys`: who may read, send events and administer."""
+"""`headrace keys`: who may do what."""
 
-from typing import Any, get_args
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from serving.api_keys import BadKeys, Scope, make_key, read_keys, write_keys
+from serving.access import PRESETS, SCOPES
+from serving.api_keys import BadKeys, make_key, read_keys, write_keys
 from serving.cli.console import OK, WRONG_USAGE, err, print_json
 from state.settings import Settings
 
+USAGE = f"""use `keys list`, `keys remove NAME`, or `keys add NAME` with
+  --preset {"|".join(PRESETS)}, or
+  --scope {"|".join(SCOPES)} (may repeat)"""
 
-def run(settings: Settings, action: str, name: str, scopes: list[Any], per_second: int, json: bool) -> int:
+
+def run(settings: Settings, action: str, name: str, preset: str, scopes: list[Any], per_second: int, json: bool) -> int:
     """List, add or remove keys; return the exit code."""
     path = settings.keys_path
-    wrong = [scope for scope in scopes if scope not in get_args(Scope)]
+    wrong = [scope for scope in scopes if scope not in SCOPES] or (preset and preset not in PRESETS)
     try:
         keys = read_keys(path)
     except BadKeys as error:
@@ -22,7 +27,7 @@ def run(settings: Settings, action: str, name: str, scopes: list[Any], per_secon
     if action == "list":
         return _list([key.model_dump(exclude={"sha256"}) for key in keys], json)
     if action not in ("add", "remove") or not name or wrong:
-        err.print("use `keys list`, `keys add NAME --scope read|events|admin` or `keys remove NAME`", markup=False)
+        err.print(USAGE, markup=False, highlight=False)
         return WRONG_USAGE
     there = [key for key in keys if key.name == name]
     if action == "remove":
@@ -35,7 +40,8 @@ def run(settings: Settings, action: str, name: str, scopes: list[Any], per_secon
     if there:
         err.print(f"there is a key {name!r} already", markup=False)
         return WRONG_USAGE
-    secret, key = make_key(name, tuple(scopes or ["read"]), per_second)
+    chosen = {*scopes, *PRESETS.get(preset, ())} or {"recommend"}
+    secret, key = make_key(name, tuple(scope for scope in SCOPES if scope in chosen), per_second)
     write_keys(path, [*keys, key])
     if json:
         print_json({"name": name, "key": secret, "scopes": list(key.scopes)})
@@ -49,7 +55,7 @@ def _list(keys: list[dict[str, Any]], json: bool) -> int:
     if json:
         print_json({"keys": keys})
         return OK
-    table = Table("name", "scopes", "a second")
+    table = Table("name", "scopes", "lists a second")
     for key in keys:
         table.add_row(key["name"], ", ".join(key["scopes"]), str(key["per_second"] or "no limit"))
     Console().print(table)

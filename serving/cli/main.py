@@ -284,12 +284,26 @@ def rules(
 def keys(
     action: Annotated[str, typer.Argument(help="list, add NAME or remove NAME")] = "list",
     name: Annotated[str, typer.Argument(help="Whose key it is.")] = "",
-    scope: Annotated[list[str], typer.Option(help="read, events or admin; may repeat. Default: read.")] = [],  # noqa: B006
-    per_second: Annotated[int, typer.Option(help="Requests a second; 0: no limit.")] = 0,
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="Scopes of one kind of caller. storefront: recommend, events; backend: also catalogue, privacy;"
+            " admin: all."
+        ),
+    ] = "",
+    scope: Annotated[
+        list[str],
+        typer.Option(
+            help="recommend: lists of items (the default). events: send what visitors do. catalogue: send and remove"
+            " products. privacy: erase users, read their histories. rules: read and replace the book. operate: metrics"
+            " and live numbers. May repeat."
+        ),
+    ] = [],  # noqa: B006
+    per_second: Annotated[int, typer.Option(min=0, help="Recommendations a second; 0: no limit.")] = 0,
     json: Json = False,
 ) -> None:
     """API keys: list, add, remove. A key is shown once; only its hash is kept."""
-    raise typer.Exit(_part("serving.cli.keys_cmd").run(_settings(), action, name, scope, per_second, json))
+    raise typer.Exit(_part("serving.cli.keys_cmd").run(_settings(), action, name, preset, scope, per_second, json))
 
 
 @app.command()

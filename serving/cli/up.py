@@ -14,7 +14,8 @@ from typing import Any
 import orjson
 
 from flows.stopping import stop_on_signals
-from serving.cli.console import FAILED, OK, UNAVAILABLE, err
+from serving.api_keys import BadKeys, open_guard
+from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err
 from state import keys
 from state.embedded_redis import EmbeddedRedis, RedisMissing
 from state.generations import live_generation, read_generation
@@ -130,7 +131,11 @@ def run(settings: Settings) -> int:
             err.print(f"another `headrace up` already runs on {folder}")
             return FAILED
         try:
+            open_guard(settings)  # says at once what the server would say again and again
             return _run(settings, folder, stopping)
+        except BadKeys as error:
+            err.print(str(error), markup=False)
+            return WRONG_USAGE
         except RedisMissing as error:
             err.print(str(error), markup=False)
             return UNAVAILABLE

@@ -60,7 +60,7 @@ def test_a_running_server_takes_over_only_so_many_changes_at_a_look(shop, monkey
     monkeypatch.setattr("serving.process.CHANGES_AT_ONCE", 5)
     monkeypatch.setattr("serving.process.TIMES", 2)
     store, _, fresh, settings = shop
-    follower = Follower(fresh, settings, Guard(tmp_path / "keys", False))
+    follower = Follower(fresh, settings, Guard(tmp_path / "keys"))
 
     async def look():
         await follower.look()
@@ -70,5 +70,5 @@ def test_a_running_server_takes_over_only_so_many_changes_at_a_look(shop, monkey
     follower.ready = True
     assert [asyncio.run(look()) for _ in range(2)] == [(15, True), (30, False)]
     starting = Recommender(store, settings, "g1")
-    asyncio.run(Follower(starting, settings, Guard(tmp_path / "keys", False)).look())
+    asyncio.run(Follower(starting, settings, Guard(tmp_path / "keys")).look())
     assert len(starting.shop.catalogue) == N_ITEMS
