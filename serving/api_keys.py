@@ -17,7 +17,7 @@ import structlog
 from limits import RateLimitItemPerSecond
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from serving.access import ANONYMOUS, SCOPES, Scope
 from state.settings import PREFIX, BadSettings, Settings
@@ -46,6 +46,9 @@ class ApiKey(BaseModel):
         return tuple(dict.fromkeys(scope for name in value for scope in FORMER_SCOPES.get(name, (name,))))
 
 
+KEYS = TypeAdapter(list[ApiKey])
+
+
 class BadKeys(Exception):
     """The file of keys cannot be used; the message says why."""
 
@@ -67,14 +70,14 @@ def read_keys(path: Path) -> list[ApiKey]:
     try:
         if path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise BadKeys(f"others may write {path}, and so make keys of their own: `chmod 600 {path}`")
-        return [ApiKey.model_validate(entry) for entry in orjson.loads(path.read_bytes())]
+        return KEYS.validate_json(path.read_bytes())
     except FileNotFoundError:
         return []
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise BadKeys(f"{path} holds no API keys: {where}: {first['msg']}") from None
-    except (OSError, ValueError, TypeError) as error:
+        raise BadKeys(f"{path} holds no API keys: {where or 'the file'}: {first['msg']}") from None
+    except OSError as error:
         raise BadKeys(f"{path} holds no API keys: {error}") from None
 
 
