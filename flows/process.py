@@ -31,10 +31,11 @@ from schemas.decode import Limits
 from schemas.events import Kind
 from schemas.registry import RegistryUnavailable, open_registry
 from state import keys
+from state.eviction import refuse_eviction
 from state.generations import Generation, live_generation, new_generation, read_generation, write_generation
 from state.id_key import use_id_key
 from state.redis_store import RedisStore
-from state.settings import Settings
+from state.settings import PREFIX, BadSettings, Settings
 from state.slot_map import CacheTooSmall
 from state.store import Fenced, Positions, StoreUnavailable, decode_positions
 
@@ -131,6 +132,7 @@ class Flow:
         self._fixed = generation
         self.stopping = threading.Event()
         self.store = open_store(settings, patient=True)
+        refuse_eviction(self.store, settings)
         address, config = settings.log_address, settings.kafka_config
         self.log: Log = connect("the log", settings.connect_timeout_s, lambda: open_log(address, config=config))
         connect("the log", settings.connect_timeout_s, self.log.start)
@@ -152,6 +154,8 @@ class Flow:
         self._leases: Leases | None = None
         self.erased = NOBODY
         self._looked_at = self._leased_at = self._reported_at = 0.0
+        self._start: Positions = {}
+        """Where the generation begins to read."""
         self._positions: Positions = {}
         self._n_batches = self._n_opened = 0
 
@@ -178,7 +182,8 @@ class Flow:
         self.runner.lanes = [
             Lane(lane_settings(self.settings), self.store, generation.name, lane, self.erased) for lane in sorted(keep)
         ]
-        self._positions = {**generation.start, **self.runner.open()}
+        self._start = generation.start
+        self._positions = {**self._start, **self.runner.open()}
         self._follower = AnchorFollower(
             self.store, self.runner.lanes, generation.name, self.settings.n_lanes, Path(self.settings.anchors_dir),
             self.runner.commit_now, may_switch=self._fixed is None,
@@ -293,10 +298,22 @@ class Flow:
                 log.warning("out of reach; trying again", error=str(error))
                 self.stopping.wait(BACK_OFF_S)
             try:
-                self.open()
+                if isinstance(error, Fenced | StoreUnavailable) or not self._goes_on():
+                    self.open()
                 return
             except OUT_OF_REACH as again:
                 error = again
+
+    def _goes_on(self) -> bool:
+        """Read on from where the lanes are, if what they know is what was committed: then only the log was away."""
+        self.runner.drain()
+        lanes = self.runner.lanes
+        stored = self.store.read([keys.positions(lane.prefix) for lane in lanes])
+        if any(decode_positions(at) != lane.positions for at, lane in zip(stored, lanes, strict=True)):
+            return False
+        self._n_opened += 1  # what an engine has read ahead is read again
+        self._positions = {**self._start, **resume_positions(lanes)}
+        return True
 
     def poll(self) -> RawBatch | None:
         """Return the next batch and stand behind it; None when there is nothing to read for a while."""
@@ -337,14 +354,20 @@ def run_loop(flow: Flow) -> None:
 
 def run_flow(settings: Settings, driver: str) -> int:
     """Run a flow until a signal; return the exit code."""
+    if settings.flow_metrics_port:
+        try:
+            start_http_server(settings.flow_metrics_port, settings.http_host)
+        except OSError as error:
+            raise BadSettings(
+                f"{PREFIX}FLOW_METRICS_PORT: port {settings.flow_metrics_port} of {settings.http_host} cannot be used "
+                f"({error.strerror}); give each flow of a machine its own, or 0 for no metrics"
+            ) from None
     try:
         flow = Flow(settings)
     except (StoreUnavailable, LogUnavailable, RegistryUnavailable) as error:
         log.error("the flow cannot start", error=str(error))
         return 3
     stop_on_signals(flow.stopping)
-    if settings.flow_metrics_port:
-        start_http_server(settings.flow_metrics_port, settings.http_host)
     try:
         if driver == "bytewax":
             from flows.on_bytewax import run_bytewax

@@ -32,6 +32,7 @@ from serving.service import Recommender
 from serving.warm_up import warm_up
 from state import keys
 from state.anchor import AnchorDamaged
+from state.eviction import refuse_eviction
 from state.generations import live_generation, read_generation
 from state.id_key import use_id_key
 from state.redis_store import RedisStore
@@ -184,6 +185,7 @@ def _first_recommender(store: RedisStore, settings: Settings) -> Recommender:
     guarded = GuardedStore(store, settings.store_timeout_s, store.line)
     try:
         connect("Redis", settings.connect_timeout_s if last_good.generation() is None else 0, store.ping)
+        refuse_eviction(store, settings)
         return open_recommender(guarded, settings, live_generation(store) or settings.generation)
     except StoreUnavailable:
         generation = last_good.generation()

@@ -90,6 +90,20 @@ class RedisStore:
             for client in self._nodes.clients():
                 client.ping()
 
+    def evicts(self) -> str:
+        """Say how Redis removes rows when its memory is full; "" where it removes none, or does not say."""
+        with self._trouble():
+            for client in self._nodes.clients():
+                try:
+                    said = {**client.config_get("maxmemory"), **client.config_get("maxmemory-policy")}
+                    most, policy = said.get("maxmemory", 0), said.get("maxmemory-policy", "")
+                except redis.ResponseError:  # a managed Redis may forbid CONFIG
+                    memory = client.info("memory")
+                    most, policy = memory.get("maxmemory", 0), memory.get("maxmemory_policy", "")
+                if int(most) > 0 and policy not in ("", "noeviction"):
+                    return f"{self._nodes.name} has maxmemory-policy {policy} and maxmemory {most}"
+        return ""
+
     def positions(self, lane_prefix: bytes) -> Positions:
         """Return the lane's positions; a commit cut short after its commit point is finished first."""
         with self._trouble(lane_prefix):

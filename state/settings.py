@@ -61,6 +61,9 @@ class Settings(BaseSettings):
         SecretStr(""),
         description="Key that ids are hashed with, 32 hex digits, the same on all machines; empty: id.key in data_dir",
     )
+    redis_eviction: Literal["refuse", "warn"] = Field(
+        "refuse", description="What a flow or server does at its start with a Redis that evicts rows when it is full"
+    )
     schema_registry_url: str = Field("", description="A Confluent-compatible registry; empty: ids of the schema folder")
     connect_timeout_s: float = Field(
         30, gt=0, description="How long flows, servers, replays and trainings wait for Redis and the log at their start"

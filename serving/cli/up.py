@@ -100,6 +100,27 @@ class Child:
             err.print(f"{self.name:>5} | {line.rstrip()}", markup=False, highlight=False, soft_wrap=True)
 
 
+class WatchedRedis:
+    """A Redis that is started again when it dies; flow and server go on by themselves when it is back."""
+
+    def __init__(self, redis: EmbeddedRedis) -> None:
+        self._redis, self._due, self._pause_s = redis, 0.0, FIRST_PAUSE_S
+
+    def watch(self) -> None:
+        """Start Redis again when it is gone; where that fails, after a pause that grows."""
+        process, now = self._redis.process, time.monotonic()
+        if (process is not None and process.poll() is None) or now < self._due:
+            return
+        err.print(f"redis ended{'' if process is None else f' with {process.returncode}'}; starting it again")
+        try:
+            self._redis.start()
+            self._pause_s = FIRST_PAUSE_S
+        except RedisMissing as error:
+            err.print(str(error), markup=False)
+            self._redis.kill()
+            self._due, self._pause_s = now + self._pause_s, min(2 * self._pause_s, LONGEST_PAUSE_S)
+
+
 def _answers(port: int) -> bool:
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1) as answer:
@@ -164,6 +185,7 @@ def _run(settings: Settings, folder: Path, stopping: threading.Event) -> int:
         "HEADRACE_HTTP_PORT": str(http),
         "HEADRACE_GRPC_PORT": str(grpc),
     }
+    watched = WatchedRedis(redis) if redis is not None else None
     children, store = [Child("flow", environment), Child("serve", environment)], RedisStore(url)
     try:
         for child in children:
@@ -172,9 +194,8 @@ def _run(settings: Settings, folder: Path, stopping: threading.Event) -> int:
         while not stopping.wait(0.1):
             for child in children:
                 child.watch(ready)  # not while the first ones still compile
-            if redis is not None and redis.process is not None and redis.process.poll() is not None:
-                err.print("redis ended; starting it again")
-                redis.start()
+            if watched is not None:
+                watched.watch()
             if not ready and _answers(http) and _folds(store):
                 ready = True
                 err.print(f"ready: http://127.0.0.1:{http}  gRPC 127.0.0.1:{grpc}  data in {folder}", markup=False)

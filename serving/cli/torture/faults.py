@@ -11,16 +11,20 @@ from typing import Any
 
 import redis
 
+from flows.kafka_log import TIMEOUT_S as LOG_TIMEOUT_S
 from flows.sqlite_log import SqliteLog
 from schemas.encode import encode
 from serving.cli.torture.stage import PREFIX, Stage
 from serving.cli.torture.stream import REGISTRY, START_MS
 from state import keys
+from state.redis_store import TIMEOUT_S as STORE_TIMEOUT_S
 
 Play = Callable[[Stage, float], None]
 """Plays a fault; the number says how long outages last, in seconds."""
 
 SEND_S = 3.0
+PAST_S = 3.0
+"""How much longer than a timeout what is to hang hangs."""
 
 
 class Unproven(Exception):
@@ -124,6 +128,18 @@ def redis_unreachable(stage: Stage, outage_s: float) -> None:
     stage.redis.process.send_signal(signal.SIGCONT)
 
 
+def redis_hung(stage: Stage, outage_s: float) -> None:
+    """Redis does not answer for longer than a flow waits for it, in the middle of commits, twice."""
+    stage.start_flow()
+    stage.send(SEND_S)
+    for share in (0.2, 0.6):
+        stage.wait_for_share(share)
+        assert stage.redis.process is not None
+        stage.redis.process.send_signal(signal.SIGSTOP)
+        time.sleep(max(outage_s, STORE_TIMEOUT_S + PAST_S))
+        stage.redis.process.send_signal(signal.SIGCONT)
+
+
 def redis_full(stage: Stage, outage_s: float) -> None:
     """Redis refuses writes: out of memory."""
     client = redis.Redis(port=stage.redis.port)
@@ -153,6 +169,16 @@ def broker_unreachable(stage: Stage, outage_s: float) -> None:
     stage.wait_for_share(0.2)
     stage.broker.send(signal.SIGSTOP)
     time.sleep(outage_s)
+    stage.broker.send(signal.SIGCONT)
+
+
+def broker_hung(stage: Stage, outage_s: float) -> None:
+    """The broker does not answer for longer than a flow waits for it."""
+    stage.start_flow()
+    stage.send(SEND_S)
+    stage.wait_for_share(0.2)
+    stage.broker.send(signal.SIGSTOP)
+    time.sleep(max(outage_s, LOG_TIMEOUT_S + PAST_S))
     stage.broker.send(signal.SIGCONT)
 
 
@@ -221,6 +247,7 @@ def nothing(stage: Stage, outage_s: float) -> None:
 WRITER = """
 import resource, sys
 from flows.log import LogUnavailable, Message
+from flows.kafka_log import TIMEOUT_S as LOG_TIMEOUT_S
 from flows.sqlite_log import SqliteLog
 log = SqliteLog(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
@@ -290,9 +317,11 @@ FAULTS: dict[str, tuple[Play, str]] = {
     "anchor_switch_killed": (anchor_switch_killed, "plain"),
     "redis_killed": (redis_killed, "plain"),
     "redis_unreachable": (redis_unreachable, "plain"),
+    "redis_hung": (redis_hung, "plain"),
     "redis_full": (redis_full, "plain"),
     "broker_killed": (broker_killed, "plain"),
     "broker_unreachable": (broker_unreachable, "plain"),
+    "broker_hung": (broker_hung, "plain"),
     "retention_passed_the_flow": (retention_passed_the_flow, "plain"),
     "two_owners": (two_owners, "plain"),
     "zombie": (zombie, "plain"),

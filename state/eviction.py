@@ -1,0 +1,19 @@
+"""Redis holds the state, not a cache of it: one that evicts rows when its memory is full loses them without a word."""
+
+import structlog
+
+from state.redis_store import RedisStore
+from state.settings import PREFIX, BadSettings, Settings
+
+log = structlog.get_logger()
+
+
+def refuse_eviction(store: RedisStore, settings: Settings) -> None:
+    """Raise BadSettings where Redis would evict rows, or warn where the settings allow it. Raises StoreUnavailable."""
+    found = store.evicts()
+    if not found:
+        return
+    said = f"{found}: it removes rows when it is full; set maxmemory-policy to noeviction"
+    if settings.redis_eviction == "refuse":
+        raise BadSettings(f"{said}, or {PREFIX}REDIS_EVICTION=warn to go on all the same")
+    log.warning("Redis evicts rows", error=said)

@@ -1,0 +1,80 @@
+"""What a flow keeps when something it needs is away for a while."""
+
+import pytest
+
+from flows.log import LogUnavailable, Message
+from flows.open_log import open_log
+from flows.process import Flow
+from schemas.encode import encode
+from schemas.registry import FolderRegistry, RegistryUnavailable
+from state import keys
+from state.embedded_redis import EmbeddedRedis
+from state.settings import Settings
+from state.store import Fenced, StoreUnavailable, decode_positions
+
+pytestmark = pytest.mark.redis
+REGISTRY, T0 = FolderRegistry(), 1_700_000_000_000
+PREFIX = keys.prefix("g1", 0)
+
+
+def append_views(log, first, n):
+    for k in range(first, first + n):
+        record = {"event_id": f"e{k}", "ts_ms": T0 + k * 1000, "user": f"u{k % 10}", "item": f"i{k % 7}"}
+        log.append([Message("product-views", b"k", encode("product-views", record, REGISTRY), T0 + k)])
+
+
+def fold_all(flow, n):
+    while flow.runner.lanes[0].positions.get("product-views:0", 0) < n:
+        flow.handle(flow.poll())
+    flow.runner.drain()
+
+
+@pytest.fixture
+def flow(tmp_path):
+    settings = Settings(
+        data_dir=tmp_path, flow_metrics_port=0, max_cached_users=1000, max_cached_items=1000, dedupe_window=2048
+    )
+    log = open_log(settings.log_address)
+    append_views(log, 0, 50)
+    with EmbeddedRedis(tmp_path / "redis") as server:
+        flow = Flow(settings.model_copy(update={"redis_url": server.url}))
+        flow.begin()
+        flow.appending = log
+        fold_all(flow, 50)
+        yield flow
+        flow.close()
+    log.close()
+
+
+def reads_of_users(flow, n):
+    """Fold `n` events more; return how many user rows were read from Redis for it."""
+    at = flow.runner.lanes[0].positions["product-views:0"]
+    append_views(flow.appending, at, n)
+    before, fold = [], flow.runner.fold
+    flow.runner.fold = lambda *args: before.append(fold(*args)) or before[-1]
+    fold_all(flow, at + n)
+    flow.runner.fold = fold
+    return sum(stats.cache["users"][1] for report in before for stats in report.stats)
+
+
+@pytest.mark.parametrize("error", [LogUnavailable("away"), RegistryUnavailable("away")])
+def test_an_outage_of_the_log_leaves_a_lane_its_memory(flow, error):
+    lane = flow.runner.lanes[0]
+    flow.recover(error)
+    assert flow.runner.lanes == [lane]
+    assert reads_of_users(flow, 20) == 0
+    assert decode_positions(flow.store.read([keys.positions(PREFIX)])[0]) == lane.positions
+
+
+@pytest.mark.parametrize("error", [Fenced("another"), StoreUnavailable("away")])
+def test_after_another_owner_or_an_outage_of_redis_everything_is_read_again(flow, error):
+    flow.recover(error)
+    assert reads_of_users(flow, 20) == 10
+
+
+def test_what_was_folded_and_not_committed_is_folded_again_after_an_outage_of_the_log(flow):
+    lane = flow.runner.lanes[0]
+    lane.positions = {**lane.positions, "product-views:0": 60}  # as if the commit of a batch had not begun
+    flow.recover(LogUnavailable("away"))
+    assert flow.runner.lanes != [lane]
+    assert flow.runner.lanes[0].positions["product-views:0"] == 50
