@@ -21,8 +21,9 @@ from batch.shop import Shop, columns_of
 from flows.lane import LaneSettings
 from flows.log import Log, LogUnavailable, PositionLost
 from flows.open_log import open_log
+from flows.open_registry import open_registry
 from flows.process import lane_settings, limits_of, open_store
-from schemas.registry import RegistryUnavailable, open_registry
+from schemas.registry import RegistryUnavailable
 from serving.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
 from serving.forest import written_down
 from serving.index_build import build_index
@@ -177,7 +178,7 @@ def _read(settings: Settings, log: Log, weights: np.ndarray[Any, Any], now_ms: i
             done += n
             bar.update(task, completed=done, rate=done / (time.perf_counter() - began))
 
-        registry = open_registry(settings.schema_registry_url)
+        registry = open_registry(settings)
         patience_s = settings.connect_timeout_s
         return read_interactions(log, registry, weights, now_ms, limits_of(settings), patience_s, advance)
 

@@ -4,27 +4,25 @@ A visitor counts in the arm first shown, from that moment on, whether or not the
 (intention to treat), so that an arm cannot win by being seen less.
 """
 
-import io
 import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import fastavro
 import numpy as np
 import numpy.typing as npt
-from fastavro import parse_schema
 from scipy import stats
 
 from flows.log import Log, RawBatch, topic_of
 from flows.read_to import read_to
-from schemas.decode import HEADER, MAGIC, Limits, decode
+from schemas.decode import Limits, decode
 from schemas.ids import hash_visitor
-from schemas.registry import RegistryUnavailable, SchemaRegistry, current_schema
+from schemas.records import Malformed, read_value
+from schemas.registry import SchemaRegistry, UnknownSchema
+from schemas.resolve import UnreadableSchema
 from serving.experiments import Experiment
 
-NEWEST = parse_schema(current_schema("impressions"))
 CONFIDENCE = 0.95
 SUSPECT = 0.001
 """Below it the visitors are not split as the weights say: something is wrong with the experiment itself."""
@@ -87,16 +85,11 @@ def _exposures(raw: RawBatch, registry: SchemaRegistry, experiment: str, seen: S
 
 
 def _impression(value: bytes, registry: SchemaRegistry) -> dict[str, Any] | None:
-    """Return an impression as its newest schema has it, None where it is none. Raises RegistryUnavailable."""
+    """Return an impression as our schema has it, None where it is none. Raises RegistryUnavailable."""
     try:
-        schema = registry.schema(int.from_bytes(value[1:HEADER], "big"))
-        if value[0] != MAGIC or schema.topic != "impressions":
-            return None
-        record: Any = fastavro.schemaless_reader(io.BytesIO(value[HEADER:]), dict(schema.parsed), NEWEST)
-        return record if isinstance(record, dict) else None
-    except RegistryUnavailable:
-        raise
-    except Exception:  # fastavro raises whatever the broken bytes lead to
+        record: dict[str, Any] = read_value(value, "impressions", registry)
+        return record
+    except (Malformed, UnknownSchema, UnreadableSchema):
         return None
 
 

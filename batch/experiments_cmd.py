@@ -9,9 +9,10 @@ from rich.table import Table
 from batch.experiment_report import read_log, report
 from flows.log import LogUnavailable, PositionLost
 from flows.open_log import open_log
+from flows.open_registry import open_registry
 from flows.process import limits_of, open_store
 from schemas.events import Kind
-from schemas.registry import RegistryUnavailable, open_registry
+from schemas.registry import RegistryUnavailable
 from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar
 from serving.experiments import Experiment
 from serving.rule_book import BadBook, live_version, read_book
@@ -68,7 +69,7 @@ def _list(experiments: tuple[Experiment, ...], json: bool) -> None:
 def _report(settings: Settings, experiment: Experiment, kind: int, within_h: float) -> dict[str, Any]:
     log, registry = (
         open_log(settings.log_address, config=settings.kafka_config),
-        open_registry(settings.schema_registry_url),
+        open_registry(settings),
     )
     started, done = time.perf_counter(), 0
     with progress_bar("messages") as bar:

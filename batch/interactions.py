@@ -60,7 +60,8 @@ def read_interactions(
         for item, row in zip(ids.tolist(), rows[first], strict=True):
             if item not in texts:
                 start = int(row["item_start"])
-                texts[item] = raw.payload[start : start + int(row["item_length"])].tobytes().decode()
+                payload = raw.payload if decoded.payload is None else decoded.payload
+                texts[item] = payload[start : start + int(row["item_length"])].tobytes().decode()
         positions = raw.after
         progress(len(raw))
     events = np.concatenate(parts) if parts else np.zeros(0, [("event_id", "u8"), ("line", "i4"), ("user", "u8"),

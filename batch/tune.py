@@ -18,8 +18,9 @@ from batch.als import HeldOut, fit, hold_out, recall, whiten
 from batch.interactions import Interactions, read_interactions
 from flows.log import LogUnavailable, PositionLost
 from flows.open_log import open_log
+from flows.open_registry import open_registry
 from flows.process import lane_settings, limits_of
-from schemas.registry import RegistryUnavailable, open_registry
+from schemas.registry import RegistryUnavailable
 from serving.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
 from state.id_key import use_id_key
 from state.settings import PREFIX, Settings
@@ -75,7 +76,7 @@ def run(settings: Settings, trials: int, html: Path | None, json: bool) -> int:
         weights = lane_settings(settings).fold_params().weights
         with err.status("reading the log"):
             data = read_interactions(
-                log, open_registry(settings.schema_registry_url), weights, time.time_ns() // 1_000_000,
+                log, open_registry(settings), weights, time.time_ns() // 1_000_000,
                 limits_of(settings), settings.connect_timeout_s, lambda n: None,
             )  # fmt: skip
         log.close()

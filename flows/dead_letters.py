@@ -115,7 +115,7 @@ def _letter(raw: RawBatch, one: BadMessage, now_ms: int, cut: bool = False) -> M
     message = raw.message(one.message)
     body: dict[str, Any] = {
         "reason": one.reason,
-        "detail": one.detail,
+        "detail": one.detail.encode(errors="replace").decode(),
         "stream": stream,
         "offset": offset,
         "ts_ms": now_ms,

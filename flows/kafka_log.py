@@ -64,7 +64,10 @@ def _code(message: KafkaMessage) -> int | None:
 
 
 def _original(message: KafkaMessage) -> Message:
-    found: Any = message.headers() or ()  # pairs; the stubs say more kinds
+    try:
+        found: Any = message.headers() or ()  # pairs; the stubs say more kinds
+    except UnicodeDecodeError:  # a name that is no text
+        found = ()
     headers = tuple((name, value) for name, value in found)
     return Message(str(message.topic()), message.key(), message.value(), message.timestamp()[1], headers)  # type: ignore[arg-type]
 

@@ -101,6 +101,16 @@ class FoldStats:
     n_erased: int = 0
     """Passed over: of users who were erased later; none of `n_events`."""
 
+    def __add__(self, other: "FoldStats") -> "FoldStats":
+        cache = {
+            table: (found + other.cache.get(table, (0, 0))[0], read + other.cache.get(table, (0, 0))[1])
+            for table, (found, read) in (self.cache or dict.fromkeys(other.cache, (0, 0))).items()
+        }
+        return FoldStats(
+            self.n_events + other.n_events, self.n_duplicates + other.n_duplicates, self.n_late + other.n_late,
+            self.n_products + other.n_products, self.n_rows + other.n_rows, cache, self.n_erased + other.n_erased,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Changes:
@@ -204,7 +214,8 @@ class Lane:
         events = self._erased.pass_over(mine)
         erasures = [(e.message, hash_id(e.user)) for e in decoded.erasures if ahead[e.message]]
         erasures = sorted((message, user) for message, user in erasures if self._owns(user))
-        users, buyers = self._fold_around(events, raw.payload, erasures)
+        payload = raw.payload if decoded.payload is None else decoded.payload
+        users, buyers = self._fold_around(events, payload, erasures)
         erased = {user for _, user in erasures}
         # While an anchor is refolded every user who acts gets vectors for both, or some would miss the switch.
         later = behind and len(self._anchors) == 1

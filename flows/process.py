@@ -23,13 +23,14 @@ from flows.lane import Lane, LaneSettings
 from flows.leases import Leases
 from flows.log import Log, LogUnavailable, PositionLost, RawBatch, TopicReplaced, topic_of
 from flows.open_log import open_log
+from flows.open_registry import open_registry
 from flows.read_erased import read_erased
 from flows.runner import Runner, TooManyBadMessages, resume_positions
 from flows.stopping import stop_on_signals
 from flows.warm_up import warm_up
 from schemas.decode import Limits
 from schemas.events import Kind
-from schemas.registry import RegistryUnavailable, open_registry
+from schemas.registry import RegistryUnavailable
 from state import keys
 from state.eviction import refuse_eviction
 from state.generations import Generation, live_generation, new_generation, read_generation, write_generation
@@ -137,7 +138,7 @@ class Flow:
         self.log: Log = connect("the log", settings.connect_timeout_s, lambda: open_log(address, config=config))
         connect("the log", settings.connect_timeout_s, self.log.start)
         self._letters_log = open_log(address, config=config)
-        self._registry = open_registry(settings.schema_registry_url)
+        self._registry = open_registry(settings)
         self.runner = Runner(
             [],
             self.store,

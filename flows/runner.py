@@ -6,18 +6,25 @@ when the one before it is done, and any trouble in one drops all that follows.
 """
 
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import structlog
+
 from flows.dead_letters import DeadLetters
+from flows.isolation import NO_MESSAGES_FAULT, fold_in_parts
 from flows.lane import Changes, FoldStats, Lane
 from flows.log import RawBatch
 from schemas.decode import Limits, decode
+from schemas.events import BadMessage, Decoded
 from schemas.registry import SchemaRegistry
 from state.store import Positions, Store
 
 AGES_A_BATCH = 20
+MOST_SAID = 100
+log = structlog.get_logger()
 
 
 @dataclass
@@ -68,6 +75,7 @@ class Runner:
         self._pool = ThreadPoolExecutor(1, "commit")
         self._commit: Future[float] | None = None
         self._committed_ts: list[int] = []
+        self._said: set[tuple[str, str, int]] = set()
 
     def open(self) -> Positions:
         """Make every lane what was committed; return the positions to read from."""
@@ -87,20 +95,21 @@ class Runner:
         started = time.perf_counter()
         now_ms = self._now_ms()
         decoded = decode(raw, self._registry, now_ms, self._limits)
+        refused = list[BadMessage]()
         if decoded.bad:
-            self._dead_letters.write(raw, decoded.bad, now_ms)
-        self._watch_for_a_flood(len(raw), len(decoded.bad))
+            self._refuse(raw, decoded.bad, refused)
         decoded_at = time.perf_counter()
-        changes = [lane.apply(decoded, raw, behind) for lane in self.lanes]
+        applied = [self._apply(lane, decoded, raw, behind, refused) for lane in self.lanes]
+        self._watch_for_a_flood(len(raw), len(refused))
         applied_at = time.perf_counter()
         commit_s = self.drain()
         ages_s = [(self._now_ms() - ts_ms) / 1000 for ts_ms in self._committed_ts]
         times = decoded.interactions["ts_ms"]
         self._committed_ts = times[:: max(len(times) // AGES_A_BATCH, 1)].tolist()[:AGES_A_BATCH]
-        self._commit = self._pool.submit(self._commit_all, list(zip(self.lanes, changes, strict=True)))
+        self._commit = self._pool.submit(self._commit_all, [(lane, one) for lane, one, _ in applied if one is not None])
         lanes = [lane.lane for lane in self.lanes]
-        report = Report(len(raw), {}, lanes, [change.stats for change in changes], raw.after, ages_s=ages_s)
-        for bad in decoded.bad:
+        report = Report(len(raw), {}, lanes, [stats for _, _, stats in applied], raw.after, ages_s=ages_s)
+        for bad in refused:
             report.bad[bad.reason] = report.bad.get(bad.reason, 0) + 1
         report.seconds = {
             "decode": decoded_at - started,
@@ -109,6 +118,52 @@ class Runner:
             "commit": commit_s,
         }
         return report
+
+    def _apply(
+        self, lane: Lane, decoded: Decoded, raw: RawBatch, behind: bool, refused: list[BadMessage]
+    ) -> tuple[Lane, Changes | None, FoldStats]:
+        """Return a lane with its changes to commit and what became of the batch; None where they are committed."""
+        try:
+            changes = lane.apply(decoded, raw, behind)
+            return lane, changes, changes.stats
+        except NO_MESSAGES_FAULT:
+            raise
+        except Exception:  # found again, message by message
+            pass
+        self.drain()  # so that the store is where the batch begins
+        in_a_row = self._bad_in_a_row
+
+        def refuse(message: int, error: Exception) -> None:
+            nonlocal in_a_row
+            in_a_row += 1
+            self._stop_a_flood(in_a_row)
+            detail = f"{type(error).__name__}: {error}"[:300]
+            self._refuse(raw, [BadMessage(message, "fold_failed", detail, error)], refused)
+
+        def commit(lane: Lane, changes: Changes) -> None:
+            nonlocal in_a_row
+            self._write(lane, changes)
+            if changes.stats.n_events or changes.stats.n_products:
+                in_a_row = 0
+
+        return lane, None, fold_in_parts(lane, decoded, raw, commit, refuse)
+
+    def _refuse(self, raw: RawBatch, bad: list[BadMessage], refused: list[BadMessage]) -> None:
+        """Write letters; log the first failure of each kind with its traceback."""
+        self._dead_letters.write(raw, bad, self._now_ms())
+        refused += bad
+        for one in bad:
+            if one.error is None:
+                continue
+            frame = traceback.extract_tb(one.error.__traceback__)[-1]
+            kind = (type(one.error).__name__, frame.filename, frame.lineno or 0)
+            if kind not in self._said and len(self._said) < MOST_SAID:
+                self._said.add(kind)
+                log.error(
+                    "a message failed and is a dead letter; more of the same are not logged", reason=one.reason,
+                    stream=raw.streams[raw.stream[one.message]], offset=int(raw.offset[one.message]),
+                    exc_info=one.error,
+                )  # fmt: skip
 
     def drain(self) -> float:
         """Wait for the commit under way; return how long it took, in seconds."""
@@ -162,8 +217,11 @@ class Runner:
 
     def _watch_for_a_flood(self, n_messages: int, n_bad: int) -> None:
         self._bad_in_a_row = self._bad_in_a_row + n_bad if n_bad == n_messages else 0
-        if self._bad_in_a_row > self._max_bad:
+        self._stop_a_flood(self._bad_in_a_row)
+
+    def _stop_a_flood(self, in_a_row: int) -> None:
+        if in_a_row > self._max_bad:
             raise TooManyBadMessages(
-                f"the last {self._bad_in_a_row} messages were all refused (see the dead-letters topic): "
+                f"the last {in_a_row} messages were all refused (see the dead-letters topic): "
                 "stopped, so that the log keeps them in place until the producer or the schema is put right"
             )

@@ -1,10 +1,8 @@
 """Messages to columns: the kernel for interactions, fastavro for the rest and for what the kernel refuses."""
 
-import io
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-import fastavro
 import numpy as np
 import numpy.typing as npt
 
@@ -18,21 +16,20 @@ from schemas.events import (
     Kind,
     ProductChange,
 )
-from schemas.ids import event_domain, hash_event_id, hash_id, hash_ids, hash_visitor, id_keys
+from schemas.ids import NoIdKey, event_domain, hash_event_id, hash_id, hash_ids, hash_visitor, id_keys
+from schemas.item_key import item_of_key
 from schemas.kernel import MAX_ID_BYTES, OK, TOO_LONG, read_messages
-from schemas.program import NotCompiled, compile_schema
-from schemas.registry import Schema, SchemaRegistry, UnknownSchema
+from schemas.program import Program
+from schemas.records import HEADER, MAGIC, Malformed, read_body, reading_of
+from schemas.registry import RegistryUnavailable, SchemaRegistry, UnknownSchema
+from schemas.resolve import Resolved, UnreadableSchema
 from schemas.validate import EARLIEST_MS, MAX_PRICE, Limits, refuse
 
 __all__ = ["Limits", "decode"]
 
-MAGIC = 0
-HEADER = 5
 TOPIC_KINDS = {"product-views": Kind.VIEW, "user-events": 0, "purchases": Kind.PURCHASE, "ratings": Kind.RATING}
 USER_EVENT_KINDS = {kind.name.lower(): int(kind) for kind in Kind if kind not in (Kind.PURCHASE, Kind.RATING)}
 KIND_CODES = np.array(list(USER_EVENT_KINDS.values()), np.uint8)
-
-_programs: dict[int, tuple[Schema, npt.NDArray[np.int64] | None]] = {}
 
 
 class Messages(Protocol):
@@ -51,20 +48,47 @@ class Messages(Protocol):
 
 
 def decode(raw: Messages, registry: SchemaRegistry, now_ms: int, limits: Limits) -> Decoded:
-    """Return the batch as columns; a message that cannot be read or cannot be true is in `bad` and nowhere else."""
-    decoding = _Decoding(raw, registry, limits)
-    topics = np.array([_topic_index(stream) for stream in raw.streams], np.int64)[raw.stream]
-    for index in np.unique(topics[topics >= 0]).tolist():
-        decoding.read_topic(TOPICS[index], np.flatnonzero(topics == index).astype(np.int32))
-    rows = np.concatenate(decoding.rows) if decoding.rows else np.zeros(0, COLUMN_DTYPE)
-    refused = refuse(rows, now_ms, limits)
-    if refused:
-        rows = rows[~np.isin(rows["message"], [bad.message for bad in refused])]
-    if len(decoding.rows) > 1:
-        rows = rows[np.lexsort((rows["line"], rows["message"]))]
-    bad = sorted(decoding.bad + refused, key=lambda one: one.message)
-    products = sorted(decoding.products, key=lambda change: change.message)
-    return Decoded(rows, products, decoding.erasures, bad, decoding.n_impressions)
+    """Return the batch as columns; a message that cannot be read or cannot be true is in `bad` and nowhere else.
+
+    That holds for whatever goes wrong with it: where decoding fails, the messages are halved until the culprit is
+    alone. Raises RegistryUnavailable.
+    """
+    extra = bytearray()
+    parts = _decode_some(raw, np.arange(len(raw.stream), dtype=np.int32), registry, now_ms, limits, extra)
+    found = [rows for part in parts for rows in part.rows]
+    rows = np.concatenate(found) if found else np.zeros(0, COLUMN_DTYPE)
+    return Decoded(
+        rows,
+        sorted((change for part in parts for change in part.products), key=lambda change: change.message),
+        sorted((erasure for part in parts for erasure in part.erasures), key=lambda erasure: erasure.message),
+        sorted((bad for part in parts for bad in part.bad), key=lambda bad: bad.message),
+        sum(part.n_impressions for part in parts),
+        np.concatenate((raw.payload, np.frombuffer(bytes(extra), np.uint8))) if extra else None,
+    )
+
+
+def _decode_some(
+    raw: Messages, messages: npt.NDArray[np.int32], registry: SchemaRegistry, now_ms: int, limits: Limits,
+    extra: bytearray,
+) -> list["_Decoding"]:  # fmt: skip
+    """Return the messages decoded, in several parts where one of them made decoding fail."""
+    decoding = _Decoding(raw, registry, limits, extra)
+    try:
+        decoding.read(messages, now_ms)
+        return [decoding]
+    except (RegistryUnavailable, NoIdKey):  # no message's failure
+        raise
+    except Exception as error:
+        failure = error
+    if len(messages) == 1:
+        refused = _Decoding(raw, registry, limits, extra)
+        refused.bad.append(BadMessage(int(messages[0]), "decode_failed", f"{failure!r}"[:300], failure))
+        return [refused]
+    half = len(messages) // 2
+    return [
+        *_decode_some(raw, messages[:half], registry, now_ms, limits, extra),
+        *_decode_some(raw, messages[half:], registry, now_ms, limits, extra),
+    ]
 
 
 def _topic_index(stream: str) -> int:
@@ -73,15 +97,29 @@ def _topic_index(stream: str) -> int:
 
 
 class _Decoding:
-    """One batch being decoded."""
+    """Messages of a batch being decoded; `extra` takes texts of ids that do not lie in its payload."""
 
-    def __init__(self, raw: Messages, registry: SchemaRegistry, limits: Limits) -> None:
-        self._raw, self._registry, self._limits = raw, registry, limits
+    def __init__(self, raw: Messages, registry: SchemaRegistry, limits: Limits, extra: bytearray) -> None:
+        self._raw, self._registry, self._limits, self._extra = raw, registry, limits, extra
         self.rows: list[Columns] = []
         self.products: list[ProductChange] = []
         self.erasures: list[Erasure] = []
         self.bad: list[BadMessage] = []
         self.n_impressions = 0
+
+    def read(self, messages: npt.NDArray[np.int32], now_ms: int) -> None:
+        """Decode the messages; what cannot be of them is in `bad`."""
+        topics = np.array([_topic_index(stream) for stream in self._raw.streams], np.int64)[self._raw.stream[messages]]
+        for index in np.unique(topics[topics >= 0]).tolist():
+            self.read_topic(TOPICS[index], messages[topics == index])
+        if len(self.rows) > 1:
+            every = np.concatenate(self.rows)
+            self.rows = [every[np.lexsort((every["line"], every["message"]))]]
+        for rows in self.rows:
+            refused = refuse(rows, now_ms, self._limits)
+            if refused:
+                self.rows = [rows[~np.isin(rows["message"], [bad.message for bad in refused])]]
+                self.bad += refused
 
     def read_topic(self, topic: str, messages: npt.NDArray[np.int32]) -> None:
         raw = self._raw
@@ -106,24 +144,25 @@ class _Decoding:
 
     def _read_schema(self, topic: str, schema_id: int, messages: npt.NDArray[np.int32]) -> None:
         try:
-            schema = self._registry.schema(schema_id)
+            reading = reading_of(schema_id, topic, self._registry)
         except UnknownSchema as error:
             self._refuse(messages, "unknown_schema", str(error))
             return
-        if schema.topic != topic:
-            self._refuse(
-                messages, "unknown_schema", f"schema id {schema_id} belongs to {schema.topic!r}, not to {topic!r}"
-            )
-        elif topic == "impressions":
+        except UnreadableSchema as error:
+            self._refuse(messages, "unreadable_schema", str(error))
+            return
+        assert reading.resolved is not None  # else it would have raised
+        if topic == "impressions":
             self.n_impressions += len(messages)
         elif topic in ("products", "erasures"):
             for message in messages.tolist():
-                self._read_record(topic, schema, message)
+                self._read_record(topic, reading.resolved, message)
         else:
-            self._read_interactions(topic, schema_id, schema, messages)
+            self._read_interactions(topic, reading.resolved, reading.program, messages)
 
-    def _read_interactions(self, topic: str, schema_id: int, schema: Schema, messages: npt.NDArray[np.int32]) -> None:
-        program = _program(schema_id, schema)
+    def _read_interactions(
+        self, topic: str, resolved: Resolved, program: Program | None, messages: npt.NDArray[np.int32]
+    ) -> None:
         if program is None:
             refused = messages
         else:
@@ -134,30 +173,30 @@ class _Decoding:
             )
             refused = messages[(status != OK) & (status != TOO_LONG)]
         for message in refused.tolist():  # the reference has the last word on what the kernel refuses
-            record = self._record(schema, message)
+            record = self._record(resolved, message)
             if record is not None:
-                rows_of = _rows_of(topic, record, message, self._raw)
+                rows_of = self._rows_of(topic, record, message)
                 if isinstance(rows_of, BadMessage):
                     self.bad.append(rows_of)
                 else:
                     self.rows.append(rows_of)
 
     def _run_kernel(
-        self, topic: str, messages: npt.NDArray[np.int32], program: npt.NDArray[np.int64]
+        self, topic: str, messages: npt.NDArray[np.int32], program: Program
     ) -> tuple[Columns, npt.NDArray[np.uint8]]:
         room = len(messages) * (8 if topic == "purchases" else 1) + 64
         while True:
             rows, status = np.zeros(room, COLUMN_DTYPE), np.empty(len(messages), np.uint8)
             n_rows, done = read_messages(
-                self._raw.payload, self._raw.bounds, messages, program, int(TOPIC_KINDS[topic]),
+                self._raw.payload, self._raw.bounds, messages, program.entries, program.texts, int(TOPIC_KINDS[topic]),
                 hash_ids(list(USER_EVENT_KINDS)), KIND_CODES, id_keys(), event_domain(topic), rows, status,
             )  # fmt: skip
             if done == len(messages):
                 return rows[:n_rows], status
             room *= 4
 
-    def _read_record(self, topic: str, schema: Schema, message: int) -> None:
-        record = self._record(schema, message)
+    def _read_record(self, topic: str, resolved: Resolved, message: int) -> None:
+        record = self._record(resolved, message)
         if record is None:
             return
         name = "item" if topic == "products" else "user"
@@ -179,64 +218,67 @@ class _Decoding:
 
     def _product_gone(self, message: int) -> None:
         try:
-            item = self._raw.tombstones[message].decode()
-        except UnicodeDecodeError:
-            item = ""
-        if item:
-            self.products.append(ProductChange(message, item, 0, None))
+            item = item_of_key(self._raw.tombstones[message], self._registry)
+        except UnknownSchema as error:
+            self.bad.append(BadMessage(message, "unknown_schema", f"the key: {error}"))
+        except UnreadableSchema as error:
+            self.bad.append(BadMessage(message, "unreadable_schema", f"the key: {error}"))
+        except Malformed as error:
+            self.bad.append(BadMessage(message, "bad_key", str(error)))
         else:
-            self.bad.append(BadMessage(message, "empty_id", "a message without a value needs the item id as its key"))
+            if not item:
+                detail = "a message without a value needs the item id as its key"
+                self.bad.append(BadMessage(message, "empty_id", detail))
+            elif len(item.encode()) > MAX_ID_BYTES:
+                self.bad.append(BadMessage(message, "id_too_long", f"the key exceeds {MAX_ID_BYTES} bytes"))
+            else:
+                self.products.append(ProductChange(message, item, 0, None))
 
-    def _record(self, schema: Schema, message: int) -> dict[str, Any] | None:
+    def _record(self, resolved: Resolved, message: int) -> dict[str, Any] | None:
         body = self._raw.payload[self._raw.bounds[message] + HEADER : self._raw.bounds[message + 1]].tobytes()
-        stream = io.BytesIO(body)
         try:
-            record = fastavro.schemaless_reader(stream, dict(schema.parsed), None)
-            left = len(body) - stream.tell()
-        except Exception as error:  # fastavro raises whatever the broken bytes lead to
-            self.bad.append(BadMessage(message, "malformed", f"not an Avro record of its schema: {error!r}"[:300]))
+            record: dict[str, Any] = read_body(resolved, body)
+        except UnreadableSchema as error:
+            self.bad.append(BadMessage(message, "unreadable_schema", str(error)))
             return None
-        if left or not isinstance(record, dict):
-            self.bad.append(BadMessage(message, "malformed", f"{left} bytes follow the record"))
+        except Malformed as error:
+            self.bad.append(BadMessage(message, "malformed", str(error)))
             return None
         return record
 
     def _refuse(self, messages: npt.NDArray[np.int32], reason: str, detail: str) -> None:
         self.bad += [BadMessage(message, reason, detail) for message in messages.tolist()]
 
+    def _rows_of(self, topic: str, record: Mapping[str, Any], message: int) -> Columns | BadMessage:
+        """Return a record that fastavro read as rows, as the kernel would have made them."""
+        lines = [record] if topic != "purchases" else record.get("lines") or []
+        if not lines:
+            return BadMessage(message, "malformed", "the order has no line")
+        raw = self._raw
+        body = raw.payload[raw.bounds[message] : raw.bounds[message + 1]].tobytes()
+        rows = np.zeros(len(lines), COLUMN_DTYPE)
+        for k, line in enumerate(lines):
+            texts = {name: line.get(name) or "" for name in ("item", "category", "brand")}
+            texts |= {name: record.get(name) or "" for name in ("event_id", "user", "session", "kind", "country")}
+            if max(len(text.encode()) for text in texts.values()) > MAX_ID_BYTES:
+                return BadMessage(message, "id_too_long", f"a text that names something exceeds {MAX_ID_BYTES} bytes")
+            price, item = line.get("price"), texts["item"].encode()
+            kind = TOPIC_KINDS[topic] or USER_EVENT_KINDS.get(texts["kind"], 0)
+            value = line.get("quantity", 1.0) if topic == "purchases" else record.get("stars", 1.0)
+            with np.errstate(over="ignore"):  # a number too large for the column is infinite, as the kernel makes it
+                rows[k] = (
+                    message, k, kind, hash_event_id(texts["event_id"], topic),
+                    hash_visitor(texts["user"], texts["session"]), hash_id(texts["item"]),
+                    record.get("ts_ms") or 0, value, np.nan if price is None else np.inf if price != price else price,
+                    hash_id(texts["category"]), hash_id(texts["brand"]), hash_id(texts["country"]),
+                    self._place_of(item, message, body), len(item),
+                )  # fmt: skip
+        return rows
 
-def _program(schema_id: int, schema: Schema) -> npt.NDArray[np.int64] | None:
-    known = _programs.get(schema_id)
-    if known is None or known[0] is not schema:
-        try:
-            program = compile_schema(schema.parsed)
-        except NotCompiled:
-            program = None
-        known = _programs[schema_id] = schema, program
-    return known[1]
-
-
-def _rows_of(topic: str, record: Mapping[str, Any], message: int, raw: Messages) -> Columns | BadMessage:
-    """Return a record that fastavro read as rows, as the kernel would have made them."""
-    lines = [record] if topic != "purchases" else record.get("lines") or []
-    if not lines:
-        return BadMessage(message, "malformed", "the order has no line")
-    body = raw.payload[raw.bounds[message] : raw.bounds[message + 1]].tobytes()
-    rows = np.zeros(len(lines), COLUMN_DTYPE)
-    for k, line in enumerate(lines):
-        texts = {name: line.get(name) or "" for name in ("item", "category", "brand")}
-        texts |= {name: record.get(name) or "" for name in ("event_id", "user", "session", "kind", "country")}
-        if max(len(text.encode()) for text in texts.values()) > MAX_ID_BYTES:
-            return BadMessage(message, "id_too_long", f"a text that names something exceeds {MAX_ID_BYTES} bytes")
-        price, item = line.get("price"), texts["item"].encode()
-        kind = TOPIC_KINDS[topic] or USER_EVENT_KINDS.get(texts["kind"], 0)
-        value = line.get("quantity", 1.0) if topic == "purchases" else record.get("stars", 1.0)
-        with np.errstate(over="ignore"):  # a number too large for the column is infinite, as the kernel makes it
-            rows[k] = (
-                message, k, kind, hash_event_id(texts["event_id"], topic),
-                hash_visitor(texts["user"], texts["session"]), hash_id(texts["item"]),
-                record.get("ts_ms") or 0, value, np.nan if price is None else np.inf if price != price else price,
-                hash_id(texts["category"]), hash_id(texts["brand"]), hash_id(texts["country"]),
-                raw.bounds[message] + body.find(item) if item else 0, len(item),
-            )  # fmt: skip
-    return rows
+    def _place_of(self, item: bytes, message: int, body: bytes) -> int:
+        """Return where an id's text lies in the payload, or behind it where the message has it in no such form."""
+        at = body.find(item) if item else 0
+        if at >= 0:
+            return int(self._raw.bounds[message]) + at if item else 0
+        self._extra += item
+        return len(self._raw.payload) + len(self._extra) - len(item)

@@ -9,8 +9,9 @@ from typing import Any
 
 import fastavro
 
-from schemas.decode import MAGIC, USER_EVENT_KINDS
+from schemas.decode import USER_EVENT_KINDS
 from schemas.kernel import MAX_ID_BYTES
+from schemas.records import MAGIC
 from schemas.registry import SchemaRegistry
 from schemas.validate import EARLIEST_MS, MAX_PRICE, MAX_QUANTITY
 

@@ -79,6 +79,8 @@ class BadMessage:
     message: int
     reason: str
     detail: str
+    error: Exception | None = field(default=None, compare=False, repr=False)
+    """The exception, where one gave the message away."""
 
 
 @dataclass(frozen=True)
@@ -90,3 +92,5 @@ class Decoded:
     erasures: list[Erasure] = field(default_factory=list)
     bad: list[BadMessage] = field(default_factory=list)
     n_impressions: int = 0
+    payload: npt.NDArray[np.uint8] | None = None
+    """The batch's with texts of ids behind it that no message holds as they are; None: the batch's own."""

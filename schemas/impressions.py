@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from schemas.decode import MAGIC
+from schemas.records import MAGIC
 from schemas.registry import current_schema
 from schemas.varint import varint
 

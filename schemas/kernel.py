@@ -9,19 +9,33 @@ from schemas.program import (
     BOOLEAN,
     BRAND,
     CATEGORY,
+    CHOICE,
     COUNTRY,
+    DECIMAL,
     DOUBLE,
+    ENUM,
     EVENT_ID,
+    FIRST_SKIPPED,
+    FIXED,
+    FLOAT,
     IGNORED,
     INTEGER,
     ITEM,
     KIND,
     LINES,
+    MOST_EXACT_SCALE,
+    MOST_NESTED,
     N_SLOTS,
     N_TEXTS,
+    NEVER,
+    NULL,
     PRICE,
     QUANTITY,
     SESSION,
+    SKIPPED_ARRAY,
+    SKIPPED_MAP,
+    SKIPPED_RECORD,
+    SKIPPED_UNION,
     STARS,
     TEXT,
     TEXT_MAP,
@@ -35,6 +49,8 @@ Int64s = npt.NDArray[np.int64]
 OK, BROKEN, TOO_LONG = 0, 1, 2
 MISSING = -1
 MAX_ID_BYTES = 256
+MOST_EXACT = 2**53
+POWERS = np.array([10.0**k for k in range(MOST_EXACT_SCALE + 1)])
 
 
 @uncounted()
@@ -119,11 +135,48 @@ def _bits(data: Bytes, at: int, size: int) -> np.uint64:
 
 
 @uncounted()
-def _read_field(
-    data: Bytes, at: int, end: int, kind: int, slot: int, null_at: int, starts: Int64s, lengths: Int64s,
+def _skip_bytes(data: Bytes, at: int, end: int) -> int:
+    length, at = _read_long(data, at, end)
+    return -1 if at < 0 or length < 0 or length > end - at else at + length
+
+
+@uncounted()
+def _read_decimal(data: Bytes, at: int, end: int, scale: int, size: int) -> tuple[float, int]:
+    """Return (number, position behind it) of a big-endian two's complement; -1 for one a float64 might not hold."""
+    if size < 0:
+        size, at = _read_long(data, at, end)
+        if at < 0 or size < 0:
+            return 0.0, -1
+    if size > 8 or size > end - at:
+        return 0.0, -1
+    value = np.int64(0)
+    for k in range(size):
+        byte = np.int64(data[at + k])
+        value = (value << 8) | (byte - 256 if k == 0 and byte > 127 else byte)
+    if value > MOST_EXACT or value < -MOST_EXACT:
+        return 0.0, -1
+    return value / POWERS[scale], at + size
+
+
+@uncounted()
+def _read_leaf(
+    data: Bytes, at: int, end: int, program: Int64s, entry: int, keep: bool, starts: Int64s, lengths: Int64s,
     numbers: npt.NDArray[np.float64],
 ) -> int:  # fmt: skip
-    """Read one field into its slot; return the position behind it, -1 when it is broken."""
+    """Read one field that holds no others into its slot; return the position behind it, -1 when it is broken.
+
+    Without `keep` it is only read past.
+    """
+    kind = program[entry, 0]
+    if kind == CHOICE:
+        branch, at = _read_long(data, at, end)
+        if at < 0 or branch < 0 or branch >= program[entry, 3]:
+            return -1
+        entry += 1
+        for _ in range(branch):
+            entry += program[entry, 5]
+        kind = program[entry, 0]
+    slot, null_at = program[entry, 1] if keep else IGNORED, program[entry, 2]
     if null_at >= 0:
         branch, at = _read_long(data, at, end)
         if at < 0 or branch < 0 or branch > 1:
@@ -144,10 +197,32 @@ def _read_field(
     if kind == INTEGER:
         value, at = _read_long(data, at, end)
         if at >= 0 and slot != IGNORED:
+            if program[entry, 3] > 1:
+                value //= program[entry, 3]
             starts[slot], numbers[slot], lengths[slot] = value, value, 0
         return at
-    size = 8 if kind == DOUBLE else 1 if kind == BOOLEAN else 4
-    if at + size > end:
+    if kind == NULL:
+        if slot != IGNORED:
+            lengths[slot] = MISSING
+        return at
+    if kind == NEVER:
+        return -1
+    if kind == ENUM:
+        symbol, at = _read_long(data, at, end)
+        if at < 0 or symbol < 0 or symbol >= program[entry, 4]:
+            return -1
+        if slot != IGNORED:  # negative: it lies in `texts`
+            starts[slot], lengths[slot] = -1 - program[entry + 1 + symbol, 3], program[entry + 1 + symbol, 4]
+        return at
+    if kind == DECIMAL:
+        number, at = _read_decimal(data, at, end, program[entry, 3], program[entry, 4])
+        if at >= 0 and slot != IGNORED:
+            starts[slot], numbers[slot], lengths[slot] = 0, number, 0
+        return at
+    if kind == FIXED and program[entry, 3] < 0:
+        return _skip_bytes(data, at, end)
+    size = 8 if kind == DOUBLE else 1 if kind == BOOLEAN else 4 if kind == FLOAT else program[entry, 3]
+    if size > end - at:
         return -1
     if slot != IGNORED:
         bits = _bits(data, at, size)
@@ -160,8 +235,85 @@ def _read_field(
 
 
 @uncounted()
+def _block(data: Bytes, at: int, end: int) -> tuple[int, int]:
+    """Return (how many items follow, position of the first); position -1 when that cannot be."""
+    count, at = _read_long(data, at, end)
+    if at >= 0 and count < 0:
+        count = -count
+        _, at = _read_long(data, at, end)
+    return (count, -1) if at < 0 or count < 0 or count > end - at else (count, at)
+
+
+@uncounted()
+def _skip(
+    data: Bytes, at: int, end: int, program: Int64s, entry: int, starts: Int64s, lengths: Int64s,
+    numbers: npt.NDArray[np.float64], stack: Int64s,
+) -> int:  # fmt: skip
+    """Read past a field that holds others; return the position behind it, -1 when it is broken.
+
+    The stack holds, innermost last: the first entry of a body, the one behind its last, the next
+    one to read, how many more times the body comes in this block (-1: it comes once), and the kind.
+    """
+    top = 0
+    stack[0, 0], stack[0, 1], stack[0, 2], stack[0, 3], stack[0, 4] = entry, entry + program[entry, 5], entry, -1, 0
+    while top >= 0:
+        if stack[top, 2] == stack[top, 1]:  # the body was read
+            if stack[top, 3] < 0:
+                top -= 1
+                continue
+            stack[top, 3] -= 1
+            if stack[top, 3] <= 0:
+                stack[top, 3], at = _block(data, at, end)
+                if at < 0:
+                    return -1
+                if stack[top, 3] == 0:
+                    top -= 1
+                    continue
+            stack[top, 2] = stack[top, 0]
+            if stack[top, 4] == SKIPPED_MAP:
+                at = _skip_text(data, at, end)
+                if at < 0:
+                    return -1
+            continue
+        entry = stack[top, 2]
+        stack[top, 2] += program[entry, 5]
+        kind = program[entry, 0]
+        first, last, times = entry + 1, entry + program[entry, 5], -1
+        if kind == SKIPPED_UNION:
+            branch, at = _read_long(data, at, end)
+            if at < 0 or branch < 0 or branch >= program[entry, 3]:
+                return -1
+            for _ in range(branch):
+                first += program[first, 5]
+            last = first + program[first, 5]
+        elif kind in (SKIPPED_ARRAY, SKIPPED_MAP, LINES):
+            times = 1  # so that the first block is read as any other
+        elif kind != SKIPPED_RECORD:
+            at = _read_leaf(data, at, end, program, entry, False, starts, lengths, numbers)
+            if at < 0:
+                return -1
+            continue
+        top += 1
+        if top == len(stack):
+            return -1
+        stack[top, 0], stack[top, 1], stack[top, 3], stack[top, 4] = first, last, times, kind
+        stack[top, 2] = last if times == 1 else first
+    return at
+
+
+@uncounted()
 def _hash_slot(data: Bytes, slot: int, starts: Int64s, lengths: Int64s, keys: IdKeys, domain: int) -> np.uint64:
     return hash_bytes(data, starts[slot], lengths[slot], keys, domain)
+
+
+@uncounted()
+def _hash_listed(
+    data: Bytes, texts: Bytes, slot: int, starts: Int64s, lengths: Int64s, keys: IdKeys
+) -> np.uint64:  # fmt: skip
+    """Return the hash of a text that may be an enum's."""
+    if starts[slot] < 0 and lengths[slot] > 0:
+        return hash_bytes(texts, -1 - starts[slot], lengths[slot], keys, IDS)
+    return hash_bytes(data, starts[slot], lengths[slot], keys, IDS)
 
 
 @uncounted()
@@ -173,13 +325,13 @@ def _visitor(data: Bytes, starts: Int64s, lengths: Int64s, keys: IdKeys) -> np.u
 
 @uncounted()
 def _emit(
-    data: Bytes, message: int, line: int, kind: int, kind_hashes: npt.NDArray[np.uint64], kind_codes: Bytes,
-    keys: IdKeys, event_domain: int, starts: Int64s, lengths: Int64s, numbers: npt.NDArray[np.float64],
-    row: npt.NDArray[np.void],
+    data: Bytes, texts: Bytes, message: int, line: int, kind: int, kind_hashes: npt.NDArray[np.uint64],
+    kind_codes: Bytes, keys: IdKeys, event_domain: int, starts: Int64s, lengths: Int64s,
+    numbers: npt.NDArray[np.float64], row: npt.NDArray[np.void],
 ) -> None:  # fmt: skip
     row.message, row.line, row.kind = message, line, kind
     if kind == 0:
-        name = _hash_slot(data, KIND, starts, lengths, keys, IDS)
+        name = _hash_listed(data, texts, KIND, starts, lengths, keys)
         for k in range(len(kind_hashes)):
             if kind_hashes[k] == name:
                 row.kind = kind_codes[k]
@@ -195,9 +347,9 @@ def _emit(
     row.price = np.nan
     if lengths[PRICE] != MISSING:  # a price that is there but no number must not pass for one that is absent
         row.price = np.inf if np.isnan(numbers[PRICE]) else numbers[PRICE]
-    row.category = _hash_slot(data, CATEGORY, starts, lengths, keys, IDS)
-    row.brand = _hash_slot(data, BRAND, starts, lengths, keys, IDS)
-    row.country = _hash_slot(data, COUNTRY, starts, lengths, keys, IDS)
+    row.category = _hash_listed(data, texts, CATEGORY, starts, lengths, keys)
+    row.brand = _hash_listed(data, texts, BRAND, starts, lengths, keys)
+    row.country = _hash_listed(data, texts, COUNTRY, starts, lengths, keys)
     row.item_start = starts[ITEM] if lengths[ITEM] > 0 else 0
     row.item_length = max(lengths[ITEM], 0)
 
@@ -212,19 +364,20 @@ def _too_long(lengths: Int64s) -> bool:
 
 @numba.njit(cache=True, nogil=True)
 def read_messages(
-    data: Bytes, bounds: Int64s, messages: npt.NDArray[np.int32], program: Int64s, kind: int,
+    data: Bytes, bounds: Int64s, messages: npt.NDArray[np.int32], program: Int64s, texts: Bytes, kind: int,
     kind_hashes: npt.NDArray[np.uint64], kind_codes: Bytes, keys: IdKeys, event_domain: int,
     rows: npt.NDArray[np.void], status: Bytes,
 ) -> tuple[int, int]:  # fmt: skip
     """Decode `messages` (all of one schema); return (rows written, messages done).
 
-    Message m's Avro body is `data[bounds[m] + 5 : bounds[m + 1]]`. `kind` 0 takes it
-    from the kind field. Ids are hashed with `keys`, event ids in `event_domain`.
-    `status[i]` becomes OK, BROKEN or TOO_LONG; only an OK message leaves rows. Stops
-    before a message whose rows would not fit.
+    Message m's Avro body is `data[bounds[m] + 5 : bounds[m + 1]]`, `program` and `texts` are
+    its schema's (`schemas.program`). `kind` 0 takes it from the kind field. Ids are hashed
+    with `keys`, event ids in `event_domain`. `status[i]` becomes OK, BROKEN or TOO_LONG; only
+    an OK message leaves rows. Stops before a message whose rows would not fit.
     """
     starts, lengths = np.zeros(N_SLOTS, np.int64), np.empty(N_SLOTS, np.int64)
     numbers = np.zeros(N_SLOTS, np.float64)
+    stack = np.empty((MOST_NESTED + 2, 5), np.int64)
     n_rows = 0
     for i in range(len(messages)):
         message = messages[i]
@@ -232,36 +385,40 @@ def read_messages(
         lengths[:] = MISSING
         first = n_rows
         has_lines = too_long = False
+        lines_entry = lines_at = -1  # of lines that are read when all else was
         entry = 0
-        while entry < len(program) and at >= 0:
-            if program[entry, 0] != LINES:
-                at = _read_field(
-                    data, at, end, program[entry, 0], program[entry, 1], program[entry, 2], starts, lengths, numbers
-                )
-                entry += 1
+        while at >= 0:
+            if entry >= len(program):
+                if lines_entry < 0 or at != end:
+                    break
+                entry, at = lines_entry, lines_at
+            elif program[entry, 0] < FIRST_SKIPPED and program[entry, 0] != LINES:
+                at = _read_leaf(data, at, end, program, entry, True, starts, lengths, numbers)
+                entry += program[entry, 5]
+                continue
+            elif program[entry, 0] != LINES or program[entry, 3] == 1:
+                if program[entry, 0] == LINES:
+                    lines_entry, lines_at = entry, at
+                at = _skip(data, at, end, program, entry, starts, lengths, numbers, stack)
+                entry += program[entry, 5]
                 continue
             has_lines = True
-            n_inner = program[entry, 1]
             while at >= 0:
-                count, at = _read_long(data, at, end)
+                count, at = _block(data, at, end)
                 if at < 0 or count == 0:
-                    break
-                if count < 0:
-                    count = -count
-                    _, at = _read_long(data, at, end)
-                if at < 0 or count < 0 or count > end - at:
-                    at = -1
                     break
                 for _ in range(count):
                     for slot in (ITEM, PRICE, QUANTITY, CATEGORY, BRAND):
                         lengths[slot] = MISSING
-                    for inner in range(entry + 1, entry + 1 + n_inner):
-                        at = _read_field(
-                            data, at, end, program[inner, 0], program[inner, 1], program[inner, 2],
-                            starts, lengths, numbers,
-                        )  # fmt: skip
+                    inner = entry + 1
+                    while inner < entry + program[entry, 5]:
+                        if program[inner, 0] < FIRST_SKIPPED:
+                            at = _read_leaf(data, at, end, program, inner, True, starts, lengths, numbers)
+                        else:
+                            at = _skip(data, at, end, program, inner, starts, lengths, numbers, stack)
                         if at < 0:
                             break
+                        inner += program[inner, 5]
                     if at < 0:
                         break
                     if n_rows == len(rows):
@@ -269,17 +426,21 @@ def read_messages(
                     too_long = too_long or _too_long(lengths)
                     line = n_rows - first
                     _emit(
-                        data, message, line, kind, kind_hashes, kind_codes, keys, event_domain, starts, lengths,
+                        data, texts, message, line, kind, kind_hashes, kind_codes, keys, event_domain, starts, lengths,
                         numbers, rows[n_rows],
                     )  # fmt: skip
                     n_rows += 1
-            entry += 1 + n_inner
+            if lines_entry >= 0:
+                if at >= 0:
+                    at = end
+                break
+            entry += program[entry, 5]
         if at == end and not has_lines:
             if n_rows == len(rows):
                 return first, i
             too_long = _too_long(lengths)
             _emit(
-                data, message, 0, kind, kind_hashes, kind_codes, keys, event_domain, starts, lengths, numbers,
+                data, texts, message, 0, kind, kind_hashes, kind_codes, keys, event_domain, starts, lengths, numbers,
                 rows[n_rows],
             )  # fmt: skip
             n_rows += 1

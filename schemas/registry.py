@@ -1,4 +1,4 @@
-"""Schema ids: from a Confluent-compatible registry, or from the schema folder itself.
+"""Schema ids: what a registry gives, and the one that is the schema folder itself.
 
 The folder's ids are `100 · (index of the topic in TOPICS + 1) + version`, where the
 versions of a topic are the files `avro/history/<topic>.v<N>.avsc`. A committed
@@ -6,9 +6,8 @@ version never changes, so neither does its id.
 """
 
 import json
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any, NamedTuple, Protocol
 
@@ -16,14 +15,15 @@ from fastavro import parse_schema
 
 from schemas.events import TOPICS
 
-JSON_TYPE = "application/vnd.schemaregistry.v1+json"
-
 
 class Schema(NamedTuple):
     """A writer's schema: the topic it belongs to and its parsed form."""
 
     topic: str
-    parsed: Mapping[str, Any]
+    """By its full name, where that is one of ours; else empty."""
+    parsed: Any
+    named: Mapping[str, Any] = {}
+    """What it refers to and does not hold, by name."""
 
 
 class UnknownSchema(Exception):
@@ -37,6 +37,10 @@ class RegistryUnavailable(Exception):
 class SchemaRegistry(Protocol):
     """Gives the id to write a topic with, and the schema behind an id."""
 
+    def knows(self, topic: str) -> bool:
+        """Say whether `id_for` will answer at once."""
+        ...
+
     def id_for(self, topic: str) -> int: ...
 
     def schema(self, schema_id: int) -> Schema: ...
@@ -48,6 +52,7 @@ def _parsed(schema: dict[str, Any]) -> Mapping[str, Any]:
     return parsed
 
 
+@lru_cache
 def current_schema(topic: str) -> dict[str, Any]:
     """Return a topic's newest schema, as in the file."""
     text = files("schemas").joinpath("avro", f"{topic}.avsc").read_text()
@@ -76,6 +81,9 @@ class FolderRegistry:
                 self._schemas[schema_id] = Schema(topic, _parsed(schema))
                 self._newest[topic] = schema_id
 
+    def knows(self, topic: str) -> bool:
+        return True
+
     def id_for(self, topic: str) -> int:
         return self._newest[topic]
 
@@ -83,54 +91,3 @@ class FolderRegistry:
         if schema_id not in self._schemas:
             raise UnknownSchema(f"schema id {schema_id} is unknown; known ids: {sorted(self._schemas)}")
         return self._schemas[schema_id]
-
-
-class ConfluentRegistry:
-    """Ids from a registry that speaks Confluent's REST interface; every answer is remembered."""
-
-    def __init__(self, url: str, timeout_s: float = 5.0) -> None:
-        self._url, self._timeout_s = url.rstrip("/"), timeout_s
-        self._ids: dict[str, int] = {}
-        self._schemas: dict[int, Schema] = {}
-
-    def id_for(self, topic: str) -> int:
-        """Return the id of the topic's newest schema, registering it when the registry does not have it."""
-        if topic not in self._ids:
-            body = {"schema": json.dumps(current_schema(topic))}
-            self._ids[topic] = self._ask(f"/subjects/{topic}-value/versions", body)["id"]
-        return self._ids[topic]
-
-    def schema(self, schema_id: int) -> Schema:
-        if schema_id not in self._schemas:
-            try:
-                text = self._ask(f"/schemas/ids/{schema_id}")["schema"]
-            except UnknownSchema:
-                raise UnknownSchema(f"schema id {schema_id} is unknown to the registry {self._url}") from None
-            schema = json.loads(text)
-            self._schemas[schema_id] = Schema(self._topic_of(schema), _parsed(schema))
-        return self._schemas[schema_id]
-
-    def _topic_of(self, schema: dict[str, Any]) -> str:
-        for topic in TOPICS:
-            if current_schema(topic)["name"] == schema.get("name"):
-                return topic
-        return ""
-
-    def _ask(self, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._url + path, data, {"Content-Type": JSON_TYPE, "Accept": JSON_TYPE})
-        try:
-            with urllib.request.urlopen(request, timeout=self._timeout_s) as answer:
-                return dict(json.loads(answer.read()))
-        except urllib.error.HTTPError as error:
-            if error.code == 404:
-                raise UnknownSchema(path) from error
-            detail = error.read(500).decode(errors="replace")
-            raise RegistryUnavailable(f"registry {self._url} answered {error.code} to {path}: {detail}") from error
-        except OSError as error:
-            raise RegistryUnavailable(f"registry {self._url} cannot be reached: {error}") from error
-
-
-def open_registry(url: str) -> SchemaRegistry:
-    """Return the registry at `url`, or the folder's own for an empty url."""
-    return ConfluentRegistry(url) if url else FolderRegistry()

@@ -17,7 +17,7 @@ from pybreaker import CircuitBreaker, CircuitBreakerError
 from flows.log import Log, LogUnavailable
 from flows.log import Message as LogMessage
 from schemas.encode import InvalidEvent, encode, event_from_json
-from schemas.registry import SchemaRegistry
+from schemas.registry import RegistryUnavailable, SchemaRegistry
 from serving.answer_counts import count as count_answers
 from serving.api_keys import Guard
 from serving.clock import now_ms
@@ -29,6 +29,7 @@ from serving.http_asks import BATCH, RECOMMEND, make_asks
 from serving.http_parts import BoundBody, CheckKey, add_error_handlers, check_events, error, secret_of
 from serving.requests import MAX_COUNT, Answer, RecommendRequest
 from serving.rules_api import rules_router
+from serving.schema_ids import SchemaIds
 from serving.service import Recommender
 from serving.wire import answer_json, json_default
 
@@ -62,6 +63,7 @@ def make_app(
     app.add_middleware(BoundBody)
     app.add_middleware(CheckKey, guard=guard)
     explorer = Explorer(recommender)
+    schema_ids = SchemaIds(registry)
     append = CircuitBreaker(3, 2.0, exclude=[lambda wrong: not isinstance(wrong, LogUnavailable)]).call
     schema = {"requestBody": {"content": {"application/json": {"schema": RecommendRequest.model_json_schema()}}}}
 
@@ -128,6 +130,12 @@ def make_app(
                 topic, record, key = event_from_json(event, at_ms)
             except InvalidEvent as wrong:
                 return error(422, f"[{index}].{wrong.field}", wrong.message)
+            try:
+                if record is not None:
+                    await schema_ids.need(topic)
+            except RegistryUnavailable as wrong:
+                log.error("events refused", error=str(wrong))
+                return error(503, "", "the schema registry is away; nothing was taken", **{"Retry-After": "1"})
             value = None if record is None else encode(topic, record, registry)
             messages.append(LogMessage(topic, key, value, at_ms if record is None else record["ts_ms"]))
             ids.append(event.get("event_id"))

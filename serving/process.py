@@ -15,9 +15,10 @@ from threadpoolctl import threadpool_limits
 from flows.interpreter import SWITCH_S
 from flows.log import LogUnavailable
 from flows.open_log import open_log
+from flows.open_registry import open_registry
 from flows.process import connect
 from flows.stopping import stop_on_signals
-from schemas.registry import RegistryUnavailable, open_registry
+from schemas.registry import RegistryUnavailable
 from serving.api_keys import BadKeys, Guard, open_guard
 from serving.clock import now_ms
 from serving.gather import Gather
@@ -210,7 +211,7 @@ async def _serve(settings: Settings, store: RedisStore, guard: Guard, stopping: 
     recommender.store.attach()
     await follower.saved()  # the first copy on disk of a large catalogue takes a second of Python
     events_log = open_log(settings.log_address, config=settings.kafka_config)
-    registry = open_registry(settings.schema_registry_url)
+    registry = open_registry(settings)
     impressions = Impressions(events_log, registry, settings.impressions_share)
     gather = Gather(recommender, impressions)
     app = make_app(

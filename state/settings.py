@@ -17,6 +17,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from state.bounds import LONGEST_GAP_S, MAX_HALF_LIFE_S, MAX_WEIGHT, MIN_HALF_LIFE_S, YEAR_S
+from state.secrets import shown
 
 PREFIX = "HEADRACE_"
 CONFIG = "HEADRACE_CONFIG"
@@ -64,7 +65,13 @@ class Settings(BaseSettings):
     redis_eviction: Literal["refuse", "warn"] = Field(
         "refuse", description="What a flow or server does at its start with a Redis that evicts rows when it is full"
     )
-    schema_registry_url: str = Field("", description="A Confluent-compatible registry; empty: ids of the schema folder")
+    schema_registry_url: str = Field(
+        "", description="A Confluent-compatible registry, with user and password if need be; empty: the schema folder"
+    )
+    schema_registry_config: dict[str, str] = Field(
+        {}, description="Further settings of the registry's client (Confluent's names, e.g. ssl.ca.location)"
+    )
+    schema_registry_timeout_s: float = Field(2, gt=0, description="How long one answer of the registry is waited for")
     connect_timeout_s: float = Field(
         30, gt=0, description="How long flows, servers, replays and trainings wait for Redis and the log at their start"
     )
@@ -230,7 +237,8 @@ def load_settings() -> Settings:
         name = str(first["loc"][0])
         where = PREFIX + name.upper() if origin(name) == "environment" else f"{name} in {_file()}"
         secret = name in Settings.model_fields and Settings.model_fields[name].annotation is SecretStr
-        raise BadSettings(f"{where}: {first['msg']}" + ("" if secret else f"; got {first['input']!r}")) from None
+        got = "" if secret else f"; got {shown('.'.join(map(str, first['loc'])), first['input'])!r}"
+        raise BadSettings(f"{where}: {first['msg']}{got}") from None
     except Exception as error:  # pydantic-settings wraps what it cannot parse at all
         raise BadSettings(str(error)) from None
 

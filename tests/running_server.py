@@ -26,7 +26,7 @@ class Running:
 
     def __init__(
         self, folder, recommender, impressions_share=0.0, require_key=False, settings=None, grace_s=1,
-        follow=False,
+        follow=False, registry=None,
     ):  # fmt: skip
         warm_up()
         self.recommender, self.keys = recommender, folder / "keys.json"
@@ -36,7 +36,7 @@ class Running:
         self.guard = Guard(self.keys, open_without_keys=not require_key)
         self.impressions = Impressions(self.log, FolderRegistry(), impressions_share)
         gather = self.gather = Gather(recommender, self.impressions)
-        self.app = make_app(recommender, gather, self.log, FolderRegistry(), lambda: True, self.guard)
+        self.app = make_app(recommender, gather, self.log, registry or FolderRegistry(), lambda: True, self.guard)
         config = uvicorn.Config(self.app, "127.0.0.1", self.http_port, http=self.app.state.hot, log_level="error")
         self._uvicorn = uvicorn.Server(config)
 

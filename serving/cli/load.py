@@ -12,8 +12,9 @@ from rich.table import Table
 
 from flows.log import Log, LogUnavailable, Message
 from flows.open_log import open_log
+from flows.open_registry import open_registry
 from schemas.encode import InvalidEvent, encode, event_from_json
-from schemas.registry import SchemaRegistry, open_registry
+from schemas.registry import SchemaRegistry
 from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar
 from state.settings import Settings
 
@@ -117,7 +118,7 @@ def run(
     except BadMapping as error:
         err.print(str(error), markup=False)
         return WRONG_USAGE
-    registry = open_registry(settings.schema_registry_url)
+    registry = open_registry(settings)
     events = _events(frame, file.name, kind, kind_names)
     if dry_run:
         return _show(events, registry, json)

@@ -4,12 +4,13 @@ from rich.console import Console
 from rich.table import Table
 
 from serving.cli.console import print_json
+from state.secrets import shown
 from state.settings import PREFIX, Settings, origin
 
 
 def run(settings: Settings, json: bool) -> None:
     """Print all settings as a table or as one JSON object."""
-    values = settings.model_dump(mode="json")
+    values = {name: shown(name, value) for name, value in settings.model_dump(mode="json").items()}
     fields = Settings.model_fields
     if json:
         rows = {

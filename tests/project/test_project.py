@@ -58,6 +58,24 @@ def test_settings_print_value_origin_and_meaning_as_one_json_object(tmp_path):
     assert all(value["meaning"] for value in values.values())
 
 
+def test_no_password_is_shown_by_settings_or_by_the_error_of_a_wrong_one():
+    secrets = {
+        "HEADRACE_REDIS_URL": "redis://shop:geheim@127.0.0.1:6379/0",
+        "HEADRACE_SCHEMA_REGISTRY_URL": "https://key:geheim@registry:8081",
+        "HEADRACE_KAFKA_CONFIG": '{"sasl.username": "shop", "sasl.password": "geheim"}',
+        "HEADRACE_SCHEMA_REGISTRY_CONFIG": '{"basic.auth.user.info": "key:geheim", "ssl.key.password": "geheim"}',
+    }
+    for arguments in (["settings"], ["settings", "--json"]):
+        done = headrace(*arguments, **secrets)
+        assert done.returncode == 0
+        assert "geheim" not in done.stdout + done.stderr
+        assert "key" in done.stdout
+    for name, value in secrets.items():
+        wrong = value.replace('"geheim"', '["geheim"]') if "{" in value else value
+        done = headrace("settings", **{name: wrong})
+        assert "geheim" not in done.stdout + done.stderr
+
+
 def test_a_table_is_loaded_once_however_often_it_is_given(tmp_path):
     import json
 
