@@ -3,18 +3,20 @@
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 from urllib.parse import quote
 
 import redis
 
-from state.ports import free_port
-
 START_S = 60.0
+SOCKET = "redis.sock"
 LONGEST_SOCKET_PATH = 100
+"""Bytes; the system's limit is 107, on some systems 103."""
 HUGE_PAGES = {
     "MALLOC_CONF": "thp:always,metadata_thp:auto",
     "JE_MALLOC_CONF": "thp:always,metadata_thp:auto",
@@ -45,20 +47,21 @@ def find_server() -> str:
 
 
 class EmbeddedRedis:
-    """A Redis on loopback and a socket in `folder`, its append-only file beside it; a context manager."""
+    """A Redis that listens on a socket of its owner's only, its append-only file in `folder`; a context manager."""
 
-    def __init__(self, folder: Path, port: int = 0, options: dict[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, options: dict[str, str] | None = None) -> None:
+        """Raises RedisMissing. `options` are of redis-server; a `port` among them has it listen on loopback too."""
         folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
         self._folder, self._server = folder, find_server()
-        self.port = port or free_port()
-        socket = folder.absolute() / "redis.sock"
-        # Half the cost of a loopback connection; the system limits how long the path of a socket may be.
-        by_socket = len(str(socket)) <= LONGEST_SOCKET_PATH
-        self.url = f"unix://{quote(str(socket))}?db=0" if by_socket else f"redis://127.0.0.1:{self.port}/0"
+        self._short: Path | None = None
+        self.socket = self._socket(folder.absolute())
+        self.url = f"unix://{quote(str(self.socket))}?db=0"
         self._options = {
             "bind": "127.0.0.1",
-            "port": str(self.port),
-            **({"unixsocket": str(socket), "unixsocketperm": "700"} if by_socket else {}),
+            "port": "0",
+            "unixsocket": str(self.socket),
+            "unixsocketperm": "700",
             "dir": str(folder),
             "appendonly": "yes",
             "appendfsync": "everysec",
@@ -73,6 +76,25 @@ class EmbeddedRedis:
         }
         self.process: subprocess.Popen[bytes] | None = None
 
+    def _socket(self, folder: Path) -> Path:
+        """Return where to listen: in the folder, else in one with a short name that nobody else may enter."""
+        socket = folder / SOCKET
+        if len(os.fsencode(socket)) > LONGEST_SOCKET_PATH:
+            self._short = Path(tempfile.mkdtemp(prefix="headrace-"))
+            socket = self._short / SOCKET
+        if len(os.fsencode(socket)) > LONGEST_SOCKET_PATH:
+            self._remove_short()
+            raise RedisMissing(f"{socket} is too long for a socket: set TMPDIR to a folder with a shorter name")
+        return socket
+
+    def _remove_short(self) -> None:
+        if self._short is not None:
+            shutil.rmtree(self._short, ignore_errors=True)
+
+    def client(self, **options: Any) -> Any:
+        """Return a client of redis-py."""
+        return redis.Redis(unix_socket_path=str(self.socket), **options)
+
     def start(self) -> None:
         """Start the server and wait until it has loaded its data."""
         command = [self._server]
@@ -84,14 +106,14 @@ class EmbeddedRedis:
             self.process = subprocess.Popen(
                 command, stdout=out, stderr=out, start_new_session=True, env={**HUGE_PAGES, **os.environ}
             )
-        client = redis.Redis(port=self.port, socket_timeout=2, socket_connect_timeout=2)
+        client = self.client(socket_timeout=2, socket_connect_timeout=2)
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 tail = log.read_text(errors="replace")[-300:].strip()
                 raise RedisMissing(f"{self._server} ended with {self.process.returncode}: {tail}")
             try:
-                # Another server on the port would answer as well.
+                # One that was left behind by a crash of its supervisor would answer as well.
                 if client.info("server")["process_id"] == self.process.pid:
                     client.close()
                     return
@@ -121,3 +143,4 @@ class EmbeddedRedis:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
+        self._remove_short()

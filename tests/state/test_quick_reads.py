@@ -1,5 +1,4 @@
 import pytest
-import redis
 
 from state.embedded_redis import EmbeddedRedis
 from state.redis_store import RedisStore
@@ -17,9 +16,9 @@ def store(server):
 
 
 def drop_connections(server):
-    for one in redis.Redis(port=server.port).client_list():
+    for one in server.client().client_list():
         if one["cmd"] == "mget":
-            redis.Redis(port=server.port).client_kill_filter(_id=one["id"])
+            server.client().client_kill_filter(_id=one["id"])
 
 
 def test_a_reading_gives_its_own_values_whatever_is_read_before_it_is_called(store):

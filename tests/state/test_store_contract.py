@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import orjson
@@ -22,9 +23,7 @@ LANE = keys.prefix("g1", 0)
 
 @pytest.fixture
 def empty_server(server):
-    import redis
-
-    redis.Redis(port=server.port).flushall()
+    server.client().flushall()
     return server
 
 
@@ -35,11 +34,14 @@ def cluster(tmp_path_factory):
     options = {"cluster-enabled": "yes", "cluster-node-timeout": "5000"}
     try:
         # Left to itself the bus listens 10,000 above the port, among the ports the system gives to clients.
-        nodes = [EmbeddedRedis(folder / str(n), options=options | {"cluster-port": str(free_port())}) for n in range(3)]
+        nodes = [
+            EmbeddedRedis(folder / port, options=options | {"port": port, "cluster-port": str(free_port())})
+            for port in (str(free_port()) for _ in range(3))
+        ]
     except RedisMissing as missing:
         pytest.skip(str(missing))
     with nodes[0], nodes[1], nodes[2]:
-        places = [f"127.0.0.1:{node.port}" for node in nodes]
+        places = [f"127.0.0.1:{port_of(node)}" for node in nodes]
         subprocess.run(["redis-cli", "--cluster", "create", *places, "--cluster-yes"], check=True, capture_output=True)
         for node in nodes:
             while b"cluster_state:ok" not in redis_cli(node, "cluster", "info"):
@@ -47,17 +49,19 @@ def cluster(tmp_path_factory):
         yield nodes
 
 
+def port_of(node):
+    return node.client().config_get("port")["port"]
+
+
 def redis_cli(node, *words):
-    return subprocess.run(["redis-cli", "-p", str(node.port), *words], check=True, capture_output=True).stdout
+    return subprocess.run(["redis-cli", "-s", str(node.socket), *words], check=True, capture_output=True).stdout
 
 
 @pytest.fixture
 def empty_cluster(cluster):
-    import redis
-
     for node in cluster:
-        redis.Redis(port=node.port).flushall()
-    return f"redis-cluster://127.0.0.1:{cluster[0].port}"
+        node.client().flushall()
+    return f"redis-cluster://127.0.0.1:{port_of(cluster[0])}"
 
 
 @pytest.fixture(params=["memory", *(pytest.param(p, marks=pytest.mark.redis) for p in ("redis", "cluster"))])
@@ -170,9 +174,7 @@ def test_who_started_before_the_commit_point_of_another_is_fenced_before_the_sea
 
 
 def leave_redo(server, expected, new, *commands):
-    import redis
-
-    client = redis.Redis(port=server.port)
+    client = server.client()
     client.mset({keys.redo_piece(LANE, "x", i): command for i, command in enumerate(commands)})
     client.set(keys.redo(LANE), orjson.dumps([expected, new, "x", len(commands)]))
 
@@ -198,9 +200,7 @@ row_blocks = st.dictionaries(st.integers(0, 2**64 - 1), st.binary(max_size=300),
 @settings(max_examples=20)
 @given(row_blocks, st.dictionaries(st.sampled_from([b"{g1:0}a", b"{g1:0}b"]), st.none() | st.binary(max_size=9)))
 def test_packed_rows_are_written_as_plain_ones_are(server, packed, single):
-    import redis
-
-    redis.Redis(port=server.port).flushall()
+    server.client().flushall()
     rows = RowSet(single)
     values = np.frombuffer(b"".join(packed.values()), np.uint8)
     ends = np.cumsum([len(value) for value in packed.values()], dtype=np.int64)
@@ -241,9 +241,7 @@ commits = st.lists(
 @settings(max_examples=25)
 @given(commits)
 def test_redis_answers_like_the_memory_store(server, sequence):
-    import redis
-
-    redis.Redis(port=server.port).flushall()
+    server.client().flushall()
     memory, real = MemoryStore(), RedisStore(server.url)
     at = {}
     for step, (right, changes) in enumerate(sequence):
@@ -331,13 +329,31 @@ def test_a_paused_owner_that_wakes_after_a_takeover_writes_nothing(empty_server)
 
 
 @pytest.mark.redis
-def test_a_folder_too_deep_for_a_socket_is_served_by_loopback(tmp_path):
-    for folder, scheme in ((tmp_path / "a b", "unix"), (tmp_path / ("x" * 100), "redis")):
-        with EmbeddedRedis(folder) as server:
-            assert server.url.startswith(f"{scheme}://")
-            store = RedisStore(server.url)
-            store.commit(LANE, {}, {"a:0": 1}, {b"{g1:0}x": b"1"})
-            assert store.read([b"{g1:0}x"]) == [b"1"]
+@pytest.mark.parametrize("name", ["a b", "x" * 100, "日本" * 20])
+def test_the_embedded_redis_listens_on_a_socket_of_its_owner_only(tmp_path, name):
+    with EmbeddedRedis(tmp_path / name) as server:
+        assert server.url.startswith("unix://")
+        assert server.client().config_get("port")["port"] == "0"
+        held = {os.readlink(fd) for fd in Path(f"/proc/{server.process.pid}/fd").iterdir()}
+        tables = [Path(f"/proc/net/{name}").read_text() for name in ("tcp", "tcp6")]
+        listening = [line.split() for table in tables for line in table.splitlines()[1:]]
+        assert not [line for line in listening if line[3] == "0A" and f"socket:[{line[9]}]" in held]
+        assert server.socket.stat().st_mode & 0o077 == 0
+        assert server.socket.parent.stat().st_mode & 0o077 == 0
+        assert (tmp_path / name).stat().st_mode & 0o077 == 0
+        store = RedisStore(server.url)
+        store.commit(LANE, {}, {"a:0": 1}, {b"{g1:0}x": b"1"})
+        assert store.read([b"{g1:0}x"]) == [b"1"]
+    assert server.socket.parent.exists() == (server.socket.parent == tmp_path / name)
+
+
+def test_a_folder_too_deep_for_any_socket_is_named(tmp_path, monkeypatch):
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    with pytest.raises(RedisMissing, match="TMPDIR"):
+        EmbeddedRedis(tmp_path / ("y" * 100))
+    assert list(deep.iterdir()) == []
 
 
 @pytest.mark.redis
@@ -366,6 +382,9 @@ def test_a_full_redis_refuses_the_commit_whole(tmp_path):
         assert store.read([b"{g1:0}x"]) == [b"1"]
 
 
-def test_a_port_that_is_taken_is_reported(tmp_path):
-    with EmbeddedRedis(tmp_path / "a") as server, pytest.raises(RedisMissing, match="ended with"):
-        EmbeddedRedis(tmp_path / "b", port=server.port).start()
+def test_a_redis_that_ends_at_once_is_reported_with_its_last_words(tmp_path):
+    with (
+        EmbeddedRedis(tmp_path / "a", {"port": str(free_port())}) as server,
+        pytest.raises(RedisMissing, match="ended"),
+    ):
+        EmbeddedRedis(tmp_path / "b", {"port": port_of(server)}).start()

@@ -3,7 +3,6 @@
 import threading
 
 import pytest
-import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -104,7 +103,7 @@ def owner(url, n_tries):
 @settings(max_examples=80)
 @given(st.lists(st.integers(0, 1), min_size=20, max_size=120))
 def test_every_commit_of_two_owners_is_made_once(server, order):
-    redis.Redis(port=server.port).flushall()
+    server.client().flushall()
     turns = Turns([owner(server.url, 6), owner(server.url, 6)])
     with pytest.MonkeyPatch.context() as patch:
         send = GuardedConnection._send

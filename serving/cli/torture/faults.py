@@ -9,8 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import redis
-
 from flows.kafka_log import TIMEOUT_S as LOG_TIMEOUT_S
 from flows.sqlite_log import SqliteLog
 from schemas.encode import encode
@@ -92,7 +90,7 @@ def anchor_switch_killed(stage: Stage, outage_s: float) -> None:
         stage.pause(0.0, 0.4)
         flow.end(signal.SIGKILL)
         flow = stage.start_flow()
-    client: Any = redis.Redis(port=stage.redis.port)
+    client: Any = stage.redis.client()
     _wait(lambda: client.get(keys.ANCHOR_LIVE) == client.get(keys.ANCHOR_PUBLISHED), "the anchor never went live")
     version = client.get(keys.ANCHOR_LIVE) or b""
     stage.settle()
@@ -142,7 +140,7 @@ def redis_hung(stage: Stage, outage_s: float) -> None:
 
 def redis_full(stage: Stage, outage_s: float) -> None:
     """Redis refuses writes: out of memory."""
-    client = redis.Redis(port=stage.redis.port)
+    client = stage.redis.client()
     stage.start_flow()
     stage.send(SEND_S)
     for share in (0.2, 0.6):
@@ -291,7 +289,7 @@ def _send_everything(stage: Stage) -> Any:
     """Send the whole stream, so that the flow finds enough for large commits; return a client of its Redis."""
     stage.send(0.0)
     _wait(lambda: stage.sent >= len(stage.stream), "not everything was sent")
-    return redis.Redis(port=stage.redis.port)
+    return stage.redis.client()
 
 
 def _await_large_commit(client: Any, seconds: float = 5.0) -> None:
