@@ -26,7 +26,11 @@ OPTIONS = (
     ("grpc.absolute_max_metadata_size", MAX_METADATA),
     # A call counts for a while after its last frame, so less refuses clients that have 64 under way.
     ("grpc.max_concurrent_streams", 1000),
-    ("grpc.http2.settings_timeout", 10_000),
+    # Calls that were reset wait here too until their turn comes; past the first mark others would be cancelled.
+    ("grpc.server.max_pending_requests", 10_000),
+    ("grpc.server.max_pending_requests_hard_limit", 20_000),
+    # The limit of metadata holds from the moment the client confirms our settings.
+    ("grpc.http2.settings_timeout", 5_000),
     # A client that has gone without a word is found by pings, with calls under way and without.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
