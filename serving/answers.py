@@ -49,7 +49,7 @@ def answer_of(asking: Asking, acting: Acting, rules: Compiled, left_out: list[st
     answer = _answer(shop, visitor, items, shop.catalogue.hashes()[items.rows], fallback, rules)
     answer.left_out = left_out
     if request.explain:
-        answer.rules = _left_out_by_rules(asking, acting, rules.version) + traces
+        answer.rules = _left_out_by_rules(asking, acting, rules.version) + traces + _not_acting(rules)
         items.contributions = contributions(asking, [one.item for one in items], now_ms)
     pool.tiers.clear()  # they know who asks, who knows them: what is left in a circle waits for the garbage collector
     return answer
@@ -107,6 +107,11 @@ def _said(pool: Pool, tiers: npt.NDArray[np.int64], places: npt.NDArray[np.int64
         return first.said(places.tolist())
     said = {tier: iter(pool.tiers[tier].said(places[tiers == tier].tolist())) for tier in set(tiers.tolist())}
     return [next(said[tier]) for tier in tiers.tolist()]
+
+
+def _not_acting(rules: Compiled) -> list[RuleTrace]:
+    """Say which rules of the book do not act at all."""
+    return [RuleTrace(rule, "none", f"left out: {why}") for rule, why in rules.left_out.items()]
 
 
 def _left_out_by_rules(asking: Asking, acting: Acting, version: int) -> list[RuleTrace]:

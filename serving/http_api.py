@@ -158,7 +158,9 @@ def make_app(
 
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
-        return JSONResponse({"ready": ready(), "items": len(recommender.shop.catalogue)}, 200 if ready() else 503)
+        shop = recommender.shop
+        state = {"ready": ready(), "items": len(shop.catalogue), "rules_left_out": sorted(shop.rules.left_out)}
+        return JSONResponse(state, 200 if ready() else 503)
 
     @app.get("/metrics")
     async def metrics() -> Response:

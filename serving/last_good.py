@@ -15,8 +15,7 @@ import orjson
 
 from schemas.ids import hash_ids
 from serving.catalogue import Catalogue
-from serving.rule_book import BadBook, to_book
-from serving.rules import Compiled
+from serving.rule_book import BadBook, compiled
 from serving.shop import ScopeItems, Shop
 
 CATALOGUE, LISTS = "catalogue.jsonl", "lists.json"
@@ -61,7 +60,7 @@ class LastGood:
         hashes = hash_ids(lists["popular"])
         shop.set_popular(ScopeItems(hashes, np.array(lists["weight"], float), np.array(lists["trend"], float)))
         try:
-            shop.rules = Compiled(to_book(lists["rules"]), lists["rules_version"])
+            shop.rules = compiled(lists["rules"], lists["rules_version"])
         except BadBook:
             return False
         return True

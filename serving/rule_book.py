@@ -6,18 +6,22 @@
 A put is a commit on top of the version its author saw: of two at a time one is refused.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import orjson
+import structlog
 import yaml
 from pydantic import ValidationError
 
-from serving.rules import Book, Compiled
+from serving.rules import RULE_FAILURES, Book, Compiled
 from state import keys
 from state.store import RowReader, Store, decode_positions
 
 MAX_BYTES = 1 << 20
+
+log = structlog.get_logger()
 
 
 class BadBook(ValueError):
@@ -45,7 +49,51 @@ def to_book(document: Any) -> Book:
         return Book.model_validate({} if document is None else document)
     except ValidationError as error:
         first = error.errors()[0]
-        raise BadBook(".".join(str(part) for part in first["loc"]) or "book", first["msg"]) from None
+        named = _rule_named(document, first["loc"])
+        raise BadBook(".".join(str(part) for part in first["loc"]) or "book", named + first["msg"]) from None
+
+
+def _rule_named(document: Any, loc: tuple[int | str, ...]) -> str:
+    """Return the beginning of a message about a rule of a document."""
+    match loc:
+        case ("rules", int(n), *_):
+            return f"rule {str(document['rules'][n].get('id', n))!r:.70}: "
+        case _:
+            return ""
+
+
+def compiled(document: Any, version: int) -> Compiled:
+    """Return a book that was put once, ready to use. Raises BadBook.
+
+    A rule that this program refuses, and one of another version took, is left out and said: the others still hold.
+    """
+    try:
+        return Compiled(to_book(document), version)
+    except BadBook as refused:
+        if not isinstance(document, dict) or not isinstance(document.get("rules"), list):
+            raise
+        good, left_out = [], dict[str, str]()
+        for n, rule in enumerate(document["rules"]):
+            try:
+                to_book({**document, "rules": [rule], "experiments": []})
+                good.append(rule)
+            except BadBook as wrong:
+                left_out[str(rule.get("id", n)) if isinstance(rule, dict) else str(n)] = wrong.message
+        if not left_out:
+            raise
+        log.error("rules are left out", version=version, rules=left_out, error=str(refused))
+        RULE_FAILURES.inc(len(left_out))
+        experiments = [_without(left_out, one) for one in document.get("experiments", [])]
+        return Compiled(to_book({**document, "rules": good, "experiments": experiments}), version, left_out)
+
+
+def _without(left_out: Mapping[str, str], experiment: dict[str, Any]) -> dict[str, Any]:
+    """Return an experiment that no longer names rules which are left out."""
+    arms = [
+        {**arm, "without_rules": [rule for rule in arm.get("without_rules", ()) if rule not in left_out]}
+        for arm in experiment.get("arms", ())
+    ]
+    return {**experiment, "arms": arms}
 
 
 def load_book(path: Path) -> Book:
@@ -74,7 +122,7 @@ def read_record(store: RowReader, version: int) -> dict[str, Any] | None:
 def read_book(store: RowReader, version: int) -> Compiled:
     """Return a version, ready to use; an empty book when there is none. Raises BadBook."""
     record = read_record(store, version) if version else None
-    return Compiled(to_book(record["book"]) if record else Book(), version if record else 0)
+    return compiled(record["book"], version) if record else Compiled(Book())
 
 
 def put_book(store: Store, book: Book, author: str, now_ms: int, note: str = "") -> int:

@@ -3,10 +3,12 @@
 docs/rules.md is the reference; `serving.rule_book` keeps the books, `serving.apply_rules` applies them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
+import structlog
+from prometheus_client import Counter
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from schemas.ids import hash_id, hash_visitor
@@ -17,6 +19,11 @@ from serving.requests import MAX_COUNT, Finite, Id, Name, RecommendRequest, Stra
 Condition = Annotated[str, Field(max_length=1000)]
 MAX_SETS = 1000
 """Sets of rules acting together that are remembered."""
+MAX_SAID = 20
+NONE_LEFT_OUT: Mapping[str, str] = {}
+RULE_FAILURES = Counter("headrace_rule_failures", "Rules left out because they could not be evaluated")
+
+log = structlog.get_logger()
 
 
 class _Rule(BaseModel):
@@ -225,17 +232,49 @@ class Acting:
 NO_RULES = Acting(())
 
 
+class RuleFailed(Exception):
+    """A rule could not be evaluated: it is to be left out, and the answer worked out without it."""
+
+    def __init__(self, rule: str, error: Exception) -> None:
+        super().__init__(f"rule {rule} cannot be evaluated: {type(error).__name__}: {error}")
+        self.rule = rule
+
+
 class Compiled:
     """A book ready for requests."""
 
-    def __init__(self, book: Book, version: int = 0) -> None:
+    def __init__(self, book: Book, version: int = 0, left_out: Mapping[str, str] = NONE_LEFT_OUT) -> None:
         self.book, self.version, self.placements = book, version, book.all_placements
+        self.left_out = dict(left_out)
+        """Why rules of the book do not act, by id; where it is a `when` that failed, for some requests."""
         order = sorted(book.rules, key=lambda rule: (-rule.priority, rule.id))
-        self._rules = [rule for rule in order if rule.enabled]
-        self._when = {rule.id: RequestCondition(rule.when) for rule in self._rules if rule.when}
-        sometimes = any(rule.placements or rule.start or rule.end or rule.when or rule.group for rule in self._rules)
-        self._always = None if sometimes else Acting(tuple(self._rules))
+        self._act_by([rule for rule in order if rule.enabled])
+
+    def _act_by(self, rules: list[Rule]) -> None:
+        self.acting_rules = rules
+        self._when = {rule.id: RequestCondition(rule.when) for rule in rules if rule.when}
+        sometimes = any(rule.placements or rule.start or rule.end or rule.when or rule.group for rule in rules)
+        self._always = None if sometimes else Acting(tuple(rules))
         self._sets: dict[tuple[str, ...], Acting] = {}
+
+    def leave_out(self, failures: Sequence[RuleFailed]) -> None:
+        """Have rules that failed act no more, and say so, until another book is put."""
+        failed = {failure.rule for failure in failures}
+        others = [rule for rule in self.acting_rules if rule.id not in failed]
+        if len(others) == len(self.acting_rules):
+            raise failures[0]  # it does not act, so that leaving it out would change nothing
+        self.left_out |= {failure.rule: str(failure) for failure in failures}
+        RULE_FAILURES.inc(len(failures))
+        # One traceback: a book may have a thousand rules.
+        log.error("rules are left out", rules=sorted(failed)[:MAX_SAID], version=self.version, exc_info=failures[0])
+        self._act_by(others)
+
+    def _does_not_hold(self, rule: str, error: Exception) -> None:
+        """Take note of a rule whose `when` could not be evaluated for a request."""
+        RULE_FAILURES.inc()
+        if rule not in self.left_out:
+            self.left_out[rule] = str(error)
+            log.error("a rule does not hold, as its `when` failed", rule=rule, version=self.version, exc_info=error)
 
     def assign(self, request: RecommendRequest, now_ms: int) -> Assigned:
         """Return the arms of the experiments a request is answered by."""
@@ -265,7 +304,7 @@ class Compiled:
     def _holding(self, facts: RequestFacts, without: frozenset[str]) -> list[Rule]:
         found: list[Rule] = []
         groups: set[str] = set()
-        for rule in self._rules:
+        for rule in self.acting_rules:
             if rule.id in without or rule.group in groups or not self._holds(rule, facts):
                 continue
             if rule.group:
@@ -280,4 +319,8 @@ class Compiled:
             return False
         if rule.end and facts.now_ms >= rule.end.timestamp() * 1000:
             return False
-        return rule.id not in self._when or self._when[rule.id].holds(facts)
+        try:
+            return rule.id not in self._when or self._when[rule.id].holds(facts)
+        except Exception as error:  # of this request: for another one it may well hold
+            self._does_not_hold(rule.id, error)
+            return False

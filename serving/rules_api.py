@@ -45,10 +45,12 @@ def rules_router(recommender: Recommender) -> APIRouter:
     @router.get("/v1/rules")
     async def live() -> Response:
         """The live book, and the placements there are."""
-        version = recommender.shop.rules.version
+        rules = recommender.shop.rules
+        version = rules.version
         record = await recommender.store.aside(partial(read_record, version=version)) if version else None
-        there = {name: one.model_dump() for name, one in recommender.shop.rules.placements.items()}
-        return json({**(record or {"version": 0, "book": {}}), "all_placements": there})
+        there = {name: one.model_dump() for name, one in rules.placements.items()}
+        live = record or {"version": 0, "book": {}}
+        return json({**live, "all_placements": there, "left_out": rules.left_out})
 
     @router.get("/v1/rules/history")
     async def versions() -> Response:

@@ -4,7 +4,7 @@ A stock or a price changes every moment, so nothing here is made anew for that: 
 computed again for those that changed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +14,11 @@ from serving.catalogue import Catalogue, Rows
 from serving.columns import Mask, grown
 from serving.expressions import ItemCondition, under
 from serving.requests import Filters
-from serving.rules import Acting, Include, MinMargin, MinStock, Rule
+from serving.rules import Acting, Include, MinMargin, MinStock, Rule, RuleFailed
 
 MAX_KEPT, MAX_FACTORS = 256, 32
+LEAST_FACTOR, MOST_FACTOR = 1e-100, 1e100
+"""Of all boosts together: scores times it stay numbers."""
 KEPT_BYTES = 128 << 20
 """Of selections: with many items fewer are kept."""
 
@@ -130,14 +132,29 @@ class Selections:
         return left_out(rule, self.matching(rule, book))
 
     def matching(self, rule: Rule, book: int) -> Mask:
-        """Return which items a rule is about."""
+        """Return which items a rule is about. Raises RuleFailed."""
         key = (book, rule.id)
         found = self._matching.get(key)
         if found is None:
             if len(self._matching) >= 4 * MAX_KEPT:
                 self._matching.clear()
             found = self._matching[key] = Followed(self._catalogue, lambda part: rule_mask(rule, part))
-        return found.now()
+        try:
+            return found.now()
+        except (MemoryError, RecursionError):  # no fault of the rule
+            raise
+        except Exception as error:
+            raise RuleFailed(rule.id, error) from error
+
+    def failing(self, rules: Iterable[Rule], book: int) -> list[RuleFailed]:
+        """Return which of the rules cannot be evaluated."""
+        found = []
+        for rule in rules:
+            try:
+                self.matching(rule, book)
+            except RuleFailed as failed:
+                found.append(failed)
+        return found
 
     def factors(self, acting: Acting, book: int) -> npt.NDArray[np.float64]:
         """Return the product of all boosts, by catalogue row."""
@@ -150,7 +167,8 @@ class Selections:
             def product(part: Part) -> npt.NDArray[np.float64]:
                 factors = np.ones(part.size())
                 for rule in acting.boosts:
-                    factors[part.of(self.matching(rule, book))] *= rule.factor
+                    about = part.of(self.matching(rule, book))
+                    factors[about] = np.clip(factors[about] * rule.factor, LEAST_FACTOR, MOST_FACTOR)
                 return factors
 
             found = self._factors[key] = Followed(self._catalogue, product)

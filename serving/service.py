@@ -15,7 +15,7 @@ from serving.guarded_store import GuardedStore, Wake
 from serving.recent import recent_events
 from serving.requests import Answer, Id, RecommendRequest, first_error
 from serving.retrieval import VectorIndex
-from serving.rules import Acting, Compiled
+from serving.rules import Acting, Compiled, RuleFailed
 from serving.shop import Shop, Vectors
 from serving.sources import last_known, popular
 from serving.visitor import Visitor, plan_of
@@ -111,13 +111,27 @@ class Recommender:
             batch = Batch(self.shop, self._cache, requests, rules, now_ms, batch.started)
         self.store.allow(batch.started)
         try:
-            answers = batch.answers()
+            answers = self._answers(batch)
         except StoreUnavailable:
             answers = [self._from_memory(request, rules, now_ms) for request in requests]
         milliseconds = round((time.perf_counter() - batch.started) * 1000, 3)
         for answer in answers:
             answer.milliseconds = milliseconds
         return answers
+
+    def _answers(self, batch: Batch) -> list[Answer]:
+        """Return a batch's answers; a rule that cannot be evaluated is left out of them."""
+        while True:
+            try:
+                return batch.answers()
+            except RuleFailed as failed:
+                self._leave_out(failed, batch.rules)
+            batch = Batch(self.shop, self._cache, batch.requests, batch.rules, batch.now_ms, batch.started)
+
+    def _leave_out(self, failed: RuleFailed, rules: Compiled) -> None:
+        """Have this rule act no more, nor others that would fail next."""
+        others = self.shop.selections.failing(rules.acting_rules, rules.version)
+        rules.leave_out([failed, *(other for other in others if other.rule != failed.rule)])
 
     def from_memory(self, request: RecommendRequest, now_ms: int) -> Answer:
         """Answer with the popular list, reading nothing."""
@@ -141,16 +155,15 @@ class Recommender:
         request = RecommendRequest(
             items=[item], exclude=[item], count=count, strategy="bought_together", lang="de" if lang == "de" else "en"
         )
-        return Batch(self.shop, self._cache, [request], self.shop.rules, now_ms, time.perf_counter()).answers()[0]
+        return self._answers(Batch(self.shop, self._cache, [request], self.shop.rules, now_ms, time.perf_counter()))[0]
 
     def popular(self, scope: str, name: str, count: int, now_ms: int, lang: str = "en") -> Answer:
         """Return the heaviest items of everything, a category, a brand or a country. Raises BadRequest."""
         if scope != "all":
             _check_id("name", name)
         request = RecommendRequest(count=count, strategy="popular", lang="de" if lang == "de" else "en")
-        asking, acting = self._asking_nobody(request, self.shop.rules, now_ms)
-        popular(asking, [(self.shop.scope(SCOPES.index(scope), name, now_ms), name)] if scope != "all" else None)
-        return answer_of(asking, acting, self.shop.rules, [], now_ms)
+        named = None if scope == "all" else [(self.shop.scope(SCOPES.index(scope), name, now_ms), name)]
+        return self._of_nobody(request, self.shop.rules, now_ms, lambda asking: popular(asking, named))
 
     def _asking_nobody(self, request: RecommendRequest, rules: Compiled, now_ms: int) -> tuple[Asking, Acting]:
         """Return a request ready for sources that need nothing of the store, and the rules that act on it."""
@@ -163,6 +176,16 @@ class Recommender:
         return Asking(self.shop, visitor, pool, None, 0, NO_ROWS, nothing, wanted(visitor, acting)), acting
 
     def _from_memory(self, request: RecommendRequest, rules: Compiled, now_ms: int) -> Answer:
-        asking, acting = self._asking_nobody(request, rules, now_ms)
-        last_known(asking)
-        return answer_of(asking, acting, rules, [], now_ms)
+        return self._of_nobody(request, rules, now_ms, last_known)
+
+    def _of_nobody(
+        self, request: RecommendRequest, rules: Compiled, now_ms: int, source: Callable[[Asking], None]
+    ) -> Answer:
+        """Return the answer with what one source brings; a rule that cannot be evaluated is left out of it."""
+        while True:
+            try:
+                asking, acting = self._asking_nobody(request, rules, now_ms)
+                source(asking)
+                return answer_of(asking, acting, rules, [], now_ms)
+            except RuleFailed as failed:
+                self._leave_out(failed, rules)

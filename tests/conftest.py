@@ -1,5 +1,6 @@
 import os
 
+import structlog
 from hypothesis import settings
 
 from schemas.ids import use_key
@@ -12,3 +13,6 @@ settings.load_profile("headrace")
 ID_KEY = bytes(range(16))
 os.environ["HEADRACE_ID_KEY"] = ID_KEY.hex()
 use_key(ID_KEY)
+
+# As programs log: rich traces would print whole tables of rows, for minutes.
+structlog.configure(processors=[structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)])

@@ -1,0 +1,157 @@
+"""A rule that cannot be evaluated is refused when it is put; one that fails later is left out and said."""
+
+import numpy as np
+import orjson
+import pytest
+import yaml
+from running_server import running
+from serving_rows import NOW, shop_events
+from structlog.testing import capture_logs
+from test_rules import PRODUCTS
+from test_service import ask, items, recommender_of
+
+from serving import selection
+from serving.expressions import ItemCondition, RequestCondition
+from serving.requests import RecommendRequest
+from serving.rule_book import BadBook, parse_book, put_book, read_book, to_book
+from serving.rules import RULE_FAILURES, Compiled
+from serving.rules_api import trial
+from state import keys
+from state.store import MemoryStore
+
+QUOTED = 'rules:\n- {id: big-sizes, action: boost, where: number("attr.size") > 40, factor: 2}\n'
+"""Field case L1."""
+NO_ACME = {"id": "no-acme", "action": "exclude", "where": "brand == 'Acme'"}
+BROKEN = {"id": "broken", "action": "include", "where": "price < 3 or price > 12345"}
+
+
+@pytest.fixture
+def shop():
+    return recommender_of(shop_events(), PRODUCTS)[0]
+
+
+def plant(monkeypatch, error, source=BROKEN["where"]):
+    """Have one condition fail whenever it is evaluated."""
+    plain_mask, plain_holds = ItemCondition.mask, RequestCondition.holds
+
+    def mask(condition, *args):
+        if condition.source == source:
+            raise error
+        return plain_mask(condition, *args)
+
+    def holds(condition, *args):
+        if condition.source == source:
+            raise error
+        return plain_holds(condition, *args)
+
+    monkeypatch.setattr(ItemCondition, "mask", mask)
+    monkeypatch.setattr(RequestCondition, "holds", holds)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (QUOTED, "rule 'big-sizes': Value error, at 8: needs a field without quotes"),
+        ("rules: [{id: far, action: exclude, where: price < 1" + "0" * 400 + "}]", "rule 'far'"),
+        ("rules: [{id: late, action: exclude, where: price < 1, when: hour < 1e999}]", "rule 'late'"),
+        ("rules: [{id: poor, action: min_margin, least: .inf}]", "rule 'poor'"),
+        ("rules: [{id: many, action: min_stock, least: 1" + "0" * 400 + "}]", "rule 'many'"),
+    ],
+)
+def test_a_rule_that_cannot_be_evaluated_is_refused_by_its_name(text, says):
+    with pytest.raises(BadBook) as error:
+        parse_book(text)
+    assert says in str(error.value)
+
+
+def test_a_rule_that_fails_is_left_out_and_said_and_the_others_hold(shop, monkeypatch):
+    plant(monkeypatch, RuntimeError("planted"))
+    book = Compiled(to_book({"rules": [BROKEN, NO_ACME]}), 7)
+    without = shop.recommend([RecommendRequest(user="ann", count=13)], NOW, trial({"rules": [NO_ACME]}))[0]
+    before, many = RULE_FAILURES._value.get(), [RecommendRequest(user=user, count=13) for user in ("ann", "bob", "x")]
+    with capture_logs() as logs:
+        shop.shop.rules = book
+        answers = shop.recommend(many, NOW)
+        explained = ask(shop, user="ann", count=13, explain=True)
+    assert items(answers[0]) == items(without)
+    assert all(one.items and not {"tea", "cup"} & set(items(one)) for one in answers)
+    assert {trace.rule: trace.effect for trace in explained.rules}["broken"].startswith("left out: rule broken cannot")
+    assert RULE_FAILURES._value.get() - before == 1
+    assert [line["rules"] for line in logs if line["event"] == "rules are left out"] == [["broken"]]
+    assert "planted" in book.left_out["broken"]
+
+
+def test_lists_from_memory_and_for_everybody_do_without_the_rule_too(shop, monkeypatch):
+    plant(monkeypatch, RuntimeError("planted"))
+    for answer in (
+        lambda: shop.from_memory(RecommendRequest(count=9), NOW),
+        lambda: shop.popular("all", "", 9, NOW),
+        lambda: shop.similar_items("tea", 9, NOW),
+    ):
+        shop.shop.rules = Compiled(to_book({"rules": [BROKEN]}), 8)
+        assert answer().items
+        assert shop.shop.rules.left_out.keys() == {"broken"}
+
+
+def test_a_thousand_failing_rules_are_left_out_one_after_the_other(shop, monkeypatch):
+    plant(monkeypatch, RuntimeError("planted"))
+    shop.shop.rules = Compiled(to_book({"rules": [{**BROKEN, "id": f"r{n}"} for n in range(1000)]}), 9)
+    with capture_logs() as logs:
+        assert ask(shop, user="ann", count=13).items
+    assert len(logs) == 1
+    assert len(shop.shop.rules.left_out) == 1000
+
+
+def test_a_rule_whose_when_fails_for_a_request_does_not_hold_for_it(shop, monkeypatch):
+    plant(monkeypatch, RuntimeError("planted"), "hour >= 0")
+    shop.shop.rules = Compiled(to_book({"rules": [{**NO_ACME, "when": "hour >= 0"}]}), 10)
+    assert {"tea", "cup"} & set(items(ask(shop, user="ann", count=13)))
+    assert "planted" in shop.shop.rules.left_out["no-acme"]
+
+
+def test_a_lack_of_memory_is_no_fault_of_a_rule(shop, monkeypatch):
+    shop.shop.rules = Compiled(to_book({"rules": [NO_ACME]}), 11)
+    with monkeypatch.context() as patch:
+        plant(patch, MemoryError(), NO_ACME["where"])
+        with pytest.raises(MemoryError):
+            ask(shop, user="ann", count=13)
+    assert not {"tea", "cup"} & set(items(ask(shop, user="ann", count=13)))
+    assert not shop.shop.rules.left_out
+
+
+def test_boosts_together_stay_numbers(shop):
+    rules = [{"id": f"b{n}", "action": "boost", "where": "True", "factor": 1000} for n in range(200)]
+    shop.shop.rules = Compiled(to_book({"rules": [*rules, {**rules[0], "id": "z", "factor": 1e-9}]}), 12)
+    answer = ask(shop, user="ann", count=13)
+    assert answer.items
+    assert np.isfinite([one.score for one in answer.items]).all()
+    factors = shop.shop.selections.factors(shop.shop.rules.acting(lambda: None), 12)
+    assert set(factors.tolist()) == {selection.MOST_FACTOR * 1e-9}
+
+
+def test_a_book_put_by_an_older_program_is_read_without_the_rules_that_cannot_be():
+    store, document = MemoryStore(), {
+        "rules": [*yaml.safe_load(QUOTED)["rules"], NO_ACME],
+        "experiments": [{"id": "e", "arms": [{"name": "a"}, {"name": "b", "without_rules": ["big-sizes", "no-acme"]}]}],
+    }  # fmt: skip
+    version = put_book(store, to_book({}), "ann", NOW)
+    store.write({keys.rules(version): orjson.dumps({"version": version, "book": document})})
+    book = read_book(store, version)
+    assert [rule.id for rule in book.book.rules] == ["no-acme"]
+    assert book.book.experiments[0].arms[1].without_rules == ("no-acme",)
+    assert "needs a field without quotes" in book.left_out["big-sizes"]
+
+
+def test_over_http_the_book_is_refused_and_what_is_left_out_is_said(tmp_path, shop, monkeypatch):
+    with running(tmp_path, shop) as server:
+        monkeypatch.setattr(server.guard, "admit", lambda *_: None)
+        refused = server.client.put("/v1/rules", params={"author": "ann"}, content=QUOTED)
+        assert (refused.status_code, refused.json()["error"]["field"]) == (422, "rules.0.boost.where")
+        assert "big-sizes" in refused.json()["error"]["message"]
+        assert server.client.post("/v1/rules/lint", content=QUOTED).status_code == 422
+        plant(monkeypatch, RuntimeError("planted"))
+        shop.shop.rules = Compiled(to_book({"rules": [BROKEN]}), 0)
+        assert server.client.post("/v1/recommend", json={"user": "ann"}).status_code == 200
+        ready = server.client.get("/readyz")
+        assert (ready.status_code, ready.json()["rules_left_out"]) == (200, ["broken"])
+        assert "planted" in server.client.get("/v1/rules").json()["left_out"]["broken"]
