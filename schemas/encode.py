@@ -1,5 +1,6 @@
 """Events to messages: JSON as producers may post it, and Avro in Confluent's wire format."""
 
+import difflib
 import io
 import math
 import struct
@@ -25,6 +26,7 @@ NUMBERS = {
     "margin": (-1e6, 1e6),
     "propensity": (0.0, 1.0),
 }
+LONG_TEXTS, MAX_LONG_BYTES = ("title", "image_url", "query"), 8 * MAX_ID_BYTES
 INTEGERS = {"stock": (-(2**31), 2**53), "position": (0, 100_000)}
 LINE_FIELDS = ("item", "quantity", "price", "discount", "category", "brand")
 FIELDS = {
@@ -77,23 +79,25 @@ def message_key(topic: str, record: Mapping[str, Any]) -> bytes:
     return str(name).encode()
 
 
-def event_from_json(event: Mapping[str, Any], now_ms: int) -> tuple[str, dict[str, Any] | None, bytes]:
+def event_from_json(
+    event: Mapping[str, Any], now_ms: int, max_future_ms: int | None = None
+) -> tuple[str, dict[str, Any] | None, bytes]:
     """Return (topic, record, key) of an event as JSON; the record of `product_gone` is None.
 
     `type` says what it is: `view`, `purchase`, `rating`, `product`, `product_gone`,
     `impression`, `erasure` or a kind of user event. `ts_ms` (or `ts`, ISO 8601)
-    defaults to `now_ms`. Raises InvalidEvent naming the field.
+    defaults to `now_ms`, and is at most `max_future_ms` later. Raises InvalidEvent naming the field.
     """
     kind = event.get("type")
     if not isinstance(kind, str) or kind not in TOPIC_OF_TYPE:
         raise InvalidEvent("type", f"must be one of {', '.join(sorted(TOPIC_OF_TYPE))}; got {kind!r}")
     topic = TOPIC_OF_TYPE[kind]
-    record: dict[str, Any] = {"ts_ms": _time(event, now_ms)}
+    record: dict[str, Any] = {"ts_ms": _time(event, now_ms, max_future_ms)}
     allowed = FIELDS.get(topic, FIELDS["interaction"])
     allowed += {"user-events": ("query",), "ratings": ("stars",)}.get(topic, ())
-    for name in event:
-        if name not in allowed and name not in ("type", "ts_ms", "ts"):
-            raise InvalidEvent(name, f"is not a field of a {kind}; its fields are {', '.join(allowed)}")
+    if kind == "product_gone":
+        allowed = ("item",)
+    _check_names(event, (*allowed, "type", "ts_ms", "ts"), f"a {kind}")
     if topic == "purchases":
         record["lines"] = _lines(event)
         allowed = tuple(name for name in allowed if name not in ("lines", *LINE_FIELDS))
@@ -116,21 +120,39 @@ def _need(record: Mapping[str, Any], names: tuple[str, ...]) -> None:
             raise InvalidEvent(name, "is needed")
 
 
-def _time(event: Mapping[str, Any], now_ms: int) -> int:
-    if "ts" in event and "ts_ms" not in event:
+def _check_names(given: Mapping[str, Any], allowed: tuple[str, ...], what: str) -> None:
+    for name in given:
+        if name not in allowed:
+            close = difflib.get_close_matches(name, allowed, 1, 0.5)
+            meant = f" (did you mean {close[0]}?)" if close else ""
+            raise InvalidEvent(name, f"is not a field of {what}{meant}; its fields are {', '.join(allowed)}")
+
+
+def _time(event: Mapping[str, Any], now_ms: int, max_future_ms: int | None) -> int:
+    if "ts" in event and "ts_ms" in event:
+        raise InvalidEvent("ts", "cannot be given beside ts_ms: one of them says when it happened")
+    if "ts" in event:
+        name = "ts"
         try:
             moment = datetime.fromisoformat(event["ts"])
         except (TypeError, ValueError):
-            raise InvalidEvent("ts", f"must be ISO 8601, e.g. 2026-11-01T12:00:00Z; got {event['ts']!r}") from None
-        return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-    ts_ms = event.get("ts_ms", now_ms)
+            raise InvalidEvent("ts", f"must be ISO 8601, e.g. 2026-11-01T12:00:00Z; got {event['ts']!r:.60}") from None
+        ts_ms = int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+    else:
+        name, ts_ms = "ts_ms", event.get("ts_ms", now_ms)
     if isinstance(ts_ms, bool) or not isinstance(ts_ms, int) or not EARLIEST_MS <= ts_ms < 2**53:
-        raise InvalidEvent("ts_ms", f"must be milliseconds since 1970, after 2000; got {ts_ms!r}")
+        raise InvalidEvent(name, f"must be milliseconds since 1970, after 2000; got {event[name]!r:.60}")
+    if max_future_ms is not None and ts_ms > now_ms + max_future_ms:
+        ahead = f"{(ts_ms - now_ms) / 1000:,.0f} s ahead of the clock"
+        raise InvalidEvent(name, f"is {ahead}; at most {max_future_ms / 1000:,.0f} s are taken (max_future_s)")
     return ts_ms
 
 
 def _lines(event: Mapping[str, Any]) -> list[dict[str, Any]]:
-    lines = event.get("lines", [{name: event[name] for name in LINE_FIELDS if name in event}])
+    beside = [name for name in LINE_FIELDS if name in event]
+    if "lines" in event and beside:
+        raise InvalidEvent(beside[0], "cannot be given beside lines: each line has its own")
+    lines = event.get("lines", [{name: event[name] for name in beside}])
     if not isinstance(lines, list) or not lines:
         raise InvalidEvent("lines", "must be a list with at least one line")
     read = []
@@ -139,6 +161,7 @@ def _lines(event: Mapping[str, Any]) -> list[dict[str, Any]]:
         if not isinstance(line, Mapping):
             raise InvalidEvent(f"lines[{index}]", "must be an object")
         try:
+            _check_names(line, LINE_FIELDS, "a line")
             values = _values(line, LINE_FIELDS)
             _need(values, ("item",))
         except InvalidEvent as error:
@@ -153,13 +176,13 @@ def _values(event: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
 
 def _value(name: str, value: Any) -> Any:
     if name in TEXTS:
-        if not isinstance(value, str) or not value or len(value.encode(errors="replace")) > MAX_ID_BYTES * 8:
-            raise InvalidEvent(name, f"must be a text of 1 to {MAX_ID_BYTES} bytes; got {value!r:.60}")
-        long_names = ("title", "image_url", "query")
+        most = MAX_LONG_BYTES if name in LONG_TEXTS else MAX_ID_BYTES
+        if not isinstance(value, str) or not value:
+            raise InvalidEvent(name, f"must be a text of 1 to {most} bytes; got {value!r:.60}")
         if not _is_unicode(value):
             raise InvalidEvent(name, "is not valid Unicode")
-        if name not in long_names and len(value.encode()) > MAX_ID_BYTES:
-            raise InvalidEvent(name, f"must be a text of 1 to {MAX_ID_BYTES} bytes; got {len(value.encode())} bytes")
+        if len(value.encode()) > most:
+            raise InvalidEvent(name, f"must be a text of 1 to {most} bytes; got {len(value.encode())} bytes")
         return value
     if name in NUMBERS:
         low, high = NUMBERS[name]

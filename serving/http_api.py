@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import uuid
 from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Literal
@@ -11,32 +10,28 @@ import orjson
 import structlog
 from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, generate_latest
-from pybreaker import CircuitBreaker, CircuitBreakerError
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from flows.log import Log, LogUnavailable
-from flows.log import Message as LogMessage
-from schemas.encode import InvalidEvent, encode, event_from_json
-from schemas.registry import RegistryUnavailable, SchemaRegistry
+from flows.log import Log
+from flows.process import limits_of
+from schemas.registry import SchemaRegistry
 from serving.answer_counts import count as count_answers
 from serving.api_keys import Guard
 from serving.clock import now_ms
+from serving.events_api import Events, events_router
 from serving.explorer_api import Explorer
 from serving.gather import Gather
 from serving.graphql_api import make_router
 from serving.hot_path import HotProtocol
 from serving.http_asks import BATCH, RECOMMEND, make_asks
-from serving.http_parts import BoundBody, CheckKey, add_error_handlers, check_events, error, secret_of
+from serving.http_parts import BoundBody, CheckKey, add_error_handlers, error, secret_of
 from serving.requests import MAX_COUNT, Answer, RecommendRequest
 from serving.rules_api import rules_router
-from serving.schema_ids import SchemaIds
 from serving.service import Recommender
 from serving.wire import answer_json, json_default
 
-MAX_EVENTS = 1000
 LIST_AGE_S = 5
 """How long a cache on the way may keep an answer that is the same for everybody."""
-APPENDED = Counter("headrace_events_appended", "Events taken over HTTP")
 
 Count = Annotated[int, Query(ge=1, le=MAX_COUNT)]
 Lang = Literal["en", "de"]
@@ -63,8 +58,6 @@ def make_app(
     app.add_middleware(BoundBody)
     app.add_middleware(CheckKey, guard=guard)
     explorer = Explorer(recommender)
-    schema_ids = SchemaIds(registry)
-    append = CircuitBreaker(3, 2.0, exclude=[lambda wrong: not isinstance(wrong, LogUnavailable)]).call
     schema = {"requestBody": {"content": {"application/json": {"schema": RecommendRequest.model_json_schema()}}}}
 
     asks = make_asks(recommender, gather, guard, explorer.met)
@@ -109,45 +102,8 @@ def make_app(
             await recommender.store.heard()
         return _same_for_everybody(request, "popular", recommender.popular(scope, name, count, now_ms(), lang))
 
-    @app.post("/v1/events", status_code=202)
-    async def take_events(request: Request) -> JSONResponse:
-        try:
-            body = await request.json()
-        except ValueError:
-            return error(400, "body", "is not JSON")
-        events = body if isinstance(body, list) else [body]
-        if not 1 <= len(events) <= MAX_EVENTS:
-            return error(422, "body", f"must hold 1 to {MAX_EVENTS} events")
-        check_events(guard, request, events)
-        at_ms = now_ms()
-        messages, ids = [], []
-        for index, event in enumerate(events):
-            if not isinstance(event, dict):
-                return error(422, f"[{index}]", "must be an object")
-            if "event_id" not in event and event.get("type") not in ("product", "product_gone"):
-                event = {**event, "event_id": uuid.uuid4().hex}
-            try:
-                topic, record, key = event_from_json(event, at_ms)
-            except InvalidEvent as wrong:
-                return error(422, f"[{index}].{wrong.field}", wrong.message)
-            try:
-                if record is not None:
-                    await schema_ids.need(topic)
-            except RegistryUnavailable as wrong:
-                log.error("events refused", error=str(wrong))
-                return error(503, "", "the schema registry is away; nothing was taken", **{"Retry-After": "1"})
-            value = None if record is None else encode(topic, record, registry)
-            messages.append(LogMessage(topic, key, value, at_ms if record is None else record["ts_ms"]))
-            ids.append(event.get("event_id"))
-            explorer.met(event.get("user"))
-        try:
-            await asyncio.to_thread(append, events_log.append, messages)
-        except (LogUnavailable, CircuitBreakerError) as wrong:
-            log.error("events refused", error=str(wrong))
-            return error(503, "", "the log takes no events now; nothing was taken", **{"Retry-After": "1"})
-        APPENDED.inc(len(messages))
-        return JSONResponse({"accepted": len(messages), "event_ids": ids}, 202)
-
+    events = Events(events_log, registry, limits_of(recommender.shop.settings))
+    app.include_router(events_router(events, guard, explorer.met))
     app.include_router(make_router(recommender, gather, guard), prefix="/graphql")
     app.include_router(rules_router(recommender))
     app.include_router(explorer.router)

@@ -210,7 +210,8 @@ async def _serve(settings: Settings, store: RedisStore, guard: Guard, stopping: 
         log.info("item rows read ahead", items=n_read, seconds=round(time.monotonic() - started, 2))
     recommender.store.attach()
     await follower.saved()  # the first copy on disk of a large catalogue takes a second of Python
-    events_log = open_log(settings.log_address, config=settings.kafka_config)
+    bound = {"delivery.timeout.ms": str(int(settings.log_timeout_s * 1000))}
+    events_log = open_log(settings.log_address, config={**bound, **settings.kafka_config})
     registry = open_registry(settings)
     impressions = Impressions(events_log, registry, settings.impressions_share)
     gather = Gather(recommender, impressions)
@@ -266,7 +267,8 @@ def run_server(settings: Settings) -> int:
         use_id_key(settings)
         guard = open_guard(settings)
         store = RedisStore(settings.redis_address, ASIDE_TIMEOUT_S)
-        connect("the log", settings.connect_timeout_s, lambda: open_log(settings.log_address).close())
+        config = settings.kafka_config
+        connect("the log", settings.connect_timeout_s, lambda: open_log(settings.log_address, config=config).close())
     except (StoreUnavailable, LogUnavailable, RegistryUnavailable, BadKeys) as error:
         log.error("the server cannot start", error=str(error))
         return 3

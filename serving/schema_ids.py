@@ -1,6 +1,5 @@
 """Schema ids of the topics a server writes, asked for beside the event loop: a hung registry holds up nobody."""
 
-import asyncio
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from schemas.events import TOPICS
@@ -27,11 +26,14 @@ class SchemaIds:
             asked = self._asked[topic] = self._pool.submit(self._registry.id_for, topic)
         return asked
 
-    async def need(self, topic: str) -> None:
-        """Return when the registry's `id_for` answers at once for the topic; raises RegistryUnavailable in 0.1 s."""
+    def need(self, topic: str) -> None:
+        """Return when the registry's `id_for` answers at once for the topic; raises RegistryUnavailable in 0.1 s.
+
+        Call in a thread.
+        """
         if self._registry.knows(topic):
             return
         try:
-            await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._ask(topic))), WAIT_S)
+            self._ask(topic).result(WAIT_S)
         except TimeoutError:
             raise RegistryUnavailable(f"the schema registry has not given the id of {topic} yet") from None

@@ -57,6 +57,12 @@ class Settings(BaseSettings):
     kafka_config: dict[str, str] = Field({}, description="Further settings of Kafka's client (librdkafka names)")
     kafka_partitions: int = Field(4, ge=1, description="Partitions of topics that `headrace topics` creates")
     kafka_replication: int = Field(1, ge=1, description="Replicas of topics that `headrace topics` creates")
+    kafka_retention_ms: int = Field(
+        -1,
+        ge=-1,
+        description="How long topics that `headrace topics` creates keep a message (event time); -1: ever",
+    )
+    log_timeout_s: float = Field(3, ge=0.1, description="How long a server waits for Kafka to confirm events")
     redis_url: str = Field("", description="redis://…; empty: `headrace up` starts one of its own in data_dir")
     id_key: SecretStr = Field(
         SecretStr(""),

@@ -26,11 +26,11 @@ class Running:
 
     def __init__(
         self, folder, recommender, impressions_share=0.0, require_key=False, settings=None, grace_s=1,
-        follow=False, registry=None,
+        follow=False, registry=None, log=None,
     ):  # fmt: skip
         warm_up()
         self.recommender, self.keys = recommender, folder / "keys.json"
-        self.log = SqliteLog(folder / "log.sqlite")
+        self.log = log or SqliteLog(folder / "log.sqlite")
         self.http_port, self.grpc_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.http_port}"
         self.guard = Guard(self.keys, open_without_keys=not require_key)

@@ -1,11 +1,13 @@
 """`headrace load`: a table becomes events on the log."""
 
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import polars as pl
 from rich.console import Console
 from rich.table import Table
@@ -62,7 +64,9 @@ def _read(file: Path, columns: dict[str, str], limit: int) -> pl.DataFrame:
     return frame.with_row_index("row").sort("ts", maintain_order=True)
 
 
-def _events(frame: pl.DataFrame, name: str, kind: str, kinds: dict[str, str]) -> Iterator[dict[str, Any]]:
+def _events(frame: pl.DataFrame, kind: str, kinds: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """Yield the rows as events; one without an id has one of its content, and of how many rows before are the same."""
+    at, same = None, Counter[bytes]()
     for row in frame.iter_rows(named=True):
         event = {key: value for key, value in row.items() if value is not None and key not in ("row", "ts", "kind")}
         for key in TEXTS:
@@ -70,22 +74,28 @@ def _events(frame: pl.DataFrame, name: str, kind: str, kinds: dict[str, str]) ->
                 event[key] = str(event[key])
         given = row.get("kind")
         event["type"] = kind if given is None else kinds.get(str(given), str(given))
-        event.setdefault("event_id", f"{name}:{row['row']}")
         if row["ts"] is not None:
             event["ts_ms"] = row["ts"]
+        if row["ts"] != at:  # rows are in order of time, so those that are the same are together
+            at, same = row["ts"], Counter()
+        if "event_id" not in event:
+            content = orjson.dumps(event, default=str, option=orjson.OPT_SORT_KEYS)
+            event["event_id"] = hashlib.blake2b(b"%d:%b" % (same[content], content), digest_size=16).hexdigest()
+            same[content] += 1
         yield event
 
 
-def _message(event: dict[str, Any], registry: SchemaRegistry) -> Message:
+def _message(event: dict[str, Any], registry: SchemaRegistry, max_future_ms: int | None) -> Message:
     if "ts_ms" not in event:
         raise InvalidEvent("ts", "cannot be read as a time")
-    topic, record, key = event_from_json(event, event["ts_ms"])
+    topic, record, key = event_from_json(event, time.time_ns() // 1_000_000, max_future_ms)
     return Message(topic, key, None if record is None else encode(topic, record, registry), event["ts_ms"])
 
 
 def append_all(
-    log: Log, events: Iterator[dict[str, Any]], total: int, registry: SchemaRegistry, title: str
-) -> tuple[int, Counter[str]]:
+    log: Log, events: Iterator[dict[str, Any]], total: int, registry: SchemaRegistry, title: str,
+    max_future_ms: int | None = None,
+) -> tuple[int, Counter[str]]:  # fmt: skip
     """Append the events in chunks with a progress bar; return (loaded, refused by reason)."""
     refused: Counter[str] = Counter()
     waiting: list[Message] = []
@@ -94,7 +104,7 @@ def append_all(
         task = bar.add_task(title, total=total, rate=0.0)
         for n, event in enumerate(events, 1):
             try:
-                waiting.append(_message(event, registry))
+                waiting.append(_message(event, registry, max_future_ms))
             except InvalidEvent as error:
                 refused[str(error)[:120]] += 1
             if len(waiting) >= CHUNK or n == total:
@@ -119,12 +129,13 @@ def run(
         err.print(str(error), markup=False)
         return WRONG_USAGE
     registry = open_registry(settings)
-    events = _events(frame, file.name, kind, kind_names)
+    events = _events(frame, kind, kind_names)
+    max_future_ms = int(settings.max_future_s * 1000)
     if dry_run:
-        return _show(events, registry, json)
+        return _show(events, registry, max_future_ms, json)
     try:
         log = open_log(settings.log_address, config=settings.kafka_config)
-        loaded, refused = append_all(log, events, len(frame), registry, file.name)
+        loaded, refused = append_all(log, events, len(frame), registry, file.name, max_future_ms)
         log.close()
     except LogUnavailable as error:
         err.print(str(error), markup=False)
@@ -138,12 +149,12 @@ def run(
     return OK if loaded or not refused else FAILED
 
 
-def _show(events: Iterator[dict[str, Any]], registry: SchemaRegistry, json: bool) -> int:
+def _show(events: Iterator[dict[str, Any]], registry: SchemaRegistry, max_future_ms: int, json: bool) -> int:
     first: list[dict[str, Any]] = []
     refused: Counter[str] = Counter()
     for event in events:
         try:
-            _message(event, registry)
+            _message(event, registry, max_future_ms)
             if len(first) < 10:
                 first.append(event)
         except InvalidEvent as error:

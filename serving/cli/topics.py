@@ -12,7 +12,7 @@ def run(settings: Settings) -> int:
     try:
         log = open_log(settings.log_address, config=settings.kafka_config)
         if isinstance(log, KafkaLog):
-            log.create_topics(settings.kafka_partitions, settings.kafka_replication)
+            log.create_topics(settings.kafka_partitions, settings.kafka_replication, settings.kafka_retention_ms)
         log.close()
     except LogUnavailable as error:
         err.print(str(error), markup=False)
