@@ -157,9 +157,7 @@ class Events:
         value = None if record is None else encode(topic, record, self._registry)
         most = self._limits.max_message_bytes
         if value is not None and len(value) > most:
-            raise NotTaken(
-                413, f"[{index}]", f"has {len(value)} bytes as a message; at most {most} (max_message_bytes)"
-            )
+            raise NotTaken(413, f"[{index}]", f"its message has {len(value)} bytes; at most {most} (max_message_bytes)")
         ids.append(event.get("event_id"))
         return Message(topic, key, value, at_ms if record is None else record["ts_ms"])
 

@@ -111,3 +111,34 @@ def test_generated_grpc_code_is_what_the_proto_says(tmp_path):
     for name in ("headrace_pb2.py", "headrace_pb2.pyi"):
         made = (tmp_path / "serving" / "proto" / name).read_text()
         assert made == (ROOT / "serving" / "proto" / name).read_text()
+
+
+def test_files_of_one_name_are_not_taken_for_one_another_and_one_loaded_again_adds_nothing(tmp_path):
+    import io
+
+    import fastavro
+
+    from flows.sqlite_log import SqliteLog
+    from schemas.registry import FolderRegistry
+
+    orders = {
+        "jan": "user,item,ts\nu1,tea,2024-01-01T10:00:00Z\nu2,tea,2024-01-02T10:00:00Z\n",
+        "feb": "user,item,ts\nu3,cup,2024-02-01T10:00:00Z\nu4,cup,2024-02-02T10:00:00Z\nu4,cup,2024-02-02T10:00:00Z\n",
+    }
+    for month, text in orders.items():
+        (tmp_path / month).mkdir()
+        (tmp_path / month / "orders.csv").write_text(text)
+    for month in ("jan", "feb", "jan"):
+        file = str(tmp_path / month / "orders.csv")
+        loaded = headrace("load", file, "--map", "user=user,item=item,ts=ts", "--kind", "purchase",
+                          HEADRACE_DATA_DIR=str(tmp_path))  # fmt: skip
+        assert loaded.returncode == 0, loaded.stderr
+    log, registry = SqliteLog(tmp_path / "log.sqlite"), FolderRegistry()
+    batch, ids = log.read(log.start(), 100, 1), []
+    for i in range(len(batch)):
+        value = batch.value(i)
+        schema = registry.schema(int.from_bytes(value[1:5], "big"))
+        ids.append(fastavro.schemaless_reader(io.BytesIO(value[5:]), dict(schema.parsed), None)["event_id"])
+    log.close()
+    assert len(set(ids)) == 5, "rows that are the same in one file count each"
+    assert ids[:2] == ids[5:]

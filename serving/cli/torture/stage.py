@@ -19,6 +19,7 @@ from flows.lane import Lane, LaneSettings
 from flows.local_kafka import LocalKafka
 from flows.log import Log, LogUnavailable, Message
 from flows.process import lane_settings
+from flows.read_to import read_to
 from schemas.decode import Limits, decode
 from schemas.ids import key_in_use
 from schemas.registry import FolderRegistry
@@ -205,14 +206,9 @@ def fold_whole_log(log: Log, settings: LaneSettings) -> dict[bytes, bytes]:
     """Return the rows of the whole log, folded in one process into memory."""
     store, registry = MemoryStore(), FolderRegistry()
     lane = Lane(settings, store, GENERATION)
-    positions, end = lane.open(), log.end()
-    while any(positions.get(stream, 0) < offset for stream, offset in end.items()):
-        raw = log.read(positions, 5_000, 5.0)
-        if raw is None:
-            break
+    for raw in read_to(log, lane.open(), log.end(), PATIENCE_S):
         changes = lane.apply(decode(raw, registry, time.time_ns() // 1_000_000, Limits()), raw)
         store.commit(lane.prefix, changes.expected, changes.new, changes.rows)
-        positions = raw.after
     return store.rows
 
 
