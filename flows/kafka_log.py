@@ -210,7 +210,7 @@ class KafkaLog:
                             self._ends[stream] = int(message.offset() or 0)
             most = max(MAX_HELD, 2 * max_messages)
             if self._held_bytes > 4 * MOST_BYTES:  # then those wait that hold more than others
-                most = min(most, len(self._merge) // len(self._streams))
+                most = max(min(most, len(self._merge) // len(self._streams)), 4)
             self._pause_those_ahead(most)
         except KafkaException as error:
             raise LogUnavailable(f"Kafka cannot be read: {error}") from error

@@ -151,7 +151,12 @@ class _Transactions:
         except TimeoutError:
             if call.outcome.cancel():
                 raise LogUnavailable("Kafka takes transactions too slowly; nothing was sent") from None
-            call.outcome.result(2 * self._timeout_s + 2 * ABORT_S)  # it is under way, and each of its steps is bounded
+        else:
+            return
+        try:  # it is under way, and each of its steps has a bound
+            call.outcome.result(2 * self._timeout_s + 2 * ABORT_S)
+        except TimeoutError:
+            raise NotConfirmed("Kafka did not say in time what became of the transaction") from None
 
     def close(self) -> None:
         self._waiting.put(None)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.dead_letters import DeadLetters, read_dead_letters, redrive
-from flows.log import LogUnavailable, Message, PositionLost
+from flows.log import LogUnavailable, Message, PositionLost, TopicReplaced
 from flows.open_log import open_log
 from flows.read_erased import read_erased
 from flows.sqlite_log import TABLES, SqliteLog
@@ -144,6 +144,42 @@ def test_a_position_that_retention_removed_is_reported_not_jumped(log):
         log.read({"product-views:0": 1}, 10, 1)
     found, _ = read_all(log, {"product-views:0": 2})
     assert [offset for _, offset, *_ in found] == [2, 3]
+
+
+def test_a_position_past_the_end_says_that_the_log_is_another_one(log):
+    log.append([message(0)])
+    with pytest.raises(TopicReplaced, match=r"product-views:0 .* ends at 1, before position 2; .*headrace replay NAME"):
+        log.read({**log.end(), "product-views:0": 2}, 10, 1)
+
+
+def test_every_topic_has_an_id_that_another_reader_finds_too(log, url):
+    other = open_log(url)
+    assert log.topic_ids() == other.topic_ids()
+    assert set(log.topic_ids()) == set(TOPICS)
+    other.close()
+
+
+def test_a_log_file_made_again_has_other_ids(tmp_path):
+    ids = []
+    for name in ("one", "two"):
+        log = SqliteLog(tmp_path / name)
+        ids.append(log.topic_ids()["purchases"])
+        log.close()
+    assert ids[0] != ids[1]
+
+
+def test_a_read_brings_no_more_bytes_than_a_batch_may_have(tmp_path, monkeypatch):
+    monkeypatch.setattr("flows.sqlite_log.MOST_BYTES", 10_000)
+    log = SqliteLog(tmp_path / "log.sqlite")
+    for n in range(50):
+        log.append([message(n, value=b"x" * 1000)])
+    sizes, positions = [], log.start()
+    while (batch := log.read(positions, 1000, 0)) is not None:
+        sizes.append(len(batch))
+        positions = batch.after
+    assert max(sizes) <= 11
+    assert sum(sizes) == 50
+    log.close()
 
 
 def test_a_reader_sees_what_another_process_appends(log, url):
