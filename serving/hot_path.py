@@ -135,6 +135,6 @@ class HotProtocol(HttpToolsProtocol):
         for name, value in self.headers:
             if name == b"content-length":
                 length = value
-            elif name == b"transfer-encoding":
+            elif name == b"transfer-encoding" or (name == b"origin" and self._guard.is_open):  # a web page's: see there
                 return False
         return length.isdigit() and int(length) <= MAX_BODY and self.parser.get_http_version() == "1.1"

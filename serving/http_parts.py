@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -19,6 +20,7 @@ from serving.gather import Overloaded, failed
 from serving.rule_book import BadBook
 from serving.service import BadRequest
 from serving.wire import json_default
+from state.settings import is_loopback
 from state.store import Fenced, StoreUnavailable
 
 MAX_BODY = 1 << 20
@@ -94,6 +96,23 @@ def refused(refusal: Refused) -> JSONResponse:
     return error(refusal.status, refusal.field, refusal.message, **more)
 
 
+def is_from_elsewhere(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Say whether a web page of another site makes the request, or one under a name that was bent to this machine.
+
+    Browsers send such requests to loopback, with `Origin`, or with the other site's name as `Host`.
+    """
+    for name, value in headers:
+        if name in (b"origin", b"host"):
+            text = value.decode("latin-1")
+            try:
+                host = urlsplit(text if name == b"origin" else f"//{text}").hostname
+            except ValueError:
+                return True
+            if not is_loopback(host or ""):
+                return True
+    return False
+
+
 class CheckKey:
     """Asks the guard before a request reaches its route."""
 
@@ -108,7 +127,10 @@ class CheckKey:
             needed = access_of(scope["method"], scope["path"])
             try:
                 if needed.scopes:
-                    self._guard.admit(secret_of(scope["headers"]), *needed)
+                    secret = secret_of(scope["headers"])
+                    if self._guard.is_open and not secret and is_from_elsewhere(scope["headers"]):
+                        raise Refused(403, "a server without API keys is open to programs of its own machine only")
+                    self._guard.admit(secret, *needed)
             except Refused as refusal:
                 await refused(refusal)(scope, receive, send)
                 return

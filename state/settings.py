@@ -31,6 +31,16 @@ class BadSettings(Exception):
     """A setting that cannot be; the message names it."""
 
 
+def is_loopback(host: str) -> bool:
+    """Say whether a host is this machine, seen from itself; "" is every address of it, and so is not."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _file() -> Path:
     return Path(os.environ.get(CONFIG, DEFAULT_FILE))
 
@@ -190,12 +200,7 @@ class Settings(BaseSettings):
     @property
     def is_local(self) -> bool:
         """Say whether only programs on this machine can reach the servers."""
-        if self.http_host == "localhost":
-            return True
-        try:
-            return ip_address(self.http_host).is_loopback
-        except ValueError:  # a name, or "": every address of the machine
-            return False
+        return is_loopback(self.http_host)
 
     @property
     def anchors_dir(self) -> Path:

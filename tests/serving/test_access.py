@@ -212,3 +212,35 @@ def test_a_web_socket_is_refused(server):
     head = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
             "Sec-WebSocket-Key": "x" * 22 + "==", "Sec-WebSocket-Protocol": "graphql-transport-ws"}  # fmt: skip
     assert server.client.get("/graphql", headers=head).status_code in (401, 403)
+
+
+@pytest.fixture(scope="module")
+def laptop(tmp_path_factory):
+    """A server on loopback that has no keys."""
+    recommender, _ = recommender_of(shop_events(), [product("tea", "Tea")])
+    with running(tmp_path_factory.mktemp("laptop"), recommender) as found:
+        yield found
+
+
+ELSEWHERE = [{"Origin": "https://shop.example"}, {"Origin": "null"}, {"Origin": "http://127.0.0.1.example"},
+             {"Host": "shop.example:8080"}, {"Host": "localhost.example"}, {"Host": "[bad"}]  # fmt: skip
+HERE = [{}, {"Origin": "http://localhost:3000"}, {"Host": "shop.localhost"}, {"Host": "[::1]:8080"}]
+
+
+@pytest.mark.parametrize("headers", [*ELSEWHERE, *HERE])
+@pytest.mark.parametrize(("method", "path", "body"), [
+    ("POST", "/v1/events", EVENTS["privacy"]), ("GET", "/v1/users/ann", None), ("POST", "/v1/recommend", {}),
+    ("POST", "/graphql", {"query": "{popular{fallback}}"}), ("GET", "/v1/rules", None),
+])  # fmt: skip
+def test_without_keys_a_web_page_of_another_site_may_do_nothing(laptop, method, path, body, headers):
+    if path == "/v1/recommend" and "Host" in headers and headers in ELSEWHERE:
+        headers = headers | {"Origin": f"http://{headers['Host']}"}  # as browsers send with every POST
+    before = laptop.log.end()
+    status = laptop.client.request(method, path, json=body, headers=headers).status_code
+    assert status == (403 if headers not in HERE else 202 if path == "/v1/events" else 200)
+    assert (laptop.log.end() != before) == (status == 202)
+
+
+def test_with_a_key_it_does_not_matter_where_a_request_comes_from(server):
+    head = {"Origin": "https://shop.example", "Host": "shop.example", "X-API-Key": server.secrets["recommend"]}
+    assert server.client.post("/v1/recommend", json={}, headers=head).status_code == 200
