@@ -99,16 +99,16 @@ def refused(refusal: Refused) -> JSONResponse:
 def is_from_elsewhere(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     """Say whether a web page of another site makes the request, or one under a name that was bent to this machine.
 
-    Browsers send such requests to loopback, with `Origin`, or with the other site's name as `Host`.
+    Browsers send such requests to loopback, with `Origin`, or with the other site's name as `Host`, which has a dot.
     """
     for name, value in headers:
         if name in (b"origin", b"host"):
             text = value.decode("latin-1")
             try:
-                host = urlsplit(text if name == b"origin" else f"//{text}").hostname
+                host = urlsplit(text if name == b"origin" else f"//{text}").hostname or ""
             except ValueError:
                 return True
-            if not is_loopback(host or ""):
+            if not is_loopback(host) and (name == b"origin" or "." in host):
                 return True
     return False
 

@@ -73,7 +73,7 @@ class _Load:
 
     async def _ask(self, reader: Any, writer: Any, user: int) -> dict[str, Any]:
         body = orjson.dumps({"user": f"user-{user}", "count": 10})
-        writer.write(b"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        writer.write(b"POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         head = await reader.readuntil(b"\r\n\r\n")
         length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
         content = await reader.readexactly(length)

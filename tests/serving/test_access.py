@@ -224,7 +224,7 @@ def laptop(tmp_path_factory):
 
 ELSEWHERE = [{"Origin": "https://shop.example"}, {"Origin": "null"}, {"Origin": "http://127.0.0.1.example"},
              {"Host": "shop.example:8080"}, {"Host": "localhost.example"}, {"Host": "[bad"}]  # fmt: skip
-HERE = [{}, {"Origin": "http://localhost:3000"}, {"Host": "shop.localhost"}, {"Host": "[::1]:8080"}]
+HERE = [{}, {"Origin": "http://localhost:3000"}, {"Host": "shop.localhost"}, {"Host": "[::1]:8080"}, {"Host": "x"}]
 
 
 @pytest.mark.parametrize("headers", [*ELSEWHERE, *HERE])
