@@ -25,6 +25,7 @@ from serving.gather import Gather
 from serving.grpc_api import make_server
 from serving.guarded_store import GuardedStore
 from serving.http_api import make_app
+from serving.http_tls import http_tls
 from serving.impressions import Impressions
 from serving.last_good import LastGood
 from serving.retrieval import VectorIndex
@@ -233,6 +234,7 @@ async def _serve(settings: Settings, store: RedisStore, guard: Guard, stopping: 
         settings.http_port,
         http=app.state.hot,
         log_level="warning",
+        **http_tls(settings),
         timeout_graceful_shutdown=DRAIN_S,
     )
     log.info(

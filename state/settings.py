@@ -148,6 +148,8 @@ class Settings(BaseSettings):
     allow_anonymous: bool = Field(
         False, description="Callers without an API key may ask for recommendations and send events, and no more"
     )
+    http_certificate: Path | None = Field(None, description="HTTP over TLS: the server's certificate chain (PEM)")
+    http_private_key: Path | None = Field(None, description="HTTP over TLS: its private key (PEM)")
     grpc_certificate: Path | None = Field(None, description="gRPC over TLS: the server's certificate chain (PEM)")
     grpc_private_key: Path | None = Field(None, description="gRPC over TLS: its private key (PEM)")
     grpc_client_ca: Path | None = Field(None, description="gRPC over mutual TLS: who signs clients' certificates (PEM)")

@@ -14,6 +14,7 @@ from serving.api_keys import Guard
 from serving.gather import Gather
 from serving.grpc_api import make_server
 from serving.http_api import make_app
+from serving.http_tls import http_tls
 from serving.impressions import Impressions
 from serving.process import Follower
 from serving.warm_up import warm_up
@@ -37,7 +38,14 @@ class Running:
         self.impressions = Impressions(self.log, FolderRegistry(), impressions_share)
         gather = self.gather = Gather(recommender, self.impressions)
         self.app = make_app(recommender, gather, self.log, registry or FolderRegistry(), lambda: True, self.guard)
-        config = uvicorn.Config(self.app, "127.0.0.1", self.http_port, http=self.app.state.hot, log_level="error")
+        config = uvicorn.Config(
+            self.app,
+            "127.0.0.1",
+            self.http_port,
+            http=self.app.state.hot,
+            log_level="error",
+            **http_tls(settings or Settings()),
+        )
         self._uvicorn = uvicorn.Server(config)
 
         async def serve():

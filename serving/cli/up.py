@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -121,9 +122,11 @@ class WatchedRedis:
             self._due, self._pause_s = now + self._pause_s, min(2 * self._pause_s, LONGEST_PAUSE_S)
 
 
-def _answers(port: int) -> bool:
+def _answers(url: str) -> bool:
+    # Whoever the certificate names, the port is that of the server just started.
+    context = ssl._create_unverified_context() if url.startswith("https") else None
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1) as answer:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=1, context=context) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False
@@ -177,6 +180,7 @@ def _run(settings: Settings, folder: Path, stopping: threading.Event) -> int:
         redis.start()
     url = redis.url if redis is not None else settings.redis_url
     http, grpc = settings.http_port or free_port(), settings.grpc_port or free_port()
+    url_http = f"http{'s' if settings.http_certificate else ''}://127.0.0.1:{http}"
     environment = {
         **os.environ,
         "HEADRACE_DATA_DIR": str(folder),
@@ -196,13 +200,13 @@ def _run(settings: Settings, folder: Path, stopping: threading.Event) -> int:
                 child.watch(ready)  # not while the first ones still compile
             if watched is not None:
                 watched.watch()
-            if not ready and _answers(http) and _folds(store):
+            if not ready and _answers(url_http) and _folds(store):
                 ready = True
-                err.print(f"ready: http://127.0.0.1:{http}  gRPC 127.0.0.1:{grpc}  data in {folder}", markup=False)
+                err.print(f"ready: {url_http}  gRPC 127.0.0.1:{grpc}  data in {folder}", markup=False)
             pids = {child.name: child.pid for child in children}
             if ready and pids != told and all(pids.values()):
                 told = pids
-                body = {"redis_url": url, "http": f"http://127.0.0.1:{http}", "grpc": f"127.0.0.1:{grpc}", "pids": pids}
+                body = {"redis_url": url, "http": url_http, "grpc": f"127.0.0.1:{grpc}", "pids": pids}
                 _write_run_file(folder, body)
     finally:
         store.close()
