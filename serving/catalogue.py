@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Sequence
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from serving.columns import Mask, Text, TextColumn, grown
 from state import keys
 from state.distinct import distinct
 from state.lane_rows import FEED, FEED_CHUNK, decode_feed, decode_globals
-from state.slot_map import SlotMap
+from state.slot_map import ABSENT, SlotMap
 from state.store import RowReader
 
 FIRST_CAPACITY = 1024
@@ -41,6 +42,18 @@ class Item(NamedTuple):
     margin: float | None
     image_url: str
     attributes: dict[str, str]
+
+
+class _FirstSlots(SlotMap):
+    """The first slots of a map that goes on to grow, to be found only."""
+
+    def __init__(self, slots: SlotMap, n: int) -> None:
+        self.__dict__.update(slots.__dict__)
+        self._n = n
+
+    def find(self, ids: Hashes) -> Rows:
+        found = super().find(ids)
+        return np.where(found < self._n, found, ABSENT)
 
 
 class Catalogue:
@@ -71,6 +84,16 @@ class Catalogue:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def copy(self) -> "Catalogue":
+        """Return the catalogue as it is now, for another thread to read; what only grows is shared."""
+        n, same = len(self), copy(self)
+        same.ids, same._changes = self.ids[:n], self._changes.copy()
+        same._slots, same._attributes = _FirstSlots(self._slots, n), self._attributes.copy()
+        same.category, same.brand, same.seller = (column.copy(n) for column in (self.category, self.brand, self.seller))
+        same._price, same._margin = self._price[:n].copy(), self._margin[:n].copy()
+        same._stock, same._gone = self._stock[:n].copy(), self._gone[:n].copy()
+        return same
 
     def rows_of(self, item_hashes: Hashes) -> Rows:
         """Return the row of each item, -1 for those not known."""

@@ -2,11 +2,15 @@
 
 from dataclasses import asdict, dataclass
 
+import numpy as np
+
 from schemas.ids import hash_id
 from serving.catalogue import Catalogue
 from serving.columns import Mask
+from serving.rule_book import BadBook
 from serving.rules import Book, Boost, Exclude, Include, Limiting, Pin, Promote, Rule
 from serving.selection import Part, left_out, rule_mask
+from serving.trials import UNBOUNDED, Budget
 
 
 @dataclass(frozen=True)
@@ -18,13 +22,35 @@ class Finding:
     message: str
 
 
-def lint(book: Book, catalogue: Catalogue, now_ms: int) -> list[dict[str, str]]:
-    """Return what is wrong with a book over this catalogue at a time, by rule."""
+def refuse_failing(book: Book, catalogue: Catalogue, budget: Budget = UNBOUNDED) -> None:
+    """Raise BadBook, naming the rule, where one cannot be evaluated over this catalogue. Raises TooMuch."""
+    for n, rule in enumerate(book.rules):
+        _, failed = _masks([rule], catalogue, budget)
+        if failed:
+            raise BadBook(f"rules.{n}", f"rule {rule.id!r}: {failed[0].message}")
+
+
+def _masks(rules: list[Rule], catalogue: Catalogue, budget: Budget) -> tuple[dict[str, Mask], list[Finding]]:
+    """Return what each rule is about, nothing where that cannot be evaluated, which is a fault."""
+    masks, found = dict[str, Mask](), []
+    for rule in rules:
+        budget.spend(len(catalogue))
+        try:
+            masks[rule.id] = rule_mask(rule, Part(catalogue))
+        except Exception as error:
+            masks[rule.id] = np.zeros(len(catalogue), np.bool_)
+            found.append(Finding(rule.id, "error", f"cannot be evaluated: {type(error).__name__}: {error}"))
+    return masks, found
+
+
+def lint(book: Book, catalogue: Catalogue, now_ms: int, budget: Budget = UNBOUNDED) -> list[dict[str, str]]:
+    """Return what is wrong with a book over this catalogue at a time, by rule. Raises TooMuch."""
     rules = [rule for rule in book.rules if rule.enabled]
-    masks = {rule.id: rule_mask(rule, Part(catalogue)) for rule in rules}
-    found = [finding for rule in rules for finding in _alone(rule, masks[rule.id], catalogue, now_ms)]
+    masks, found = _masks(rules, catalogue, budget)
+    found += [finding for rule in rules for finding in _alone(rule, masks[rule.id], catalogue, now_ms)]
     for n, rule in enumerate(rules):
         for other in rules[n + 1 :]:
+            budget.spend()
             if _meet(rule, other):
                 found += _together(rule, other, masks, catalogue)
     return [asdict(finding) for finding in found + _experiments(book, now_ms)]

@@ -1,6 +1,7 @@
 """Items that came after the anchor: factors from those of their neighbours, in a small exact index."""
 
 from collections.abc import Callable
+from copy import copy
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +44,12 @@ class NewItems:
 
     def __len__(self) -> int:
         return len(self._watched)
+
+    def copy(self) -> "NewItems":
+        """Return what can be found now, for another thread to search."""
+        same = copy(self)
+        same._watched, same._place_of, same._factors = {}, {}, self._factors.copy()
+        return same
 
     def watch(self, item_hashes: npt.NDArray[np.uint64]) -> None:
         """Look after those of the items the anchor does not know, at most MAX_NEW of all."""

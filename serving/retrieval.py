@@ -1,5 +1,6 @@
 """Search over an anchor's item factors, and over those of items that came after it."""
 
+from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,6 +67,12 @@ class VectorIndex:
     def load(cls, folder: Path) -> "VectorIndex":
         """Load and verify an anchor's folder, its large files memory-mapped; raises AnchorDamaged."""
         return cls(load_anchor(folder, mapped=True), faiss.read_index(str(folder / INDEX), faiss.IO_FLAG_MMAP_IFC))
+
+    def copy(self) -> "VectorIndex":
+        """Return the index as it is now, with memories of its own, for another thread to search."""
+        same = copy(self)
+        same.new_items, same._filters, same._similar, same._searches = self.new_items.copy(), {}, {}, {}
+        return same
 
     def longest(self, n: int) -> Hashes:
         """Return the items with the n longest factors."""

@@ -20,6 +20,8 @@ from state import keys
 from state.store import RowReader, Store, decode_positions
 
 MAX_BYTES = 1 << 20
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""libyaml's where it is built in: ten times as fast."""
 
 log = structlog.get_logger()
 
@@ -37,7 +39,7 @@ def parse_book(text: str | bytes) -> Book:
     if len(text) > MAX_BYTES:
         raise BadBook("book", f"is larger than {MAX_BYTES} bytes")
     try:
-        document = yaml.safe_load(text)
+        document = yaml.load(text, LOADER)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise BadBook("book", f"is no YAML or JSON: {error}") from None
     return to_book(document)

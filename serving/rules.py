@@ -4,6 +4,7 @@ docs/rules.md is the reference; `serving.rule_book` keeps the books, `serving.ap
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -256,6 +257,12 @@ class Compiled:
         sometimes = any(rule.placements or rule.start or rule.end or rule.when or rule.group for rule in rules)
         self._always = None if sometimes else Acting(tuple(rules))
         self._sets: dict[tuple[str, ...], Acting] = {}
+
+    def copy(self) -> "Compiled":
+        """Return the same book for another thread."""
+        same = copy(self)
+        same._sets, same.left_out = {}, dict(self.left_out)
+        return same
 
     def leave_out(self, failures: Sequence[RuleFailed]) -> None:
         """Have rules that failed act no more, and say so, until another book is put."""

@@ -1,36 +1,49 @@
 """The book of rules over REST: read, put, look back, try, lint."""
 
-import asyncio
+import contextlib
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 
+from schemas.validate import EARLIEST_MS
+from serving.catalogue import Catalogue
 from serving.clock import now_ms
+from serving.gather import Overloaded
 from serving.http_parts import error, json
-from serving.lint_rules import lint
+from serving.lint_rules import lint, refuse_failing
 from serving.requests import RecommendRequest, first_error
 from serving.rule_book import BadBook, history, parse_book, put_book, read_record, to_book
 from serving.rules import Book, Compiled
 from serving.service import BadRequest, Recommender
-from state.store import Store
+from serving.trials import Budget, TooMany, TooMuch, Trials
+from state.store import Store, StoreUnavailable
 
+T = TypeVar("T")
+LATEST_MS = 4_102_444_800_000
+"""The year 2100."""
 _PREVIEWS = count(1)
 _PUTTING = Lock()
 """Commits of one lane may not run at the same time, and the book is one."""
 
 
-def preview(recommender: Recommender, rules: Compiled, asked: RecommendRequest, at_ms: int) -> dict[str, Any]:
-    """Return the answer to a request by the live book and by another one, with the rules' traces."""
+def preview(frozen: Recommender, rules: Compiled, asked: RecommendRequest, at_ms: int) -> dict[str, Any]:
+    """Return the answer to a request at a time by the live book and by another one, with the rules' traces.
+
+    Whatever it takes to answer stays with `frozen`, which is of no use afterwards.
+    """
+    with contextlib.suppress(StoreUnavailable):  # then both come from memory
+        frozen.shop.see_trends(at_ms)
     asked = asked.model_copy(update={"explain": True})
-    before = recommender.recommend([asked], at_ms)[0]
-    after = recommender.recommend([asked], at_ms, rules)[0]
-    return {"before": before, "after": after}
+    before = frozen.recommend([asked], at_ms)[0]
+    after = frozen.recommend([asked], at_ms, rules)[0]
+    return {"before": before, "after": after, "left_out": rules.left_out}
 
 
 def trial(book: Any) -> Compiled:
@@ -40,7 +53,16 @@ def trial(book: Any) -> Compiled:
 
 def rules_router(recommender: Recommender) -> APIRouter:
     """Return the routes under /v1/rules."""
-    router = APIRouter()
+    router, trials = APIRouter(), Trials()
+
+    async def _tried(prepare: Callable[[Budget], Callable[[], T]]) -> T:
+        """Return what is found beside the loop. Raises BadRequest where it takes too much, Overloaded."""
+        try:
+            return await trials.run(prepare)
+        except TooMuch as wrong:
+            raise BadRequest("book", str(wrong)) from None
+        except TooMany as wrong:
+            raise Overloaded(str(wrong)) from None
 
     @router.get("/v1/rules")
     async def live() -> Response:
@@ -60,9 +82,10 @@ def rules_router(recommender: Recommender) -> APIRouter:
     @router.put("/v1/rules")
     async def put(request: Request, author: str = "", note: str = "") -> Response:
         """Make a book (YAML or JSON) the live one."""
-        book = parse_book(await request.body())
+        body = await request.body()
         if not 1 <= len(author) <= 100:
             return error(422, "author", "is needed: who puts the book there")
+        book = await _tried(lambda budget: partial(_acted_once, body, recommender.shop.catalogue.copy(), budget))
         putting = partial(_put, book=book, author=author, now_ms=now_ms(), note=note[:500])
         version = await recommender.store.aside(putting)
         return json({"version": version}, 201)
@@ -70,33 +93,50 @@ def rules_router(recommender: Recommender) -> APIRouter:
     @router.post("/v1/rules/preview")
     async def before_and_after(request: Request) -> Response:
         """Answer `request` at time `at` with the live book and with `book`."""
-        body = await _object(request)
-        rules = trial(body.get("book", {}))
-        try:
-            asked = RecommendRequest.model_validate(body.get("request", {}))
-            at_ms = parse_at(str(body.get("at", "now")))
-        except ValidationError as wrong:
-            field, message = first_error(wrong)
-            raise BadRequest(f"request.{field}", message) from None
-        if asked.placement and asked.placement not in rules.placements:
-            raise BadRequest("request.placement", f"there is no {asked.placement!r}")
-        return json(preview(recommender, rules, asked, at_ms))
+        body = await request.body()
+        return await _tried(lambda budget: partial(_previewed, body, recommender.frozen(budget)))
 
     @router.post("/v1/rules/read")
     async def read(request: Request) -> Response:
         """Check a book (YAML or JSON) and return it as JSON."""
-        return json({"book": parse_book(await request.body()).model_dump(mode="json", exclude_defaults=True)})
+        body = await request.body()
+        book = await _tried(lambda budget: partial(parse_book, body))
+        return json({"book": book.model_dump(mode="json", exclude_defaults=True)})
 
     @router.post("/v1/rules/lint")
     async def find_faults(request: Request) -> Response:
         """Contradictions, rules that match nothing, pins of items that are gone."""
-        book = parse_book(await request.body())
-        findings = await asyncio.to_thread(
-            lint, book, recommender.shop.catalogue, now_ms()
-        )  # pairs of rules: it may take a while
-        return json({"findings": findings})
+        body, at_ms = await request.body(), now_ms()
+
+        def prepared(budget: Budget) -> Callable[[], list[dict[str, str]]]:
+            catalogue = recommender.shop.catalogue.copy()
+            return lambda: lint(parse_book(body), catalogue, at_ms, budget)
+
+        return json({"findings": await _tried(prepared)})
 
     return router
+
+
+def _acted_once(body: bytes, catalogue: Catalogue, budget: Budget) -> Book:
+    """Return the book, whose rules have been evaluated over the catalogue. Raises BadBook."""
+    book = parse_book(body)
+    refuse_failing(book, catalogue, budget)
+    return book
+
+
+def _previewed(body: bytes, frozen: Recommender) -> Response:
+    """Return the preview that a body asks for. Raises BadBook and BadRequest."""
+    document = _object(body)
+    rules = trial(document.get("book", {}))
+    try:
+        asked = RecommendRequest.model_validate(document.get("request", {}))
+        at_ms = parse_at(str(document.get("at", "now")))
+    except ValidationError as wrong:
+        field, message = first_error(wrong)
+        raise BadRequest(f"request.{field}", message) from None
+    if asked.placement and asked.placement not in rules.placements:
+        raise BadRequest("request.placement", f"there is no {asked.placement!r}")
+    return json(preview(frozen, rules, asked, at_ms))
 
 
 def _put(store: Store, book: Book, author: str, now_ms: int, note: str) -> int:
@@ -110,14 +150,17 @@ def parse_at(text: str) -> int:
         return now_ms()
     try:
         at = datetime.fromisoformat(text)
-        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
+        at_ms = int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1000)
     except (ValueError, OverflowError):
-        raise BadRequest("at", f"{text!r} is neither `now` nor a time like 2026-11-01T00:00Z") from None
+        raise BadRequest("at", f"{text!r:.60} is neither `now` nor a time like 2026-11-01T00:00Z") from None
+    if not EARLIEST_MS <= at_ms <= LATEST_MS:
+        raise BadRequest("at", f"{text!r:.60} is not between the years 2000 and 2100")
+    return at_ms
 
 
-async def _object(request: Request) -> dict[str, Any]:
+def _object(data: bytes) -> dict[str, Any]:
     try:
-        body = orjson.loads(await request.body())
+        body = orjson.loads(data)
     except ValueError:
         raise BadBook("body", "is not JSON") from None
     if not isinstance(body, dict):

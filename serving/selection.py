@@ -15,6 +15,7 @@ from serving.columns import Mask, grown
 from serving.expressions import ItemCondition, under
 from serving.requests import Filters
 from serving.rules import Acting, Include, MinMargin, MinStock, Rule, RuleFailed
+from serving.trials import UNBOUNDED, Budget
 
 MAX_KEPT, MAX_FACTORS = 256, 32
 LEAST_FACTOR, MOST_FACTOR = 1e-100, 1e100
@@ -101,8 +102,9 @@ class Selection:
 class Selections:
     """Selections by what was asked."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        self._catalogue = catalogue
+    def __init__(self, catalogue: Catalogue, budget: Budget = UNBOUNDED) -> None:
+        """`budget`: what evaluating conditions may take."""
+        self._catalogue, self._budget = catalogue, budget
         self._kept: dict[object, Selection] = {}
         self._matching: dict[tuple[int, str], Followed] = {}
         self._factors: dict[tuple[int, tuple[str, ...]], Followed] = {}
@@ -135,6 +137,7 @@ class Selections:
         """Return which items a rule is about. Raises RuleFailed."""
         key = (book, rule.id)
         found = self._matching.get(key)
+        self._budget.spend(len(self._catalogue) if found is None else 0)
         if found is None:
             if len(self._matching) >= 4 * MAX_KEPT:
                 self._matching.clear()

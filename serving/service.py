@@ -18,6 +18,7 @@ from serving.retrieval import VectorIndex
 from serving.rules import Acting, Compiled, RuleFailed
 from serving.shop import Shop, Vectors
 from serving.sources import last_known, popular
+from serving.trials import Budget
 from serving.visitor import Visitor, plan_of
 from state.settings import Settings
 from state.store import Store, StoreUnavailable
@@ -46,10 +47,12 @@ def _check_id(field: str, text: str) -> None:
 class Recommender:
     """Answers requests from one generation's rows. One thread calls it."""
 
-    def __init__(self, store: Store | GuardedStore, settings: Settings, generation: str) -> None:
-        """While the store is away answers come from memory."""
+    def __init__(
+        self, store: Store | GuardedStore, settings: Settings, generation: str, shop: Shop | None = None
+    ) -> None:
+        """While the store is away answers come from memory. `shop`: one that is there already."""
         self.store = store if isinstance(store, GuardedStore) else GuardedStore(store)
-        self.shop = Shop(self.store, settings, generation)
+        self.shop = shop or Shop(self.store, settings, generation)
         self._settings = settings
         self._cache = AnswerCache()
 
@@ -60,6 +63,11 @@ class Recommender:
     @property
     def anchor(self) -> str | None:
         return self.shop.index.version if self.shop.index else None
+
+    def frozen(self, budget: Budget) -> "Recommender":
+        """Return one that answers as this one does now, for another thread; it keeps nothing that this one uses."""
+        store = GuardedStore(self.store.plain)
+        return Recommender(store, self._settings, self.generation, self.shop.frozen(store, budget))
 
     def take_over(self, index: VectorIndex) -> None:
         """Answer from this anchor from now on."""

@@ -21,7 +21,9 @@ from serving.retrieval import VectorIndex
 from serving.rules import Book, Compiled
 from serving.selection import Heaviest, Selection, Selections
 from serving.sessions import Sessions
+from serving.trials import Budget
 from state import keys, lane_rows
+from state.changes import ChangeFeed, NoChanges
 from state.decay import MOST_SUM, NO_SCORE, REFERENCE_MS
 from state.purchase_rows import (
     PurchaseRows,
@@ -31,7 +33,7 @@ from state.purchase_rows import (
 )
 from state.refusal_rows import refused_items
 from state.settings import Settings
-from state.store import RowReader
+from state.store import Reading, RowReader
 from state.user_rows import UserRows, decode_users, empty_users
 from state.vector_rows import decode_vector
 
@@ -42,6 +44,8 @@ LEADS_AGE_MS = 30_000
 TRENDING = 1.5
 SCOPE_AGE_MS = 1_000
 MAX_SCOPES = 1_000
+FROZEN_ITEMS = 20_000
+"""Item rows that a frozen shop keeps."""
 READ_AHEAD = 500
 """Item rows read at once."""
 MAX_COUNTED = 5_000
@@ -84,13 +88,31 @@ class Visited(NamedTuple):
         return NO_HASHES if self.purchases is None else self.purchases.item[place, : self.purchases.n[place]]
 
 
+class Unheard(NamedTuple):
+    """A store whose changes nobody follows."""
+
+    store: RowReader
+
+    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return self.store.read(keys)
+
+    def begin_read(self, keys: Sequence[bytes]) -> Reading:
+        return self.store.begin_read(keys)
+
+    def changes(self, key_prefixes: Sequence[bytes]) -> ChangeFeed:
+        return NoChanges()
+
+
 class Shop:
     """Everything answers are made of, except the request. One thread uses it."""
 
-    def __init__(self, store: RowReader, settings: Settings, generation: str) -> None:
+    def __init__(
+        self, store: RowReader, settings: Settings, generation: str, catalogue: Catalogue | None = None
+    ) -> None:
+        """`catalogue`: one that is there already."""
         self.store, self.settings, self.generation = store, settings, generation
         self.prefixes = [keys.prefix(generation, lane) for lane in range(settings.n_lanes)]
-        self.catalogue = Catalogue(self.prefixes)
+        self.catalogue = catalogue or Catalogue(self.prefixes)
         self.heads, self.phrases = Heads(self.catalogue), Phrases(self.catalogue)
         self.selections, self.scratch = Selections(self.catalogue), Scratch()
         self._feed = store.changes([keys.item_prefix(prefix) for prefix in self.prefixes])
@@ -108,6 +130,26 @@ class Shop:
         self._lane_globals: list[bytes | None] = []
         self._n_ahead = 0
         """Items whose rows have been read ahead."""
+
+    def frozen(self, store: RowReader, budget: Budget) -> "Shop":
+        """Return the shop as it is now, with caches of its own, for another thread to answer a few requests from."""
+        most = min(self.settings.server_cached_items, FROZEN_ITEMS)
+        settings = self.settings.model_copy(update={"server_cached_items": most})
+        same = Shop(Unheard(store), settings, self.generation, self.catalogue.copy())
+        same.selections = Selections(same.catalogue, budget)
+        same.scorer = Scorer(self.scorer.params, self.scorer.config, self.scorer.forest, LEADS_AGE_MS)
+        same.totals, same.bought, same.rules = self.totals, self.bought, self.rules.copy()
+        same.popular, same.trending = self.popular, self.trending
+        if self.index is not None:
+            same.index = self.index.copy()
+            same.items.use_anchor(same.index.anchor)
+        return same
+
+    def see_trends(self, now_ms: int) -> None:
+        """Have the lists of the whole shop as they are to be seen at a time. Raises StoreUnavailable."""
+        key = lane_rows.scope_hash(lane_rows.ALL, 0)
+        values = self.store.read([keys.scope(prefix, key) for prefix in self.prefixes])
+        self.set_popular(self._merged(lane_rows.ALL, values, now_ms))
 
     def take_over(self, index: VectorIndex) -> None:
         """Answer from this anchor from now on."""

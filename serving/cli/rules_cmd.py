@@ -12,7 +12,7 @@ from rich.table import Table
 from flows.process import open_store
 from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json
 from serving.clock import now_ms
-from serving.lint_rules import lint
+from serving.lint_rules import lint, refuse_failing
 from serving.process import open_recommender
 from serving.requests import Answer, RecommendRequest, first_error
 from serving.retrieval import VectorIndex
@@ -20,6 +20,7 @@ from serving.rule_book import BadBook, history, live_version, load_book, put_boo
 from serving.rules import Book
 from serving.rules_api import parse_at, preview, trial
 from serving.service import BadRequest, Recommender
+from serving.trials import UNBOUNDED
 from serving.wire import answer_json
 from state import keys
 from state.anchor import AnchorDamaged
@@ -49,6 +50,7 @@ def run(
             return _back(store, what, author, json)
         assert book is not None
         if action == "put":
+            refuse_failing(book, _opened(settings, store).shop.catalogue)
             return _put(store, book, author, note, json)
         recommender = _recommender(settings, store)
         if action == "lint":
@@ -65,10 +67,16 @@ def run(
         return UNAVAILABLE
 
 
-def _recommender(settings: Settings, store: RedisStore) -> Recommender:
-    """Return what a server would answer with now."""
+def _opened(settings: Settings, store: RedisStore) -> Recommender:
+    """Return a recommender that knows the catalogue."""
     recommender = open_recommender(store, settings, live_generation(store) or settings.generation)
     recommender.refresh(now_ms())
+    return recommender
+
+
+def _recommender(settings: Settings, store: RedisStore) -> Recommender:
+    """Return what a server would answer with now."""
+    recommender = _opened(settings, store)
     recommender.shop.rules = read_book(store, live_version(store))
     anchor = store.read([keys.ANCHOR_LIVE])[0]
     if anchor is not None:
@@ -143,9 +151,9 @@ def _test(recommender: Recommender, book: Book, request: dict[str, Any], at: str
     except BadRequest as error:
         err.print(str(error), markup=False)
         return WRONG_USAGE
-    found = preview(recommender, trial(book.model_dump(mode="json")), asked, at_ms)
+    found: dict[str, Any] = preview(recommender.frozen(UNBOUNDED), trial(book.model_dump(mode="json")), asked, at_ms)
     if json:
-        print_json({name: orjson.loads(answer_json(answer)) for name, answer in found.items()})
+        print_json({name: orjson.loads(answer_json(found[name])) for name in ("before", "after")})
         return OK
     before: Answer = found["before"]
     after: Answer = found["after"]

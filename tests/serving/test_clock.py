@@ -12,7 +12,7 @@ import serving
 
 EDGES = {"clock.py", "impressions.py"}
 """`impressions` notes when a list was shown, for the log."""
-DURATIONS = {"process.py"}
+DURATIONS = {"process.py", "events_api.py"}
 """May ask how much time has passed."""
 
 

@@ -10,6 +10,7 @@ from serving.requests import RecommendRequest
 from serving.rule_book import BadBook, history, live_version, parse_book, put_book, read_book, to_book
 from serving.rules import Book, Compiled
 from serving.rules_api import preview, trial
+from serving.trials import UNBOUNDED
 from state.store import Fenced, MemoryStore
 
 PRODUCTS = [
@@ -226,7 +227,7 @@ def test_books_are_versions_and_of_two_puts_at_a_time_one_is_refused():
 
 def test_a_preview_shows_both_and_changes_nothing(shop):
     book = trial({"rules": [rule("exclude", where="brand == 'Acme'")]})
-    found = preview(shop, book, RecommendRequest(user="ann", count=5), NOW)
+    found = preview(shop.frozen(UNBOUNDED), book, RecommendRequest(user="ann", count=5), NOW)
     assert "cup" in items(found["before"])
     assert "cup" not in items(found["after"])
     assert shop.shop.rules.version == 0
