@@ -89,7 +89,9 @@ class Settings(BaseSettings):
     )
     schema_registry_timeout_s: float = Field(2, gt=0, description="How long one answer of the registry is waited for")
     connect_timeout_s: float = Field(
-        30, gt=0, description="How long flows, servers, replays and trainings wait for Redis and the log at their start"
+        30,
+        gt=0,
+        description="How long programs wait for Redis and the log at their start, and trainings for its next part",
     )
 
     generation: str = Field(
