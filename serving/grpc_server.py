@@ -172,12 +172,19 @@ def _read(name: str, path: Path) -> bytes:
 def _are_fit(settings: Settings) -> None:
     """Raise BadSettings that names the file that is none; grpcio would only say that the port cannot be had."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    name, path = "CERTIFICATE, _PRIVATE_KEY", settings.grpc_certificate
+    chain, key, authority = settings.grpc_certificate, settings.grpc_private_key, settings.grpc_client_ca
+    assert chain is not None
     try:
-        assert path is not None
-        context.load_cert_chain(path, settings.grpc_private_key)
-        if settings.grpc_client_ca is not None:
-            name, path = "CLIENT_CA", settings.grpc_client_ca
-            context.load_verify_locations(path)
+        context.load_cert_chain(chain, key, password="")  # a question for one would wait for ever
     except ssl.SSLError as error:
-        raise BadSettings(f"{PREFIX}GRPC_{name}: {error.reason or error}") from None
+        raise BadSettings(
+            f"{PREFIX}GRPC_CERTIFICATE, {PREFIX}GRPC_PRIVATE_KEY: {chain} and {key} are no certificate chain and its key "
+            f"in PEM, without a password ({error.reason or error})"
+        ) from None
+    try:
+        if authority is not None:
+            context.load_verify_locations(authority)
+    except ssl.SSLError as error:
+        raise BadSettings(
+            f"{PREFIX}GRPC_CLIENT_CA: {authority} holds no certificates in PEM ({error.reason or error})"
+        ) from None

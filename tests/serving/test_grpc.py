@@ -14,6 +14,7 @@ import h2.events
 import h2.settings
 import pytest
 import structlog
+import trustme
 from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
@@ -27,10 +28,11 @@ from serving.api_keys import Refused
 from serving.cli.grpc_load import GrpcLoad
 from serving.gather import Overloaded
 from serving.grpc_api import make_server
-from serving.grpc_server import MAX_MESSAGE
+from serving.grpc_server import MAX_MESSAGE, tls
 from serving.grpc_stream import MAX_IN_STREAM
 from serving.proto import headrace_pb2, headrace_pb2_grpc
 from serving.service import BadRequest
+from state.ports import free_port
 from state.settings import BadSettings, Settings
 from state.store import StoreUnavailable
 
@@ -89,6 +91,42 @@ def test_a_port_that_is_taken_is_named(server):
 
     with pytest.raises(BadSettings, match=f"HEADRACE_GRPC_PORT: port {server.grpc_port} of 127.0.0.1"):
         asyncio.run(listen())
+
+
+def test_servers_share_a_port_where_the_setting_says_so(server):
+    async def listen():
+        shared = Settings(http_host="127.0.0.1", grpc_port=free_port(), reuse_port=True)
+        servers = [make_server(server.recommender, server.gather, server.guard) for _ in range(2)]
+        for one in servers:
+            await one.listen(shared)
+        for one in servers:
+            await one.stop(0)
+
+    asyncio.run(listen())
+
+
+def test_a_file_that_is_no_certificate_key_or_authority_is_named(tmp_path):
+    files = {name: tmp_path / f"{name}.pem" for name in ("cert", "key", "other", "none")}
+    authority = trustme.CA()
+    for cert, key in (("cert", "key"), ("none", "other")):
+        issued = authority.issue_cert("localhost")
+        files[cert].write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+        files[key].write_bytes(issued.private_key_pem.bytes())
+    files["none"].write_text("no certificate")
+
+    def said_of(certificate, key, client_ca=None):
+        paths = {name: file and files[file] for name, file in (("certificate", certificate), ("private_key", key))}
+        paths["client_ca"] = client_ca and files[client_ca]
+        with pytest.raises(BadSettings) as refusal:
+            tls(Settings(**{f"grpc_{name}": path for name, path in paths.items()}))
+        assert "\n" not in str(refusal.value)
+        return str(refusal.value)
+
+    assert said_of("none", "key").startswith("HEADRACE_GRPC_CERTIFICATE, HEADRACE_GRPC_PRIVATE_KEY")
+    assert said_of("cert", "other").startswith("HEADRACE_GRPC_CERTIFICATE, HEADRACE_GRPC_PRIVATE_KEY")
+    assert said_of("cert", "key", "none").startswith("HEADRACE_GRPC_CLIENT_CA")
+    assert said_of(None, "key").startswith("HEADRACE_GRPC_CERTIFICATE is needed")
+    assert tls(Settings(grpc_certificate=files["cert"], grpc_private_key=files["key"])) is not None
 
 
 def test_packed_requests_are_read(server):
