@@ -178,8 +178,8 @@ def _are_fit(settings: Settings) -> None:
         context.load_cert_chain(chain, key, password="")  # a question for one would wait for ever
     except ssl.SSLError as error:
         raise BadSettings(
-            f"{PREFIX}GRPC_CERTIFICATE, {PREFIX}GRPC_PRIVATE_KEY: {chain} and {key} are no certificate chain and its key "
-            f"in PEM, without a password ({error.reason or error})"
+            f"{PREFIX}GRPC_CERTIFICATE, {PREFIX}GRPC_PRIVATE_KEY: {chain} and {key} are no certificate chain and its "
+            f"key in PEM, without a password ({error.reason or error})"
         ) from None
     try:
         if authority is not None:
