@@ -25,14 +25,18 @@ T = TypeVar("T")
 
 
 def without_credentials(url: str) -> tuple[str, str]:
-    """Return the url without user and password, and these as `user:password`; empty where it has none.
+    """Return the url, or several joined by commas, without user and password, and these as `user:password`, or empty.
 
     >>> without_credentials("https://key:s%2Fecret@registry:8081/path")
     ('https://registry:8081/path', 'key:s/ecret')
     """
-    parts = urlsplit(url)
-    user, at, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=host)).rstrip("/"), unquote(user) if at else ""
+    clean, credentials = list[str](), ""
+    for one in url.split(","):
+        parts = urlsplit(one.strip())
+        user, _, host = parts.netloc.rpartition("@")
+        credentials = credentials or unquote(user)
+        clean.append(urlunsplit(parts._replace(netloc=host)).rstrip("/"))
+    return ",".join(clean), credentials
 
 
 class ConfluentRegistry:

@@ -15,6 +15,8 @@ def hide_password(url: str) -> str:
     >>> hide_password("redis://:pa@ss@shop:6379/0?ssl_password=x"), hide_password("redis://shop")
     ('redis://:***@shop:6379/0?ssl_password=***', 'redis://shop')
     """
+    if "," in url:
+        return ",".join(map(hide_password, url.split(",")))
     if "://" not in url:
         return url
     parts = urlsplit(url)

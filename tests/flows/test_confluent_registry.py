@@ -139,4 +139,5 @@ def test_a_shops_own_schema_another_topics_and_a_bare_string_each_are_what_they_
 def test_the_url_loses_its_credentials():
     assert without_credentials("http://a:b@h:1/x/") == ("http://h:1/x", "a:b")
     assert without_credentials("http://h:1") == ("http://h:1", "")
+    assert without_credentials("http://a:b@h:1,http://a:b@i:2") == ("http://h:1,http://i:2", "a:b")
     assert isinstance(open_registry(Settings()), FolderRegistry)
