@@ -17,7 +17,6 @@ from schemas.program import (
     EVENT_ID,
     FIRST_SKIPPED,
     FIXED,
-    FLOAT,
     IGNORED,
     INTEGER,
     ITEM,
@@ -27,10 +26,10 @@ from schemas.program import (
     MOST_NESTED,
     N_SLOTS,
     N_TEXTS,
-    NEVER,
     NULL,
     PRICE,
     QUANTITY,
+    SCALED,
     SESSION,
     SKIPPED_ARRAY,
     SKIPPED_MAP,
@@ -159,24 +158,14 @@ def _read_decimal(data: Bytes, at: int, end: int, scale: int, size: int) -> tupl
 
 
 @uncounted()
-def _read_leaf(
-    data: Bytes, at: int, end: int, program: Int64s, entry: int, keep: bool, starts: Int64s, lengths: Int64s,
+def _read_field(
+    data: Bytes, at: int, end: int, kind: int, slot: int, null_at: int, starts: Int64s, lengths: Int64s,
     numbers: npt.NDArray[np.float64],
 ) -> int:  # fmt: skip
-    """Read one field that holds no others into its slot; return the position behind it, -1 when it is broken.
+    """Read one field of a type as ours has them into its slot; return the position behind it, -1 when it is broken.
 
-    Without `keep` it is only read past.
+    Kept small, so that the compiler puts it where it is called: nearly all fields are of these types.
     """
-    kind = program[entry, 0]
-    if kind == CHOICE:
-        branch, at = _read_long(data, at, end)
-        if at < 0 or branch < 0 or branch >= program[entry, 3]:
-            return -1
-        entry += 1
-        for _ in range(branch):
-            entry += program[entry, 5]
-        kind = program[entry, 0]
-    slot, null_at = program[entry, 1] if keep else IGNORED, program[entry, 2]
     if null_at >= 0:
         branch, at = _read_long(data, at, end)
         if at < 0 or branch < 0 or branch > 1:
@@ -197,16 +186,57 @@ def _read_leaf(
     if kind == INTEGER:
         value, at = _read_long(data, at, end)
         if at >= 0 and slot != IGNORED:
-            if program[entry, 3] > 1:
-                value //= program[entry, 3]
+            starts[slot], numbers[slot], lengths[slot] = value, value, 0
+        return at
+    size = 8 if kind == DOUBLE else 1 if kind == BOOLEAN else 4
+    if at + size > end:
+        return -1
+    if slot != IGNORED:
+        bits = _bits(data, at, size)
+        if kind == DOUBLE:
+            numbers[slot] = np.uint64(bits).view(np.float64)
+        else:
+            numbers[slot] = np.uint32(bits).view(np.float32)
+        starts[slot], lengths[slot] = 0, 0
+    return at + size
+
+
+@uncounted()
+def _read_other(
+    data: Bytes, at: int, end: int, program: Int64s, entry: int, keep: bool, starts: Int64s, lengths: Int64s,
+    numbers: npt.NDArray[np.float64],
+) -> int:  # fmt: skip
+    """Read one field of any type that holds no others, as `_read_field`; without `keep` it is only read past."""
+    kind = program[entry, 0]
+    if kind == CHOICE:
+        branch, at = _read_long(data, at, end)
+        if at < 0 or branch < 0 or branch >= program[entry, 3]:
+            return -1
+        entry += 1
+        for _ in range(branch):
+            entry += program[entry, 5]
+        kind = program[entry, 0]
+    slot, null_at = program[entry, 1] if keep else IGNORED, program[entry, 2]
+    if kind < LINES:
+        return _read_field(data, at, end, kind, slot, null_at, starts, lengths, numbers)
+    if null_at >= 0:
+        branch, at = _read_long(data, at, end)
+        if at < 0 or branch < 0 or branch > 1:
+            return -1
+        if branch == null_at:
+            if slot != IGNORED:
+                lengths[slot] = MISSING
+            return at
+    if kind == SCALED:
+        value, at = _read_long(data, at, end)
+        if at >= 0 and slot != IGNORED:
+            value //= program[entry, 3]
             starts[slot], numbers[slot], lengths[slot] = value, value, 0
         return at
     if kind == NULL:
         if slot != IGNORED:
             lengths[slot] = MISSING
         return at
-    if kind == NEVER:
-        return -1
     if kind == ENUM:
         symbol, at = _read_long(data, at, end)
         if at < 0 or symbol < 0 or symbol >= program[entry, 4]:
@@ -219,19 +249,12 @@ def _read_leaf(
         if at >= 0 and slot != IGNORED:
             starts[slot], numbers[slot], lengths[slot] = 0, number, 0
         return at
-    if kind == FIXED and program[entry, 3] < 0:
-        return _skip_bytes(data, at, end)
-    size = 8 if kind == DOUBLE else 1 if kind == BOOLEAN else 4 if kind == FLOAT else program[entry, 3]
-    if size > end - at:
+    if kind != FIXED:  # NEVER
         return -1
-    if slot != IGNORED:
-        bits = _bits(data, at, size)
-        if kind == DOUBLE:
-            numbers[slot] = np.uint64(bits).view(np.float64)
-        else:
-            numbers[slot] = np.uint32(bits).view(np.float32)
-        starts[slot], lengths[slot] = 0, 0
-    return at + size
+    size = program[entry, 3]
+    if size < 0:
+        return _skip_bytes(data, at, end)
+    return -1 if size > end - at else at + size
 
 
 @uncounted()
@@ -289,7 +312,7 @@ def _skip(
         elif kind in (SKIPPED_ARRAY, SKIPPED_MAP, LINES):
             times = 1  # so that the first block is read as any other
         elif kind != SKIPPED_RECORD:
-            at = _read_leaf(data, at, end, program, entry, False, starts, lengths, numbers)
+            at = _read_other(data, at, end, program, entry, False, starts, lengths, numbers)
             if at < 0:
                 return -1
             continue
@@ -392,8 +415,14 @@ def read_messages(
                 if lines_entry < 0 or at != end:
                     break
                 entry, at = lines_entry, lines_at
+            elif program[entry, 0] < LINES:
+                at = _read_field(
+                    data, at, end, program[entry, 0], program[entry, 1], program[entry, 2], starts, lengths, numbers
+                )
+                entry += 1
+                continue
             elif program[entry, 0] < FIRST_SKIPPED and program[entry, 0] != LINES:
-                at = _read_leaf(data, at, end, program, entry, True, starts, lengths, numbers)
+                at = _read_other(data, at, end, program, entry, True, starts, lengths, numbers)
                 entry += program[entry, 5]
                 continue
             elif program[entry, 0] != LINES or program[entry, 3] == 1:
@@ -412,8 +441,13 @@ def read_messages(
                         lengths[slot] = MISSING
                     inner = entry + 1
                     while inner < entry + program[entry, 5]:
-                        if program[inner, 0] < FIRST_SKIPPED:
-                            at = _read_leaf(data, at, end, program, inner, True, starts, lengths, numbers)
+                        if program[inner, 0] < LINES:
+                            at = _read_field(
+                                data, at, end, program[inner, 0], program[inner, 1], program[inner, 2],
+                                starts, lengths, numbers,
+                            )  # fmt: skip
+                        elif program[inner, 0] < FIRST_SKIPPED:
+                            at = _read_other(data, at, end, program, inner, True, starts, lengths, numbers)
                         else:
                             at = _skip(data, at, end, program, inner, starts, lengths, numbers, stack)
                         if at < 0:

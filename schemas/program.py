@@ -6,7 +6,7 @@ takes with all that belongs to it. Slot IGNORED reads a field past.
 
 | type | first number | second number | rows behind it |
 | --- | --- | --- | --- |
-| INTEGER | divisor | | |
+| SCALED, an integer | divisor | | |
 | FIXED | bytes | | |
 | DECIMAL | scale | bytes; -1: a length comes first | |
 | ENUM | | symbols | one SYMBOL each: where its text starts in `texts`, its length |
@@ -23,8 +23,8 @@ import numpy.typing as npt
 
 from schemas import resolve
 
-(TEXT, INTEGER, DOUBLE, FLOAT, BOOLEAN, TEXT_MAP, LINES, NULL, NEVER, FIXED, ENUM, SYMBOL, DECIMAL, CHOICE,
- SKIPPED_RECORD, SKIPPED_ARRAY, SKIPPED_MAP, SKIPPED_UNION) = range(18)  # fmt: skip
+(TEXT, INTEGER, DOUBLE, FLOAT, BOOLEAN, TEXT_MAP, LINES, NULL, NEVER, FIXED, ENUM, SYMBOL, DECIMAL, SCALED, CHOICE,
+ SKIPPED_RECORD, SKIPPED_ARRAY, SKIPPED_MAP, SKIPPED_UNION) = range(19)  # fmt: skip
 FIRST_SKIPPED = SKIPPED_RECORD
 IGNORED = -1
 
@@ -142,7 +142,7 @@ class _Compiler:
         if kind in ("string", "bytes"):
             return [[TEXT, slot, -1, 0, 0, 1]]
         if kind in TYPES:
-            return [[TYPES[kind], slot, -1, tree.get("per_ms", 1), 0, 1]]
+            return [[SCALED if "per_ms" in tree else TYPES[kind], slot, -1, tree.get("per_ms", 0), 0, 1]]
         raise NotCompiled(str(kind))
 
     def _skipped(self, tree: Any, depth: int) -> Rows:
@@ -170,7 +170,7 @@ class _Compiler:
         if kind == "enum":
             return [[ENUM, IGNORED, -1, 0, len(tree["symbols"]), 1]]
         if kind in TYPES:
-            return [[TYPES[kind], IGNORED, -1, 1, 0, 1]]
+            return [[TYPES[kind], IGNORED, -1, 0, 0, 1]]
         if kind == "map" and tree["values"] == {"type": "string"}:
             return [[TEXT_MAP, IGNORED, -1, 0, 0, 1]]
         if kind == "record":
