@@ -2,10 +2,14 @@
 
 A refold is cut into chunks that run between batches, so events keep flowing. A
 user who acts meanwhile gets vectors for both anchors. When every lane of the
-generation says ready, the pointer moves and servers follow; the vectors of the
-anchor before are removed afterwards.
+generation says ready, the pointer moves and servers follow.
+
+Vectors of anchors that are neither live nor being refolded are removed after every
+start and after every switch, whatever was cut short before: the lanes' keys are
+looked through, some at a time between batches.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -19,6 +23,9 @@ from state.store import Store
 
 CLEAN_UP_AFTER_MS = 5_000
 """Servers follow the pointer within a second; until then they read the old vectors."""
+
+CLEAN_UP_AT_ONCE_S = 0.005
+"""How long a step looks for vectors to remove."""
 
 log = structlog.get_logger()
 
@@ -38,34 +45,50 @@ class AnchorFollower:
         self._pending: Anchor | None = None
         self._refused: str | None = None
         self._work: Iterator[tuple[Lane, Changes]] = iter(())
-        self._clean_up: tuple[int, str] | None = None
+        self._live_version: str | None = None
+        """Of the pointer, also where that anchor cannot be loaded here."""
+        self._unclean, self._clean_up_ms = True, 0
+        """Whether there may be vectors to remove, and from when on; 0: from a while after the next step."""
+        self._cleaning: Iterator[None] | None = None
         self.n_refolded = 0
 
     @property
     def refolding(self) -> bool:
         return self._pending is not None
 
+    @property
+    def busy(self) -> bool:
+        """Whether there is so much to do that `step` wants to be called between any two batches."""
+        return self._pending is not None or self._cleaning is not None
+
     def open(self) -> None:
-        """Take up from the store's pointers; a refold that was cut short starts again."""
+        """Take up from the store's pointers; a refold or a clean-up that was cut short starts again."""
         live, published = self._pointers()
-        self._live = self._load(live) if live else None
         self._pending, self._work = None, iter(())
-        self._use()
+        self._take_live(live)
         self._begin(published)
 
     def step(self, now_ms: int) -> None:
         """Do one chunk of whatever is due: a refold, the switch, the clean-up, or a look at the pointers."""
+        if self._unclean and self._clean_up_ms == 0:
+            self._clean_up_ms = now_ms + CLEAN_UP_AFTER_MS
         if self._pending is not None:
-            self._refold_chunk(now_ms)
-        elif self._clean_up is not None and now_ms >= self._clean_up[0]:
-            self._remove_vectors(self._clean_up[1])
-            self._clean_up = None
-        else:
-            live, published = self._pointers()
-            if live is not None and (self._live is None or self._live.version != live):
-                self._live = self._load(live)  # another process moved the pointer
-                self._use()
-            self._begin(published)
+            self._refold_chunk()
+            return
+        live, published = self._pointers()
+        if live is not None and live != self._live_version:
+            self._take_live(live)  # another process moved the pointer
+        self._begin(published)
+        if self._pending is None and self._unclean and 0 < self._clean_up_ms <= now_ms:
+            self._clean_some()
+
+    def _take_live(self, live: str | None) -> None:
+        self._live_version, self._live = live, self._load(live) if live else None
+        self._use()
+        self._clean_later()
+
+    def _clean_later(self) -> None:
+        self._unclean, self._clean_up_ms, self._cleaning = True, 0, None
 
     def _pointers(self) -> tuple[str | None, str | None]:
         values = self._store.read([keys.ANCHOR_LIVE, keys.ANCHOR_PUBLISHED])
@@ -83,14 +106,16 @@ class AnchorFollower:
 
     def _use(self) -> None:
         anchors = [anchor for anchor in (self._live, self._pending) if anchor is not None]
+        others = [self._live_version] if self._live_version else []
         for lane in self._lanes:
-            lane.use_anchors(*anchors)
+            lane.use_anchors(*anchors, others=others)
 
     def _begin(self, published: str | None) -> None:
-        if published is None or published == self._refused or (self._live and self._live.version == published):
+        if published is None or published in (self._refused, self._live_version):
             return
         self._pending = self._load(published)
         if self._pending is not None:
+            self._cleaning = None  # which would take the new vectors for old ones
             self._use()
             self._work = self._refold(self._pending)
             self.n_refolded = 0
@@ -101,26 +126,45 @@ class AnchorFollower:
             for changes in lane.refold(anchor):
                 yield lane, changes
 
-    def _refold_chunk(self, now_ms: int) -> None:
+    def _refold_chunk(self) -> None:
         assert self._pending is not None
         for lane, changes in self._work:
             self._commit(lane, changes)
             self.n_refolded += len(changes.rows)
             return
         version = self._pending.version
-        if any(value != version.encode() for value in self._store.read(self._ready_keys)):
-            return  # another process still refolds its lanes
-        if not self._may_switch and self._pointers()[0] != version:
+        live, published = self._pointers()
+        ready = all(value == version.encode() for value in self._store.read(self._ready_keys))
+        if live != version and not ready and published not in (None, version):  # others refold the next one already
+            self._pending = None
+            self._take_live(live)
+            self._begin(published)
             return
-        if self._live is not None:
-            self._clean_up = now_ms + CLEAN_UP_AFTER_MS, self._live.version
-        if self._may_switch:
+        if live != version and not (ready and self._may_switch):
+            return  # another process still refolds its lanes, or others move the pointer
+        if live != version:
             self._store.write({keys.ANCHOR_LIVE: version.encode()})
-        self._live, self._pending = self._pending, None
+        self._live, self._live_version, self._pending = self._pending, version, None
         self._use()
+        self._clean_later()
         log.info("anchor is live", anchor=version, users=self.n_refolded)
 
-    def _remove_vectors(self, version: str) -> None:
+    def _clean_some(self) -> None:
+        self._cleaning = self._cleaning or self._clean()
+        until = time.perf_counter() + CLEAN_UP_AT_ONCE_S
+        for _ in self._cleaning:
+            if time.perf_counter() > until:
+                return
+        self._unclean, self._cleaning = False, None
+
+    def _clean(self) -> Iterator[None]:
+        """Remove the vectors of anchors that are not live, and yield again and again on the way."""
+        live = self._live_version
         for lane in self._lanes:
-            for found in self._store.scan(lane.prefix + b"v:" + version.encode() + b":"):
-                self._commit(lane, Changes(lane.positions, lane.positions, RowSet(dict.fromkeys(found))))
+            kept = keys.vector_prefix(lane.prefix, live) if live else None
+            for found in self._store.scan(keys.vectors_prefix(lane.prefix)):
+                old = [key for key in found if kept is None or not key.startswith(kept)]
+                if old:
+                    gone = RowSet(dict.fromkeys(old))
+                    self._commit(lane, Changes(lane.positions, lane.positions, gone, in_parts=True))
+                yield

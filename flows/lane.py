@@ -5,7 +5,7 @@ lane's positions and of the events behind them, however they were cut into
 batches. Its memory is a bounded write-through cache of rows; `open` drops it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -124,6 +124,8 @@ class Changes:
     rows: RowSet
     stats: FoldStats = FoldStats()
     in_parts: bool = False
+    erased: frozenset[int] = frozenset()
+    """Users whose rows these changes delete because they were erased, by id hash."""
 
 
 class Lane:
@@ -145,6 +147,7 @@ class Lane:
         self._dedupe = DedupeWindow(settings.dedupe_window)
         self._totals = decode_globals(None)
         self._anchors: tuple[Anchor, ...] = ()
+        self._versions: frozenset[str] = frozenset()
         self._owed = OwedVectors()
         self._settling: Iterator[Changes] | None = None
         self._pool = ThreadPoolExecutor(1, "fold-in")
@@ -178,9 +181,13 @@ class Lane:
         """Return the live item rows, their slots and the totals, for evaluation in the same process."""
         return self._items.rows, self._items.slots, self._totals
 
-    def use_anchors(self, *anchors: Anchor) -> None:
-        """Keep user vectors for these anchors (the live one, and the one being refolded)."""
+    def use_anchors(self, *anchors: Anchor, others: Iterable[str] = ()) -> None:
+        """Keep user vectors for these anchors (the live one, and the one being refolded).
+
+        `others`: versions of which only vectors of users who are erased are seen to: they are deleted.
+        """
         self._anchors = anchors
+        self._versions = frozenset((*(anchor.version for anchor in anchors), *others))
 
     def preload(self, users: npt.NDArray[np.uint64], items: npt.NDArray[np.uint64]) -> None:
         """Cache rows ahead of their events, as a flow has them that ran for a while."""
@@ -247,9 +254,24 @@ class Lane:
             len(events), int(grown[DUPLICATES]), int(grown[LATE]), len(products), len(rows), cache,
             len(mine) - len(events),
         )  # fmt: skip
-        changes = Changes(dict(self.positions), new, rows, stats)
+        changes = Changes(dict(self.positions), new, rows, stats, erased=frozenset(erased))
         self.positions = new
         return changes
+
+    def erase(self, users: Collection[int]) -> Changes:
+        """Return a commit that forgets these users of the lane (id hashes), at the positions where it is."""
+        for table in (self._users, self._items, self._purchases, self._refusals):
+            table.begin_round()
+        rows = RowSet()
+        for user in sorted(users):
+            self._forget(user)
+        self._refusals.write(rows.single)
+        self._scopes.fold(self._items, rows.single)
+        rows.blocks += self._items.blocks(self._items.changed())
+        rows.single[keys.purchase_totals(self.prefix)] = self._purchases.totals()
+        rows.single[keys.lane_globals(self.prefix)] = encode_globals(self._totals)
+        self._delete_rows(set(users), np.zeros(0, np.int64), np.zeros(0, np.uint64), False, rows)
+        return Changes(dict(self.positions), dict(self.positions), rows)
 
     def refold(self, anchor: Anchor) -> Iterator[Changes]:
         """Yield commits that give every user a vector for `anchor`, then the mark that the lane is ready.
@@ -383,11 +405,12 @@ class Lane:
         `later`: their vectors are not written yet.
         """
         back, bought = set(self._users.ids_of(users).tolist()), set(buyers.tolist())
+        written = {anchor.version for anchor in self._anchors}
         for user in erased:
             if user not in back:
                 rows.single[keys.user(self.prefix, user)] = None
             if user not in bought:
                 rows.single[keys.purchases(self.prefix, user)] = None
-            for anchor in self._anchors:
-                if later or user not in back:
-                    rows.single[keys.vector(self.prefix, anchor.version, user)] = None
+            for version in self._versions:
+                if later or user not in back or version not in written:
+                    rows.single[keys.vector(self.prefix, version, user)] = None

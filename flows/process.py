@@ -4,7 +4,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +18,7 @@ from flows.anchor_follower import AnchorFollower
 from flows.batch_size import BatchSize
 from flows.dead_letters import DeadLetters
 from flows.erased import NOBODY
+from flows.erased_elsewhere import ErasedElsewhere
 from flows.interpreter import prepare_interpreter
 from flows.lane import Lane, LaneSettings
 from flows.leases import Leases
@@ -139,6 +140,7 @@ class Flow:
         connect("the log", settings.connect_timeout_s, self.log.start)
         self._letters_log = open_log(address, config=config)
         self._registry = open_registry(settings)
+        self._elsewhere = ErasedElsewhere(self.store, settings, lane_settings)
         self.runner = Runner(
             [],
             self.store,
@@ -146,6 +148,7 @@ class Flow:
             DeadLetters(self._letters_log),
             limits_of(settings),
             settings.max_bad_in_a_row,
+            before_erasing=self._erase_elsewhere,
         )
         most = min(settings.batch_max_events, settings.max_cached_users // 4, settings.max_cached_items // 4)
         # Half a lease: others take the lanes of a flow that has not been seen for a whole one.
@@ -191,6 +194,10 @@ class Flow:
         )  # fmt: skip
         self._follower.open()
         log.info("lanes", generation=generation.name, lanes=sorted(keep), of=self.settings.n_lanes)
+
+    def _erase_elsewhere(self, users: Collection[int]) -> None:
+        if self._fixed is None:  # a replay folds erasures that are long done
+            self._elsewhere.erase(users, self.generation)
 
     def _live_generation(self) -> Generation:
         """Return the live generation; the first flow of all makes it."""
@@ -271,7 +278,7 @@ class Flow:
             self.runner.drain()
             self.open()
         now = time.monotonic()
-        if self._follower is not None and (self._follower.refolding or now - self._looked_at > ANCHOR_LOOK_S):
+        if self._follower is not None and (self._follower.busy or now - self._looked_at > ANCHOR_LOOK_S):
             self._looked_at = now
             self.runner.drain()
             self._follower.step(time.time_ns() // 1_000_000)
@@ -321,7 +328,7 @@ class Flow:
         if not self.runner.lanes:  # a standby
             self.stopping.wait(POLL_S)
             return None
-        working = self.runner.owes_vectors or (self._follower is not None and self._follower.refolding)
+        working = self.runner.owes_vectors or (self._follower is not None and self._follower.busy)
         wait = 0.0 if working else POLL_S
         raw = self._size.read(self.log, self._positions, wait)
         if raw is None:

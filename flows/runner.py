@@ -7,7 +7,7 @@ when the one before it is done, and any trouble in one drops all that follows.
 
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -67,8 +67,11 @@ class Runner:
         limits: Limits,
         max_bad_in_a_row: int = 10_000,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        before_erasing: Callable[[Collection[int]], None] = lambda users: None,
     ) -> None:
+        """`before_erasing` is called with users, by id hash, before a commit that erases them; it may come again."""
         self.lanes = list(lanes)
+        self._before_erasing = before_erasing
         self._store, self._registry, self._dead_letters, self._limits = store, registry, dead_letters, limits
         self._max_bad, self._bad_in_a_row = max_bad_in_a_row, 0
         self._now_ms = now_ms
@@ -206,6 +209,8 @@ class Runner:
     def _commit_all(self, changes: list[tuple[Lane, Changes]]) -> float:
         started = time.perf_counter()
         for lane, change in changes:
+            if change.erased:
+                self._before_erasing(change.erased)
             self._write(lane, change)
         return time.perf_counter() - started
 

@@ -103,7 +103,21 @@ def vector(lane_prefix: bytes, anchor: str, user_hash: int) -> bytes:
 
 
 def vector_prefix(lane_prefix: bytes, anchor: str) -> bytes:
-    return b"%sv:%s:" % (lane_prefix, anchor.encode())
+    return b"%s%s:" % (vectors_prefix(lane_prefix), anchor.encode())
+
+
+def vectors_prefix(lane_prefix: bytes) -> bytes:
+    """Of the vectors for all anchors."""
+    return lane_prefix + b"v:"
+
+
+def anchor_of(vector_key: bytes) -> str:
+    """Return the anchor a vector's key names.
+
+    >>> anchor_of(vector(b"{g1:0}", "a7", 255))
+    'a7'
+    """
+    return vector_key[vector_key.index(b"}v:") + 3 : -17].decode()
 
 
 def product(lane_prefix: bytes, item_hash: int) -> bytes:

@@ -166,7 +166,7 @@ class RedisStore:
             self._apply(lane, lane_prefix, expected, expected, _row_set(rows).commands())
 
     def scan(self, key_prefix: bytes) -> Iterator[list[bytes]]:
-        """Yield the keys with this prefix in chunks; a key may come twice while the table grows or shrinks."""
+        """Yield the keys with this prefix in chunks, some of them empty; a key may come twice while the table grows."""
         pattern = b"".join(b"\\" + bytes([c]) if c in b"*?[]\\^" else bytes([c]) for c in key_prefix) + b"*"
         with self._trouble():
             tagged = key_prefix.startswith(b"{") and b"}" in key_prefix
@@ -176,8 +176,7 @@ class RedisStore:
             while True:
                 with self._trouble():
                     cursor, found = client.scan(cursor, match=pattern, count=1000)
-                if found:
-                    yield list(found)
+                yield list(found)
                 if cursor == 0:
                     break
 

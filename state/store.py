@@ -71,7 +71,7 @@ class Store(RowReader, Protocol):
         """
 
     def scan(self, key_prefix: bytes) -> Iterator[list[bytes]]:
-        """Yield the keys that start with `key_prefix`, in chunks, in no order."""
+        """Yield the keys that start with `key_prefix`, in no order, in chunks; some may be empty."""
 
     def write(self, rows: Rows) -> None:
         """Set or remove keys that belong to no lane's commit (pointers)."""

@@ -449,7 +449,7 @@ def bench_outage(
     away: Annotated[float, typer.Option(help="Seconds Redis stays away each time.")] = 5,
     json: Json = False,
 ) -> None:
-    """Steady load while Redis is killed and started again twice and an anchor switches."""
+    """Steady load while Redis is killed and started again twice, an anchor switches, and Redis hangs in four ways."""
     raise typer.Exit(_part("serving.cli.bench_outage").run(rps, seconds, away, json))
 
 

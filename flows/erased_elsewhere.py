@@ -1,0 +1,84 @@
+"""Who is erased is erased in every generation, also where nobody folds any more.
+
+A lane forgets a user at the place of the erasure in the log. A generation that was live before, or one that waits
+beside the live one, may get there late or never. So before a flow of the live generation commits an erasure it has the
+lanes of all generations without an owner forget the user as they are. Should one of them be folded again and come to
+the erasure, there is nothing left to forget but what the user did between its positions and the erasure.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+
+import structlog
+
+from flows.lane import Lane, LaneSettings
+from state import keys
+from state.generations import Generation, generation_names, read_generation
+from state.settings import BadSettings, Settings
+from state.store import Fenced, Store
+
+AT_ONCE = 100
+"""Users of one commit."""
+ROWS = 20_000
+"""What a lane caches for that: a user's history has fifty items."""
+
+NAMES_S = 10.0
+"""How long the names of the generations are good: to find them all keys are looked through."""
+
+log = structlog.get_logger()
+
+
+class ErasedElsewhere:
+    """Erases users in the generations that nobody folds."""
+
+    def __init__(self, store: Store, settings: Settings, lane_settings_of: Callable[[Settings], LaneSettings]) -> None:
+        """`lane_settings_of`: what a generation's settings say of its fold."""
+        self._store, self._settings, self._lane_settings_of = store, settings, lane_settings_of
+        self._names: list[str] = []
+        self._named_at = -NAMES_S
+        self._versions: dict[bytes, frozenset[str]] = {}
+        """Of lanes that nobody folds: the anchors there are vectors for."""
+
+    def erase(self, users: Collection[int], folded: str) -> None:
+        """Have users (id hashes) forgotten in all generations but the one that is `folded` here.
+
+        Raises StoreUnavailable; it is safe to repeat.
+        """
+        if time.monotonic() - self._named_at >= NAMES_S:
+            self._names, self._named_at = generation_names(self._store), time.monotonic()
+        for name in self._names:
+            generation = read_generation(self._store, name)
+            if generation is None or name == folded:
+                continue
+            try:
+                settings = self._lane_settings_of(generation.settings(self._settings))
+            except BadSettings as error:  # made with other ids: nobody knows whose rows are whose
+                log.error("erased users may be left in a generation; drop it", generation=name, error=str(error))
+                continue
+            for lane, prefix in enumerate(generation.prefixes):
+                mine = sorted(user for user in users if user % settings.n_lanes == lane)
+                if self._store.read([keys.owner(prefix)])[0] is not None:
+                    self._versions.pop(prefix, None)  # who folds it meets the erasure in the log
+                elif mine:
+                    self._erase(generation, settings, lane, mine)
+
+    def _erase(self, generation: Generation, settings: LaneSettings, number: int, users: list[int]) -> None:
+        small = replace(settings, max_cached_users=ROWS, max_cached_items=ROWS)
+        lane = Lane(small, self._store, generation.name, number)
+        try:
+            lane.open()
+            lane.use_anchors(others=self._anchors_of(lane.prefix))
+            for first in range(0, len(users), AT_ONCE):
+                changes = lane.erase(users[first : first + AT_ONCE])
+                self._store.commit(lane.prefix, changes.expected, changes.new, changes.rows)
+            log.info("users erased in a generation that nobody folds", generation=generation.name, users=len(users))
+        except Fenced:
+            log.info("a generation has an owner again, who erases users", generation=generation.name)
+
+    def _anchors_of(self, prefix: bytes) -> Iterable[str]:
+        """Return the anchors a lane has vectors for: its keys are looked through once, since nobody writes them."""
+        if prefix not in self._versions:
+            vectors = (key for found in self._store.scan(keys.vectors_prefix(prefix)) for key in found)
+            self._versions[prefix] = frozenset(keys.anchor_of(key) for key in vectors)
+        return self._versions[prefix]
