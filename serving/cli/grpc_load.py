@@ -1,6 +1,7 @@
 """Load over gRPC from one process: grpcio's client on an event loop, every answer read and checked."""
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from typing import Any
@@ -47,31 +48,29 @@ class GrpcLoad:
     async def stream(self, clients: int, seconds: float, seed: int = 1) -> Load:
         """Have so many requests of one stream under way, each answer followed by the next. Raises ConnectionError."""
         rng, times, lists = np.random.default_rng(seed), list[float](), list[int]()
-        under_way = deque[float]()
+        under_way, room = deque[float](), asyncio.Semaphore(clients)
 
         async def ask(call: Any) -> None:
-            under_way.append(time.perf_counter())
-            await call.write(self._body_of(int(rng.integers(self._users))))
+            with contextlib.suppress(asyncio.InvalidStateError):  # the call has ended, as its status says
+                while time.perf_counter() < started + seconds:
+                    await room.acquire()
+                    under_way.append(time.perf_counter())
+                    await call.write(self._body_of(int(rng.integers(self._users))))
+                await call.done_writing()
 
         async with grpc.aio.insecure_channel(self._address, OPTIONS) as channel:
             call = channel.stream_stream(f"/{SERVICE}/RecommendStream")()
             started = time.perf_counter()
+            asking = asyncio.create_task(ask(call))
             try:
-                for _ in range(clients):
-                    await ask(call)
-                while under_way and (answer := await call.read()) is not grpc.aio.EOF:
-                    now = time.perf_counter()
-                    times.append(now - under_way.popleft())
+                while (answer := await call.read()) is not grpc.aio.EOF:
+                    times.append(time.perf_counter() - under_way.popleft())
                     lists.append(self._full_lists(answer))
-                    if now < started + seconds:
-                        await ask(call)
-                await call.done_writing()
-            except asyncio.InvalidStateError:  # the call has ended, as its status says
-                pass
+                    room.release()
             except grpc.aio.AioRpcError as error:
                 _closed_or_refused(error)
-            if await call.code() is grpc.StatusCode.UNAVAILABLE:
-                raise ConnectionError("the server closed a connection under load")
+            finally:
+                asking.cancel()
         return Load(times, sum(lists), lists.count(0) + len(under_way), time.perf_counter() - started)
 
 
