@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from test_service import recommender_of
 
 from serving.api_keys import make_key, write_keys
-from serving.graphql_limits import MAX_ALIASES, MAX_DEPTH, MAX_SPREADS
+from serving.graphql_limits import MAX_ALIASES, MAX_DEPTH, MAX_SAME
 from serving.proto import headrace_pb2, headrace_pb2_grpc
 
 RATE = 20
@@ -176,8 +176,11 @@ def doubling(n):
         ("{" + " ".join(f"a{n}: popular {{ fallback }}" for n in range(MAX_ALIASES + 1)) + "}", "aliases"),
         (nested(MAX_DEPTH), "depth"),
         ("{" + "popular { fallback } " * 1000 + "}", "tokens"),
-        (doubling(MAX_SPREADS // 2 + 1), "fragment spreads"),
+        (doubling(7), "fragment spreads"),
         (doubling(150), "fragment spreads"),
+        ("{ ...A } fragment A on Query { ...B } fragment B on Query { ...A }", "fragment spreads"),
+        ("{" + "popular { fallback } " * (MAX_SAME + 1) + "}", "fields"),
+        ("{" + "popular { fallback } " * 490 + "}", "fields"),
         ("{" + "a {" * 600 + "b" + "}" * 601, "nested"),
         ("{" + "... {" * 600 + "popular { fallback }" + "}" * 600 + "}", ""),
         ("{ nothing }", "nothing"),
