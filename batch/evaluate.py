@@ -155,7 +155,7 @@ def _usual_first(ranked: Ids, view: View, histories: Sequence[Ids], bought_ms: S
     """Put what customers with habits buy again before the rest, as the server does; the rows are the lane's."""
     found, rows, totals = np.zeros_like(ranked), empty_purchases(len(histories)), np.zeros(2, np.int64)
     for i, (history, times) in enumerate(zip(histories, bought_ms, strict=True)):
-        add_purchases(rows, np.full(len(history), i), history, times, totals)
+        add_purchases(rows, np.full(len(history), i), history, times, totals, np.zeros(len(history), np.uint64))
     for i in range(len(histories)):
         slots = view.slots.find(rows.item[i, : rows.n[i]])
         own, _ = habits(rows, i, totals, np.where(slots == ABSENT, 0, view.rows["count"][slots]).astype(np.float64))

@@ -229,6 +229,7 @@ class Lane:
         vectors = self._start_vectors(users, () if later else self._anchors)
         self._totals[DEDUPE] = self._dedupe.count
         self._refusals.write(rows.single)
+        self._purchases.write_older(rows.single)
         self._scopes.fold(self._items, rows.single)
         self._products.write_feed(self._totals, rows.single)
         rows.blocks += self._items.blocks(self._items.changed())

@@ -9,6 +9,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from flows.encoded_rows import EncodedRows
 from schemas.events import Columns, Kind
 from schemas.uncounted import uncounted
 from state import keys
@@ -19,7 +20,6 @@ from state.user_rows import FLAG_REFUSES, UserRows
 LOW_STARS = 2.0
 USERS_AT_ONCE = 2_000
 """Rows that are unpacked together: at their longest they take six megabytes."""
-MAX_CACHED = 200_000
 LAST_SECOND = 2**32 - 1
 REFUSING = int(Kind.DISLIKE), int(Kind.RETURN)
 LIFTING = int(Kind.PURCHASE), int(Kind.ADD_TO_CART)
@@ -109,35 +109,18 @@ def fold_refusals(rows: RefusalRows, slots: Int64s, events: Columns) -> None:
             _lift(rows, slot, at)
 
 
-class RefusalFold:
-    """Keeps the rows of users who refuse something, encoded, and puts those a batch changed into its rows."""
+class RefusalFold(EncodedRows):
+    """Keeps the rows of users who refuse something, and puts those a batch changed into its rows."""
 
     def __init__(self, store: Store, lane_prefix: bytes) -> None:
-        self._store, self._prefix = store, lane_prefix
-        self._rows: dict[int, tuple[int, bytes | None]] = {}
-        """By user: the batch that used it last, and the row; those used last are behind."""
-        self._changed: dict[int, bytes | None] = {}
-        self._batch = 0
-
-    def clear(self) -> None:
-        self._rows.clear()
-        self._changed.clear()
-
-    def begin_round(self) -> None:
-        """Begin a batch; rows that the last two have used stay, as they may not be in the store yet."""
-        self._batch += 1
-        while len(self._rows) > MAX_CACHED:
-            user = next(iter(self._rows))
-            if self._rows[user][0] >= self._batch - 2:
-                break
-            del self._rows[user]
+        super().__init__(store, lambda user: keys.refusals(lane_prefix, user))
 
     def fold(self, events: Columns, user_slots: Int64s, users: UserRows) -> None:
         """Fold events and mark in the user rows, which are in `user_slots`, who refuses something."""
         found, new = _concerned(events, user_slots, users)
         if not len(found):
             return
-        self._rows |= dict.fromkeys(new.tolist(), (self._batch, None))
+        self.have_none(new.tolist())
         events, user_slots = events[found], user_slots[found]
         who, first, which = np.unique(events["user"], return_index=True, return_inverse=True)
         order = np.argsort(which, kind="stable")
@@ -145,38 +128,15 @@ class RefusalFold:
         for k, (start, end) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)):
             part = order[start:end]
             at = k * USERS_AT_ONCE
-            some = who[at : at + USERS_AT_ONCE]
-            rows = self._unpacked(some.tolist())
+            some = who[at : at + USERS_AT_ONCE].tolist()
+            rows, slots = empty_refusals(len(some)), np.arange(len(some))
+            decode_refusals(self.read(some), slots, rows)
             fold_refusals(rows, which[part] - at, events[part])
-            self._keep(some.tolist(), rows)
+            for user, n, value in zip(some, rows.n.tolist(), encode_refusals(rows, slots), strict=True):
+                self.put(user, value if n else None)
             empty = user_slots[first[at : at + USERS_AT_ONCE]][rows.n == 0]
             users["flags"][empty] &= np.uint8(~FLAG_REFUSES & 0xFF)
 
-    def _unpacked(self, users: list[int]) -> RefusalRows:
-        missing = [user for user in users if user not in self._rows]
-        if missing:
-            values = self._store.read([keys.refusals(self._prefix, user) for user in missing])
-            self._rows |= {user: (0, value) for user, value in zip(missing, values, strict=True)}
-        rows = empty_refusals(len(users))
-        decode_refusals([self._rows[user][1] for user in users], np.arange(len(users)), rows)
-        return rows
-
-    def _keep(self, users: list[int], rows: RefusalRows) -> None:
-        encoded = encode_refusals(rows, np.arange(len(users)))
-        for user, n, value in zip(users, rows.n.tolist(), encoded, strict=True):
-            self._put(user, value if n else None)
-
-    def _put(self, user: int, value: bytes | None) -> None:
-        self._rows.pop(user, None)
-        self._rows[user] = self._batch, value
-        self._changed[user] = value
-
     def forget(self, user: int) -> None:
         """Remove a user's row."""
-        self._put(user, None)
-
-    def write(self, rows: dict[bytes, bytes | None]) -> None:
-        """Put the rows that changed since the last call into `rows`."""
-        for user, value in self._changed.items():
-            rows[keys.refusals(self._prefix, user)] = value
-        self._changed.clear()
+        self.put(user, None)

@@ -24,6 +24,8 @@ from numba.extending import intrinsic
 from schemas.uncounted import uncounted
 
 KEY_BYTES = 16
+MEASURING_KEY = b"headrace-measure"
+"""Ids are hashed with it where no installation is concerned, so that figures are the same on every machine."""
 EVENT_TOPICS = ("product-views", "user-events", "purchases", "ratings")
 IDS, SESSIONS, EVENTS = 0, 1, 2
 """Domains: users, items, categories, brands and countries; sessions; event ids, one a topic from here on."""

@@ -63,13 +63,12 @@ class Batch:
             plan.strategy in WITH_HABITS and may_follow(request, plan)
             for request, plan in zip(requests, self._plans, strict=True)
         ]
-        self._wants_purchases = [
-            may or plan.without_bought for may, plan in zip(self._may_return, self._plans, strict=True)
-        ]
+        self._without_bought = [plan.without_bought for plan in self._plans]
+        self._wants_purchases = [a or b for a, b in zip(self._may_return, self._without_bought, strict=True)]
 
     def ask(self) -> Callable[[], Visited]:
         """Ask the store for the users' rows; until `answers` is called they are on their way. Once is enough."""
-        self._read = self.shop.begin_visitors(self._subjects, self._wants_purchases)
+        self._read = self.shop.begin_visitors(self._subjects, self._wants_purchases, self._without_bought)
         self._clock.lap("read_users")
         return self._read
 

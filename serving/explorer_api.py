@@ -49,7 +49,7 @@ class Explorer:
     def user(self, user: str) -> dict[str, Any]:
         """Return a user's recent events, newest first, and what the profile says."""
         shop = self._recommender.shop
-        rows = shop.begin_visitors([hash_id(user)], [False])().users
+        rows = shop.begin_visitors([hash_id(user)], [False], [False])().users
         request = RecommendRequest(user=user)
         plan = plan_of(request, PLACEMENTS["home"], shop.settings)
         now_ms = clock.now_ms()

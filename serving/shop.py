@@ -27,6 +27,7 @@ from state.changes import ChangeFeed, NoChanges
 from state.decay import MOST_SUM, NO_SCORE, REFERENCE_MS
 from state.purchase_rows import (
     PurchaseRows,
+    decode_older,
     decode_purchase_totals,
     decode_purchases,
     empty_purchases,
@@ -80,12 +81,17 @@ class Visited(NamedTuple):
     """None where nobody has bought anything."""
     refused: dict[int, Hashes]
     """What they refuse, of those who do."""
+    older: dict[int, Hashes]
+    """What else they bought, of whom that was asked and who bought more than `purchases` has room for."""
 
     def refused_by(self, place: int) -> Hashes:
         return self.refused.get(place, NO_HASHES) if self.refused else NO_HASHES
 
     def bought_by(self, place: int) -> Hashes:
-        return NO_HASHES if self.purchases is None else self.purchases.item[place, : self.purchases.n[place]]
+        if self.purchases is None:
+            return NO_HASHES
+        bought = self.purchases.item[place, : self.purchases.n[place]]
+        return np.concatenate((bought, self.older[place])) if place in self.older else bought
 
 
 class Unheard(NamedTuple):
@@ -314,25 +320,36 @@ class Shop:
         steady = math.log2(short_ms / long_ms) + age_ms / short_ms - age_ms / long_ms
         return ScopeItems(item, long, short - long - steady)
 
-    def begin_visitors(self, subjects: Sequence[int], with_purchases: Sequence[bool]) -> Callable[[], Visited]:
-        """Ask for the rows of users by id hash, 0 is nobody, and of some of them what they bought; call what comes."""
+    def begin_visitors(
+        self, subjects: Sequence[int], with_purchases: Sequence[bool], with_older: Sequence[bool]
+    ) -> Callable[[], Visited]:
+        """Ask for the rows of users by id hash, 0 is nobody, and of some of them what they bought; call what comes.
+
+        `with_older`: of some of these all that they bought, however much that is.
+        """
         somebody = [i for i, subject in enumerate(subjects) if subject]
         buyers = [i for i in somebody if with_purchases[i]]
         prefixes = {i: self.prefixes[subjects[i] % len(self.prefixes)] for i in somebody}
         wanted = [keys.user(prefixes[i], subjects[i]) for i in somebody]
         wanted += [keys.refusals(prefixes[i], subjects[i]) for i in somebody]
         wanted += [keys.purchases(prefixes[i], subjects[i]) for i in buyers]
+        of_all = [i for i in buyers if with_older[i]]
+        wanted += [keys.older_purchases(prefixes[i], subjects[i]) for i in of_all]
         reading = self.store.begin_read(wanted)
 
         def read() -> Visited:
             values, n = reading(), len(somebody)
             users, purchases = empty_users(len(subjects)), None
             decode_users(values[:n], np.array(somebody, np.int64), users)
-            if any(values[2 * n :]):
+            end = 2 * n + len(buyers)
+            if any(values[2 * n : end]):
                 purchases = empty_purchases(len(subjects))
-                decode_purchases(values[2 * n :], np.array(buyers, np.int64), purchases)
-            refusals = zip(somebody, values[n : 2 * n], strict=True)
-            return Visited(users, purchases, {i: refused_items(value) for i, value in refusals if value})
+                decode_purchases(values[2 * n : end], np.array(buyers, np.int64), purchases)
+            refusals, older = zip(somebody, values[n : 2 * n], strict=True), zip(of_all, values[end:], strict=True)
+            return Visited(
+                users, purchases, {i: refused_items(value) for i, value in refusals if value},
+                {i: decode_older(value) for i, value in older if value},
+            )  # fmt: skip
 
         return read
 

@@ -7,7 +7,7 @@ Ids appear as 16 hex digits of their 64-bit hash (`schemas.ids`).
     {g1:0}u:0123456789abcdef   user row           {g1:0}i:…  item row
     {g1:0}v:<anchor>:<hash>    user vector        {g1:0}p:…  product (JSON)
     {g1:0}b:…  what a user bought      {g1:0}bought  totals of these rows
-    {g1:0}r:…  what a user refuses
+    {g1:0}r:…  what a user refuses     {g1:0}o:…  what a user bought and `b:` has no room for
     {g1:0}s:<scope hash>       scope list, or a country's list (`state.lane_rows.scope_hash`)
     {g1:0}f:<chunk>            item feed chunk    {g1:0}d:<segment>       dedupe segment
     {g1:0}globals  {g1:0}positions  {g1:0}redo  {g1:0}redo:<attempt>:<piece>  {g1:0}anchor
@@ -86,6 +86,11 @@ def purchases(lane_prefix: bytes, user_hash: int) -> bytes:
 
 def purchases_prefix(lane_prefix: bytes) -> bytes:
     return lane_prefix + b"b:"
+
+
+def older_purchases(lane_prefix: bytes, user_hash: int) -> bytes:
+    """What a user bought that the row of purchases has no room for any more."""
+    return b"%so:%016x" % (lane_prefix, user_hash)
 
 
 def refusals(lane_prefix: bytes, user_hash: int) -> bytes:

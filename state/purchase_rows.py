@@ -3,6 +3,12 @@
     version u8 · n u8 · zeros to 8 · item u64[n], ascending · times bought u16[n] · first day u16[n] · last day u16[n]
 
 Days are counted from 2000-01-01, UTC. Little-endian, at most MAX_BOUGHT items; who never buys has no row.
+
+What a full row has no room for any more rests, as items alone, in a row of older purchases:
+
+    version u8 · zeros to 8 · item u64[n], those that left the row last behind
+
+At most MAX_OLDER items; only who has bought more than MAX_BOUGHT different ones has such a row.
 """
 
 from collections.abc import Sequence
@@ -17,6 +23,7 @@ from state.row_codec import Packed, decode_rows, pack_rows
 VERSION, HEADER = 1, 8
 MAX_BOUGHT = 96
 MAX_BYTES = (HEADER + 14 * MAX_BOUGHT + 7) // 8 * 8
+MAX_OLDER = 1_000
 DAY_MS = 86_400_000
 DAY_ZERO = 10_957
 """2000-01-01 in days since 1970-01-01."""
@@ -92,3 +99,17 @@ def decode_purchase_totals(values: Sequence[bytes | None]) -> npt.NDArray[np.int
     """Return the sum of the lanes' totals."""
     there = [np.frombuffer(value, "<i8").astype(np.int64) for value in values if value is not None]
     return np.asarray(np.sum([np.zeros(2, np.int64), *there], axis=0), np.int64)
+
+
+def encode_older(items: Sequence[int]) -> bytes:
+    """Return a row of older purchases of the last MAX_OLDER of these items."""
+    return np.array([VERSION, *items[-MAX_OLDER:]], "<u8").tobytes()
+
+
+def decode_older(value: bytes | None) -> npt.NDArray[np.uint64]:
+    """Return the items of a row of older purchases, none without a row. Raises ValueError for another version."""
+    if value is None:
+        return np.zeros(0, np.uint64)
+    if value[0] != VERSION:
+        raise ValueError(f"row of older purchases has version {value[0]}; this program reads version {VERSION}")
+    return np.frombuffer(value, "<u8")[1:]

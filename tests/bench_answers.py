@@ -20,7 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from schemas.events import Kind
-from schemas.ids import hash_id
+from schemas.ids import MEASURING_KEY, hash_id, use_key
 from serving.batch import STAGES
 from serving.cli.bench_ingest import zipf
 from serving.cli.bench_serve import BOOK
@@ -192,6 +192,7 @@ def run(recommender, asked):
 
 
 def main():
+    use_key(MEASURING_KEY)
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--users", type=int, nargs="+", default=[10_000, 1_000_000])
     parser.add_argument("--items", type=int, nargs="+", default=[20_000, 200_000, 2_000_000])

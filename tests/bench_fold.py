@@ -19,6 +19,7 @@ from flows.foldin import FOLD_ITEMS, vectors_for
 from flows.history import ItemIndex, fold_events
 from flows.lane import LaneSettings
 from schemas.events import COLUMN_DTYPE, Kind
+from schemas.ids import MEASURING_KEY, use_key
 from serving.cli.bench_ingest import START_MS, D, random_anchor, zipf
 from serving.cli.bench_up import machine
 from state.item_rows import MAX_NEIGHBOURS, PAIR_UNIT, empty_items
@@ -74,6 +75,7 @@ def learn_from(path):
 
 
 def main():
+    use_key(MEASURING_KEY)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=1_000_000)
     parser.add_argument("--items", type=int, default=200_000)

@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from batch.evaluate import Options, evaluate  # noqa: E402
 from batch.tables import read_events, split_baskets  # noqa: E402
+from schemas.ids import MEASURING_KEY, use_key  # noqa: E402
 
 RETAIL = ROOT.parent / "shared" / "data" / "online_retail.parquet"
 SHOWN = ("recall@20", "NDCG@20", "HR@20", "new_only.recall@20", "miscalibration@20")
@@ -45,6 +46,7 @@ def online_retail():
 
 
 def main():
+    use_key(MEASURING_KEY)
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--split", type=float, default=0.9, help="share of the events that is learned")
     chosen = options.parse_args()

@@ -23,8 +23,6 @@ app = typer.Typer(
 )
 bench = typer.Typer(no_args_is_help=True, help="Measure on this machine; prints machine, data, repeats and stages.")
 app.add_typer(bench, name="bench")
-MEASURING_KEY = b"headrace-measure"
-"""Ids are hashed with it where no installation is concerned, so that figures are the same on every machine."""
 
 WhenTold = Annotated[
     bool, typer.Option(hidden=True, help="Load everything, then wait for a line on standard input; end when it ends.")
@@ -62,8 +60,9 @@ def _settings() -> Settings:
 
 def _use_measuring_key() -> None:
     """Hash ids with MEASURING_KEY, in this process and those it starts."""
-    os.environ[f"{PREFIX}ID_KEY"] = MEASURING_KEY.hex()
-    _part("schemas.ids").use_key(MEASURING_KEY)
+    ids = _part("schemas.ids")
+    ids.use_key(ids.MEASURING_KEY)
+    os.environ[f"{PREFIX}ID_KEY"] = ids.MEASURING_KEY.hex()
 
 
 def _part(module: str) -> Any:

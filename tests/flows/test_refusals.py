@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_lane import PREFIX, SETTINGS, fold, user_row
 
+from flows import encoded_rows
 from flows import refusals as fold_module
 from flows.lane import Lane
 from schemas.events import Erasure, Kind
@@ -92,7 +93,7 @@ def test_more_users_than_are_cached_or_unpacked_at_once_give_the_same_rows(monke
         for k in range(400)
     ]
     expected = fold(events).rows
-    monkeypatch.setattr(fold_module, "MAX_CACHED", 5)
+    monkeypatch.setattr(encoded_rows, "MAX_CACHED", 5)
     monkeypatch.setattr(fold_module, "USERS_AT_ONCE", 3)
     assert fold(events, range(0, 400, 9)).rows == expected
 

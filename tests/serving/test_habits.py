@@ -34,7 +34,9 @@ def test_habits_are_their_definition(purchases, totals):
     rows = empty_purchases(1)
     bought = np.array([item for item, _ in purchases], np.uint64)
     times = np.array([20_000 + day for _, day in purchases], np.int64) * DAY
-    add_purchases(rows, np.zeros(len(bought), np.int64), bought, times, np.zeros(2, np.int64))
+    add_purchases(
+        rows, np.zeros(len(bought), np.int64), bought, times, np.zeros(2, np.int64), np.zeros(len(bought), np.uint64)
+    )
     popularity = {item: 7.0 * item for item in range(1, 7)}
     found, share = habits(
         rows, 0, np.array(totals), np.array([popularity[i] for i in rows.item[0, : rows.n[0]].tolist()])

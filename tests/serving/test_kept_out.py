@@ -55,6 +55,15 @@ def test_what_was_bought_is_in_no_list_whatever_came_since():
     assert all("sofa" not in found for _, found in lists_of(by_setting))
 
 
+def test_what_a_heavy_buyer_bought_is_in_no_list():
+    often = [Event("zoe", f"x{n}", NOW - 30 * DAY + n, Kind.PURCHASE) for n in range(150)]
+    recommender, _ = recommender_of(around_the_sofa() + zoe((Kind.PURCHASE, 1))[:1] + often, PRODUCTS)
+    bought = {"sofa", *(f"x{n}" for n in range(150))}
+    assert bought & set(shown(recommender, strategy="popular"))
+    for strategy, found in lists_of(recommender, exclude_purchased=True):
+        assert not bought & set(found), strategy
+
+
 @pytest.mark.parametrize("opinion", [(Kind.DISLIKE, 1), (Kind.RETURN, 1), (Kind.RATING, 1), (Kind.RATING, 2)])
 def test_what_was_refused_is_in_no_list_whatever_came_since(opinion):
     recommender, _ = recommender_of(around_the_sofa() + zoe(opinion), PRODUCTS)

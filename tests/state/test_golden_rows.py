@@ -118,5 +118,6 @@ def test_keys_keep_their_bytes():
         keys.scope(prefix, 5), keys.feed(prefix, 6), keys.dedupe(prefix, 7), keys.lane_globals(prefix),
         keys.positions(prefix), keys.redo(prefix), keys.anchor_ready(prefix), keys.purchases(prefix, 8),
         keys.purchase_totals(prefix), keys.refusals(prefix, 9),
+        keys.older_purchases(prefix, 10),
     ]  # fmt: skip
     assert b"\n".join(made) == (GOLDEN / "keys.txt").read_bytes().rstrip(b"\n")
