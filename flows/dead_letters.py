@@ -8,12 +8,13 @@ back once, whoever asks and however often.
 
 import base64
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import orjson
 
-from flows.log import Headers, Log, Message, MessageTooLarge, RawBatch
+from flows.log import Headers, Log, Message, MessageRefused, MessageTooLarge, RawBatch
 from flows.read_to import read_to
 from schemas.events import DEAD_LETTERS, BadMessage
 
@@ -175,19 +176,38 @@ class Redriven(NamedTuple):
     """Put back by an earlier call, and left alone."""
     cut: int
     """Only their head is there, so they cannot be put back."""
+    refused: int = 0
+    """The log does not take them."""
 
 
 def redrive(log: Log, letters: Sequence[DeadLetter], now_ms: int) -> Redriven:
     """Put the messages of letters back onto their topics, with key and headers, each one once."""
     due = [letter for letter in letters if not letter.redriven_ms and not letter.cut]
+    before = sum(1 for letter in letters if letter.redriven_ms)
+    refused = 0
     for first in range(0, len(due), CHUNK):
         part = due[first : first + CHUNK]
-        messages = [
-            Message(letter.stream.rpartition(":")[0], letter.key, letter.payload, now_ms, letter.headers)
-            for letter in part
-        ]
-        # In one append, which a log takes whole: a crash leaves no message without its marker.
-        marks = [orjson.dumps({REDRIVEN: letter.place, "ts_ms": now_ms}) for letter in part]
-        log.append(messages + [Message(DEAD_LETTERS, b"redriven", mark, now_ms) for mark in marks])
-    before = sum(1 for letter in letters if letter.redriven_ms)
-    return Redriven(len(due), before, len(letters) - len(due) - before)
+        try:
+            _put_back(log, part, now_ms)
+        except MessageRefused:
+            for letter in part:
+                try:
+                    _put_back(log, [letter], now_ms)
+                except MessageRefused:
+                    refused += 1
+    return Redriven(len(due) - refused, before, len(letters) - len(due) - before, refused)
+
+
+def _put_back(log: Log, letters: Sequence[DeadLetter], now_ms: int) -> None:
+    """Append the messages and a marker for each, which the log takes whole: no crash leaves one without the other."""
+    messages = [
+        Message(letter.stream.rpartition(":")[0], letter.key, letter.payload, now_ms, letter.headers)
+        for letter in letters
+    ]
+    marks = [orjson.dumps({REDRIVEN: letter.place, "ts_ms": now_ms}) for letter in letters]
+    end = sum(log.end().values())
+    log.append_whole(messages + [Message(DEAD_LETTERS, b"redriven", mark, now_ms) for mark in marks])
+    # Kafka shows a transaction a moment after it was committed; a redrive begun before that would not see the markers.
+    deadline = time.monotonic() + PATIENCE_S
+    while sum(log.end().values()) < end + len(marks) and time.monotonic() < deadline:
+        time.sleep(0.02)

@@ -16,7 +16,7 @@ from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print
 from state.settings import Settings
 
 ACTIONS = ("list", "show", "redrive")
-AT_ONCE = 1000
+AT_ONCE = 100
 
 
 def run(
@@ -78,22 +78,26 @@ def _filter(place: str, reason: str, topic: str, since: str) -> Callable[[DeadLe
 
 def _redrive(log: Log, wanted: Callable[[DeadLetter], bool], place: str, json: bool) -> int:
     """Put back every wanted letter that was not put back before."""
-    back = before = cut = 0
+    back = before = cut = refused = 0
     waiting: list[DeadLetter] = []
     now_ms = time.time_ns() // 1_000_000
     found = each_letter(log, wanted)
     while waiting := [letter for _, letter in zip(range(AT_ONCE), found, strict=False)]:
         done = redrive(log, waiting, now_ms)
-        back, before, cut = back + done.back, before + done.before, cut + done.cut
-    if place and not back + before + cut:
+        back, before, cut, refused = (
+            back + done.back, before + done.before, cut + done.cut, refused + done.refused
+        )  # fmt: skip
+    if place and not back + before + cut + refused:
         return _no_such(place)
     if json:
-        print_json({"action": "redrive", "put_back": back, "put_back_before": before, "cut": cut})
+        print_json({"action": "redrive", "put_back": back, "put_back_before": before, "cut": cut, "refused": refused})
     else:
         err.print(f"{back} messages are on their topics again; {before} were before")
     if cut:
         err.print(f"{cut} letters hold only the head of their message and cannot be put back", markup=False)
-    return FAILED if cut else OK
+    if refused:
+        err.print(f"{refused} messages are refused by the log itself and stay letters", markup=False)
+    return FAILED if cut or refused else OK
 
 
 def _no_such(place: str) -> int:

@@ -4,6 +4,7 @@ import io
 import json
 import signal
 import struct
+import time
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -13,7 +14,7 @@ import pytest
 from apicurio import Apicurio
 from confluent_kafka.schema_registry import Schema as RegistrySchema
 from confluent_kafka.schema_registry import SchemaRegistryClient
-from test_process import start, stop, wait_until
+from test_process import start, stop
 
 from flows.confluent_registry import without_credentials
 from flows.dead_letters import read_dead_letters
@@ -37,6 +38,14 @@ PRODUCT = {"type": "record", "name": "Article", "namespace": "com.shop.catalogue
 ]}  # fmt: skip
 DATED = {"type": "record", "name": "Dated", "fields": [
     {"name": "item", "type": "string"}, {"name": "ts_ms", "type": {"type": "int", "logicalType": "date"}}]}  # fmt: skip
+
+
+def wait_until(true):
+    """As `test_process.wait_until`, for a flow that may have kernels to compile first."""
+    deadline = time.monotonic() + 300
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
 
 
 def framed(schema_id, schema, record):
