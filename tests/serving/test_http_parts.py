@@ -346,7 +346,7 @@ def test_grpc_over_mutual_tls_lets_in_only_whom_the_authority_signed(tmp_path):
 def test_a_server_follows_the_live_book_and_keeps_it_when_the_store_has_lost_its_data(tmp_path):
     recommender, store = recommender_of(shop_events())
     settings = Settings(data_dir=tmp_path)
-    follower = Follower(recommender, settings, Guard(tmp_path / "keys.json", False))
+    follower = Follower(recommender, settings, Guard(tmp_path / "keys.json"))
     put_book(store, to_book({"rules": [{"id": "a", "action": "min_stock", "least": 2}]}), "ann", NOW)
 
     async def first_look():
