@@ -1,5 +1,6 @@
 """The GraphQL interface: the same service, the same answers."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -235,7 +236,13 @@ class _Schema(strawberry.Schema):
 
 class _Router(GraphQLRouter[dict[str, Any], None]):
     def decode_json(self, data: str | bytes) -> object:
-        found = orjson.loads(data)  # which bounds the depth, where json leaves a RecursionError
+        try:
+            found = orjson.loads(data)  # which bounds the depth
+        except orjson.JSONDecodeError as wrong:
+            try:
+                found = json.loads(data)  # half an emoji is wrong in its field, which is then named, not in the JSON
+            except RecursionError:
+                raise wrong from None
         if not isinstance(found, dict | list):
             raise HTTPException(400, "the body must be an object")
         return found
