@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from graphql import FieldNode, FragmentDefinitionNode, FragmentSpreadNode, GraphQLError, Visitor, visit
-from pybreaker import CircuitBreakerError
 from strawberry.extensions import MaskErrors, MaxAliasesLimiter, MaxTokensLimiter, QueryDepthLimiter, SchemaExtension
 
 from serving.api_keys import Refused
@@ -96,7 +95,7 @@ def _told(error: GraphQLError) -> tuple[str, str, dict[str, Any]]:
             return CODES[wrong.status], wrong.message, {}
         case Overloaded() as wrong:
             return "OVERLOADED", f"{wrong}; try again in a second", {}
-        case StoreUnavailable() | CircuitBreakerError():
+        case StoreUnavailable():
             return "UNAVAILABLE", "the store is out of reach", {}
         case RequestFailed() as wrong:
             return "INTERNAL", str(wrong), {"request_id": wrong.request_id}

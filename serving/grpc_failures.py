@@ -7,7 +7,6 @@ from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
-from pybreaker import CircuitBreakerError
 
 from serving.api_keys import Refused
 from serving.gather import Overloaded, RequestFailed, failed
@@ -57,7 +56,7 @@ def status_of(error: Exception, request_id: str) -> Status:
             return Status(REFUSALS[error.status], error.message)
         case Overloaded():
             return _retry(Code.RESOURCE_EXHAUSTED, f"{error}; try again in a second")
-        case StoreUnavailable() | CircuitBreakerError():
+        case StoreUnavailable():
             return _retry(Code.UNAVAILABLE, "the store is out of reach")
         case RequestFailed():
             return Status(Code.INTERNAL, str(error))

@@ -8,7 +8,6 @@ import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pybreaker import CircuitBreakerError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -186,11 +185,9 @@ def add_error_handlers(app: FastAPI) -> None:
     async def overloaded(request: Request, wrong: Overloaded) -> JSONResponse:
         return error(429, "", str(wrong), **{"Retry-After": "1"})
 
-    async def away(request: Request, wrong: Exception) -> JSONResponse:
+    @app.exception_handler(StoreUnavailable)
+    async def away(request: Request, wrong: StoreUnavailable) -> JSONResponse:
         return error(503, "", "the store is out of reach", **{"Retry-After": "1"})
-
-    app.add_exception_handler(StoreUnavailable, away)
-    app.add_exception_handler(CircuitBreakerError, away)
 
     @app.exception_handler(Exception)
     async def broken(request: Request, wrong: Exception) -> JSONResponse:

@@ -41,7 +41,6 @@ EXTRAS = {
     "grpc_status": "serve",
     "strawberry": "serve",
     "limits": "serve",
-    "pybreaker": "serve",
     "yaml": "serve",
     "uvicorn": "serve",
     "implicit": "batch",
