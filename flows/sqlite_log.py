@@ -7,6 +7,7 @@ topic; `spans` finds the row that holds an offset.
 """
 
 import base64
+import os
 import sqlite3
 import threading
 import time
@@ -89,6 +90,7 @@ class SqliteLog:
         self._path = Path(path)
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))  # it holds all that visitors did
             self._writer, self._reader = self._connect(), self._connect()
             with self._writer:
                 self._writer.executescript(TABLES)

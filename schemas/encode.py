@@ -97,7 +97,7 @@ def event_from_json(
     allowed += {"user-events": ("query",), "ratings": ("stars",)}.get(topic, ())
     if kind == "product_gone":
         allowed = ("item",)
-    _check_names(event, (*allowed, "type", "ts_ms", "ts"), f"a {kind}")
+    _check_names(event, (*allowed, "type", "ts_ms", "ts"), f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}")
     if topic == "purchases":
         record["lines"] = _lines(event)
         allowed = tuple(name for name in allowed if name not in ("lines", *LINE_FIELDS))

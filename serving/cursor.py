@@ -26,7 +26,7 @@ def decode_cursor(cursor: str | None) -> Hashes:
     if not cursor:
         return NOTHING
     try:
-        data = base64.urlsafe_b64decode(cursor.encode())
+        data = base64.b64decode(cursor.encode(), b"-_", validate=True)
     except (binascii.Error, ValueError):
         data = b"?"
     if len(data) % 8 or len(data) > 8 * MAX_SHOWN:

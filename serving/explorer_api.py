@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 from starlette.exceptions import HTTPException
 
 from schemas.events import Kind
-from schemas.ids import hash_id
+from schemas.ids import hash_id, hash_ids
 from serving import clock
 from serving.http_parts import json
 from serving.recent import recent_events
@@ -45,6 +45,13 @@ class Explorer:
         """Take note of a user who asked or acted."""
         if isinstance(user, str) and user:
             self._met.append(user)
+
+    def users(self) -> list[str]:
+        """Return the users met last who have a row: not those who were only named, or have been erased since."""
+        met = list(dict.fromkeys(reversed(self._met)))
+        subjects, no = hash_ids(met).tolist(), [False] * len(met)
+        rows = self._recommender.shop.begin_visitors(subjects, no, no)().users
+        return [user for user, seen in zip(met, rows["seen"].tolist(), strict=True) if seen][:MOST_MET]
 
     def user(self, user: str) -> dict[str, Any]:
         """Return a user's recent events, newest first, and what the profile says."""
@@ -116,8 +123,9 @@ class Explorer:
 
         @router.get("/v1/users")
         async def users() -> Response:
-            """The users met last, newest first."""
-            return json({"users": list(dict.fromkeys(reversed(self._met)))[:MOST_MET]})
+            """The users met last of whom something is known, newest first."""
+            await self._recommender.store.heard()
+            return json({"users": self.users()})
 
         @router.get("/v1/users/{user}")
         async def user(user: Id) -> Response:

@@ -40,6 +40,8 @@ class _Cycle:
 
     def set(self) -> None:
         """Ask as soon as the body is there; uvicorn calls this for every part of it and when the client is gone."""
+        if self.more_body:
+            self._protocol.flow.resume_reading()  # uvicorn paused a long body; this one is bounded by its head
         if not (self.more_body or self.disconnected or self.response_complete or self.asked):
             self.asked = True
             self.ask(bytes(self.body), self.secret, self.reply)

@@ -6,6 +6,7 @@
 A put is a commit on top of the version its author saw: of two at a time one is refused.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from state.store import RowReader, Store, decode_positions
 MAX_BYTES = 1 << 20
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's where it is built in: ten times as fast."""
+ALIASES = re.compile(rb"(?:^|[\s\[{,:-])\*[\w-]", re.MULTILINE)
 
 log = structlog.get_logger()
 
@@ -39,6 +41,8 @@ def parse_book(text: str | bytes) -> Book:
     if len(text) > MAX_BYTES:
         raise BadBook("book", f"is larger than {MAX_BYTES} bytes")
     try:
+        if _has_aliases(text):  # a few hundred bytes of them become gigabytes
+            raise BadBook("book", "YAML aliases (*name) are not taken; write out what they stand for")
         document = yaml.load(text, LOADER)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise BadBook("book", f"is no YAML or JSON: {error}") from None
@@ -58,10 +62,18 @@ def to_book(document: Any) -> Book:
 def _rule_named(document: Any, loc: tuple[int | str, ...]) -> str:
     """Return the beginning of a message about a rule of a document."""
     match loc:
-        case ("rules", int(n), *_):
-            return f"rule {str(document['rules'][n].get('id', n))!r:.70}: "
+        case ("rules", int(n), *_) if isinstance(rule := document["rules"][n], dict):
+            return f"rule {str(rule.get('id', n))!r:.70}: "
         case _:
             return ""
+
+
+def _has_aliases(text: str | bytes) -> bool:
+    """Say whether a YAML text repeats parts of itself. Raises YAMLError."""
+    data = text.encode() if isinstance(text, str) else text
+    if ALIASES.search(data) is None:  # nearly always; conditions multiply by the same sign
+        return False
+    return any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, LOADER))
 
 
 def compiled(document: Any, version: int) -> Compiled:

@@ -84,7 +84,7 @@ def rules_router(recommender: Recommender) -> APIRouter:
         """Make a book (YAML or JSON) the live one."""
         body = await request.body()
         if not 1 <= len(author) <= 100:
-            return error(422, "author", "is needed: who puts the book there")
+            return error(422, "author", "must say who puts the book there, in 1 to 100 characters")
         book = await _tried(lambda budget: partial(_acted_once, body, recommender.shop.catalogue.copy(), budget))
         putting = partial(_put, book=book, author=author, now_ms=now_ms(), note=note[:500])
         version = await recommender.store.aside(putting)

@@ -12,6 +12,7 @@ import tomllib
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -20,6 +21,7 @@ from state.bounds import LONGEST_GAP_S, MAX_HALF_LIFE_S, MAX_WEIGHT, MIN_HALF_LI
 from state.secrets import shown
 
 PREFIX = "HEADRACE_"
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis-cluster", "rediss-cluster")
 CONFIG = "HEADRACE_CONFIG"
 DEFAULT_FILE = "headrace.toml"
 OTHER_VARIABLES = {CONFIG, "HEADRACE_TEST_CACHE"}
@@ -191,6 +193,23 @@ class Settings(BaseSettings):
     def log_address(self) -> str:
         """Address of the log, the embedded one by default."""
         return self.log_url or f"sqlite:{self.data_dir / 'log.sqlite'}"
+
+    @field_validator("log_url")
+    @classmethod
+    def _is_a_log(cls, url: str) -> str:
+        scheme, _, rest = url.partition(":")
+        if url and (scheme not in ("kafka", "sqlite") or not rest):
+            raise ValueError("is neither kafka:HOST:PORT nor sqlite:PATH")
+        return url
+
+    @field_validator("redis_url")
+    @classmethod
+    def _is_a_redis(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if url and parts.scheme not in REDIS_SCHEMES:
+            raise ValueError(f"must begin with one of {', '.join(f'{scheme}://' for scheme in REDIS_SCHEMES)}")
+        _ = parts.port  # raises ValueError for one that is no number
+        return url
 
     @property
     def last_good_dir(self) -> Path:

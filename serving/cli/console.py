@@ -13,6 +13,9 @@ from state.settings import Settings
 
 OK, FAILED, WRONG_USAGE, UNAVAILABLE = 0, 1, 2, 3
 
+MOST_OF_A_TRACE = 16_384
+"""Characters: an exception may hold all of what was asked."""
+
 err = Console(stderr=True)
 
 
@@ -25,7 +28,7 @@ def print_json(value: dict[str, Any]) -> None:
 def set_up_logging(settings: Settings) -> None:
     """Send logs to stderr: JSON lines, or text where a person looks on."""
     text = settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty())
-    renderers: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    renderers: list[Any] = [structlog.processors.format_exc_info, _cut_trace, structlog.processors.JSONRenderer()]
     if text:  # plain traces: rich ones print whole tables of rows
         renderers = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     structlog.configure(
@@ -38,6 +41,15 @@ def set_up_logging(settings: Settings) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level.upper()]),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
+
+
+def _cut_trace(logger: Any, name: str, event: Any) -> Any:
+    """Keep the beginning and the end of a long trace."""
+    trace = event.get("exception", "")
+    if len(trace) > MOST_OF_A_TRACE:
+        half = MOST_OF_A_TRACE // 2
+        event["exception"] = f"{trace[:half]}\n… {len(trace) - 2 * half} characters …\n{trace[-half:]}"
+    return event
 
 
 def progress_bar(unit: str) -> Progress:

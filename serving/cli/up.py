@@ -33,6 +33,10 @@ CALM_S = 30.0
 SPARE_AFTER_S = 10.0
 
 
+class WrongSettings(Exception):
+    """A child cannot start with the settings it has, however often; it has said why."""
+
+
 class Child:
     """A process that is started again when it dies: by one that waits, with what takes seconds behind it."""
 
@@ -68,7 +72,10 @@ class Child:
         return process
 
     def watch(self, may_have_spare: bool) -> None:
-        """Start the process again when it is gone, after a pause that grows while it keeps dying."""
+        """Start the process again when it is gone, after a pause that grows while it keeps dying.
+
+        Raises WrongSettings.
+        """
         calm = self._process is not None and time.monotonic() - self._started > SPARE_AFTER_S
         if may_have_spare and calm and self._spare is None:
             self._spare = self._waiting()
@@ -76,6 +83,8 @@ class Child:
             if time.monotonic() - self._started > CALM_S:
                 self._pause_s = FIRST_PAUSE_S
             code = self._process.returncode
+            if code == WRONG_USAGE:
+                raise WrongSettings(f"{self.name} cannot start (exit code {code}); what it said is above")
             err.print(f"{self.name} ended with {code}; starting it again in {self._pause_s:.1f} s")
             self._process, self._due = None, time.monotonic() + self._pause_s
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
@@ -157,7 +166,7 @@ def run(settings: Settings) -> int:
         try:
             open_guard(settings)  # says at once what the server would say again and again
             return _run(settings, folder, stopping)
-        except BadKeys as error:
+        except (BadKeys, WrongSettings) as error:
             err.print(str(error), markup=False)
             return WRONG_USAGE
         except RedisMissing as error:

@@ -38,6 +38,9 @@ def test_the_readme_names_exactly_the_commands_there_are():
         ("HEADRACE_PAIR_WINDOW", "0", "HEADRACE_PAIR_WINDOW"),
         ("HEADRACE_PAIR_WINDOWS", "3", "did you mean HEADRACE_PAIR_WINDOW?"),
         ("HEADRACE_CONFIG", "/nowhere.toml", "HEADRACE_CONFIG"),
+        ("HEADRACE_LOG_URL", "foo:bar", "HEADRACE_LOG_URL"),
+        ("HEADRACE_REDIS_URL", "nonsense", "HEADRACE_REDIS_URL"),
+        ("HEADRACE_REDIS_URL", "redis://host:99999x", "HEADRACE_REDIS_URL"),
     ],
 )
 def test_a_wrong_setting_stops_the_program_and_is_named(name, value, said):

@@ -168,3 +168,13 @@ def test_a_redis_that_is_killed_is_started_again_and_flow_and_server_go_on_by_th
             assert store.info("server")["process_id"] != killed
         assert sum("redis ended with -9; starting it again" in line for line in up.said) == 2
         assert (up.at_work("flow"), up.at_work("serve")) == (flow, server)
+
+
+def test_a_child_that_cannot_start_with_its_settings_stops_everything(tmp_path):
+    (tmp_path / "id.key").write_text("junk")
+    done = subprocess.run(
+        [*HEADRACE, "up"], env=Up(tmp_path).environment, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 2
+    assert "id.key" in done.stderr
+    assert "starting it again" not in done.stderr

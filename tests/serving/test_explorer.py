@@ -9,6 +9,8 @@ from running_server import running
 from serving_rows import product, shop_events
 from test_service import recommender_of
 
+from serving.explorer_api import Explorer
+
 playwright = pytest.importorskip("playwright.sync_api")
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 """The pictures of the docs; written anew with UPDATE_PICTURES=1."""
@@ -126,6 +128,14 @@ def test_an_item_has_a_page_with_neighbours_and_a_chart(page, server):
     playwright.expect(page.locator("#item_chart canvas")).to_have_count(1)
     playwright.expect(page.locator("#n_items")).to_have_text("13")
     page.wait_for_selector("#live_chart canvas")
+
+
+def test_users_are_those_of_whom_something_is_known():
+    """Who was only named, in an erasure say, is not listed."""
+    explorer = Explorer(recommender_of(shop_events(), PRODUCTS)[0])
+    for user in ("ann", "nobody", "bob", "ann"):
+        explorer.met(user)
+    assert explorer.users() == ["ann", "bob"]
 
 
 def test_it_is_readable_on_a_phone_and_reachable_by_keyboard(browser, server):

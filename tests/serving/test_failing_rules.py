@@ -155,3 +155,20 @@ def test_over_http_the_book_is_refused_and_what_is_left_out_is_said(tmp_path, sh
         ready = server.client.get("/readyz")
         assert (ready.status_code, ready.json()["rules_left_out"]) == (200, ["broken"])
         assert "planted" in server.client.get("/v1/rules").json()["left_out"]["broken"]
+
+
+@pytest.mark.parametrize("text", ["rules: [5]", '{"rules": ["x"]}', "rules: [[]]", "5"])
+def test_a_book_of_something_else_than_rules_is_refused(text):
+    with pytest.raises(BadBook):
+        parse_book(text)
+
+
+def test_aliases_which_would_become_gigabytes_are_refused_and_products_are_not_taken_for_them():
+    bomb = "a: &a [x, x]\n" + "".join(
+        f"{chr(98 + n)}: &{chr(98 + n)} [*{chr(97 + n)}, *{chr(97 + n)}]\n" for n in range(20)
+    )
+    with pytest.raises(BadBook, match="aliases"):
+        parse_book(bomb)
+    assert (
+        parse_book("rules:\n- {id: a, action: boost, where: price *2 > 3, factor: 2}").rules[0].where == "price *2 > 3"
+    )

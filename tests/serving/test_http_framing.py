@@ -175,3 +175,13 @@ def test_a_key_is_asked_for_each_request_of_a_connection(tmp_path):
         offered = head(HOT, *H2C, b"X-API-Key: " + secret.encode(), b"Content-Length: %d" % len(HOT_BODY)) + HOT_BODY
         got = send(server, plain + named + plain + offered + named + plain)
     assert statuses(got) == [b"401", b"200", b"401", b"200", b"200", b"401"]
+
+
+@pytest.mark.parametrize("path", ["/v1/recommend", "/v1/recommend/batch"])
+def test_a_body_longer_than_uvicorn_reads_at_once_is_answered(server, path):
+    """uvicorn pauses above 64 KiB until somebody takes the body."""
+    one = {"user": "ann", "count": 2, "exclude": [f"{n:0>250}" for n in range(900)]}
+    body = orjson.dumps(one if path == "/v1/recommend" else {"requests": [one, one]})
+    assert len(body) > 200_000
+    got = send(server, head(path, b"Content-Length: %d" % len(body)) + body)
+    assert statuses(got) == [b"200"]

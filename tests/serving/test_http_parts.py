@@ -93,7 +93,7 @@ def test_a_rule_put_over_rest_is_a_version_with_its_author(server):
     bad = ask(server, "boss", "PUT", "/v1/rules?author=boss", content="rules: [{id: a, action: explode}]")
     assert (bad.status_code, bad.json()["error"]["field"]) == (422, "rules.0")
     shown = ask(server, "boss", path="/v1/rules/preview", json={"book": {"placements": {"x": {}}}, "request": {}})
-    assert set(shown.json()) == {"before", "after"}
+    assert set(shown.json()) == {"before", "after", "left_out"}
     wrong = ask(server, "boss", path="/v1/rules/preview", json={"request": {"count": 0}})
     assert wrong.json()["error"]["field"] == "request.count"
     assert ask(server, "boss", path="/v1/rules/preview", json={"at": "noon"}).json()["error"]["field"] == "at"
@@ -162,7 +162,7 @@ def test_a_stream_answers_what_came_before_a_bad_request_and_then_refuses(server
 
 @pytest.mark.parametrize(
     ("body", "field"),
-    [({"placement": "moon"}, "placement"), ({"cursor": "zzz"}, "cursor"),
+    [({"placement": "moon"}, "placement"), ({"cursor": "zzz"}, "cursor"), ({"cursor": "é" * 100}, "cursor"),
      ({"filters": {"where": "x"}}, "filters.where"),
      ({"strategy": "magic"}, "strategy"), ({"explore": 99}, "explore")],
 )  # fmt: skip
