@@ -162,6 +162,8 @@ class Flow:
         """Where the generation begins to read."""
         self._positions: Positions = {}
         self._n_batches = self._n_opened = 0
+        self._is_open = False
+        """Whether the last `open` came to its end: what it left half done is nothing to go on from."""
 
     @property
     def generation(self) -> str:
@@ -169,6 +171,7 @@ class Flow:
 
     def open(self) -> None:
         """(Re)load what this process has to fold from the store, and read on from there."""
+        self._is_open = False
         self.runner.abandon()
         self._n_opened += 1
         generation = self._of_these_topics(self._fixed or self._live_generation())
@@ -193,6 +196,7 @@ class Flow:
             self.runner.commit_now, may_switch=self._fixed is None,
         )  # fmt: skip
         self._follower.open()
+        self._is_open = True
         log.info("lanes", generation=generation.name, lanes=sorted(keep), of=self.settings.n_lanes)
 
     def _erase_elsewhere(self, users: Collection[int]) -> None:
@@ -314,6 +318,8 @@ class Flow:
 
     def _goes_on(self) -> bool:
         """Read on from where the lanes are, if what they know is what was committed: then only the log was away."""
+        if not self._is_open:
+            return False
         self.runner.drain()
         lanes = self.runner.lanes
         stored = self.store.read([keys.positions(lane.prefix) for lane in lanes])

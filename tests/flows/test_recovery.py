@@ -30,7 +30,7 @@ def fold_all(flow, n):
 
 
 @pytest.fixture
-def flow(tmp_path):
+def flow_at_rest(tmp_path):
     settings = Settings(
         data_dir=tmp_path, flow_metrics_port=0, max_cached_users=1000, max_cached_items=1000, dedupe_window=2048
     )
@@ -38,12 +38,17 @@ def flow(tmp_path):
     append_views(log, 0, 50)
     with EmbeddedRedis(tmp_path / "redis") as server:
         flow = Flow(settings.model_copy(update={"redis_url": server.url}))
-        flow.begin()
         flow.appending = log
-        fold_all(flow, 50)
         yield flow
         flow.close()
     log.close()
+
+
+@pytest.fixture
+def flow(flow_at_rest):
+    flow_at_rest.begin()
+    fold_all(flow_at_rest, 50)
+    return flow_at_rest
 
 
 def reads_of_users(flow, n):
@@ -78,3 +83,31 @@ def test_what_was_folded_and_not_committed_is_folded_again_after_an_outage_of_th
     flow.recover(LogUnavailable("away"))
     assert flow.runner.lanes != [lane]
     assert flow.runner.lanes[0].positions["product-views:0"] == 50
+
+
+def away_once(log, monkeypatch):
+    """Let the log be away the next time a flow opens."""
+    answer = log.topic_ids
+
+    def refuse():
+        monkeypatch.setattr(log, "topic_ids", answer)
+        raise LogUnavailable("away")
+
+    monkeypatch.setattr(log, "topic_ids", refuse)
+
+
+def test_a_flow_whose_log_goes_away_while_it_starts_folds_when_the_log_is_back(flow_at_rest, monkeypatch):
+    away_once(flow_at_rest.log, monkeypatch)
+    flow_at_rest.begin()
+    assert [lane.lane for lane in flow_at_rest.runner.lanes] == [0]
+    fold_all(flow_at_rest, 50)
+
+
+def test_a_flow_whose_log_goes_away_while_it_reloads_reloads_again(flow, monkeypatch):
+    lane = flow.runner.lanes[0]
+    away_once(flow.log, monkeypatch)
+    with pytest.raises(LogUnavailable) as error:
+        flow.open()
+    flow.recover(error.value)
+    assert flow.runner.lanes != [lane]
+    assert reads_of_users(flow, 20) == 10
