@@ -117,8 +117,7 @@ class KafkaLog:
         config = {name: {"retention.ms": str(-1 if name in KEPT else retention_ms)} for name in missing}
         config |= {name: COMPACTED for name in missing if name == "products"}
         topics = [NewTopic(name, partitions, replication, config=config[name]) for name in missing]
-        made = self._admin.create_topics(topics)
-        for future in made.values():
+        for future in (self._admin.create_topics(topics) if topics else {}).values():  # it refuses an empty list
             try:
                 future.result(TIMEOUT_S)
             except KafkaException as error:

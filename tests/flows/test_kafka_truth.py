@@ -242,6 +242,21 @@ def test_products_are_compacted_and_the_rest_is_kept_as_long_as_the_setting_says
     assert (found["product-views"]["cleanup.policy"].value, found["erasures"]["retention.ms"].value) == ("delete", "-1")
 
 
+def test_topics_that_are_all_there_are_left_as_they_are(broker, log, tmp_path, capsys):
+    from serving.cli.topics import run
+    from state.settings import Settings
+
+    ids = log.topic_ids()
+    assert run(Settings(log_url=f"kafka:{broker.bootstrap}", data_dir=tmp_path, kafka_partitions=3)) == 0
+    assert "all topics are there" in capsys.readouterr().err
+    assert (log.topic_ids(), len(log.end())) == (ids, len(ids))
+
+
+def test_products_take_no_message_without_a_key(log):
+    with pytest.raises(MessageRefused):
+        log.append([Message("products", None, b"v", T0)])
+
+
 def test_reading_passes_the_gaps_that_compaction_leaves(broker, log):
     from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
