@@ -112,9 +112,9 @@ def pairs_of(session: npt.NDArray[np.int64], item: Ids, limit: int = 0) -> Pairs
     `session` numbers (ascending = later) and `item` in time order within each session.
     """
     order = np.argsort(session, kind="stable")
-    bounds = np.flatnonzero(np.diff(session[order], prepend=-1))
+    bounds = np.append(np.flatnonzero(np.diff(session[order], prepend=-1)), len(order))
     history, target = [], []
-    for a, b in zip(bounds[::-1], [len(order), *bounds[:0:-1]], strict=True):
+    for a, b in zip(bounds[-2::-1], bounds[:0:-1], strict=True):
         items = item[order[a:b]]
         for k in range(1, len(items)):
             history.append(items[:k])

@@ -84,6 +84,19 @@ def test_an_empty_log_is_told(settings, tmp_path):
         train_anchor(settings, SqliteLog(tmp_path / "empty.sqlite"), NOW)
 
 
+@pytest.mark.parametrize("session_each", [True, False])
+def test_an_anchor_comes_of_a_log_too_small_for_a_session_in_every_slice(settings, tmp_path, session_each):
+    log, gap_ms = SqliteLog(tmp_path / "small.sqlite"), 7_200_000 if session_each else 1000
+    for n in range(13):
+        view = {"event_id": f"e{n}", "ts_ms": NOW + n * gap_ms, "user": f"u{n % 4}", "item": f"i{n * n % 5}"}
+        log.append([Message("product-views", b"", encode("product-views", view, REGISTRY), view["ts_ms"])])
+    summary = train_anchor(settings, log, NOW + 13 * gap_ms)
+    assert summary["events"] == 13
+    assert not summary["metrics"]["fit_kept"]
+    assert load_anchor(settings.anchors_dir / summary["version"]).mixture is None
+    log.close()
+
+
 def test_a_night_knows_nothing_of_erased_users_but_what_they_did_since(log):
     def read():
         data = read_interactions(log, REGISTRY, LaneSettings().fold_params().weights, NOW, Limits(), 5, lambda _: None)

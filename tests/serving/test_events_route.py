@@ -106,6 +106,13 @@ def test_ids_come_of_the_idempotency_key_so_that_a_call_can_be_repeated(server):
     assert other[0] not in ids
 
 
+def test_the_answer_lists_the_ids_in_the_events_order_and_null_for_products(server):
+    events = [view(), {"type": "product", "item": "a", "title": "t"}, {"type": "product_gone", "item": "a"}]
+    first, *others = server.client.post("/v1/events", json=[*events, view(event_id="mine")]).json()["event_ids"]
+    assert first
+    assert others == [None, None, "mine"]
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
@@ -124,6 +131,7 @@ def test_a_call_the_log_did_not_take_is_503_with_the_ids_to_repeat_it_by(server,
     assert [answer.status_code for answer in answers] == [503] * 5
     assert (first.headers["retry-after"], first.json()["event_ids"][1]) == ("1", "mine")
     assert said in first.json()["error"]["message"]
+    assert "event_ids" not in answers[-1].json()  # refused before it was read
     deadline = time.monotonic() + 20  # while it is away only some calls try
     while (answer := server.client.post("/v1/events", json=view())).status_code == 503 and time.monotonic() < deadline:
         time.sleep(0.2)
