@@ -52,7 +52,7 @@ class GuardedStore:
         self, store: Store, timeout_s: float = TIMEOUT_S, open_line: Callable[[float], Line] | None = None
     ) -> None:
         """`open_line` opens a line, given how long that may take; None: the store answers at once, or fails."""
-        self.plain, self._timeout_s, self._open_line = store, timeout_s, open_line
+        self.plain, self.timeout_s, self.open_line = store, timeout_s, open_line
         self._line: Line | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread = 0
@@ -68,16 +68,16 @@ class GuardedStore:
     def attach(self) -> None:
         """Call in the loop: from now on what its thread reads has deadlines."""
         self._loop, self._loop_thread = asyncio.get_running_loop(), threading.get_ident()
-        if self._open_line is not None:
+        if self.open_line is not None:
             try:
-                self._line = self._open_line(self._timeout_s)
+                self._line = self.open_line(self.timeout_s)
             except StoreUnavailable as error:
                 self._lose(str(error))
 
     @property
     def is_away(self) -> bool:
         """Whether who asks learns at once that the store is away."""
-        if self._trouble is not None and self._open_line is None and time.perf_counter() > self._again_s:
+        if self._trouble is not None and self.open_line is None and time.perf_counter() > self._again_s:
             self._trouble = None
         return self._trouble is not None
 
@@ -99,7 +99,7 @@ class GuardedStore:
 
     def allow(self, since_s: float) -> None:
         """Let what is read from now on take the time allowed, counted from `since_s` (`time.perf_counter`)."""
-        self._until_s = since_s + self._timeout_s
+        self._until_s = since_s + self.timeout_s
 
     def when_heard(self, wake: Wake) -> None:
         """Call `wake` in a later turn of the loop: when what was asked last is answered, or is not going to be."""
@@ -137,7 +137,7 @@ class GuardedStore:
         future = self._threads.submit(work, self.plain)
         future.add_done_callback(lambda _: self._places.release())
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), self._timeout_s)
+            return await asyncio.wait_for(asyncio.wrap_future(future), self.timeout_s)
         except TimeoutError:
             raise StoreUnavailable("Redis did not answer in time") from None
 
@@ -158,7 +158,7 @@ class GuardedStore:
         try:
             return reading()
         except StoreUnavailable as error:
-            if self._open_line is None:
+            if self.open_line is None:
                 self._lose(str(error))
             raise
 
@@ -179,7 +179,7 @@ class GuardedStore:
         if question.over:
             wake()
             return
-        timer = loop.call_later(self._timeout_s, self._too_late, loop, line, question)
+        timer = loop.call_later(self.timeout_s, self._too_late, loop, line, question)
         if not self._waiting:
             loop.add_reader(line.fileno(), self._take, loop, line)
         self._waiting.append(_Waiting(question, wake, timer))
@@ -223,8 +223,8 @@ class GuardedStore:
                 self._loop.remove_reader(line.fileno())
             line.end(ConnectionError(why))
             line.close()
-        if self._open_line is not None:
-            threading.Thread(target=self._find_again, args=(self._open_line,), name="store", daemon=True).start()
+        if self.open_line is not None:
+            threading.Thread(target=self._find_again, args=(self.open_line,), name="store", daemon=True).start()
         for one in waiting:
             one.timer.cancel()
             if self._loop is not None:
@@ -234,7 +234,7 @@ class GuardedStore:
         """Try a new line until one answers; it becomes the loop's."""
         while not self._closed.is_set():
             try:
-                line = open_line(self._timeout_s)
+                line = open_line(self.timeout_s)
             except StoreUnavailable:
                 self._closed.wait(TRY_EVERY_S)
                 continue

@@ -36,13 +36,14 @@ _PUTTING = Lock()
 def preview(frozen: Recommender, rules: Compiled, asked: RecommendRequest, at_ms: int) -> dict[str, Any]:
     """Return the answer to a request at a time by the live book and by another one, with the rules' traces.
 
-    Whatever it takes to answer stays with `frozen`, which is of no use afterwards.
+    Whatever it takes to answer stays with `frozen`, which is of no use afterwards. Raises StoreUnavailable.
     """
-    with contextlib.suppress(StoreUnavailable):  # then both come from memory
-        frozen.shop.see_trends(at_ms)
+    frozen.shop.see_trends(at_ms)
     asked = asked.model_copy(update={"explain": True})
     before = frozen.recommend([asked], at_ms)[0]
     after = frozen.recommend([asked], at_ms, rules)[0]
+    if frozen.store.is_away:  # answers from memory do not show what the book does
+        raise StoreUnavailable("the store went away while the book was tried")
     return {"before": before, "after": after, "left_out": rules.left_out}
 
 
@@ -94,6 +95,7 @@ def rules_router(recommender: Recommender) -> APIRouter:
     async def before_and_after(request: Request) -> Response:
         """Answer `request` at time `at` with the live book and with `book`."""
         body = await request.body()
+        await recommender.store.heard()
         return await _tried(lambda budget: partial(_previewed, body, recommender.frozen(budget)))
 
     @router.post("/v1/rules/read")
@@ -125,7 +127,7 @@ def _acted_once(body: bytes, catalogue: Catalogue, budget: Budget) -> Book:
 
 
 def _previewed(body: bytes, frozen: Recommender) -> Response:
-    """Return the preview that a body asks for. Raises BadBook and BadRequest."""
+    """Return the preview that a body asks for. Raises BadBook, BadRequest and StoreUnavailable."""
     document = _object(body)
     rules = trial(document.get("book", {}))
     try:
@@ -136,7 +138,8 @@ def _previewed(body: bytes, frozen: Recommender) -> Response:
         raise BadRequest(f"request.{field}", message) from None
     if asked.placement and asked.placement not in rules.placements:
         raise BadRequest("request.placement", f"there is no {asked.placement!r}")
-    return json(preview(frozen, rules, asked, at_ms))
+    with contextlib.closing(frozen.store):
+        return json(preview(frozen, rules, asked, at_ms))
 
 
 def _put(store: Store, book: Book, author: str, now_ms: int, note: str) -> int:

@@ -18,6 +18,7 @@ from serving.retrieval import VectorIndex
 from serving.rules import Acting, Compiled, RuleFailed
 from serving.shop import Shop, Vectors
 from serving.sources import last_known, popular
+from serving.trial_store import TrialStore
 from serving.trials import Budget
 from serving.visitor import Visitor, plan_of
 from state.settings import Settings
@@ -65,8 +66,11 @@ class Recommender:
         return self.shop.index.version if self.shop.index else None
 
     def frozen(self, budget: Budget) -> "Recommender":
-        """Return one that answers as this one does now, for another thread; it keeps nothing that this one uses."""
-        store = GuardedStore(self.store.plain)
+        """Return one that answers as this one does now, for another thread; it keeps nothing that this one uses.
+
+        Whoever has it closes its `store`.
+        """
+        store = TrialStore(self.store)
         return Recommender(store, self._settings, self.generation, self.shop.frozen(store, budget))
 
     def take_over(self, index: VectorIndex) -> None:

@@ -1,6 +1,7 @@
 """A Redis that hangs: every route answers from memory or says that it cannot, and nothing waits in the loop."""
 
 import asyncio
+import contextlib
 import signal
 import time
 from statistics import median
@@ -15,10 +16,14 @@ from test_service import recommender_of
 from serving.api_keys import Scope, make_key, write_keys
 from serving.cli.faulty_proxy import FaultyProxy
 from serving.guarded_store import GuardedStore
+from serving.requests import RecommendRequest
+from serving.rules_api import preview, trial
 from serving.service import Recommender
+from serving.trials import UNBOUNDED
 from state.embedded_redis import EmbeddedRedis
 from state.redis_store import RedisStore
 from state.settings import Settings
+from state.store import StoreUnavailable
 
 pytestmark = pytest.mark.redis
 HANGS_S, AT_MOST_S = 5.0, 2.5  # half of it: the machine may be busy, and nobody waits until the hang is over
@@ -28,7 +33,6 @@ IN_FULL = {
     "batch": ("POST", "/v1/recommend/batch", {"requests": [{"user": "ann"}, {"session": "s"}, {"items": ["tea"]}]}),
     "popular": ("GET", "/v1/popular", None),
     "graphql": ("POST", "/graphql", {"query": GRAPHQL}),
-    "users": ("GET", "/v1/users", None),
     "live": ("GET", "/v1/live", None),
     "healthz": ("GET", "/healthz", None),
     "readyz": ("GET", "/readyz", None),
@@ -39,11 +43,13 @@ OR_NOT = {
     "category": ("GET", "/v1/popular?scope=category&name=drinks", None),
     "graphql similar": ("POST", "/graphql", {"query": '{similarItems(item: "tea") {fallback} }'}),
     "graphql popular": ("POST", "/graphql", {"query": '{popular(scope: "brand", name: "Acme") {fallback} }'}),
+    "users": ("GET", "/v1/users", None),
     "user": ("GET", "/v1/users/ann", None),
     "item": ("GET", "/v1/items/tea", None),
     "rules": ("GET", "/v1/rules", None),
     "history": ("GET", "/v1/rules/history", None),
     "put": ("PUT", "/v1/rules?author=ann", {"rules": []}),
+    "preview": ("POST", "/v1/rules/preview", {"book": {"rules": []}, "request": {"user": "ann"}}),
 }
 """Routes that answer or say that the store is away."""
 
@@ -118,11 +124,28 @@ def test_every_route_answers_at_once_while_redis_hangs_and_in_full_when_it_is_ba
     levels = {answer.json()["fallback"] for name, answer, _ in found if name == "recommend"}
     assert levels == {"personalised", "last_known_popular"}
     assert {answer.status_code for name, answer, _ in found if name == "similar"} == {200, 503}
+    assert {answer.status_code for name, answer, _ in found if name == "preview"} == {200, 503}
     deadline = time.monotonic() + 20
     while server.client.post("/v1/recommend", json={"user": "ann"}).json()["fallback"] != "personalised":
         assert time.monotonic() < deadline, "the answers stayed those from memory"
         time.sleep(0.05)
     assert server.client.get("/v1/rules/history").status_code == 200
+
+
+def test_a_preview_that_redis_leaves_half_way_ends_soon_and_shows_no_answers_from_memory(shop):
+    server, redis, _ = shop
+    asked = RecommendRequest(user="ann")
+    frozen = server.recommender.frozen(UNBOUNDED)
+    assert preview(frozen, trial({}), asked, NOW)["before"].fallback == "personalised"
+    redis.process.send_signal(signal.SIGSTOP)
+    began = time.perf_counter()
+    with pytest.raises(StoreUnavailable):
+        preview(frozen, trial({}), asked, NOW)
+    frozen.store.close()
+    with contextlib.closing(server.recommender.frozen(UNBOUNDED).store) as store, pytest.raises(StoreUnavailable):
+        store.read([b"x"])
+    assert time.perf_counter() - began < 1.0
+    redis.process.send_signal(signal.SIGCONT)
 
 
 def test_nobody_gets_the_late_answer_to_another_question(shop):

@@ -1,0 +1,43 @@
+"""What a thread beside the loop reads from while it tries something: a hung Redis keeps it no longer than a request."""
+
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from serving.guarded_store import GuardedStore
+from state.line import Line, LineBroken
+from state.store import Reading, StoreUnavailable
+
+
+class TrialStore(GuardedStore):
+    """Reads of one thread over a line of its own. Once one has failed all fail at once: what was tried is of no use."""
+
+    def __init__(self, live: GuardedStore) -> None:
+        """`live`: the loop's; it is not used, only what it is made of."""
+        super().__init__(live.plain, live.timeout_s, live.open_line)
+        self._own: Line | None = None
+        self._failed: str | None = None
+
+    @property
+    def is_away(self) -> bool:
+        return self._failed is not None
+
+    def begin_read(self, keys: Sequence[bytes]) -> Reading:
+        return partial(self._read, keys)
+
+    def close(self) -> None:
+        if self._own is not None:
+            self._own.close()
+        super().close()
+
+    def _read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        if self._failed is not None:
+            raise StoreUnavailable(self._failed)
+        try:
+            if self.open_line is None:
+                return self.plain.read(keys)
+            line = self._own = self._own or self.open_line(self.timeout_s)
+            return line.collect(line.ask(keys), time.perf_counter() + self.timeout_s)
+        except (LineBroken, StoreUnavailable) as error:
+            self._failed = str(error)
+            raise StoreUnavailable(f"Redis: {error}") from None
