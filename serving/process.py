@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import gc
-import socket
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from flows.open_registry import open_registry
 from flows.process import connect
 from flows.stopping import stop_on_signals
 from schemas.registry import RegistryUnavailable
+from serving import http_port
 from serving.api_keys import BadKeys, Guard, open_guard
 from serving.clock import now_ms
 from serving.gather import Gather
@@ -201,6 +201,7 @@ def _first_recommender(store: RedisStore, settings: Settings) -> Recommender:
 
 
 async def _serve(settings: Settings, store: RedisStore, guard: Guard, stopping: threading.Event) -> None:
+    sockets = http_port.bind(settings)
     recommender = _first_recommender(store, settings)
     warm_up()
     follower = Follower(recommender, settings, guard)
@@ -220,6 +221,7 @@ async def _serve(settings: Settings, store: RedisStore, guard: Guard, stopping: 
         recommender, gather, events_log, registry, lambda: len(recommender.shop.catalogue) > 0 or follower.ready, guard
     )
     rpc = make_server(recommender, gather, guard)
+    http_port.listen(settings, sockets)
     await rpc.listen(settings)
     following = asyncio.create_task(follower.run())
     # What is there now stays: looking through a large catalogue for garbage again and again would keep answers waiting.
@@ -230,8 +232,6 @@ async def _serve(settings: Settings, store: RedisStore, guard: Guard, stopping: 
     sys.setswitchinterval(SWITCH_S)
     config = uvicorn.Config(
         app,
-        settings.http_host,
-        settings.http_port,
         http=app.state.hot,
         log_level="warning",
         **http_tls(settings),
@@ -243,7 +243,7 @@ async def _serve(settings: Settings, store: RedisStore, guard: Guard, stopping: 
     try:
         server = uvicorn.Server(config)
         server.should_exit = stopping.is_set()  # by a signal that came before the server had handlers of its own
-        await server.serve([_listen(settings)] if settings.reuse_port else None)
+        await server.serve(sockets)
     finally:
         following.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -253,14 +253,6 @@ async def _serve(settings: Settings, store: RedisStore, guard: Guard, stopping: 
         recommender.store.close()
         impressions.close()
         events_log.close()
-
-
-def _listen(settings: Settings) -> socket.socket:
-    """Return a socket on the HTTP port that other servers may share."""
-    listening = socket.socket(socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    listening.bind((settings.http_host, settings.http_port))
-    return listening
 
 
 def run_server(settings: Settings) -> int:

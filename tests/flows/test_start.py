@@ -74,3 +74,15 @@ def test_a_flow_whose_metrics_port_is_taken_says_so_in_one_line_and_ends_with_tw
     assert code == 2
     assert len(said.splitlines()) == 1
     assert f"HEADRACE_FLOW_METRICS_PORT: port {port}" in said
+
+
+@pytest.mark.e2e
+def test_a_server_whose_http_port_is_taken_says_so_in_one_line_and_ends_with_two(tmp_path):
+    with EmbeddedRedis(tmp_path / "redis") as server, socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code, said = end_of("serve", tmp_path, server.url, HEADRACE_HTTP_HOST="127.0.0.1", HEADRACE_HTTP_PORT=str(port))
+    assert code == 2
+    assert len(said.splitlines()) == 1
+    assert f"HEADRACE_HTTP_PORT: port {port} of 127.0.0.1 cannot be had: Address already in use" in said
