@@ -88,8 +88,7 @@ class Apicurio:
         (jar,) = unpacked().glob("*-runner.jar")
         command = [
             "java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dquarkus.http.host=127.0.0.1",
-            f"-Dquarkus.http.port={self.port}", f"-Dquarkus.datasource.jdbc.url=jdbc:h2:file:{self._folder / 'db'}",
-            "-jar", str(jar),
+            f"-Dquarkus.http.port={self.port}", "-jar", str(jar),
         ]  # fmt: skip
         with (self._folder / "apicurio.log").open("ab") as out:
             self._process = subprocess.Popen(command, stdout=out, stderr=out, cwd=self._folder)

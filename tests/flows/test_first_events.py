@@ -17,12 +17,13 @@ from flows.sqlite_log import SqliteLog
 from flows.warm_up import warm_up
 from schemas.decode import Limits, decode
 from schemas.encode import encode, event_from_json
-from schemas.ids import hash_id
+from schemas.ids import hash_id, use_key
 from schemas.registry import FolderRegistry
 from state.anchor import Anchor, load_anchor, save_anchor
 from state.redo_pieces import commands_of, redo_pieces
 from state.store import MemoryStore
 
+use_key(bytes(16))
 warm_up()
 before = compiled()
 rng, registry, now = random.Random(1), FolderRegistry(), 1_800_000_000_000

@@ -33,9 +33,11 @@ from serving.retrieval import VectorIndex
 from serving.rules_api import trial
 from serving.service import Recommender
 from serving.warm_up import warm_up
+from state.id_key import use_id_key
 from state.settings import Settings
 from state.store import MemoryStore
 
+use_id_key(Settings())
 warm_up()
 before = compiled()
 rows, now, anchor = pickle.load(sys.stdin.buffer)
