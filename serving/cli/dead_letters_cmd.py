@@ -2,11 +2,12 @@
 
 import base64
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from flows.dead_letters import DeadLetter, each_letter, read_dead_letters, redrive
 from flows.log import Log, LogUnavailable
@@ -50,13 +51,22 @@ def run(
         Console().print(_described(letters[0]))
         Console().print(letters[0].payload, markup=False)
     else:
-        table = Table("place", "reason", "detail", "bytes", "put back", title=f"{len(letters)} dead letters")
-        for letter in letters:
-            table.add_row(letter.place, letter.reason, letter.detail[:80], str(_size(letter)), _when(letter))
-        Console().print(table)
+        Console().print(_table(letters))
         if len(letters) == limit:
             err.print(f"there may be more: --skip {skip + limit}", markup=False)
     return OK
+
+
+def _table(letters: Sequence[DeadLetter]) -> Table:
+    """Return a table whose places are whole however narrow it is: `show` and `redrive` are given them."""
+    table = Table(title=f"{len(letters)} dead letters")
+    table.add_column("place", no_wrap=True, min_width=max((len(letter.place) for letter in letters), default=0))
+    for name in ("reason", "detail", "bytes", "put back"):
+        table.add_column(name, overflow="fold")
+    for letter in letters:
+        cells = letter.reason, letter.detail[:80], str(_size(letter)), _when(letter)
+        table.add_row(Text(letter.place), *map(Text, cells))
+    return table
 
 
 def _filter(place: str, reason: str, topic: str, since: str) -> Callable[[DeadLetter], bool]:
