@@ -20,7 +20,8 @@ DETAIL = "the value begins with neither the magic byte of a registry nor that of
 def run(tmp_path):
     log = SqliteLog(tmp_path / "log.sqlite")
     log.append([Message("product-views", b"", b"anything", 1)])
-    DeadLetters(log).write(log.read(log.start(), 10, 0), [BadMessage(0, "unreadable_schema", DETAIL)], 1_700_000_000_000)
+    raw = log.read(log.start(), 10, 0)
+    DeadLetters(log).write(raw, [BadMessage(0, "unreadable_schema", DETAIL)], 1_700_000_000_000)
     log.close()
 
     def run(*arguments, columns=80):
