@@ -3,7 +3,8 @@
 A letter is JSON: why, where the message lay, its key, headers and time, and its bytes in
 base64. One that the broker finds too large keeps the first bytes, the length and a hash.
 A letter that was put back is followed by a marker in the same topic, so that it is put
-back once, whoever asks and however often.
+back once, whoever asks and however often. The marker names the letter by what it is of,
+topic id and message, since a topic that was made again has the same places anew.
 """
 
 import base64
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from flows.log import Headers, Log, Message, MessageRefused, MessageTooLarge, RawBatch
+from flows.log import Headers, Log, Message, MessageRefused, MessageTooLarge, RawBatch, topic_of
 from flows.read_to import read_to
 from schemas.events import DEAD_LETTERS, BadMessage
 
@@ -41,12 +42,21 @@ class DeadLetter(NamedTuple):
     length: int = 0
     sha256: str = ""
     """Of the whole message, where `payload` is only its head; else empty."""
+    topic_id: str = ""
+    """Of the topic where the message lay; empty where topics have none."""
     redriven_ms: int = 0
     """When it was put back; 0: it was not."""
 
     @property
     def place(self) -> str:
         return f"{self.stream}:{self.offset}"
+
+    @property
+    def identity(self) -> str:
+        """What it shares with letters of the same message, and with no other letter."""
+        value = self.sha256 or (hashlib.sha256(self.payload).hexdigest() if self.payload is not None else None)
+        known = [self.topic_id, self.place, self.message_ts_ms, _text(self.key), value]
+        return hashlib.sha256(orjson.dumps(known)).hexdigest()
 
     @property
     def cut(self) -> bool:
@@ -84,7 +94,7 @@ class DeadLetters:
         """Append one letter for each refused message; durable when it returns.
 
         A crash between this and the commit of the batch writes a letter twice: both
-        carry the same key `stream:offset`.
+        have the same identity.
         """
         waiting: list[BadMessage] = []
         n_bytes = 0
@@ -100,9 +110,9 @@ class DeadLetters:
     def _write_some(self, raw: RawBatch, bad: Sequence[BadMessage], now_ms: int) -> None:
         try:
             self._log.append([_letter(raw, one, now_ms) for one in bad])
-        except MessageTooLarge:
-            for one in bad:
-                self._write_one(raw, one, now_ms)
+        except MessageRefused as refused:  # the others are written
+            for index in refused.indices:
+                self._write_one(raw, bad[index], now_ms)
 
     def _write_one(self, raw: RawBatch, one: BadMessage, now_ms: int) -> None:
         try:
@@ -121,6 +131,7 @@ def _letter(raw: RawBatch, one: BadMessage, now_ms: int, cut: bool = False) -> M
         "offset": offset,
         "ts_ms": now_ms,
         "message_ts_ms": message.ts_ms,
+        "topic_id": raw.topic_ids.get(topic_of(stream), ""),
     }
     return _encode(f"{stream}:{offset}", body, message, now_ms, cut)
 
@@ -140,7 +151,7 @@ def _records(log: Log) -> Iterator[dict[str, Any]]:
 
 
 def each_letter(log: Log, wanted: Callable[[DeadLetter], bool] = lambda letter: True) -> Iterator[DeadLetter]:
-    """Yield the wanted letters of a log opened on the dead-letters topic, oldest first, each place once."""
+    """Yield the wanted letters of a log opened on the dead-letters topic, oldest first, each message's once."""
     back: dict[str, int] = {}
     for body in _records(log):
         if REDRIVEN in body:
@@ -150,9 +161,9 @@ def each_letter(log: Log, wanted: Callable[[DeadLetter], bool] = lambda letter: 
         if REDRIVEN in body:
             continue
         letter = _decode(body)
-        if letter.place not in seen and wanted(letter):
-            seen.add(letter.place)
-            yield letter._replace(redriven_ms=back.get(letter.place, 0))
+        if wanted(letter) and (identity := letter.identity) not in seen:
+            seen.add(identity)
+            yield letter._replace(redriven_ms=back.get(identity, 0))
 
 
 def read_dead_letters(
@@ -201,10 +212,9 @@ def redrive(log: Log, letters: Sequence[DeadLetter], now_ms: int) -> Redriven:
 def _put_back(log: Log, letters: Sequence[DeadLetter], now_ms: int) -> None:
     """Append the messages and a marker for each, which the log takes whole: no crash leaves one without the other."""
     messages = [
-        Message(letter.stream.rpartition(":")[0], letter.key, letter.payload, now_ms, letter.headers)
-        for letter in letters
+        Message(topic_of(letter.stream), letter.key, letter.payload, now_ms, letter.headers) for letter in letters
     ]
-    marks = [orjson.dumps({REDRIVEN: letter.place, "ts_ms": now_ms}) for letter in letters]
+    marks = [orjson.dumps({REDRIVEN: letter.identity, "place": letter.place, "ts_ms": now_ms}) for letter in letters]
     end = sum(log.end().values())
     log.append_whole(messages + [Message(DEAD_LETTERS, b"redriven", mark, now_ms) for mark in marks])
     # Kafka shows a transaction a moment after it was committed; a redrive begun before that would not see the markers.

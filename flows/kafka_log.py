@@ -139,7 +139,7 @@ class KafkaLog:
         self._ids = {}
 
     def append(self, messages: Sequence[Message]) -> None:
-        """Produce the messages and wait until all in-sync replicas have them. Raises LogUnavailable."""
+        """Produce the messages and wait until all in-sync replicas have them. Raises MessageRefused, LogUnavailable."""
         self._producer.append(messages)
 
     def append_whole(self, messages: Sequence[Message]) -> None:
@@ -400,5 +400,6 @@ class KafkaLog:
         self._held_bytes -= len(payload)
         return RawBatch(
             self._streams, stream, offset, payload, bounds, before, dict(self._at), tombstones,
+            topic_ids={name: found for name, found in self._ids.items() if found != NO_ID},
             original=lambda i: _original(merged.source[i]),
         )  # fmt: skip

@@ -31,9 +31,12 @@ REFUSED = (
 """What a broker never takes, however often it is sent."""
 
 
-def refusal(error: KafkaError, index: int) -> MessageRefused:
-    large = error.code() in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
-    return (MessageTooLarge if large else MessageRefused)(index, error.str())
+def refusal(errors: Mapping[int, KafkaError]) -> MessageRefused:
+    """Return what to raise for refused messages, by index."""
+    indices = sorted(errors)
+    first = errors[indices[0]]
+    large = first.code() in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE)
+    return (MessageTooLarge if large else MessageRefused)(indices, first.str())
 
 
 def is_fatal(error: KafkaError) -> bool:
@@ -42,32 +45,37 @@ def is_fatal(error: KafkaError) -> bool:
 
 
 class _Receipts:
-    """Delivery reports of one call's messages."""
+    """What became of each of one call's messages."""
 
     def __init__(self, n: int) -> None:
-        self._left = n
-        self.failed: dict[int, KafkaError] = {}
+        self._n = n
+        self._outcomes: dict[int, KafkaError | None] = {}  # the caller and the thread with the reports both write it
         self.done = threading.Event()
 
-    def add(self, index: int, error: KafkaError | None, _: KafkaMessage) -> None:
-        if error is not None:
-            self.failed[index] = error
-        self._left -= 1
-        if not self._left:
+    def add(self, index: int, error: KafkaError | None, _: KafkaMessage | None = None) -> None:
+        self._outcomes[index] = error
+        if len(self._outcomes) == self._n:
             self.done.set()
 
-    def raise_failures(self) -> None:
-        """Raise what the failures mean, if there are any; one that is refused counts most."""
-        for index, error in self.failed.items():
-            if error.code() in REFUSED:
-                raise refusal(error, index)
-        if self.failed:
-            why = next(iter(self.failed.values())).str()
-            raise NotConfirmed(f"Kafka did not confirm {len(self.failed)} messages: {why}")
+    def raise_failures(self, whole: bool) -> None:
+        """Raise what the failures mean, if there are any.
+
+        As a `whole`, nothing is taken when one message is refused, whatever happened to the others.
+        """
+        failed = {index: error for index, error in self._outcomes.items() if error is not None}
+        refused = {index: error for index, error in failed.items() if error.code() in REFUSED}
+        if refused and (whole or len(refused) == len(failed)):
+            raise refusal(refused)
+        if failed:
+            why = next(iter(failed.values())).str()
+            raise NotConfirmed(f"Kafka did not confirm {len(failed)} messages: {why}")
 
 
 def _produce(producer: Producer, messages: Sequence[Message], receipts: _Receipts, timeout_s: float) -> None:
-    """Hand the messages to librdkafka. Raises MessageRefused, LogUnavailable; then some may have been handed over."""
+    """Hand the messages to librdkafka; those that it refuses have their receipts at once.
+
+    Raises LogUnavailable, KafkaException; then some may have been handed over.
+    """
     deadline = time.monotonic() + timeout_s
     for index, message in enumerate(messages):
         while True:
@@ -82,9 +90,10 @@ def _produce(producer: Producer, messages: Sequence[Message], receipts: _Receipt
                     raise LogUnavailable("Kafka takes messages too slowly: the producer's queue is full") from None
                 producer.poll(0.05)
             except KafkaException as error:
-                if error.args[0].code() in REFUSED:
-                    raise refusal(error.args[0], index) from error
-                raise
+                if error.args[0].code() not in REFUSED:
+                    raise
+                receipts.add(index, error.args[0])
+                break
 
 
 class _Single:
@@ -107,7 +116,7 @@ class _Single:
         # Reports come within `delivery.timeout.ms`; a second more for the thread that brings them.
         if not receipts.done.wait(timeout_s + 1):
             raise NotConfirmed(f"Kafka did not confirm {len(messages)} messages: no answer in time")
-        receipts.raise_failures()
+        receipts.raise_failures(whole=False)
 
     def close(self, timeout_s: float) -> None:
         self._producer.flush(timeout_s)
@@ -203,7 +212,7 @@ class _Transactions:
             producer = self._begin()
             _produce(producer, messages, receipts, self._timeout_s)
             left = producer.flush(self._timeout_s)
-            receipts.raise_failures()
+            receipts.raise_failures(whole=True)
             if left:
                 raise LogUnavailable(f"{left} of {len(messages)} messages did not arrive in time")
         except (KafkaException, LogUnavailable) as error:
@@ -260,7 +269,8 @@ class KafkaProducer:
     def append(self, messages: Sequence[Message]) -> None:
         """Return when all in-sync replicas have the messages.
 
-        Raises MessageRefused, LogUnavailable, NotConfirmed; of several messages some may be there all the same.
+        Raises MessageRefused when all are there but those it names; LogUnavailable, NotConfirmed, and then some may
+        be there all the same.
         """
         if not messages:
             return

@@ -46,6 +46,8 @@ class RawBatch:
     """Whether it has as many messages as were asked for, so that more may wait."""
     opening: int = 0
     """Which opening of a flow it was read in: what was read before lanes were loaded anew is read again."""
+    topic_ids: dict[str, str] = field(default_factory=dict)
+    """What the topics were known by, where two of the same name may have been read one after the other."""
     original: Callable[[int], Message] | None = None
     """Returns message i as it lies in the log, with its key, time and headers; None: there is only its value."""
 
@@ -112,11 +114,14 @@ class NotConfirmed(LogUnavailable):
 
 
 class MessageRefused(LogUnavailable):
-    """The log does not take one of the messages, and never will: the append is not to be repeated."""
+    """The log does not take some of the messages, and never will: the append is not to be repeated.
 
-    def __init__(self, index: int, why: str) -> None:
-        super().__init__(f"message {index} is refused: {why}")
-        self.index, self.why = index, why
+    `indices` are all of those that it refused, and `index` and `why` are of the first.
+    """
+
+    def __init__(self, indices: Sequence[int], why: str) -> None:
+        super().__init__(f"message {indices[0]} is refused: {why}")
+        self.indices, self.index, self.why = tuple(indices), indices[0], why
 
 
 class MessageTooLarge(MessageRefused):
@@ -138,7 +143,8 @@ class Log(Protocol):
     def append(self, messages: Sequence[Message]) -> None:
         """Make the messages durable, in order; return only when they are.
 
-        Raises LogUnavailable, and then some of them may be there all the same.
+        Raises MessageRefused when all are there but those it names, and else LogUnavailable, and then some of them
+        may be there all the same.
         """
 
     def append_whole(self, messages: Sequence[Message]) -> None:

@@ -37,7 +37,7 @@ def run(
         try:
             if action == "redrive":
                 return _redrive(log, wanted, place, json)
-            letters = read_dead_letters(log, 1 if place else limit, 0 if place else skip, wanted)
+            letters = read_dead_letters(log, limit, 0 if place else skip, wanted)
         finally:
             log.close()
     except LogUnavailable as error:
@@ -48,8 +48,9 @@ def run(
     if json:
         print_json({"action": action, "letters": [_described(letter) for letter in letters]})
     elif action == "show":
-        Console().print(_described(letters[0]))
-        Console().print(letters[0].payload, markup=False)
+        for letter in letters:  # several where the topic was made again
+            Console().print(_described(letter))
+            Console().print(letter.payload, markup=False)
     else:
         Console().print(_table(letters))
         if len(letters) == limit:

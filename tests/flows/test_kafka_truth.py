@@ -155,6 +155,14 @@ def test_messages_appended_as_a_whole_are_all_there_or_none(log):
     assert sorted(read_everything(log)[0]) == [b"v1", b"v10", b"v11", b"v2", b"v3", b"v9"]
 
 
+def test_an_append_takes_all_messages_but_those_it_names_as_refused(log):
+    ahead = message(2, "product-views", ts_ms=(time.time_ns() // 1_000_000) + 2 * 3_600_000)
+    with pytest.raises(MessageTooLarge) as refused:
+        log.append([message(0), message(1, value=b"x" * 2_000_000), ahead, message(3), message(4, "ratings")])
+    assert refused.value.indices == (1, 2)
+    assert sorted(read_everything(log)[0]) == [b"v0", b"v3", b"v4"]
+
+
 def test_calls_that_come_together_share_a_transaction_and_a_refused_one_goes_alone(log):
     ahead = message(0, ts_ms=(time.time_ns() // 1_000_000) + 2 * 3_600_000)
     outcomes = {}

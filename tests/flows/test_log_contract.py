@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -250,20 +251,71 @@ def test_letters_beyond_the_oldest_thousand_are_reached_and_filtered(log, url):
     assert [letter.offset for letter in views] == list(range(600))
 
 
+def test_two_messages_of_one_place_have_a_letter_each_and_are_each_put_back_once(log, url):
+    log.append([message(0)])
+    batch = log.read({}, 10, 5)
+    other = replace(batch, payload=batch.payload[::-1].copy(), original=None)  # as if the topic had been made again
+    for raw in (batch, other, batch, other):
+        DeadLetters(log).write(raw, [BadMessage(0, "malformed", "why")], T0)
+    dead = open_log(url, [DEAD_LETTERS])
+    old, new = read_dead_letters(dead)
+    assert (old.place, old.payload, new.payload) == (new.place, b"v0", b"0v")
+    assert redrive(dead, [old], T0 + 9) == (1, 0, 0, 0)
+    assert [letter.redriven_ms for letter in read_dead_letters(dead)] == [T0 + 9, 0]
+    assert redrive(dead, read_dead_letters(dead), T0 + 10) == (1, 1, 0, 0)
+    assert redrive(dead, read_dead_letters(dead), T0 + 11) == (0, 2, 0, 0)
+    dead.close()
+
+
 @pytest.mark.kafka
-def test_a_letter_larger_than_the_broker_takes_keeps_head_length_and_hash(broker):
-    url = f"kafka:{broker.bootstrap}"
+def test_the_same_message_on_a_topic_made_again_has_a_letter_of_its_own(broker):
+    from confluent_kafka.admin import AdminClient
+
+    url, admin = f"kafka:{broker.bootstrap}", AdminClient({"bootstrap.servers": broker.bootstrap})
+    for _ in range(2):
+        log = open_log(url)
+        log.create_topics()
+        log.append([message(0, "ratings")])
+        for _ in range(2):
+            refuse_all(log)
+        log.close()
+        admin.delete_topics(["ratings"])["ratings"].result(10)
+        while "ratings" in admin.list_topics(timeout=10).topics:
+            time.sleep(0.05)
     log = open_log(url)
     log.create_topics()
-    large = b"not Avro" * 115_000  # 920 KB: base64 makes it too large for a letter
-    log.append([Message("ratings", b"key", large, T0), message(1)])
+    log.close()
+    dead = open_log(url, [DEAD_LETTERS])
+    old, new = read_dead_letters(dead)
+    assert (old.place, old.payload) == (new.place, new.payload)
+    assert redrive(dead, [old], T0 + 9) == (1, 0, 0, 0)
+    assert redrive(dead, read_dead_letters(dead), T0 + 10) == (1, 1, 0, 0)
+    dead.close()
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("most_bytes", [None, 100_000])  # librdkafka refuses the one message, or the broker all of them
+def test_a_letter_larger_than_the_broker_takes_keeps_head_length_and_hash(broker, most_bytes):
+    from confluent_kafka.admin import AdminClient
+    from confluent_kafka.cimpl import NewTopic
+
+    url, admin = f"kafka:{broker.bootstrap}", AdminClient({"bootstrap.servers": broker.bootstrap})
+    if most_bytes:
+        config = {"max.message.bytes": str(most_bytes), "retention.ms": "-1"}
+        topic = NewTopic(DEAD_LETTERS, 1, 1, config=config)
+        admin.create_topics([topic])[DEAD_LETTERS].result(10)
+    log = open_log(url)
+    log.create_topics()
+    large = b"not Avro" * ((most_bytes or 920_000) // 8)  # base64 makes it too large for a letter
+    log.append([message(0), Message("product-views", b"key", large, T0), message(1), message(2)])
     refuse_all(log)
     log.close()
     dead = open_log(url, [DEAD_LETTERS])
-    cut, whole = sorted(read_dead_letters(dead), key=lambda letter: not letter.cut)
+    assert sum(dead.end().values()) == 4  # none is there twice
+    cut, *whole = sorted(read_dead_letters(dead), key=lambda letter: not letter.cut)
     assert cut.payload == large[: len(cut.payload)]
     assert (cut.key, cut.length, cut.sha256) == (b"key", len(large), hashlib.sha256(large).hexdigest())
-    assert (whole.cut, whole.payload) == (False, b"v1")
+    assert sorted((letter.cut, letter.payload) for letter in whole) == [(False, b"v0"), (False, b"v1"), (False, b"v2")]
     assert redrive(dead, [cut], T0) == (0, 0, 1, 0)
     dead.close()
 
