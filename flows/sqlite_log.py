@@ -7,6 +7,7 @@ topic; `spans` finds the row that holds an offset.
 """
 
 import base64
+import contextlib
 import os
 import sqlite3
 import threading
@@ -90,7 +91,10 @@ class SqliteLog:
         self._path = Path(path)
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))  # it holds all that visitors did
+            # It holds all that visitors did. One that is there is not opened: to close it would end the locks that
+            # this process's other connections have on it, and the last of another process would remove their WAL.
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
             self._writer, self._reader = self._connect(), self._connect()
             with self._writer:
                 self._writer.executescript(TABLES)
