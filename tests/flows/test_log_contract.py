@@ -423,3 +423,15 @@ def test_new_partitions_are_read_without_a_restart_and_positions_are_told_to_the
         time.sleep(0.1)
     outside.close()
     log.close()
+
+
+def test_another_process_that_closes_a_log_leaves_the_wal_of_those_who_read_it(tmp_path):
+    path = tmp_path / "log.sqlite"
+    log, letters = SqliteLog(path), SqliteLog(path)  # a flow has two
+    wal = (tmp_path / "log.sqlite-wal").stat().st_ino
+    code = "import sys; from flows.sqlite_log import SqliteLog; SqliteLog(sys.argv[1]).close()"
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+    assert (tmp_path / "log.sqlite-wal").stat().st_ino == wal
+    assert path.stat().st_mode & 0o777 == 0o600
+    log.close()
+    letters.close()
