@@ -1,16 +1,18 @@
 """Schema ids of the topics a server writes, asked for beside the event loop: a hung registry holds up nobody."""
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from schemas.events import TOPICS
 from schemas.registry import RegistryUnavailable, SchemaRegistry
 
 WAIT_S = 0.1
 """How long a request waits for an id; the question goes on without it."""
+START_S = 5.0
+"""How long a start waits for the ids: a registry that has to store new schemas may take longer than a request waits."""
 
 
 class SchemaIds:
-    """Asks for the ids of all topics at the start, and again for one that is needed and was not given."""
+    """Asks for the ids of all topics at the start, for START_S, and again for one that is needed and was not given."""
 
     def __init__(self, registry: SchemaRegistry) -> None:
         self._registry = registry
@@ -19,6 +21,7 @@ class SchemaIds:
         for topic in TOPICS:
             if not registry.knows(topic):
                 self._ask(topic)
+        wait(self._asked.values(), START_S)
 
     def _ask(self, topic: str) -> Future[int]:
         asked = self._asked.get(topic)

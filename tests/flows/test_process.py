@@ -28,8 +28,8 @@ T0 = 1_700_000_000_000
 N = 3000
 
 
-def view(n):
-    record = {"event_id": f"e{n}", "ts_ms": T0 + n * 1000, "user": f"u{n % 40}", "item": f"i{n * n % 90}"}
+def view(n, event_id=None):
+    record = {"event_id": event_id or f"e{n}", "ts_ms": T0 + n * 1000, "user": f"u{n % 40}", "item": f"i{n * n % 90}"}
     return Message("product-views", b"k", encode("product-views", record, REGISTRY), T0 + n)
 
 
