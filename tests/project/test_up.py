@@ -172,9 +172,8 @@ def test_a_redis_that_is_killed_is_started_again_and_flow_and_server_go_on_by_th
 
 def test_a_child_that_cannot_start_with_its_settings_stops_everything(tmp_path):
     (tmp_path / "id.key").write_text("junk")
-    done = subprocess.run(
-        [*HEADRACE, "up"], env=Up(tmp_path).environment, capture_output=True, text=True, timeout=200, check=False
-    )
+    environment = Up(tmp_path).environment | {"HEADRACE_ID_KEY": ""}
+    done = subprocess.run([*HEADRACE, "up"], env=environment, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 2
     assert "id.key" in done.stderr
     assert "starting it again" not in done.stderr
