@@ -6,7 +6,6 @@ lanes of all generations without an owner forget the user as they are. Should on
 the erasure, there is nothing left to forget but what the user did between its positions and the erasure.
 """
 
-import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
@@ -23,9 +22,6 @@ AT_ONCE = 100
 ROWS = 20_000
 """What a lane caches for that: a user's history has fifty items."""
 
-NAMES_S = 10.0
-"""How long the names of the generations are good: to find them all keys are looked through."""
-
 log = structlog.get_logger()
 
 
@@ -35,8 +31,9 @@ class ErasedElsewhere:
     def __init__(self, store: Store, settings: Settings, lane_settings_of: Callable[[Settings], LaneSettings]) -> None:
         """`lane_settings_of`: what a generation's settings say of its fold."""
         self._store, self._settings, self._lane_settings_of = store, settings, lane_settings_of
-        self._names: list[str] = []
-        self._named_at = -NAMES_S
+        self._names: list[str] | None = None
+        self._named_at: bytes | None = None
+        """The mark of the last change of a generation as they were named: finding them looks through all keys."""
         self._versions: dict[bytes, frozenset[str]] = {}
         """Of lanes that nobody folds: the anchors there are vectors for."""
 
@@ -45,8 +42,9 @@ class ErasedElsewhere:
 
         Raises StoreUnavailable; it is safe to repeat.
         """
-        if time.monotonic() - self._named_at >= NAMES_S:
-            self._names, self._named_at = generation_names(self._store), time.monotonic()
+        mark = self._store.read([keys.GENERATION_CHANGED])[0]
+        if self._names is None or mark != self._named_at:
+            self._names, self._named_at = generation_names(self._store), mark
         for name in self._names:
             generation = read_generation(self._store, name)
             if generation is None or name == folded:

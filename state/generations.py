@@ -5,6 +5,7 @@ headrace:generation:before   name of the one that was live before (for `rollback
 headrace:generation:<name>   its record (JSON)
 """
 
+import secrets
 from typing import Any
 
 import orjson
@@ -109,7 +110,9 @@ def get_generation(store: Store, name: str) -> Generation:
 
 
 def write_generation(store: Store, generation: Generation) -> None:
+    """Write the record, and then a new mark, by which others see that their list of generations may be old."""
     store.write({keys.generation(generation.name): orjson.dumps(generation.model_dump())})
+    store.write({keys.GENERATION_CHANGED: secrets.token_hex(8).encode()})
 
 
 def generation_names(store: Store) -> list[str]:

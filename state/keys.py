@@ -14,6 +14,7 @@ Ids appear as 16 hex digits of their 64-bit hash (`schemas.ids`).
     {g1:0}owner  lease of the lane         {g1:0}owes-vectors  some users' vectors are behind their rows
     headrace:generation        the live generation's name; headrace:generation-before the one before
     headrace:generation:<name> record of a generation (`state.generations`)
+    headrace:generation-changed  another value after each change of such a record
     {headrace:rules}<version>  a book of rules; {headrace:rules}positions names the live one
     headrace:flows:<name>      processes that fold a generation
     headrace:anchor:published  newest anchor      headrace:anchor:live    the one served
@@ -22,6 +23,7 @@ Ids appear as 16 hex digits of their 64-bit hash (`schemas.ids`).
 RULES = b"{headrace:rules}"
 GENERATION = b"headrace:generation"
 GENERATION_BEFORE = b"headrace:generation-before"
+GENERATION_CHANGED = b"headrace:generation-changed"
 ANCHOR_PUBLISHED = b"headrace:anchor:published"
 ANCHOR_LIVE = b"headrace:anchor:live"
 
