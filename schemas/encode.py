@@ -14,7 +14,7 @@ from schemas.decode import USER_EVENT_KINDS
 from schemas.kernel import MAX_ID_BYTES
 from schemas.records import MAGIC
 from schemas.registry import SchemaRegistry
-from schemas.validate import EARLIEST_MS, MAX_PRICE, MAX_QUANTITY
+from schemas.validate import EARLIEST_MS, MAX_PRICE, MAX_QUANTITY, is_unicode
 
 TEXTS = ("event_id", "user", "session", "item", "category", "brand", "country", "order_id", "query", "title",
          "image_url", "seller", "request_id", "source", "arm", "anchor", "generation")  # fmt: skip
@@ -179,7 +179,7 @@ def _value(name: str, value: Any) -> Any:
         most = MAX_LONG_BYTES if name in LONG_TEXTS else MAX_ID_BYTES
         if not isinstance(value, str) or not value:
             raise InvalidEvent(name, f"must be a text of 1 to {most} bytes; got {value!r:.60}")
-        if not _is_unicode(value):
+        if not is_unicode(value):
             raise InvalidEvent(name, "is not valid Unicode")
         if len(value.encode()) > most:
             raise InvalidEvent(name, f"must be a text of 1 to {most} bytes; got {len(value.encode())} bytes")
@@ -202,15 +202,6 @@ def _value(name: str, value: Any) -> Any:
     if not isinstance(value, Mapping) or not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
         raise InvalidEvent(name, "must be an object of texts")
     for key, text in value.items():
-        if not _is_unicode(key) or not _is_unicode(text):
+        if not is_unicode(key) or not is_unicode(text):
             raise InvalidEvent(f"{name}.{key}", "is not valid Unicode")
     return dict(value)
-
-
-def _is_unicode(text: str) -> bool:
-    """Say whether a text can be written as UTF-8: half of an emoji cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -50,3 +50,12 @@ def refuse(rows: Columns, now_ms: int, limits: Limits) -> list[BadMessage]:
         for message in rows["message"][mask].tolist():
             found.setdefault(message, BadMessage(message, reason, detail))
     return [found[message] for message in sorted(found)]
+
+
+def is_unicode(text: str) -> bool:
+    """Say whether a text can be written as UTF-8: half of a surrogate pair (half an emoji) cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from schemas.validate import is_unicode
 from serving.columns import Mask, Text
 
 NUMBER, TEXT, FLAG = "number", "text", "truth value"
@@ -118,7 +119,7 @@ class _Compiler:
             raise self._error(node, f"{value!r} cannot be used here")
         if kind == NUMBER:
             value = self._number(node, value)
-        elif kind == TEXT and not _is_unicode(value):
+        elif kind == TEXT and not is_unicode(value):
             raise self._error(node, f"{value!r:.60} is not valid Unicode")
         return _Part(kind, lambda facts: value, value)
 
@@ -241,15 +242,6 @@ def _numbers(text: Text) -> Any:
     return values[text.codes]
 
 
-def _is_unicode(text: str) -> bool:
-    """Say whether a text can be written as UTF-8: half of a surrogate pair cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 class _FewItems:
     """A catalogue of no item, or of one: what a condition must be able to stand."""
 
@@ -281,7 +273,7 @@ def _compiled(source: str, of_items: bool) -> Callable[[Any], Any]:
     """Return what evaluates a condition; it has been evaluated once. Raises BadExpression."""
     if len(source) > MAX_LENGTH:
         raise BadExpression(f"is longer than {MAX_LENGTH} characters")
-    if not _is_unicode(source):
+    if not is_unicode(source):
         raise BadExpression("is not valid Unicode")
     try:
         tree = ast.parse(source.strip(), mode="eval")
