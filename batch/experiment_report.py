@@ -16,7 +16,7 @@ from scipy import stats
 
 from flows.log import Log, RawBatch, topic_of
 from flows.read_to import read_to
-from schemas.decode import Limits, decode
+from schemas.avro_decoder import Limits, decode
 from schemas.ids import hash_visitor
 from schemas.records import Malformed, read_value
 from schemas.registry import SchemaRegistry, UnknownSchema

@@ -11,7 +11,7 @@ from flows.erased import Erased
 from flows.history import event_weights
 from flows.log import Log
 from flows.read_to import read_to
-from schemas.decode import Limits, decode
+from schemas.avro_decoder import Limits, decode
 from schemas.ids import hash_id
 from schemas.registry import SchemaRegistry
 from state.store import Positions

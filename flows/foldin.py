@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from flows.history import NEUTRAL_STARS, RATING
+from schemas.compiled.njit import uncounted
+from schemas.compiled.prefetch import prefetch_row
 from schemas.events import FIRST_NEGATIVE_KIND
-from schemas.uncounted import uncounted
 from state.anchor import Anchor
-from state.prefetch import prefetch_row
 from state.slot_map import ABSENT, find
 from state.user_rows import KIND_MASK, STARS_SHIFT, UserRows
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from flows.history import FoldParams, ItemIndex, event_weight, kind_column, learn_at, session_start, use
 from flows.popularity import count_event, count_for_good
-from schemas.uncounted import uncounted
+from schemas.compiled.njit import uncounted
 from state.item_rows import ItemRows
 from state.session import SESSION_EVENTS
 from state.slot_map import find

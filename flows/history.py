@@ -17,16 +17,16 @@ from flows.cooccurrence import learn_pairs
 from flows.popularity import count_event
 from flows.profiles import profile_event
 from flows.repeats import learn_repeats
+from schemas.compiled.njit import uncounted
+from schemas.compiled.prefetch import prefetch_row
+from schemas.compiled.stack_array import stack_array
 from schemas.events import FIRST_NEGATIVE_KIND, Kind
-from schemas.uncounted import uncounted
 from state.differences import NOT_AT_THE_END
 from state.item_rows import FLAG_PRODUCT, ItemRows
 from state.lane_rows import DUPLICATES, EVENTS, LATE, MAX_TS, N_PRICE_BUCKETS, PRICES, SESSIONS
-from state.prefetch import prefetch_row
 from state.row_codec import counted
 from state.session import MAX_DISTINCT, SESSION_EVENTS, distinct_latest_first
 from state.slot_map import ABSENT, find
-from state.stack_array import stack_array
 from state.user_rows import KIND_MASK, MAX_GAP_MS, MAX_HISTORY, STARS_SHIFT, UserRows
 
 Int64s = npt.NDArray[np.int64]
@@ -300,7 +300,7 @@ def _count(
 def _fetch_ahead(
     events: np.ndarray, i: int, user_slots: Int64s, users: UserRows, items: ItemRows, index: ItemIndex
 ) -> None:
-    """Ask for the rows that the events some places ahead will need (`state.prefetch`)."""
+    """Ask for the rows that the events some places ahead will need (`schemas.compiled.prefetch`)."""
     if i + FAR_AHEAD < len(events):
         prefetch_row(users, user_slots[i + FAR_AHEAD])
     if i + NEAR_AHEAD < len(events):

@@ -5,10 +5,10 @@ import numpy.typing as npt
 
 from flows.history import ItemIndex
 from flows.row_table import Ids, RowTable, Slots, in_parts
+from schemas.compiled.distinct import distinct
 from schemas.events import Columns
 from state import keys
 from state.differences import pack_changed_items
-from state.distinct import distinct
 from state.item_rows import FLAG_LISTED, decode_items, empty_items
 from state.row_block import RowBlock
 from state.slot_map import SlotMap

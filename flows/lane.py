@@ -26,11 +26,11 @@ from flows.purchases import PurchaseTable
 from flows.refusals import RefusalFold
 from flows.scopes import ScopeFold
 from flows.user_table import UserTable
+from schemas.compiled.distinct import distinct
 from schemas.events import Columns, Decoded, Kind
 from schemas.ids import hash_id
 from state import keys
 from state.anchor import Anchor
-from state.distinct import distinct
 from state.item_rows import ItemRows
 from state.lane_rows import DEDUPE, DUPLICATES, LATE, MAX_TS, decode_globals, encode_globals
 from state.row_block import RowBlock, RowSet

@@ -9,7 +9,7 @@ outlives a crash; what the mark says is then "perhaps everybody".
 import numpy as np
 import numpy.typing as npt
 
-from state.distinct import distinct
+from schemas.compiled.distinct import distinct
 
 Ids = npt.NDArray[np.uint64]
 

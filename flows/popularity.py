@@ -4,11 +4,11 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from schemas.uncounted import uncounted
+from schemas.compiled.njit import uncounted
+from schemas.compiled.stack_array import stack_array
 from state.decay import add, epoch_of, forward_score, forward_weight
 from state.item_rows import ItemRows
 from state.lane_rows import COUNT, POP
-from state.stack_array import stack_array
 
 COUNT_UNIT = 100.0
 """`count` and the globals' COUNT are in hundredths of an event weight."""

@@ -29,7 +29,7 @@ from flows.read_erased import read_erased
 from flows.runner import Runner, TooManyBadMessages, resume_positions
 from flows.stopping import stop_on_signals
 from flows.warm_up import warm_up
-from schemas.decode import Limits
+from schemas.avro_decoder import Limits
 from schemas.events import Kind
 from schemas.registry import RegistryUnavailable
 from state import keys

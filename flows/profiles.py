@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from schemas.uncounted import uncounted
+from schemas.compiled.njit import uncounted
 from state.user_rows import N_AFFINITIES, UserRows
 
 AFFINITY_BITS = 8

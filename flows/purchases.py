@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from flows.encoded_rows import EncodedRows
 from flows.row_table import RowTable
+from schemas.compiled.njit import uncounted
 from schemas.events import Columns, Kind
-from schemas.uncounted import uncounted
 from state import keys
 from state.purchase_rows import (
     DAY_MS,

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from flows.encoded_rows import EncodedRows
+from schemas.compiled.njit import uncounted
 from schemas.events import Columns, Kind
-from schemas.uncounted import uncounted
 from state import keys
 from state.refusal_rows import MAX_REFUSED, RefusalRows, decode_refusals, empty_refusals, encode_refusals
 from state.store import Store

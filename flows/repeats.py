@@ -3,12 +3,12 @@
 import numpy as np
 import numpy.typing as npt
 
-from schemas.uncounted import uncounted
+from schemas.compiled.njit import uncounted
+from schemas.compiled.stack_array import stack_array
 from state.item_rows import ItemRows
 from state.lane_rows import CURRENT, EARLIER, REPEAT
 from state.row_codec import counted
 from state.session import MAX_DISTINCT, repeat_cells
-from state.stack_array import stack_array
 
 ITEM_RANKS = 4
 """Per-item counters look at the current item and the next three; the global tables at all distinct items."""

@@ -17,7 +17,7 @@ from flows.dead_letters import DeadLetters
 from flows.isolation import NO_MESSAGES_FAULT, fold_in_parts
 from flows.lane import Changes, FoldStats, Lane
 from flows.log import RawBatch
-from schemas.decode import Limits, decode
+from schemas.avro_decoder import Limits, decode
 from schemas.events import BadMessage, Decoded
 from schemas.registry import SchemaRegistry
 from state.store import Positions, Store

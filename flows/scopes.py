@@ -7,11 +7,11 @@ import numpy.typing as npt
 from flows.history import FoldParams, event_weight
 from flows.item_table import ItemTable
 from flows.popularity import merge_scope, scores_of
+from schemas.compiled.distinct import distinct
+from schemas.compiled.njit import uncounted
 from schemas.events import Columns
-from schemas.uncounted import uncounted
 from state import keys
 from state.decay import EPOCH_HALF_LIVES, add, epoch_of, forward_weight
-from state.distinct import distinct
 from state.lane_rows import (
     ALL,
     BRAND,

@@ -4,9 +4,9 @@ import numba
 import numpy as np
 
 from flows.row_table import Ids, RowTable, Slots, in_parts
+from schemas.compiled.prefetch import AHEAD, prefetch_row
 from state import keys
 from state.differences import pack_changed_users
-from state.prefetch import AHEAD, prefetch_row
 from state.row_block import RowBlock
 from state.store import Store
 from state.user_rows import UserRows, decode_users, empty_users

@@ -13,9 +13,9 @@ import numpy as np
 
 from flows.lane import Lane, LaneSettings
 from flows.log import RawBatch
-from schemas.decode import Limits, decode
-from schemas.encode import encode, event_from_json
+from schemas.avro_decoder import Limits, decode
 from schemas.ids import hash_id
+from schemas.json_events import encode, event_from_json
 from schemas.registry import FolderRegistry
 from state.anchor import Anchor
 from state.redo_pieces import commands_of, redo_pieces

@@ -1,3 +1,3 @@
-from schemas.kernel_cache import use_kernels_of_these_sources
+from schemas.compiled.cache import use_kernels_of_these_sources
 
 use_kernels_of_these_sources()

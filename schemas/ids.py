@@ -21,7 +21,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic
 
-from schemas.uncounted import uncounted
+from schemas.compiled.njit import uncounted
 
 KEY_BYTES = 16
 MEASURING_KEY = b"headrace-measure"

@@ -1,6 +1,6 @@
 """Impressions as messages, a list at a time: those of one list differ in four fields, and the rest is encoded once.
 
-One by one `schemas.encode` takes 15 µs for each, for a list of twenty more than the list itself takes.
+One by one `schemas.json_events` takes 15 µs for each, for a list of twenty more than the list itself takes.
 """
 
 import struct
@@ -40,7 +40,7 @@ def _piece(kind: str | list[str], value: Any) -> bytes:
 
 
 def encode_impressions(schema_id: int, shared: Mapping[str, Any], items: Iterable[tuple[str, str]]) -> list[bytes]:
-    """Return what `schemas.encode` would of each item of a list, (id, source): `shared` and what is its own.
+    """Return what `schemas.json_events` would of each item of a list, (id, source): `shared` and what is its own.
 
     Positions begin with 1, and event ids are `{request_id}-{position}`.
     """

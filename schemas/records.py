@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import fastavro
 from fastavro import _read_py
 
-from schemas.program import NotCompiled, Program, compile_schema
+from schemas.decoder_program import NotCompiled, Program, compile_schema
 from schemas.registry import Schema, SchemaRegistry, UnknownSchema, current_schema
 from schemas.resolve import Resolved, UnreadableSchema, resolve, type_name
 

@@ -14,7 +14,7 @@ another type, it is converted:
 
 The result is a schema that fastavro reads the writer's bytes with and that gives our record: the
 writer's types in the writer's order under our names, with the conversions as logical types of
-our own. `schemas.program` compiles the same tree for the kernel.
+our own. `schemas.decoder_program` compiles the same tree for the kernel.
 """
 
 from collections.abc import Mapping

@@ -5,6 +5,7 @@ import random
 import numpy as np
 import numpy.typing as npt
 
+from schemas.compiled.distinct import distinct
 from serving.apply_rules import arrange
 from serving.asking import Asking
 from serving.cursor import encode_cursor
@@ -19,7 +20,6 @@ from serving.rules import Acting, Compiled
 from serving.shop import Shop
 from serving.variety import varied
 from serving.visitor import Hashes, Visitor
-from state.distinct import distinct
 
 MAX_LEFT_OUT = 50
 IDS = random.Random()

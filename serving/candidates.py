@@ -6,25 +6,25 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from schemas.uncounted import uncounted
+from schemas.compiled.njit import uncounted
+from schemas.compiled.prefetch import prefetch_head, prefetch_row
+from schemas.compiled.stack_array import stack_array
+from schemas.compiled.top_k import largest
+from schemas.compiled.vector_math import bits_of, of_bits
 from serving.forest import N_PAIRS
 from serving.found import MAX_FOUND, Found, begin_search, new_found, place
 from serving.item_facts import FADES, KAPPA, mass_of
-from serving.largest import largest
 from serving.leads import Leads, look_ahead
-from serving.logarithms import bits_of, of_bits
 from serving.mixture import MixtureParams
 from serving.second_order import KEPT, look_two_steps
 from state.item_rows import MAX_NEIGHBOURS, PAIR_UNIT, ItemRows
 from state.lane_rows import SESSIONS
-from state.prefetch import prefetch_head, prefetch_row
 from state.session import MAX_DISTINCT
 from state.slot_map import ABSENT, find, look_for
-from state.stack_array import stack_array
 
 SECOND_SEEDS = 3
 ROWS_AHEAD = 2
-"""Rows of a session's items to ask for ahead of the one in work (`state.prefetch`)."""
+"""Rows of a session's items to ask for ahead of the one in work (`schemas.compiled.prefetch`)."""
 BY_SECOND, BY_POPULARITY, BY_REPEAT = 3, 4, 5
 """Why an item is in the list: ADJ, FAR, BWD from a seed, or one of these."""
 

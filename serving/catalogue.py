@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from schemas.compiled.distinct import distinct
 from schemas.ids import hash_ids
 from serving.attributes import NOTHING, Attributes
 from serving.columns import Mask, Text, TextColumn, grown
 from state import keys
-from state.distinct import distinct
 from state.lane_rows import FEED, FEED_CHUNK, decode_feed, decode_globals
 from state.slot_map import ABSENT, SlotMap
 from state.store import RowReader

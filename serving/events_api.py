@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import Counter
 
 from flows.log import Log, LogUnavailable, Message, MessageRefused, MessageTooLarge, NotConfirmed
-from schemas.encode import InvalidEvent, encode, event_from_json
+from schemas.json_events import InvalidEvent, encode, event_from_json
 from schemas.registry import RegistryUnavailable, SchemaRegistry
 from schemas.validate import Limits
 from serving.api_keys import Guard

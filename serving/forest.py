@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from schemas.uncounted import uncounted
-from state.stack_array import stack_array
+from schemas.compiled.njit import uncounted
+from schemas.compiled.stack_array import stack_array
 
 VERSION = 1
 """Of what the features are: trees that learned from others would put things in a senseless order."""

@@ -6,8 +6,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from schemas.uncounted import uncounted
-from serving.logarithms import bits_of, of_bits
+from schemas.compiled.njit import uncounted
+from schemas.compiled.vector_math import bits_of, of_bits
 
 INDEX_BITS = 12
 MAX_FOUND = 1 << INDEX_BITS

@@ -7,11 +7,11 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from schemas.compiled.distinct import distinct
 from state import keys
 from state.anchor import Anchor
 from state.changes import ChangeFeed
 from state.decay import plus
-from state.distinct import distinct
 from state.item_rows import MAX_NEIGHBOURS, ItemRows, decode_items, empty_items
 from state.row_codec import MOST_COUNTED
 from state.slot_map import ABSENT, SlotMap, find

@@ -7,8 +7,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from schemas.uncounted import uncounted
-from serving.logarithms import power_of_2
+from schemas.compiled.njit import uncounted
+from schemas.compiled.vector_math import power_of_2
 from serving.mixture import ScoreConfig
 from state.decay import EPOCH_HALF_LIVES, epoch_of, value_at
 from state.item_rows import ADJ, BWD, FAR, PAIR_UNIT, ItemRows

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from schemas.compiled.top_k import largest_first
 from serving.asking import Asking
 from serving.columns import Text
 from serving.items import Said
-from serving.largest import largest_first
 from serving.pool import each
 from state.item_rows import PAIR_UNIT
 

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from schemas.compiled.distinct import distinct
 from schemas.varint import varint
 from serving.catalogue import Catalogue
 from serving.pieces import Pieces
 from serving.proto import headrace_pb2
 from serving.reasons import Reason
-from state.distinct import distinct
 
 MAX_KEPT = 1_000_000
 """Items whose heads are kept, some 100 bytes each."""

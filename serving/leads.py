@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from schemas.uncounted import uncounted
+from schemas.compiled.njit import uncounted
+from schemas.compiled.prefetch import prefetch_head
+from schemas.compiled.stack_array import stack_array
+from schemas.compiled.vector_math import logarithms
 from serving.item_facts import KAPPA, mass_of, pair_mass
-from serving.logarithms import logarithms
 from serving.second_order import KEPT, SecondOrder, second_order
 from state.item_rows import MAX_NEIGHBOURS, PAIR_UNIT, ItemRows
-from state.prefetch import prefetch_head
 from state.slot_map import ABSENT, find, look_for
-from state.stack_array import stack_array
 
 SECOND_BASE = 0.3
 LIFT = 0.5

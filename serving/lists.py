@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from schemas.uncounted import uncounted
+from schemas.compiled.copy_bytes import copy_bytes
+from schemas.compiled.njit import uncounted
 from serving.items import TAG as ITEM_TAG
 from serving.items import Heads, ItemList, Items, Recommendation, Rules, end_json, end_message
 from serving.phrases import Spoken
 from serving.pieces import Bytes, Packed, Pieces, length, put
-from state.copy_bytes import copy_bytes
 
 Ints = npt.NDArray[np.int64]
 TAG = ITEM_TAG[0]

@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from schemas.compiled.njit import uncounted
 from schemas.events import Kind
-from schemas.uncounted import uncounted
 from serving.again import again_phrase
 from serving.candidates import BY_POPULARITY, BY_REPEAT
 from serving.phrases import Phrase

@@ -6,7 +6,7 @@ from copy import copy
 import numpy as np
 import numpy.typing as npt
 
-from serving.largest import largest_first
+from schemas.compiled.top_k import largest_first
 from state.anchor import Anchor
 from state.item_rows import ItemRows
 from state.slot_map import ABSENT, SlotMap

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from schemas.uncounted import uncounted
+from schemas.compiled.copy_bytes import copy_bytes
+from schemas.compiled.njit import uncounted
 from serving.columns import grown
-from state.copy_bytes import copy_bytes
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from schemas.uncounted import uncounted
+from schemas.compiled.njit import uncounted
 from serving.catalogue import Catalogue
 from serving.items import Said
 from serving.selection import Selection

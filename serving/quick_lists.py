@@ -11,8 +11,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from schemas.compiled.njit import uncounted
 from schemas.ids import hash_id
-from schemas.uncounted import uncounted
 from serving.blend import Scored
 from serving.candidates import BY_POPULARITY
 from serving.caps import NOBODY, fill_places, limits_of

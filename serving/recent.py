@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from schemas.compiled.njit import uncounted
 from schemas.events import FIRST_NEGATIVE_KIND, Kind
-from schemas.uncounted import uncounted
 from state.session import SESSION_EVENTS
 from state.user_rows import KIND_MASK, UserRows
 

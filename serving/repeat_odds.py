@@ -5,7 +5,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from schemas.uncounted import uncounted
+from schemas.compiled.njit import uncounted
 from state.lane_rows import CURRENT, EARLIER, N_CURRENT_CELLS, N_EARLIER_CELLS, REPEAT
 
 CURRENT_SLICE = N_CURRENT_CELLS // 3  # cells of one run length

@@ -8,9 +8,9 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from schemas.compiled.top_k import largest_first
 from serving.allowed import Allowed, Passing
 from serving.index_build import EXACT_UP_TO, longest
-from serving.largest import largest_first
 from serving.new_items import NewItems
 from state.anchor import INDEX, Anchor, load_anchor
 

@@ -9,14 +9,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from schemas.uncounted import uncounted
+from schemas.compiled.njit import uncounted
+from schemas.compiled.prefetch import prefetch_row
+from schemas.compiled.stack_array import stack_array
+from schemas.compiled.top_k import largest
 from serving.found import Found, begin_search, place
 from serving.item_facts import KAPPA, mass_of, pair_mass
-from serving.largest import largest
 from state.item_rows import MAX_NEIGHBOURS, PAIR_UNIT, ItemRows
-from state.prefetch import prefetch_row
 from state.slot_map import ABSENT, find
-from state.stack_array import stack_array
 
 KEPT = 64
 LEAST_SHARE = 0.02

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from schemas.uncounted import uncounted
+from schemas.compiled.njit import uncounted
 from state.session import SESSION_EVENTS
 
 Hashes = npt.NDArray[np.uint64]

@@ -28,7 +28,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from schemas.uncounted import uncounted
+from schemas.compiled.njit import uncounted
 
 BITS = 16
 EPOCH_HALF_LIVES = 16

@@ -15,11 +15,11 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from schemas.uncounted import uncounted
+from schemas.compiled.njit import uncounted
+from schemas.compiled.prefetch import AHEAD, prefetch_row
 from state.item_rows import HEADER as ITEM_HEADER
 from state.item_rows import MANY_GONE, MAX_NEIGHBOURS, ItemRows, write_item, write_pairs
 from state.item_rows import MAX_BYTES as MAX_ITEM_BYTES
-from state.prefetch import AHEAD, prefetch_row
 from state.row_codec import Packed, Words, words
 from state.user_rows import HEADER as USER_HEADER
 from state.user_rows import MAX_BYTES as MAX_USER_BYTES

@@ -14,7 +14,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from schemas.uncounted import uncounted
+from schemas.compiled.njit import uncounted
 from state.differences import ITEMS, USERS, WHOLE, Differences, check_of
 from state.item_rows import MAX_NEIGHBOURS, ItemRows, decode_items, empty_items, encode_items, shift
 from state.row_block import Command, RowBlock, RowSet

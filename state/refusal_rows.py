@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from schemas.uncounted import uncounted
+from schemas.compiled.njit import uncounted
 from state.row_codec import decode_rows, pack_rows, unpack_rows
 
 VERSION, HEADER = 1, 8

@@ -13,8 +13,8 @@ import hiredis
 import numpy as np
 import numpy.typing as npt
 
-from schemas.uncounted import uncounted
-from state.copy_bytes import copy_bytes
+from schemas.compiled.copy_bytes import copy_bytes
+from schemas.compiled.njit import uncounted
 from state.differences import Differences
 
 CHUNK = 200

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from schemas.uncounted import uncounted
+from schemas.compiled.njit import uncounted
 
 Slots = npt.NDArray[np.int64]
 MOST_COUNTED = 2**32 - 1

@@ -7,8 +7,8 @@ over events of a function of the event and of the session before it.
 import numpy as np
 import numpy.typing as npt
 
-from schemas.uncounted import uncounted
-from state.stack_array import stack_array
+from schemas.compiled.njit import uncounted
+from schemas.compiled.stack_array import stack_array
 
 SESSION_EVENTS = 30
 MAX_DISTINCT = 20

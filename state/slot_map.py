@@ -10,8 +10,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from schemas.uncounted import uncounted
-from state.prefetch import prefetch_line
+from schemas.compiled.njit import uncounted
+from schemas.compiled.prefetch import prefetch_line
 
 ABSENT = -1
 
@@ -30,7 +30,7 @@ def find(table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], id_hash:
 
 @uncounted()
 def look_for(table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], id_hash: np.uint64) -> None:
-    """Start fetching what `find` will read of an id first (`state.prefetch`)."""
+    """Start fetching what `find` will read of an id first (`schemas.compiled.prefetch`)."""
     home: Any = np.int64(id_hash & np.uint64(len(table) - 1))
     prefetch_line(table, home)
     prefetch_line(slot_at, home)

@@ -23,8 +23,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from schemas.uncounted import uncounted
-from state.prefetch import AHEAD, prefetch_row
+from schemas.compiled.njit import uncounted
+from schemas.compiled.prefetch import AHEAD, prefetch_row
 from state.row_codec import Packed, Words, decode_rows, pack_rows, unpack_rows, words
 
 VERSION = 1

@@ -15,7 +15,7 @@ import orjson
 
 from flows.log import Log, Message
 from flows.open_log import open_log
-from schemas.encode import encode
+from schemas.json_events import encode
 from schemas.registry import FolderRegistry
 from serving.cli.bench_up import START_S, NotStarted, everything_up, machine, print_figures
 from serving.cli.console import FAILED, OK, err

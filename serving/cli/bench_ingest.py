@@ -18,10 +18,10 @@ from flows.lane import Lane, LaneSettings
 from flows.log import Log, Message
 from flows.open_log import open_log
 from flows.runner import Runner
-from schemas.decode import Limits
-from schemas.encode import encode
+from schemas.avro_decoder import Limits
 from schemas.events import Kind
 from schemas.ids import hash_ids
+from schemas.json_events import encode
 from schemas.registry import FolderRegistry
 from serving.cli.bench_up import machine, median_run, print_figures
 from serving.cli.console import OK, UNAVAILABLE, err

@@ -15,7 +15,7 @@ from rich.table import Table
 from flows.log import Log, LogUnavailable, Message
 from flows.open_log import open_log
 from flows.open_registry import open_registry
-from schemas.encode import InvalidEvent, encode, event_from_json
+from schemas.json_events import InvalidEvent, encode, event_from_json
 from schemas.registry import SchemaRegistry
 from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar
 from state.settings import Settings

@@ -9,9 +9,9 @@ from flows.lane import Lane, LaneSettings
 from flows.log import Message
 from flows.runner import Runner
 from flows.sqlite_log import SqliteLog
-from schemas.decode import Limits
-from schemas.encode import encode
+from schemas.avro_decoder import Limits
 from schemas.ids import hash_id
+from schemas.json_events import encode
 from schemas.registry import FolderRegistry
 from serving.retrieval import VectorIndex
 from state import keys

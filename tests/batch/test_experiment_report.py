@@ -8,9 +8,9 @@ import pytest
 from batch.experiment_report import compared, read_log, report, wilson
 from flows.log import LogUnavailable, Message
 from flows.sqlite_log import SqliteLog
-from schemas.decode import Limits
-from schemas.encode import encode
+from schemas.avro_decoder import Limits
 from schemas.events import Kind
+from schemas.json_events import encode
 from schemas.registry import FolderRegistry
 from serving.experiments import Experiment
 

@@ -12,7 +12,7 @@ from batch.shop import Shop, pairs_of, sessions_by_end
 from flows.lane import LaneSettings
 from flows.log import Message
 from flows.sqlite_log import SqliteLog
-from schemas.encode import encode
+from schemas.json_events import encode
 from schemas.registry import FolderRegistry
 from serving.blend import ALLOW, DEMOTE, EXCLUDE, Scorer
 from serving.forest import N_FEATURES, TOP, forest_from, leaf_place, scores_of

@@ -6,8 +6,8 @@ from batch.interactions import read_interactions
 from flows.lane import LaneSettings
 from flows.log import LogUnavailable, Message
 from flows.sqlite_log import SqliteLog
-from schemas.decode import Limits
-from schemas.encode import encode
+from schemas.avro_decoder import Limits
+from schemas.json_events import encode
 from schemas.registry import FolderRegistry
 
 T0 = 1_700_000_000_000

@@ -14,7 +14,7 @@ from registry_server import Registry
 
 from flows.confluent_registry import ConfluentRegistry, without_credentials
 from flows.open_registry import open_registry
-from schemas.decode import Limits, decode
+from schemas.avro_decoder import Limits, decode
 from schemas.registry import FolderRegistry, RegistryUnavailable, UnknownSchema, current_schema
 from state.settings import Settings
 

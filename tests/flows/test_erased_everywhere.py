@@ -10,8 +10,8 @@ from batch.anchor_cmd import train_anchor
 from flows.log import Message
 from flows.open_log import open_log
 from flows.process import Flow
-from schemas.encode import encode
 from schemas.ids import hash_id
+from schemas.json_events import encode
 from schemas.registry import FolderRegistry
 from state import keys
 from state.embedded_redis import EmbeddedRedis

@@ -7,16 +7,16 @@ import flows.lane
 import flows.products
 import flows.purchases
 import flows.scopes
-import schemas.decode
+import schemas.avro_decoder
 import schemas.records
 from flows.dead_letters import DeadLetters
 from flows.lane import Lane, LaneSettings
 from flows.log import Message
 from flows.runner import Runner, TooManyBadMessages
 from flows.sqlite_log import SqliteLog
-from schemas.decode import Limits
-from schemas.encode import encode, event_from_json
+from schemas.avro_decoder import Limits
 from schemas.ids import hash_id, hash_visitor
+from schemas.json_events import encode, event_from_json
 from schemas.registry import FolderRegistry
 from state import keys
 from state.anchor import Anchor

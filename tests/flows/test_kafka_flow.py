@@ -10,7 +10,7 @@ from test_process import REGISTRY, T0, position, start, stop, view, wait_for, wa
 
 from flows.log import Message
 from flows.open_log import open_log
-from schemas.encode import encode
+from schemas.json_events import encode
 from state.embedded_redis import EmbeddedRedis
 from state.redis_store import RedisStore
 

@@ -18,9 +18,9 @@ from flows.open_log import open_log
 from flows.read_erased import read_erased
 from flows.read_to import read_to
 from flows.sqlite_log import TABLES, SqliteLog
-from schemas.encode import encode
 from schemas.events import DEAD_LETTERS, TOPICS, BadMessage
 from schemas.ids import hash_id
+from schemas.json_events import encode
 from schemas.registry import FolderRegistry
 
 T0 = 1_700_000_000_000

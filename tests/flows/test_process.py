@@ -12,8 +12,8 @@ import pytest
 from flows.log import Message
 from flows.process import lane_settings
 from flows.sqlite_log import SqliteLog
-from schemas.encode import encode
 from schemas.events import TOPICS
+from schemas.json_events import encode
 from schemas.registry import FolderRegistry, current_schema
 from state import keys
 from state.embedded_redis import EmbeddedRedis

@@ -5,7 +5,7 @@ import pytest
 from flows.log import LogUnavailable, Message
 from flows.open_log import open_log
 from flows.process import Flow
-from schemas.encode import encode
+from schemas.json_events import encode
 from schemas.registry import FolderRegistry, RegistryUnavailable
 from state import keys
 from state.embedded_redis import EmbeddedRedis

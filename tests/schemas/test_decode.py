@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from raw_batches import raw_batch
 
-from schemas.decode import Limits, decode
-from schemas.encode import encode
+from schemas.avro_decoder import Limits, decode
 from schemas.events import Kind
 from schemas.ids import hash_event_id, hash_id, hash_visitor
+from schemas.json_events import encode
 from schemas.registry import FolderRegistry, Schema
 
 NOW = 1_700_000_000_000

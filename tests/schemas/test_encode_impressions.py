@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.encode import encode
 from schemas.impressions import encode_impressions
+from schemas.json_events import encode
 from schemas.registry import FolderRegistry
 
 REGISTRY = FolderRegistry()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import schemas.kernel_cache
+import schemas.compiled.cache
 
 INNER = """
 import numba

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from raw_batches import raw_batch
 
 from schemas import records
-from schemas.decode import Limits, decode
+from schemas.avro_decoder import Limits, decode
 from schemas.ids import hash_id
 from schemas.registry import FolderRegistry, Schema, current_schema
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from numba.core.errors import NumbaError
 
-from schemas.uncounted import uncounted
-from state.stack_array import stack_array
+from schemas.compiled.njit import uncounted
+from schemas.compiled.stack_array import stack_array
 
 room = stack_array(np.int64, 4)
 

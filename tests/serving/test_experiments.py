@@ -13,7 +13,7 @@ from serving_rows import DAY, NOW, product, shop_events
 from test_service import ask, items, recommender_of
 
 from batch.experiment_report import read_log, report
-from schemas.decode import Limits
+from schemas.avro_decoder import Limits
 from schemas.events import Kind
 from schemas.ids import hash_id, hash_visitor
 from schemas.registry import FolderRegistry

@@ -12,7 +12,7 @@ from running_server import running
 from serving_rows import NOW, shop_events
 from test_service import recommender_of
 
-from schemas.decode import Limits, decode
+from schemas.avro_decoder import Limits, decode
 from schemas.ids import hash_id
 from schemas.registry import FolderRegistry
 from serving import gather as gather_module

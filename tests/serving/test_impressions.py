@@ -6,7 +6,7 @@ from serving_rows import NOW, fold_into, shop_events
 
 from flows.log import LogUnavailable
 from flows.open_log import open_log
-from schemas.decode import Limits, decode
+from schemas.avro_decoder import Limits, decode
 from schemas.registry import FolderRegistry
 from serving.impressions import MOST_WAITING, Impressions
 from serving.requests import RecommendRequest

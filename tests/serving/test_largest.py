@@ -2,8 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.compiled.top_k import largest, largest_first
 from serving.blend import likeliest_first
-from serving.largest import largest, largest_first
 
 VALUES = st.sampled_from([0.0, 1.0, 5e-324, 1e300, np.inf]) | st.floats(0, 2)
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from serving.logarithms import LARGEST, exponentials, logarithms, power_of_2
+from schemas.compiled.vector_math import LARGEST, exponentials, logarithms, power_of_2
 
 POSITIVE = st.floats(2.3e-308, 1e308) | st.floats(0.5, 2) | st.builds(lambda x: 1 + x, st.floats(-1e-6, 1e-6))
 EXPONENTS = st.floats(-LARGEST, LARGEST) | st.floats(-2, 2) | st.floats(-1e-9, 1e-9)

@@ -11,7 +11,7 @@ from typing import Any
 
 from flows.kafka_log import TIMEOUT_S as LOG_TIMEOUT_S
 from flows.sqlite_log import SqliteLog
-from schemas.encode import encode
+from schemas.json_events import encode
 from serving.cli.torture.stage import PREFIX, Stage
 from serving.cli.torture.stream import REGISTRY, START_MS
 from state import keys

@@ -10,9 +10,9 @@ import numpy as np
 from flows.lane import Lane
 from flows.log import RawBatch
 from flows.process import lane_settings
-from schemas.decode import Limits, decode
-from schemas.encode import encode, event_from_json
+from schemas.avro_decoder import Limits, decode
 from schemas.events import TOPICS
+from schemas.json_events import encode, event_from_json
 from schemas.registry import FolderRegistry
 from serving.cli.console import progress_bar
 from serving.cli.torture.stage import FOLD

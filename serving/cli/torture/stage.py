@@ -20,7 +20,7 @@ from flows.local_kafka import LocalKafka
 from flows.log import Log, LogUnavailable, Message
 from flows.process import lane_settings
 from flows.read_to import read_to
-from schemas.decode import Limits, decode
+from schemas.avro_decoder import Limits, decode
 from schemas.ids import key_in_use
 from schemas.registry import FolderRegistry
 from state import keys

@@ -4,7 +4,7 @@ import random
 from typing import Any
 
 from flows.log import Message
-from schemas.encode import encode
+from schemas.json_events import encode
 from schemas.registry import FolderRegistry
 
 N_USERS, N_ITEMS = 1_000, 40

@@ -10,8 +10,8 @@ from typing import Any
 
 import fastavro
 
-from schemas.decode import USER_EVENT_KINDS
-from schemas.kernel import MAX_ID_BYTES
+from schemas.avro_decoder import USER_EVENT_KINDS
+from schemas.avro_decoder_kernel import MAX_ID_BYTES
 from schemas.records import MAGIC
 from schemas.registry import SchemaRegistry
 from schemas.validate import EARLIEST_MS, MAX_PRICE, MAX_QUANTITY, is_unicode

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from schemas.uncounted import uncounted
+from schemas.compiled.njit import uncounted
 
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 

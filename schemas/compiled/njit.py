@@ -15,7 +15,7 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 
 def uncounted(**options: Any) -> Callable[[Kernel], Kernel]:
-    """Compile a kernel that makes no arrays but on the stack (`state.stack_array`); views of its arguments are none.
+    """Compile a kernel that makes no arrays but on the stack (`schemas.compiled.stack_array`); views of its arguments are none.
 
     Numba refuses to compile one that does. `options`: more of `numba.njit`.
     """

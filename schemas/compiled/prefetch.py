@@ -10,7 +10,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic
 
-from schemas.uncounted import uncounted
+from schemas.compiled.njit import uncounted
 
 LINE_BYTES = 64
 AHEAD = 4

@@ -9,7 +9,7 @@ from numba import types
 from numba.core.cgutils import raw_memcpy
 from numba.extending import intrinsic
 
-from schemas.uncounted import uncounted
+from schemas.compiled.njit import uncounted
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from schemas.avro_decoder_kernel import MAX_ID_BYTES, OK, TOO_LONG, read_messages
+from schemas.decoder_program import Program
 from schemas.events import (
     COLUMN_DTYPE,
     TOPICS,
@@ -18,8 +20,6 @@ from schemas.events import (
 )
 from schemas.ids import NoIdKey, event_domain, hash_event_id, hash_id, hash_ids, hash_visitor, id_keys
 from schemas.item_key import item_of_key
-from schemas.kernel import MAX_ID_BYTES, OK, TOO_LONG, read_messages
-from schemas.program import Program
 from schemas.records import HEADER, MAGIC, Malformed, read_body, reading_of
 from schemas.registry import RegistryUnavailable, SchemaRegistry, UnknownSchema
 from schemas.resolve import Resolved, UnreadableSchema

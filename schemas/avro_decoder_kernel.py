@@ -4,8 +4,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from schemas.ids import IDS, SESSIONS, IdKeys, hash_bytes
-from schemas.program import (
+from schemas.compiled.njit import uncounted
+from schemas.decoder_program import (
     BOOLEAN,
     BRAND,
     CATEGORY,
@@ -41,7 +41,7 @@ from schemas.program import (
     TS_MS,
     USER,
 )
-from schemas.uncounted import uncounted
+from schemas.ids import IDS, SESSIONS, IdKeys, hash_bytes
 
 Bytes = npt.NDArray[np.uint8]
 Int64s = npt.NDArray[np.int64]
@@ -394,7 +394,7 @@ def read_messages(
     """Decode `messages` (all of one schema); return (rows written, messages done).
 
     Message m's Avro body is `data[bounds[m] + 5 : bounds[m + 1]]`, `program` and `texts` are
-    its schema's (`schemas.program`). `kind` 0 takes it from the kind field. Ids are hashed
+    its schema's (`schemas.decoder_program`). `kind` 0 takes it from the kind field. Ids are hashed
     with `keys`, event ids in `event_domain`. `status[i]` becomes OK, BROKEN or TOO_LONG; only
     an OK message leaves rows. Stops before a message whose rows would not fit.
     """
