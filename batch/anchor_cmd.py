@@ -27,10 +27,10 @@ from schemas.registry import RegistryUnavailable
 from serving.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
 from serving.forest import written_down
 from serving.index_build import build_index
-from state import keys
 from state.anchor import Anchor, AnchorDamaged, anchor_versions, load_anchor, load_metrics, read_manifest, save_anchor
+from state.rows import keys
 from state.settings import Settings
-from state.store import StoreUnavailable
+from state.store.contract import StoreUnavailable
 
 LEAST_ITEMS = 2
 LEAST_JUDGED = 50

@@ -9,10 +9,10 @@ from rich.table import Table
 
 from flows.process import open_store
 from serving.cli.console import FAILED, OK, UNAVAILABLE, err, print_json
-from state import keys
 from state.anchor import AnchorDamaged, anchor_versions, load_metrics, read_manifest
+from state.rows import keys
 from state.settings import Settings
-from state.store import Store, StoreUnavailable
+from state.store.contract import Store, StoreUnavailable
 
 WAIT_S = 60.0
 

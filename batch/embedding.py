@@ -11,8 +11,8 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import eigsh
 
-from state.item_rows import PAIR_UNIT, ItemRows
-from state.slot_map import SlotMap
+from state.rows.item_rows import PAIR_UNIT, ItemRows
+from state.rows.slot_map import SlotMap
 
 D = 64
 PRIOR = 5.0

@@ -25,8 +25,8 @@ from serving.forest import NO_FOREST
 from serving.habits import habits
 from serving.mixture import DEFAULT, MixtureParams
 from serving.sessions import padded_sessions
-from state.purchase_rows import empty_purchases
-from state.slot_map import ABSENT
+from state.rows.purchase_rows import empty_purchases
+from state.rows.slot_map import ABSENT
 
 K = 20
 INTERVALS = (f"HR@{K}", f"MRR@{K}", f"NDCG@{K}", f"recall@{K}")

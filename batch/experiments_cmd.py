@@ -17,7 +17,7 @@ from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print
 from serving.experiments import Experiment
 from serving.rule_book import BadBook, live_version, read_book
 from state.settings import Settings
-from state.store import StoreUnavailable
+from state.store.contract import StoreUnavailable
 
 HOUR_MS = 3_600_000
 

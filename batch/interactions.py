@@ -14,7 +14,7 @@ from flows.read_to import read_to
 from schemas.avro_decoder import Limits, decode
 from schemas.ids import hash_id
 from schemas.registry import SchemaRegistry
-from state.store import Positions
+from state.store.contract import Positions
 
 
 @dataclass(frozen=True)

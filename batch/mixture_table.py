@@ -14,10 +14,10 @@ from serving.leads import Leads, new_leads
 from serving.mixture import DEFAULT, DEFAULT_CONFIG, MixtureParams, ScoreConfig
 from serving.repeat_odds import ln_item_factor, ln_repeat_tables
 from serving.sessions import padded_sessions
-from state.item_rows import PAIR_UNIT, ItemRows
-from state.lane_rows import N_CURRENT_CELLS, N_EARLIER_CELLS
-from state.session import MAX_DISTINCT, SESSION_EVENTS, distinct_latest_first, repeat_cells
-from state.slot_map import ABSENT, find
+from state.rows.item_rows import PAIR_UNIT, ItemRows
+from state.rows.lane_rows import N_CURRENT_CELLS, N_EARLIER_CELLS
+from state.rows.session import MAX_DISTINCT, SESSION_EVENTS, distinct_latest_first, repeat_cells
+from state.rows.slot_map import ABSENT, find
 
 N_SHARES, N_FACTORS, N_REPEAT = 22, 10, 11
 """Components with a weight of their own, log factors, and inputs of the repeat odds (the first is 1)."""

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from flows.lane import Lane, LaneSettings
 from flows.log import RawBatch
 from schemas.events import COLUMN_DTYPE, Columns, Decoded, Kind
-from state.item_rows import ItemRows
-from state.slot_map import SlotMap
-from state.store import MemoryStore
+from state.rows.item_rows import ItemRows
+from state.rows.slot_map import SlotMap
+from state.store.contract import MemoryStore
 
 CHUNK = 20_000
 STREAM = "events:0"

@@ -16,10 +16,10 @@ from pathlib import Path
 import structlog
 
 from flows.lane import Changes, Lane
-from state import keys
 from state.anchor import Anchor, AnchorDamaged, load_anchor
-from state.row_block import RowSet
-from state.store import Store
+from state.rows import keys
+from state.store.contract import Store
+from state.store.row_block import RowSet
 
 CLEAN_UP_AFTER_MS = 5_000
 """Servers follow the pointer within a second; until then they read the old vectors."""

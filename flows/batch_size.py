@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from flows.log import MOST_BYTES, Log, RawBatch
-from state.store import Positions
+from state.store.contract import Positions
 
 FIRST_EVENTS = 60_000
 

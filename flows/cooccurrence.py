@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.compiled.njit import uncounted
-from state.item_rows import ADJ, BWD, FAR, MANY_GONE, MAX_GONE, PAIR_UNIT, ItemRows, shift
-from state.row_codec import counted
+from state.rows.item_rows import ADJ, BWD, FAR, MANY_GONE, MAX_GONE, PAIR_UNIT, ItemRows, shift
+from state.rows.row_codec import counted
 
 MAX_WINDOW = 8
 RANK_DECAY = 1.8

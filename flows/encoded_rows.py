@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
-from state.store import Store
+from state.store.contract import Store
 
 MAX_CACHED = 200_000
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from flows.log import topic_of
 from schemas.events import Columns
-from state.store import Positions
+from state.store.contract import Positions
 
 
 class Erased(NamedTuple):

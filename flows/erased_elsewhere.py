@@ -12,10 +12,10 @@ from dataclasses import replace
 import structlog
 
 from flows.lane import Lane, LaneSettings
-from state import keys
 from state.generations import Generation, generation_names, read_generation
+from state.rows import keys
 from state.settings import BadSettings, Settings
-from state.store import Fenced, Store
+from state.store.contract import Fenced, Store
 
 AT_ONCE = 100
 """Users of one commit."""

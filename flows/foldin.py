@@ -16,8 +16,8 @@ from schemas.compiled.njit import uncounted
 from schemas.compiled.prefetch import prefetch_row
 from schemas.events import FIRST_NEGATIVE_KIND
 from state.anchor import Anchor
-from state.slot_map import ABSENT, find
-from state.user_rows import KIND_MASK, STARS_SHIFT, UserRows
+from state.rows.slot_map import ABSENT, find
+from state.rows.user_rows import KIND_MASK, STARS_SHIFT, UserRows
 
 FOLD_ITEMS = 32
 """The latest distinct items of the history that make the vector."""

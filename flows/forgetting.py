@@ -10,10 +10,10 @@ import numpy.typing as npt
 from flows.history import FoldParams, ItemIndex, event_weight, kind_column, learn_at, session_start, use
 from flows.popularity import count_event, count_for_good
 from schemas.compiled.njit import uncounted
-from state.item_rows import ItemRows
-from state.session import SESSION_EVENTS
-from state.slot_map import find
-from state.user_rows import KIND_MASK, MAX_GAP_MS, STARS_SHIFT, UserRows
+from state.rows.item_rows import ItemRows
+from state.rows.session import SESSION_EVENTS
+from state.rows.slot_map import find
+from state.rows.user_rows import KIND_MASK, MAX_GAP_MS, STARS_SHIFT, UserRows
 
 
 @uncounted()

@@ -21,13 +21,13 @@ from schemas.compiled.njit import uncounted
 from schemas.compiled.prefetch import prefetch_row
 from schemas.compiled.stack_array import stack_array
 from schemas.events import FIRST_NEGATIVE_KIND, Kind
-from state.differences import NOT_AT_THE_END
-from state.item_rows import FLAG_PRODUCT, ItemRows
-from state.lane_rows import DUPLICATES, EVENTS, LATE, MAX_TS, N_PRICE_BUCKETS, PRICES, SESSIONS
-from state.row_codec import counted
-from state.session import MAX_DISTINCT, SESSION_EVENTS, distinct_latest_first
-from state.slot_map import ABSENT, find
-from state.user_rows import KIND_MASK, MAX_GAP_MS, MAX_HISTORY, STARS_SHIFT, UserRows
+from state.rows.item_rows import FLAG_PRODUCT, ItemRows
+from state.rows.lane_rows import DUPLICATES, EVENTS, LATE, MAX_TS, N_PRICE_BUCKETS, PRICES, SESSIONS
+from state.rows.row_codec import counted
+from state.rows.session import MAX_DISTINCT, SESSION_EVENTS, distinct_latest_first
+from state.rows.slot_map import ABSENT, find
+from state.rows.user_rows import KIND_MASK, MAX_GAP_MS, MAX_HISTORY, STARS_SHIFT, UserRows
+from state.store.row_deltas import NOT_AT_THE_END
 
 Int64s = npt.NDArray[np.int64]
 Uint64s = npt.NDArray[np.uint64]

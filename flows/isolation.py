@@ -10,8 +10,8 @@ from flows.log import LogUnavailable, RawBatch
 from schemas.events import COLUMN_DTYPE, Decoded
 from schemas.ids import NoIdKey
 from schemas.registry import RegistryUnavailable
-from state.slot_map import CacheTooSmall
-from state.store import Fenced, Positions, StoreUnavailable
+from state.rows.slot_map import CacheTooSmall
+from state.store.contract import Fenced, Positions, StoreUnavailable
 
 NO_MESSAGES_FAULT = (Fenced, StoreUnavailable, LogUnavailable, RegistryUnavailable, CacheTooSmall, NoIdKey)
 """What passes through the fold as it is."""

@@ -7,12 +7,12 @@ from flows.history import ItemIndex
 from flows.row_table import Ids, RowTable, Slots, in_parts
 from schemas.compiled.distinct import distinct
 from schemas.events import Columns
-from state import keys
-from state.differences import pack_changed_items
-from state.item_rows import FLAG_LISTED, decode_items, empty_items
-from state.row_block import RowBlock
-from state.slot_map import SlotMap
-from state.store import Store
+from state.rows import keys
+from state.rows.item_rows import FLAG_LISTED, decode_items, empty_items
+from state.rows.slot_map import SlotMap
+from state.store.contract import Store
+from state.store.row_block import RowBlock
+from state.store.row_deltas import pack_changed_items
 
 
 class ItemTable(RowTable):

@@ -25,7 +25,7 @@ from flows.kafka_producer import KafkaProducer
 from flows.log import MOST_BYTES, LogUnavailable, Message, PositionLost, RawBatch, TopicReplaced, topic_of
 from flows.time_merge import MAX_HELD, Merged, TimeMerge
 from schemas.events import DEAD_LETTERS, TOPICS
-from state.store import Positions
+from state.store.contract import Positions
 
 TIMEOUT_S = 10.0
 REFRESH_S = 5.0

@@ -29,14 +29,14 @@ from flows.user_table import UserTable
 from schemas.compiled.distinct import distinct
 from schemas.events import Columns, Decoded, Kind
 from schemas.ids import hash_id
-from state import keys
 from state.anchor import Anchor
-from state.item_rows import ItemRows
-from state.lane_rows import DEDUPE, DUPLICATES, LATE, MAX_TS, decode_globals, encode_globals
-from state.row_block import RowBlock, RowSet
-from state.slot_map import SlotMap
-from state.store import Positions, Store
-from state.vector_rows import pack_vectors
+from state.rows import keys
+from state.rows.item_rows import ItemRows
+from state.rows.lane_rows import DEDUPE, DUPLICATES, LATE, MAX_TS, decode_globals, encode_globals
+from state.rows.slot_map import SlotMap
+from state.rows.vector_rows import pack_vectors
+from state.store.contract import Positions, Store
+from state.store.row_block import RowBlock, RowSet
 
 MAX_CACHED_BUYERS = 200_000
 DEFAULT_WEIGHTS: dict[Kind, float] = {

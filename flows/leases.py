@@ -3,13 +3,13 @@
 Every process puts its name and the time into a sorted set; those seen lately share
 the lanes by rank (lane mod processes). A lane's lease is a key with a time to live.
 Leases only keep processes from disturbing each other: what keeps rows right is the
-fence of the commit (`state.redis_store`), whoever holds a lease.
+fence of the commit (`state.store.redis_store`), whoever holds a lease.
 """
 
 from collections.abc import Iterable
 
-from state import keys
-from state.redis_store import RedisStore
+from state.rows import keys
+from state.store.redis_store import RedisStore
 
 
 class Leases:

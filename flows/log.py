@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from state.store import Positions
+from state.store.contract import Positions
 
 MOST_BYTES = 64 << 20
 """A batch has about so many bytes at most, however many messages were asked for."""

@@ -3,7 +3,7 @@
 from prometheus_client import Counter, Gauge, Histogram
 
 from flows.runner import Report
-from state.store import Positions
+from state.store.contract import Positions
 
 BATCH_BUCKETS = (1, 10, 50, 100, 500, 1000, 2000, 5000, 10_000, 20_000, 60_000, 120_000, 240_000)
 SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)

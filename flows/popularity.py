@@ -6,9 +6,9 @@ import numpy.typing as npt
 
 from schemas.compiled.njit import uncounted
 from schemas.compiled.stack_array import stack_array
-from state.decay import add, epoch_of, forward_score, forward_weight
-from state.item_rows import ItemRows
-from state.lane_rows import COUNT, POP
+from state.rows.decay import add, epoch_of, forward_score, forward_weight
+from state.rows.item_rows import ItemRows
+from state.rows.lane_rows import COUNT, POP
 
 COUNT_UNIT = 100.0
 """`count` and the globals' COUNT are in hundredths of an event weight."""

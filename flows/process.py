@@ -32,14 +32,14 @@ from flows.warm_up import warm_up
 from schemas.avro_decoder import Limits
 from schemas.events import Kind
 from schemas.registry import RegistryUnavailable
-from state import keys
-from state.eviction import refuse_eviction
 from state.generations import Generation, live_generation, new_generation, read_generation, write_generation
 from state.id_key import use_id_key
-from state.redis_store import RedisStore
+from state.rows import keys
+from state.rows.slot_map import CacheTooSmall
 from state.settings import PREFIX, BadSettings, Settings
-from state.slot_map import CacheTooSmall
-from state.store import Fenced, Positions, StoreUnavailable, decode_positions
+from state.store.contract import Fenced, Positions, StoreUnavailable, decode_positions
+from state.store.eviction import refuse_eviction
+from state.store.redis_store import RedisStore
 
 ANCHOR_LOOK_S = 0.2
 POLL_S = 0.1

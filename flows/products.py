@@ -10,10 +10,10 @@ from flows.item_table import ItemTable
 from flows.scopes import ScopeFold
 from schemas.events import ProductChange
 from schemas.ids import hash_id, hash_ids
-from state import keys
-from state.item_rows import FLAG_LISTED, FLAG_PRODUCT
-from state.lane_rows import FEED, FEED_CHUNK, decode_feed, encode_feed
-from state.store import Store
+from state.rows import keys
+from state.rows.item_rows import FLAG_LISTED, FLAG_PRODUCT
+from state.rows.lane_rows import FEED, FEED_CHUNK, decode_feed, encode_feed
+from state.store.contract import Store
 
 Rows = dict[bytes, bytes | None]
 

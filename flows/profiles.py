@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from schemas.compiled.njit import uncounted
-from state.user_rows import N_AFFINITIES, UserRows
+from state.rows.user_rows import N_AFFINITIES, UserRows
 
 AFFINITY_BITS = 8
 AFFINITY_EPOCH = 8  # half-lives: the integers of one epoch then fit 32 bits

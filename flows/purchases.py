@@ -13,8 +13,8 @@ from flows.encoded_rows import EncodedRows
 from flows.row_table import RowTable
 from schemas.compiled.njit import uncounted
 from schemas.events import Columns, Kind
-from state import keys
-from state.purchase_rows import (
+from state.rows import keys
+from state.rows.purchase_rows import (
     DAY_MS,
     DAY_ZERO,
     MAX_BOUGHT,
@@ -27,8 +27,8 @@ from state.purchase_rows import (
     encode_purchase_totals,
     pack_purchases,
 )
-from state.row_block import RowBlock
-from state.store import Store
+from state.store.contract import Store
+from state.store.row_block import RowBlock
 
 EVICTION_DAYS = 60.0
 MOST_TIMES = LAST_DAY = 65_535

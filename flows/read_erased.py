@@ -6,7 +6,7 @@ from flows.read_to import read_to
 from schemas.avro_decoder import Limits, decode
 from schemas.ids import hash_id
 from schemas.registry import SchemaRegistry
-from state.store import Positions
+from state.store.contract import Positions
 
 
 def read_erased(log: Log, registry: SchemaRegistry, until: Positions, now_ms: int, patience_s: float) -> Erased:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from flows.batch_size import BatchSize
 from flows.log import Log, LogUnavailable, RawBatch
-from state.store import Positions
+from state.store.contract import Positions
 
 WAIT_S = 1.0
 MOST_MESSAGES = 50_000

@@ -12,10 +12,10 @@ import numpy.typing as npt
 from flows.encoded_rows import EncodedRows
 from schemas.compiled.njit import uncounted
 from schemas.events import Columns, Kind
-from state import keys
-from state.refusal_rows import MAX_REFUSED, RefusalRows, decode_refusals, empty_refusals, encode_refusals
-from state.store import Store
-from state.user_rows import FLAG_REFUSES, UserRows
+from state.rows import keys
+from state.rows.refusal_rows import MAX_REFUSED, RefusalRows, decode_refusals, empty_refusals, encode_refusals
+from state.rows.user_rows import FLAG_REFUSES, UserRows
+from state.store.contract import Store
 
 LOW_STARS = 2.0
 USERS_AT_ONCE = 2_000

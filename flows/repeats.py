@@ -5,10 +5,10 @@ import numpy.typing as npt
 
 from schemas.compiled.njit import uncounted
 from schemas.compiled.stack_array import stack_array
-from state.item_rows import ItemRows
-from state.lane_rows import CURRENT, EARLIER, REPEAT
-from state.row_codec import counted
-from state.session import MAX_DISTINCT, repeat_cells
+from state.rows.item_rows import ItemRows
+from state.rows.lane_rows import CURRENT, EARLIER, REPEAT
+from state.rows.row_codec import counted
+from state.rows.session import MAX_DISTINCT, repeat_cells
 
 ITEM_RANKS = 4
 """Per-item counters look at the current item and the next three; the global tables at all distinct items."""
@@ -30,8 +30,8 @@ def learn_repeats(
 ) -> None:
     """Count one trial for every distinct item of the session, and a hit for the one that came again.
 
-    `totals` is the lane's globals vector (`state.lane_rows`); `distinct`, `place` and `n_distinct` are what
-    `state.session.distinct_latest_first` found in the events before this one, at least one.
+    `totals` is the lane's globals vector (`state.rows.lane_rows`); `distinct`, `place` and `n_distinct` are what
+    `state.rows.session.distinct_latest_first` found in the events before this one, at least one.
     """
     cells = _cells()
     repeat_cells(place, n_session, n_distinct, cells)

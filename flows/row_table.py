@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from state.slot_map import ABSENT, SlotMap
-from state.store import Store
+from state.rows.slot_map import ABSENT, SlotMap
+from state.store.contract import Store
 
 Ids = npt.NDArray[np.uint64]
 Slots = npt.NDArray[np.int64]
@@ -24,7 +24,7 @@ def in_parts(slots: Slots) -> Iterator[Slots]:
 
 
 class RowTable:
-    """Which ids are cached in which slots, and how a row gets there. A round is one batch (`state.slot_map`)."""
+    """Which ids are cached in which slots, and how a row gets there. A round is one batch (`state.rows.slot_map`)."""
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ from flows.log import RawBatch
 from schemas.avro_decoder import Limits, decode
 from schemas.events import BadMessage, Decoded
 from schemas.registry import SchemaRegistry
-from state.store import Positions, Store
+from state.store.contract import Positions, Store
 
 AGES_A_BATCH = 20
 MOST_SAID = 100

@@ -10,9 +10,9 @@ from flows.popularity import merge_scope, scores_of
 from schemas.compiled.distinct import distinct
 from schemas.compiled.njit import uncounted
 from schemas.events import Columns
-from state import keys
-from state.decay import EPOCH_HALF_LIVES, add, epoch_of, forward_weight
-from state.lane_rows import (
+from state.rows import keys
+from state.rows.decay import EPOCH_HALF_LIVES, add, epoch_of, forward_weight
+from state.rows.lane_rows import (
     ALL,
     BRAND,
     CATEGORY,
@@ -26,7 +26,7 @@ from state.lane_rows import (
     encode_scope,
     scope_hash,
 )
-from state.store import Store
+from state.store.contract import Store
 
 MAX_CACHED_SCOPES = 20_000
 Ids = npt.NDArray[np.uint64]

@@ -22,7 +22,7 @@ import orjson
 
 from flows.log import MOST_BYTES, Headers, LogUnavailable, Message, PositionLost, RawBatch, TopicReplaced, topic_of
 from schemas.events import DEAD_LETTERS, TOPICS
-from state.store import Positions
+from state.store.contract import Positions
 
 POLL_S = 0.001
 BUSY_MS = 5_000

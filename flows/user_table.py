@@ -5,11 +5,11 @@ import numpy as np
 
 from flows.row_table import Ids, RowTable, Slots, in_parts
 from schemas.compiled.prefetch import AHEAD, prefetch_row
-from state import keys
-from state.differences import pack_changed_users
-from state.row_block import RowBlock
-from state.store import Store
-from state.user_rows import UserRows, decode_users, empty_users
+from state.rows import keys
+from state.rows.user_rows import UserRows, decode_users, empty_users
+from state.store.contract import Store
+from state.store.row_block import RowBlock
+from state.store.row_deltas import pack_changed_users
 
 LATEST = 6
 """History events whose items are fetched before a batch; the fold asks again for the few it lacks."""

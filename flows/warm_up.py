@@ -18,8 +18,8 @@ from schemas.ids import hash_id
 from schemas.json_events import encode, event_from_json
 from schemas.registry import FolderRegistry
 from state.anchor import Anchor
-from state.redo_pieces import commands_of, redo_pieces
-from state.store import MemoryStore, Positions
+from state.store.contract import MemoryStore, Positions
+from state.store.redo_pieces import commands_of, redo_pieces
 
 NOW_MS = 1_800_000_000_000
 SETTINGS = LaneSettings(max_cached_users=64, max_cached_items=64, dedupe_window=2048)

@@ -10,7 +10,7 @@ from serving.items import Said
 from serving.pool import Pool
 from serving.shop import Shop, Vectors
 from serving.visitor import Visitor
-from state.purchase_rows import PurchaseRows
+from state.rows.purchase_rows import PurchaseRows
 
 SEEDS = 5
 """Latest items of the session that related items are looked for."""

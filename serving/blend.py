@@ -19,10 +19,10 @@ from serving.leads import Leads, new_leads
 from serving.mixture import DEFAULT, DEFAULT_CONFIG, MixtureParams, ScoreConfig
 from serving.repeat_odds import ln_item_factor, ln_repeat_tables
 from serving.sessions import Sessions, padded_sessions
-from state.item_rows import ItemRows
-from state.lane_rows import N_CURRENT_CELLS, N_EARLIER_CELLS, SIZE
-from state.session import MAX_DISTINCT, SESSION_EVENTS, distinct_latest_first, repeat_cells
-from state.slot_map import ABSENT, SlotMap, find
+from state.rows.item_rows import ItemRows
+from state.rows.lane_rows import N_CURRENT_CELLS, N_EARLIER_CELLS, SIZE
+from state.rows.session import MAX_DISTINCT, SESSION_EVENTS, distinct_latest_first, repeat_cells
+from state.rows.slot_map import ABSENT, SlotMap, find
 
 ALLOW, DEMOTE, EXCLUDE = 0, 1, 2
 REPEAT_MODES = {"allow": ALLOW, "demote": DEMOTE, "exclude": EXCLUDE}
@@ -330,7 +330,7 @@ class Scorer:
 
     def warm_up(self) -> None:
         """Compile the kernels, so that the first request does not wait for it."""
-        from state.item_rows import empty_items
+        from state.rows.item_rows import empty_items
 
         slots = SlotMap(16)
         slots.assign(np.array([1, 2], np.uint64))

@@ -17,10 +17,10 @@ from serving.item_facts import FADES, KAPPA, mass_of
 from serving.leads import Leads, look_ahead
 from serving.mixture import MixtureParams
 from serving.second_order import KEPT, look_two_steps
-from state.item_rows import MAX_NEIGHBOURS, PAIR_UNIT, ItemRows
-from state.lane_rows import SESSIONS
-from state.session import MAX_DISTINCT
-from state.slot_map import ABSENT, find, look_for
+from state.rows.item_rows import MAX_NEIGHBOURS, PAIR_UNIT, ItemRows
+from state.rows.lane_rows import SESSIONS
+from state.rows.session import MAX_DISTINCT
+from state.rows.slot_map import ABSENT, find, look_for
 
 SECOND_SEEDS = 3
 ROWS_AHEAD = 2

@@ -13,10 +13,10 @@ from schemas.compiled.distinct import distinct
 from schemas.ids import hash_ids
 from serving.attributes import NOTHING, Attributes
 from serving.columns import Mask, Text, TextColumn, grown
-from state import keys
-from state.lane_rows import FEED, FEED_CHUNK, decode_feed, decode_globals
-from state.slot_map import ABSENT, SlotMap
-from state.store import RowReader
+from state.rows import keys
+from state.rows.lane_rows import FEED, FEED_CHUNK, decode_feed, decode_globals
+from state.rows.slot_map import ABSENT, SlotMap
+from state.store.contract import RowReader
 
 FIRST_CAPACITY = 1024
 REMEMBERED, MOST_REMEMBERED = 64, 10_000

@@ -19,9 +19,9 @@ from serving.requests import RecommendRequest
 from serving.rules import PLACEMENTS
 from serving.service import Recommender
 from serving.visitor import Visitor, plan_of
-from state.decay import value_at
-from state.item_rows import PAIR_UNIT
-from state.lane_rows import COUNT, EVENTS, MAX_TS
+from state.rows.decay import value_at
+from state.rows.item_rows import PAIR_UNIT
+from state.rows.lane_rows import COUNT, EVENTS, MAX_TS
 
 MOST_MET = 50
 FILES = {

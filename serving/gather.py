@@ -21,7 +21,7 @@ from serving import clock
 from serving.impressions import Impressions
 from serving.requests import Answer, RecommendRequest
 from serving.service import Recommender
-from state.store import StoreUnavailable
+from state.store.contract import StoreUnavailable
 
 MAX_BATCH = 64
 MAX_OF_CALLS = 256

@@ -10,7 +10,7 @@ from strawberry.extensions import MaskErrors, MaxAliasesLimiter, MaxTokensLimite
 from serving.api_keys import Refused
 from serving.gather import Overloaded, RequestFailed, failed
 from serving.service import BadRequest
-from state.store import StoreUnavailable
+from state.store.contract import StoreUnavailable
 
 MAX_DEPTH = 4
 """Of fields in fields. The deepest there are: recommendBatch, items, reason, text."""

@@ -11,7 +11,7 @@ from grpc_status import rpc_status
 from serving.api_keys import Refused
 from serving.gather import Overloaded, RequestFailed, failed
 from serving.service import BadRequest
-from state.store import StoreUnavailable
+from state.store.contract import StoreUnavailable
 
 Code = grpc.StatusCode
 REFUSALS = {401: Code.UNAUTHENTICATED, 403: Code.PERMISSION_DENIED, 422: Code.INVALID_ARGUMENT}

@@ -1,6 +1,6 @@
 """The one door to the store for a server's event loop: whatever Redis does, nobody waits for it longer than is allowed.
 
-The loop reads over a line (`state.line`). It is called back when the answer to the first question of a batch is here,
+The loop reads over a line (`state.store.line`). It is called back when the answer to the first question of a batch is here,
 and does other things until then. What the batch reads after that it does wait for, since Redis has just answered; all
 its reads together have `timeout_s`. Where an answer does not come in time, the store is away: whoever asks learns so
 at once, while a thread tries a new line again and again and hands over the first one that answers.
@@ -19,10 +19,10 @@ from typing import NamedTuple, TypeVar
 import structlog
 from prometheus_client import Gauge
 
-from state import keys
-from state.changes import ChangeFeed
-from state.line import Line, LineBroken, Question
-from state.store import Reading, Store, StoreUnavailable
+from state.rows import keys
+from state.store.changes import ChangeFeed
+from state.store.contract import Reading, Store, StoreUnavailable
+from state.store.line import Line, LineBroken, Question
 
 TIMEOUT_S, TRY_EVERY_S = 0.1, 0.1
 BREAK_S = 1.0

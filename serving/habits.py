@@ -10,7 +10,7 @@ Whether they are, the shop's totals say, and else the customer's own purchases.
 import numpy as np
 import numpy.typing as npt
 
-from state.purchase_rows import PurchaseRows
+from state.rows.purchase_rows import PurchaseRows
 
 HALF_LIFE_DAYS = 120.0
 LEAST_PURCHASES = 5

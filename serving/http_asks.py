@@ -15,7 +15,7 @@ from serving.http_parts import error, refused
 from serving.requests import Answer, BatchRequest, RecommendRequest, first_error
 from serving.service import BadRequest, Recommender
 from serving.wire import answer_json, batch_json
-from state.store import StoreUnavailable
+from state.store.contract import StoreUnavailable
 
 RECOMMEND, BATCH = "/v1/recommend", "/v1/recommend/batch"
 

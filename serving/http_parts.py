@@ -20,7 +20,7 @@ from serving.rule_book import BadBook
 from serving.service import BadRequest
 from serving.wire import json_default
 from state.settings import is_loopback
-from state.store import Fenced, StoreUnavailable
+from state.store.contract import Fenced, StoreUnavailable
 
 MAX_BODY = 1 << 20
 

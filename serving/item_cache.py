@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.compiled.distinct import distinct
-from state import keys
 from state.anchor import Anchor
-from state.changes import ChangeFeed
-from state.decay import plus
-from state.item_rows import MAX_NEIGHBOURS, ItemRows, decode_items, empty_items
-from state.row_codec import MOST_COUNTED
-from state.slot_map import ABSENT, SlotMap, find
-from state.store import RowReader
+from state.rows import keys
+from state.rows.decay import plus
+from state.rows.item_rows import MAX_NEIGHBOURS, ItemRows, decode_items, empty_items
+from state.rows.row_codec import MOST_COUNTED
+from state.rows.slot_map import ABSENT, SlotMap, find
+from state.store.changes import ChangeFeed
+from state.store.contract import RowReader
 
 SUMMED = ("total", "support", "repeat", "kinds", "count")
 

@@ -10,11 +10,11 @@ import numpy.typing as npt
 from schemas.compiled.njit import uncounted
 from schemas.compiled.vector_math import power_of_2
 from serving.mixture import ScoreConfig
-from state.decay import EPOCH_HALF_LIVES, epoch_of, value_at
-from state.item_rows import ADJ, BWD, FAR, PAIR_UNIT, ItemRows
-from state.lane_rows import COUNT, POP
-from state.session import MAX_DISTINCT
-from state.slot_map import ABSENT
+from state.rows.decay import EPOCH_HALF_LIVES, epoch_of, value_at
+from state.rows.item_rows import ADJ, BWD, FAR, PAIR_UNIT, ItemRows
+from state.rows.lane_rows import COUNT, POP
+from state.rows.session import MAX_DISTINCT
+from state.rows.slot_map import ABSENT
 
 KAPPA = 2.0
 """Added to an item's mass where shares of it are taken: few pairs say little."""

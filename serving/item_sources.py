@@ -11,7 +11,7 @@ from serving.asking import Asking
 from serving.columns import Text
 from serving.items import Said
 from serving.pool import each
-from state.item_rows import PAIR_UNIT
+from state.rows.item_rows import PAIR_UNIT
 
 CONTENT_CATEGORY, CONTENT_BRAND, CONTENT_PRICE = 1.0, 0.5, 0.3
 """What sharing a category or brand is worth, and being of the same price beside one of them."""

@@ -15,8 +15,8 @@ from schemas.compiled.stack_array import stack_array
 from schemas.compiled.vector_math import logarithms
 from serving.item_facts import KAPPA, mass_of, pair_mass
 from serving.second_order import KEPT, SecondOrder, second_order
-from state.item_rows import MAX_NEIGHBOURS, PAIR_UNIT, ItemRows
-from state.slot_map import ABSENT, find, look_for
+from state.rows.item_rows import MAX_NEIGHBOURS, PAIR_UNIT, ItemRows
+from state.rows.slot_map import ABSENT, find, look_for
 
 SECOND_BASE = 0.3
 LIFT = 0.5

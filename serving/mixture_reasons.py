@@ -10,9 +10,9 @@ from serving.candidates import BY_POPULARITY, BY_REPEAT
 from serving.phrases import Phrase
 from serving.shop import Shop
 from serving.visitor import Visitor
-from state.item_rows import ADJ
-from state.slot_map import ABSENT, find
-from state.user_rows import KIND_MASK, UserRows
+from state.rows.item_rows import ADJ
+from state.rows.slot_map import ABSENT, find
+from state.rows.user_rows import KIND_MASK, UserRows
 
 WHOLE_SHOP = {"en": "the whole shop", "de": "der ganzen Auswahl"}
 LANGUAGES = tuple(WHOLE_SHOP)

@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from schemas.compiled.top_k import largest_first
 from state.anchor import Anchor
-from state.item_rows import ItemRows
-from state.slot_map import ABSENT, SlotMap
+from state.rows.item_rows import ItemRows
+from state.rows.slot_map import ABSENT, SlotMap
 
 MAX_NEW = 20_000
 PER_LOOK = 200

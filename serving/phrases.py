@@ -9,7 +9,7 @@ from serving.catalogue import Catalogue
 from serving.items import Said
 from serving.pieces import Pieces
 from serving.reasons import reason
-from state.slot_map import SlotMap
+from state.rows.slot_map import SlotMap
 
 MAX_SPOKEN = 500_000
 """Phrases kept as bytes, some 400 each with what finds them."""

@@ -32,14 +32,14 @@ from serving.retrieval import VectorIndex
 from serving.rule_book import BadBook, live_version, read_book
 from serving.service import Recommender
 from serving.warm_up import warm_up
-from state import keys
 from state.anchor import AnchorDamaged
-from state.eviction import refuse_eviction
 from state.generations import live_generation, read_generation
 from state.id_key import use_id_key
-from state.redis_store import RedisStore
+from state.rows import keys
 from state.settings import BadSettings, Settings
-from state.store import Store, StoreUnavailable
+from state.store.contract import Store, StoreUnavailable
+from state.store.eviction import refuse_eviction
+from state.store.redis_store import RedisStore
 
 FOLLOW_S = 0.2
 SAVE_S = 10.0

@@ -26,7 +26,7 @@ from serving.rules import Acting
 from serving.selection import Selection
 from serving.shop import Shop
 from serving.visitor import Visitor
-from state.user_rows import UserRows
+from state.rows.user_rows import UserRows
 
 Ints = npt.NDArray[np.int64]
 Uint64s = npt.NDArray[np.uint64]

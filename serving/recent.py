@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from schemas.compiled.njit import uncounted
 from schemas.events import FIRST_NEGATIVE_KIND, Kind
-from state.session import SESSION_EVENTS
-from state.user_rows import KIND_MASK, UserRows
+from state.rows.session import SESSION_EVENTS
+from state.rows.user_rows import KIND_MASK, UserRows
 
 FIRST_NEGATIVE, PURCHASE, REMOVE_FROM_CART = FIRST_NEGATIVE_KIND, int(Kind.PURCHASE), int(Kind.REMOVE_FROM_CART)
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.compiled.njit import uncounted
-from state.lane_rows import CURRENT, EARLIER, N_CURRENT_CELLS, N_EARLIER_CELLS, REPEAT
+from state.rows.lane_rows import CURRENT, EARLIER, N_CURRENT_CELLS, N_EARLIER_CELLS, REPEAT
 
 CURRENT_SLICE = N_CURRENT_CELLS // 3  # cells of one run length
 EARLIER_SLICE = N_EARLIER_CELLS // 8  # cells of one recency rank

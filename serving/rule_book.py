@@ -17,8 +17,8 @@ import yaml
 from pydantic import ValidationError
 
 from serving.rules import RULE_FAILURES, Book, Compiled
-from state import keys
-from state.store import RowReader, Store, decode_positions
+from state.rows import keys
+from state.store.contract import RowReader, Store, decode_positions
 
 MAX_BYTES = 1 << 20
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

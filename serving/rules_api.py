@@ -23,7 +23,7 @@ from serving.rule_book import BadBook, history, parse_book, put_book, read_recor
 from serving.rules import Book, Compiled
 from serving.service import BadRequest, Recommender
 from serving.trials import Budget, TooMany, TooMuch, Trials
-from state.store import Store, StoreUnavailable
+from state.store.contract import Store, StoreUnavailable
 
 T = TypeVar("T")
 LATEST_MS = 4_102_444_800_000

@@ -15,8 +15,8 @@ from schemas.compiled.stack_array import stack_array
 from schemas.compiled.top_k import largest
 from serving.found import Found, begin_search, place
 from serving.item_facts import KAPPA, mass_of, pair_mass
-from state.item_rows import MAX_NEIGHBOURS, PAIR_UNIT, ItemRows
-from state.slot_map import ABSENT, find
+from state.rows.item_rows import MAX_NEIGHBOURS, PAIR_UNIT, ItemRows
+from state.rows.slot_map import ABSENT, find
 
 KEPT = 64
 LEAST_SHARE = 0.02

@@ -21,9 +21,9 @@ from serving.sources import last_known, popular
 from serving.trial_store import TrialStore
 from serving.trials import Budget
 from serving.visitor import Visitor, plan_of
+from state.rows.user_rows import empty_users
 from state.settings import Settings
-from state.store import Store, StoreUnavailable
-from state.user_rows import empty_users
+from state.store.contract import Store, StoreUnavailable
 
 SCOPES = ("all", "category", "brand", "country")
 IDS: TypeAdapter[str] = TypeAdapter(Id)

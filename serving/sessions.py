@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.compiled.njit import uncounted
-from state.session import SESSION_EVENTS
+from state.rows.session import SESSION_EVENTS
 
 Hashes = npt.NDArray[np.uint64]
 

@@ -22,21 +22,21 @@ from serving.rules import Book, Compiled
 from serving.selection import Heaviest, Selection, Selections
 from serving.sessions import Sessions
 from serving.trials import Budget
-from state import keys, lane_rows
-from state.changes import ChangeFeed, NoChanges
-from state.decay import MOST_SUM, NO_SCORE, REFERENCE_MS
-from state.purchase_rows import (
+from state.rows import keys, lane_rows
+from state.rows.decay import MOST_SUM, NO_SCORE, REFERENCE_MS
+from state.rows.purchase_rows import (
     PurchaseRows,
     decode_older,
     decode_purchase_totals,
     decode_purchases,
     empty_purchases,
 )
-from state.refusal_rows import refused_items
+from state.rows.refusal_rows import refused_items
+from state.rows.user_rows import UserRows, decode_users, empty_users
+from state.rows.vector_rows import decode_vector
 from state.settings import Settings
-from state.store import Reading, RowReader
-from state.user_rows import UserRows, decode_users, empty_users
-from state.vector_rows import decode_vector
+from state.store.changes import ChangeFeed, NoChanges
+from state.store.contract import Reading, RowReader
 
 SLOW_AGE_MS = 5_000
 """Rows that only describe a candidate may be older than those of the session's own items."""

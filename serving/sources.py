@@ -15,7 +15,7 @@ from serving.mixture_reasons import IN_SCOPE, WHOLE_SHOP, phrase_of
 from serving.pool import Tier, each
 from serving.reasons import reason
 from serving.shop import ScopeItems
-from state import lane_rows
+from state.rows import lane_rows
 
 WHAT_WAS_ASKED = {"en": "what you asked for", "de": "dem, was Sie suchen"}
 

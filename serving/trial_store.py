@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from serving.guarded_store import GuardedStore
-from state.line import Line, LineBroken
-from state.store import Reading, StoreUnavailable
+from state.store.contract import Reading, StoreUnavailable
+from state.store.line import Line, LineBroken
 
 
 class TrialStore(GuardedStore):

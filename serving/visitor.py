@@ -13,9 +13,9 @@ from serving.cursor import decode_cursor
 from serving.recent import Recent
 from serving.requests import RecommendRequest
 from serving.rules import Placement, RequestFacts
-from state.session import SESSION_EVENTS
+from state.rows.session import SESSION_EVENTS
+from state.rows.user_rows import KIND_MASK, UserRows
 from state.settings import Settings
-from state.user_rows import KIND_MASK, UserRows
 
 Hashes = npt.NDArray[np.uint64]
 DAY_MS = 86_400_000

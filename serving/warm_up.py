@@ -14,13 +14,13 @@ from schemas.ids import hash_id, hash_ids
 from serving.requests import Filters, RecommendRequest
 from serving.rules import Book, Boost, Cap, Compiled
 from serving.service import Recommender
-from state import keys, lane_rows
-from state.item_rows import empty_items, encode_items
-from state.purchase_rows import empty_purchases, pack_purchases
-from state.row_codec import unpack_rows
+from state.rows import keys, lane_rows
+from state.rows.item_rows import empty_items, encode_items
+from state.rows.purchase_rows import empty_purchases, pack_purchases
+from state.rows.row_codec import unpack_rows
+from state.rows.user_rows import empty_users, encode_users
 from state.settings import Settings
-from state.store import MemoryStore
-from state.user_rows import empty_users, encode_users
+from state.store.contract import MemoryStore
 
 NOW_MS = 1_800_000_000_000
 GENERATION = "warm-up"

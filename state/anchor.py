@@ -24,7 +24,7 @@ import numpy.typing as npt
 import orjson
 
 from schemas.ids import fingerprint
-from state.slot_map import SlotMap
+from state.rows.slot_map import SlotMap
 
 MANIFEST = "manifest.json"
 INDEX = "index.faiss"

@@ -1,4 +1,4 @@
-"""Bounds of settings that the sums in rows rely on (`state.decay` says how)."""
+"""Bounds of settings that the sums in rows rely on (`state.rows.decay` says how)."""
 
 MIN_HALF_LIFE_S, MAX_HALF_LIFE_S = 60, 10 * 365 * 86_400
 MAX_WEIGHT = 100

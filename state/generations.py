@@ -12,9 +12,9 @@ import orjson
 from pydantic import BaseModel, ConfigDict
 
 from schemas.ids import fingerprint
-from state import keys
+from state.rows import keys
 from state.settings import PREFIX, BadSettings, Settings
-from state.store import Positions, RowReader, Store
+from state.store.contract import Positions, RowReader, Store
 
 FOLD_SETTINGS = (
     "n_lanes",

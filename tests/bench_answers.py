@@ -33,15 +33,15 @@ from serving.service import Recommender
 from serving.shop import ScopeItems
 from serving.warm_up import warm_up
 from serving.wire import answer_json
-from state import keys
 from state.anchor import Anchor
 from state.embedded_redis import EmbeddedRedis
-from state.item_rows import FLAG_LISTED, MAX_NEIGHBOURS, PAIR_UNIT, empty_items, pack_items
-from state.lane_rows import COUNT, EVENTS, SESSIONS
-from state.redis_store import RedisStore
-from state.row_block import RowBlock, RowSet
+from state.rows import keys
+from state.rows.item_rows import FLAG_LISTED, MAX_NEIGHBOURS, PAIR_UNIT, empty_items, pack_items
+from state.rows.lane_rows import COUNT, EVENTS, SESSIONS
+from state.rows.user_rows import MAX_HISTORY, empty_users, pack_users
 from state.settings import Settings
-from state.user_rows import MAX_HISTORY, empty_users, pack_users
+from state.store.redis_store import RedisStore
+from state.store.row_block import RowBlock, RowSet
 
 CHUNK, BATCH, D, BATCHES, REPEATS, CHANGES = 20_000, 16, 64, 150, 5, 40
 MEAN_HISTORY, PAIR_TAIL = 12, 1.2

@@ -22,10 +22,10 @@ from schemas.events import COLUMN_DTYPE, Kind
 from schemas.ids import MEASURING_KEY, use_key
 from serving.cli.bench_ingest import START_MS, D, random_anchor, zipf
 from serving.cli.bench_up import machine
-from state.item_rows import MAX_NEIGHBOURS, PAIR_UNIT, empty_items
-from state.lane_rows import SIZE
-from state.slot_map import SlotMap
-from state.user_rows import MAX_HISTORY, empty_users
+from state.rows.item_rows import MAX_NEIGHBOURS, PAIR_UNIT, empty_items
+from state.rows.lane_rows import SIZE
+from state.rows.slot_map import SlotMap
+from state.rows.user_rows import MAX_HISTORY, empty_users
 
 BATCH, REPEATS = 20_000, 20
 

@@ -5,8 +5,8 @@ import math
 from fold_oracle import current_cell, earlier_cell, latest_first
 
 from serving.mixture import DEFAULT as P
-from state import lane_rows as g
-from state.decay import value_at
+from state.rows import lane_rows as g
+from state.rows.decay import value_at
 
 SHORT, LONG = 86_400_000, 7 * 86_400_000
 

@@ -26,14 +26,14 @@ from schemas.registry import FolderRegistry
 from serving.cli.bench_up import machine, median_run, print_figures
 from serving.cli.console import OK, UNAVAILABLE, err
 from serving.cli.machine_memory import DiskFull, first_touch_us, full_page_cache
-from state import keys
 from state.anchor import Anchor
 from state.embedded_redis import EmbeddedRedis, RedisMissing
-from state.item_rows import FLAG_LISTED, MAX_NEIGHBOURS, PAIR_UNIT, empty_items, pack_items
-from state.redis_store import RedisStore
-from state.row_block import RowBlock, RowSet
+from state.rows import keys
+from state.rows.item_rows import FLAG_LISTED, MAX_NEIGHBOURS, PAIR_UNIT, empty_items, pack_items
+from state.rows.user_rows import MAX_HISTORY, empty_users, pack_users
 from state.settings import Settings
-from state.user_rows import MAX_HISTORY, empty_users, pack_users
+from state.store.redis_store import RedisStore
+from state.store.row_block import RowBlock, RowSet
 
 CHUNK, D = 20_000, 64
 WARM_EVENTS = 60_000

@@ -19,8 +19,8 @@ from serving.cli.bench_serve import train
 from serving.cli.bench_up import NotStarted, everything_up, machine, print_figures
 from serving.cli.console import FAILED, OK, UNAVAILABLE, err
 from serving.cli.faulty_proxy import Fault, FaultyProxy
-from state import keys
 from state.embedded_redis import EmbeddedRedis, RedisMissing
+from state.rows import keys
 from state.settings import PREFIX
 
 N_USERS, N_ITEMS, N_EVENTS = 20_000, 5_000, 200_000

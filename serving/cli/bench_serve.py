@@ -38,10 +38,10 @@ from serving.cli.http_load import HttpLoad, Load
 from serving.clock import now_ms
 from serving.proto import headrace_pb2
 from serving.rule_book import put_book, to_book
-from state import keys
 from state.ports import free_port
-from state.redis_store import RedisStore
+from state.rows import keys
 from state.settings import PREFIX
+from state.store.redis_store import RedisStore
 
 COUNT, BATCH = 20, 100
 BATCHES = 8

@@ -18,9 +18,9 @@ from rich.table import Table
 
 from serving.cli.console import print_json
 from serving.cli.up import RUN_FILE
-from state import keys
+from state.rows import keys
 from state.settings import PREFIX
-from state.store import Positions, decode_positions
+from state.store.contract import Positions, decode_positions
 
 HEADRACE = [sys.executable, "-m", "serving.cli.main"]
 START_S = 300.0

@@ -19,10 +19,10 @@ from flows.open_log import open_log
 from schemas.registry import FolderRegistry
 from serving.cli.console import FAILED, OK, UNAVAILABLE, err, progress_bar
 from serving.cli.load import append_all
-from state import keys
-from state.redis_store import RedisStore
+from state.rows import keys
 from state.settings import PREFIX, Settings, load_settings
-from state.store import decode_positions
+from state.store.contract import decode_positions
+from state.store.redis_store import RedisStore
 
 HOUSEHOLDS = ("900", "1228", "2375")
 WAIT_S = 300.0

@@ -13,14 +13,14 @@ from serving.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progre
 from serving.item_cache import ItemCache
 from serving.process import open_recommender
 from serving.requests import RecommendRequest
-from state import keys
-from state.changes import NoChanges
 from state.generations import Generation, UnknownGeneration, get_generation
-from state.item_rows import ItemRows
-from state.lane_rows import ALL, decode_scope, scope_hash
-from state.redis_store import RedisStore
+from state.rows import keys
+from state.rows.item_rows import ItemRows
+from state.rows.lane_rows import ALL, decode_scope, scope_hash
 from state.settings import Settings
-from state.store import Store, StoreUnavailable
+from state.store.changes import NoChanges
+from state.store.contract import Store, StoreUnavailable
+from state.store.redis_store import RedisStore
 
 CHUNK = 2_000
 TOP = 20

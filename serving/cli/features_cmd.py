@@ -9,11 +9,11 @@ from rich.table import Table
 from flows.process import open_store
 from schemas.ids import hash_id
 from serving.cli.console import FAILED, OK, UNAVAILABLE, err, print_json
-from state import keys
-from state.features import FEATURES, Reading, read_features
 from state.generations import live_generation, read_generation
+from state.rows import keys
+from state.rows.features import FEATURES, Reading, read_features
 from state.settings import Settings
-from state.store import StoreUnavailable
+from state.store.contract import StoreUnavailable
 
 
 def list_features(json: bool) -> int:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from flows.process import open_store
 from serving.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
-from state import keys
 from state.generations import (
     UnknownGeneration,
     get_generation,
@@ -12,9 +11,10 @@ from state.generations import (
     previous_generation,
     switch_generation,
 )
-from state.redis_store import RedisStore
+from state.rows import keys
 from state.settings import Settings
-from state.store import StoreUnavailable
+from state.store.contract import StoreUnavailable
+from state.store.redis_store import RedisStore
 
 CHUNK = 500
 

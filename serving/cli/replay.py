@@ -24,7 +24,7 @@ from state.generations import (
     write_generation,
 )
 from state.settings import Settings
-from state.store import Positions, Store, StoreUnavailable
+from state.store.contract import Positions, Store, StoreUnavailable
 
 NAME = r"[a-z0-9-]+"
 

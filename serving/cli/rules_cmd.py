@@ -22,12 +22,12 @@ from serving.rules_api import parse_at, preview, trial
 from serving.service import BadRequest, Recommender
 from serving.trials import UNBOUNDED
 from serving.wire import answer_json
-from state import keys
 from state.anchor import AnchorDamaged
 from state.generations import live_generation
-from state.redis_store import RedisStore
+from state.rows import keys
 from state.settings import Settings
-from state.store import Fenced, StoreUnavailable
+from state.store.contract import Fenced, StoreUnavailable
+from state.store.redis_store import RedisStore
 
 ACTIONS = ("show", "lint", "test", "put", "history", "back")
 

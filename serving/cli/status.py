@@ -9,10 +9,10 @@ from flows.log import LogUnavailable
 from flows.open_log import open_log
 from flows.process import open_store
 from serving.cli.console import OK, UNAVAILABLE, err, print_json
-from state import keys
 from state.generations import generation_names, get_generation, live_generation, previous_generation
+from state.rows import keys
 from state.settings import Settings
-from state.store import Positions, Store, StoreUnavailable, decode_positions
+from state.store.contract import Positions, Store, StoreUnavailable, decode_positions
 
 
 def _text(value: bytes | None) -> str | None:

@@ -17,13 +17,13 @@ import orjson
 from flows.stopping import stop_on_signals
 from serving.api_keys import BadKeys, open_guard
 from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err
-from state import keys
 from state.embedded_redis import EmbeddedRedis, RedisMissing
 from state.generations import live_generation, read_generation
 from state.ports import free_port
-from state.redis_store import RedisStore
+from state.rows import keys
 from state.settings import Settings
-from state.store import StoreUnavailable
+from state.store.contract import StoreUnavailable
+from state.store.redis_store import RedisStore
 
 RUN_FILE = "run.json"
 STOP_S = 15.0

@@ -14,11 +14,11 @@ from schemas.ids import hash_id
 from schemas.json_events import encode
 from schemas.registry import FolderRegistry
 from serving.retrieval import VectorIndex
-from state import keys
 from state.anchor import AnchorDamaged, load_anchor
+from state.rows import keys
+from state.rows.vector_rows import decode_vector
 from state.settings import Settings
-from state.store import MemoryStore
-from state.vector_rows import decode_vector
+from state.store.contract import MemoryStore
 
 NOW = 1_700_000_000_000
 REGISTRY = FolderRegistry()

@@ -22,7 +22,7 @@ from serving.service import Recommender
 from serving.sessions import padded_sessions
 from state.anchor import load_anchor
 from state.settings import Settings
-from state.store import MemoryStore
+from state.store.contract import MemoryStore
 
 NOW = 1_700_000_000_000
 REGISTRY = FolderRegistry()

@@ -13,9 +13,9 @@ from flows.process import Flow
 from schemas.ids import hash_id
 from schemas.json_events import encode
 from schemas.registry import FolderRegistry
-from state import keys
 from state.embedded_redis import EmbeddedRedis
 from state.generations import new_generation
+from state.rows import keys
 from state.settings import Settings
 
 pytestmark = pytest.mark.redis

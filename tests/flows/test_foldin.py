@@ -7,7 +7,7 @@ from flows.foldin import FOLD_ITEMS, vectors_for
 from schemas.events import Kind
 from schemas.ids import hash_id
 from state.anchor import Anchor
-from state.user_rows import empty_users
+from state.rows.user_rows import empty_users
 
 D, N_ITEMS, REGULARIZATION, ALPHA = 16, 200, 0.05, 4.0
 WEIGHTS = np.zeros(32)

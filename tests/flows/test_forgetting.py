@@ -13,10 +13,10 @@ from flows.erased import Erased
 from flows.lane import Lane
 from schemas.events import Decoded, Erasure, Kind
 from schemas.ids import hash_id
-from state import keys, lane_rows
-from state.decay import value_at
-from state.purchase_rows import decode_purchase_totals
-from state.store import MemoryStore
+from state.rows import keys, lane_rows
+from state.rows.decay import value_at
+from state.rows.purchase_rows import decode_purchase_totals
+from state.store.contract import MemoryStore
 
 DAY = 86_400_000
 PATIENT = replace(SETTINGS, lateness_ms=30 * DAY)  # so that no event is counted without being remembered

@@ -18,9 +18,9 @@ from schemas.avro_decoder import Limits
 from schemas.ids import hash_id, hash_visitor
 from schemas.json_events import encode, event_from_json
 from schemas.registry import FolderRegistry
-from state import keys
 from state.anchor import Anchor
-from state.store import MemoryStore, StoreUnavailable
+from state.rows import keys
+from state.store.contract import MemoryStore, StoreUnavailable
 
 T0 = 1_700_000_000_000
 REGISTRY = FolderRegistry()

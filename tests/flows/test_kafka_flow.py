@@ -12,7 +12,7 @@ from flows.log import Message
 from flows.open_log import open_log
 from schemas.json_events import encode
 from state.embedded_redis import EmbeddedRedis
-from state.redis_store import RedisStore
+from state.store.redis_store import RedisStore
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.e2e, pytest.mark.timeout(400)]
 
@@ -79,8 +79,8 @@ def test_transactions_leave_no_lag_and_every_command_reads_to_the_end(shop):
 
 
 def position_of(shop, generation):
-    from state import keys
-    from state.store import decode_positions
+    from state.rows import keys
+    from state.store.contract import decode_positions
 
     store = RedisStore(shop[1].url)
     found = decode_positions(store.read([keys.positions(keys.prefix(generation, 0))])[0])

@@ -11,11 +11,11 @@ from flows.erased import NOBODY
 from flows.lane import Lane, LaneSettings
 from schemas.events import Decoded, Erasure, Kind, ProductChange
 from schemas.ids import hash_id
-from state import keys, lane_rows
-from state.decay import value_at
-from state.item_rows import decode_items, empty_items
-from state.store import MemoryStore
-from state.user_rows import decode_users, empty_users
+from state.rows import keys, lane_rows
+from state.rows.decay import value_at
+from state.rows.item_rows import decode_items, empty_items
+from state.rows.user_rows import decode_users, empty_users
+from state.store.contract import MemoryStore
 
 SETTINGS = LaneSettings(max_cached_users=64, max_cached_items=64, dedupe_window=2048)
 PREFIX = keys.prefix("g1", 0)

@@ -11,9 +11,9 @@ from flows.lane import Lane
 from flows.owed_vectors import OwedVectors
 from schemas.events import Decoded, Erasure
 from schemas.ids import hash_id
-from state import keys
 from state.anchor import Anchor
-from state.store import MemoryStore
+from state.rows import keys
+from state.store.contract import MemoryStore
 
 
 def anchor(version="a1"):

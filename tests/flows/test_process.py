@@ -15,12 +15,12 @@ from flows.sqlite_log import SqliteLog
 from schemas.events import TOPICS
 from schemas.json_events import encode
 from schemas.registry import FolderRegistry, current_schema
-from state import keys
 from state.embedded_redis import EmbeddedRedis
 from state.generations import live_generation
-from state.redis_store import RedisStore
+from state.rows import keys
 from state.settings import Settings
-from state.store import decode_positions
+from state.store.contract import decode_positions
+from state.store.redis_store import RedisStore
 
 pytestmark = [pytest.mark.redis, pytest.mark.e2e]
 REGISTRY = FolderRegistry()

@@ -12,8 +12,8 @@ from flows.lane import Lane
 from flows.purchases import EVICTION_DAYS, add_purchases
 from schemas.events import Erasure, Kind
 from schemas.ids import hash_id
-from state import keys
-from state.purchase_rows import (
+from state.rows import keys
+from state.rows.purchase_rows import (
     DAY_MS,
     DAY_ZERO,
     MAX_BOUGHT,

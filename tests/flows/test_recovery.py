@@ -7,10 +7,10 @@ from flows.open_log import open_log
 from flows.process import Flow
 from schemas.json_events import encode
 from schemas.registry import FolderRegistry, RegistryUnavailable
-from state import keys
 from state.embedded_redis import EmbeddedRedis
+from state.rows import keys
 from state.settings import Settings
-from state.store import Fenced, StoreUnavailable, decode_positions
+from state.store.contract import Fenced, StoreUnavailable, decode_positions
 
 pytestmark = pytest.mark.redis
 REGISTRY, T0 = FolderRegistry(), 1_700_000_000_000

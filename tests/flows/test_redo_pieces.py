@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from flows.lane import Lane, LaneSettings
 from schemas.events import Kind
-from state.differences import WHOLE
 from state.embedded_redis import EmbeddedRedis, RedisMissing
-from state.redis_store import RedisStore
-from state.redo_pieces import RowsDoNotFit, commands_of, redo_pieces
-from state.store import MemoryStore
+from state.store.contract import MemoryStore
+from state.store.redis_store import RedisStore
+from state.store.redo_pieces import RowsDoNotFit, commands_of, redo_pieces
+from state.store.row_deltas import WHOLE
 
 SMALL = LaneSettings(max_cached_users=64, max_cached_items=64, dedupe_window=2048, neighbours=3, lateness_ms=10**12)
 LARGE = LaneSettings(max_cached_users=4000, max_cached_items=4000, dedupe_window=2048)

@@ -15,9 +15,9 @@ from flows import refusals as fold_module
 from flows.lane import Lane
 from schemas.events import Erasure, Kind
 from schemas.ids import hash_id
-from state import keys
-from state.refusal_rows import MAX_REFUSED, decode_refusals, empty_refusals
-from state.user_rows import FLAG_REFUSES
+from state.rows import keys
+from state.rows.refusal_rows import MAX_REFUSED, decode_refusals, empty_refusals
+from state.rows.user_rows import FLAG_REFUSES
 
 ROOMY = replace(SETTINGS, max_cached_items=2000)
 KINDS = (Kind.VIEW, Kind.ADD_TO_CART, Kind.PURCHASE, Kind.DISLIKE, Kind.RETURN, Kind.REMOVE_FROM_CART, Kind.SHARE)

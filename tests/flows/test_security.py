@@ -6,11 +6,11 @@ import trustme
 from flows.kafka_log import KafkaLog
 from flows.local_kafka import KafkaMissing, LocalKafka
 from flows.log import LogUnavailable, Message
-from state import keys
 from state.embedded_redis import EmbeddedRedis, RedisMissing
 from state.ports import free_port
-from state.redis_store import RedisStore
-from state.store import StoreUnavailable
+from state.rows import keys
+from state.store.contract import StoreUnavailable
+from state.store.redis_store import RedisStore
 
 LANE = keys.prefix("g1", 0)
 

@@ -22,9 +22,9 @@ from flows.log import Message
 from flows.sqlite_log import SqliteLog
 from schemas.events import DEAD_LETTERS
 from schemas.ids import hash_id
-from state import keys
 from state.embedded_redis import EmbeddedRedis
-from state.redis_store import RedisStore
+from state.rows import keys
+from state.store.redis_store import RedisStore
 
 pytestmark = [pytest.mark.redis, pytest.mark.e2e, pytest.mark.timeout(1200)]
 T0 = 1_700_000_000_000

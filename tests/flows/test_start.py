@@ -9,9 +9,9 @@ import pytest
 import redis
 
 from state.embedded_redis import EmbeddedRedis
-from state.eviction import refuse_eviction
-from state.redis_store import RedisStore
 from state.settings import BadSettings, Settings
+from state.store.eviction import refuse_eviction
+from state.store.redis_store import RedisStore
 
 pytestmark = pytest.mark.redis
 FULL = {"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru"}

@@ -11,7 +11,7 @@ from serving.api_keys import Guard
 from serving.process import Follower
 from serving.service import Recommender
 from state.settings import Settings
-from state.store import StoreUnavailable
+from state.store.contract import StoreUnavailable
 
 N_ITEMS = 30
 

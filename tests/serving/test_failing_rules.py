@@ -16,8 +16,8 @@ from serving.requests import RecommendRequest
 from serving.rule_book import BadBook, parse_book, put_book, read_book, to_book
 from serving.rules import RULE_FAILURES, Compiled
 from serving.rules_api import trial
-from state import keys
-from state.store import MemoryStore
+from state.rows import keys
+from state.store.contract import MemoryStore
 
 QUOTED = 'rules:\n- {id: big-sizes, action: boost, where: number("attr.size") > 40, factor: 2}\n'
 """Field case L1."""

@@ -16,10 +16,10 @@ from schemas.ids import hash_id
 from serving.forest import written_down
 from serving.index_build import build_index
 from serving.mixture import DEFAULT
-from state import keys
 from state.anchor import Anchor, save_anchor
-from state.store import MemoryStore
-from state.vector_rows import encode_vector
+from state.rows import keys
+from state.rows.vector_rows import encode_vector
+from state.store.contract import MemoryStore
 
 ASK_FOR_EVERYTHING = (
     COMPILED

@@ -34,7 +34,7 @@ from serving.proto import headrace_pb2, headrace_pb2_grpc
 from serving.service import BadRequest
 from state.ports import free_port
 from state.settings import BadSettings, Settings
-from state.store import StoreUnavailable
+from state.store.contract import StoreUnavailable
 
 RECOMMEND = "/headrace.v1.Headrace/Recommend"
 STREAM = RECOMMEND + "Stream"

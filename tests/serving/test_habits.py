@@ -9,7 +9,7 @@ from test_service import ask, items, recommender_of
 from flows.purchases import add_purchases
 from schemas.events import Kind
 from serving.habits import HALF_LIFE_DAYS, LEAST_PURCHASES, POPULARITY, SHOP_OF_HABITS, habits
-from state.purchase_rows import empty_purchases
+from state.rows.purchase_rows import empty_purchases
 
 
 def by_definition(purchases, totals, popularity):

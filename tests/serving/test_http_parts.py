@@ -26,9 +26,9 @@ from serving.requests import RecommendRequest
 from serving.rule_book import put_book, to_book
 from serving.rules import Compiled
 from serving.service import Recommender
-from state import keys
+from state.rows import keys
 from state.settings import BadSettings, Settings
-from state.store import MemoryStore
+from state.store.contract import MemoryStore
 
 
 @pytest.fixture(scope="module")

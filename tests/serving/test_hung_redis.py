@@ -21,9 +21,9 @@ from serving.rules_api import preview, trial
 from serving.service import Recommender
 from serving.trials import UNBOUNDED
 from state.embedded_redis import EmbeddedRedis
-from state.redis_store import RedisStore
 from state.settings import Settings
-from state.store import StoreUnavailable
+from state.store.contract import StoreUnavailable
+from state.store.redis_store import RedisStore
 
 pytestmark = pytest.mark.redis
 HANGS_S, AT_MOST_S = 5.0, 2.5  # half of it: the machine may be busy, and nobody waits until the hang is over

@@ -12,7 +12,7 @@ from serving.impressions import MOST_WAITING, Impressions
 from serving.requests import RecommendRequest
 from serving.service import Recommender
 from state.settings import Settings
-from state.store import MemoryStore
+from state.store.contract import MemoryStore
 
 
 @pytest.fixture(scope="module")

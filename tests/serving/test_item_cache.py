@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from serving.item_cache import ItemCache
-from state import keys
 from state.embedded_redis import EmbeddedRedis
-from state.item_rows import MAX_NEIGHBOURS, empty_items, encode_items
-from state.redis_store import RedisStore
+from state.rows import keys
+from state.rows.item_rows import MAX_NEIGHBOURS, empty_items, encode_items
+from state.store.redis_store import RedisStore
 
 PREFIX, AGE_MS = keys.prefix("g1", 0), 1_000
 ITEMS = np.arange(1, 6, dtype=np.uint64)

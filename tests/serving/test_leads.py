@@ -8,9 +8,9 @@ from serving.found import new_found
 from serving.leads import look_ahead, new_leads
 from serving.second_order import look_two_steps
 from serving.sessions import padded_sessions
-from state.item_rows import MAX_NEIGHBOURS, empty_items
-from state.lane_rows import SESSIONS, SIZE
-from state.slot_map import SlotMap
+from state.rows.item_rows import MAX_NEIGHBOURS, empty_items
+from state.rows.lane_rows import SESSIONS, SIZE
+from state.rows.slot_map import SlotMap
 
 N, SESSIONS_SEEN = 200, 5000
 

@@ -9,7 +9,7 @@ from flows.lane import Lane, LaneSettings
 from schemas.ids import hash_id
 from serving.blend import REPEAT_MODES, Scorer
 from serving.sessions import padded_sessions
-from state.store import MemoryStore
+from state.store.contract import MemoryStore
 
 SCORER = Scorer()
 ITEMS = "abcdefgh"

@@ -20,7 +20,7 @@ from serving.rules_api import trial
 from serving.service import Recommender
 from serving.sessions import padded_sessions
 from state.settings import Settings
-from state.store import MemoryStore
+from state.store.contract import MemoryStore
 
 N_ITEMS, N_USERS = 60, 12
 KINDS = [Kind.VIEW] * 8 + [Kind.PURCHASE, Kind.DISLIKE]

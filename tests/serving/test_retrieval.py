@@ -14,8 +14,8 @@ from serving.retrieval import VectorIndex
 from serving.rules import NO_RULES
 from serving.selection import Selections
 from state.anchor import Anchor
-from state.item_rows import empty_items
-from state.slot_map import SlotMap
+from state.rows.item_rows import empty_items
+from state.rows.slot_map import SlotMap
 
 D = 16
 

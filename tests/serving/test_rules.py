@@ -11,7 +11,7 @@ from serving.rule_book import BadBook, history, live_version, parse_book, put_bo
 from serving.rules import Book, Compiled
 from serving.rules_api import preview, trial
 from serving.trials import UNBOUNDED
-from state.store import Fenced, MemoryStore
+from state.store.contract import Fenced, MemoryStore
 
 PRODUCTS = [
     product("tea", "Tea", brand="Acme", category="drinks/tea", price=4.0, stock=9, margin=0.5),

@@ -3,8 +3,8 @@ import pytest
 
 from serving.found import new_found
 from serving.second_order import KEPT, look_two_steps, second_order
-from state.item_rows import MAX_NEIGHBOURS, empty_items
-from state.slot_map import SlotMap
+from state.rows.item_rows import MAX_NEIGHBOURS, empty_items
+from state.rows.slot_map import SlotMap
 
 N = 300
 

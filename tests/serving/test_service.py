@@ -10,10 +10,10 @@ from serving.index_build import build_index
 from serving.requests import RecommendRequest
 from serving.retrieval import VectorIndex
 from serving.service import Recommender
-from state import keys
 from state.anchor import Anchor
+from state.rows import keys
 from state.settings import Settings
-from state.store import MemoryStore, StoreUnavailable
+from state.store.contract import MemoryStore, StoreUnavailable
 
 
 class Switchable(MemoryStore):

@@ -15,9 +15,9 @@ from serving.pool import Pool
 from serving.requests import STRATEGIES
 from serving.retrieval import VectorIndex
 from serving.sources import SOURCES
-from state import keys
 from state.anchor import Anchor
-from state.vector_rows import encode_vector
+from state.rows import keys
+from state.rows.vector_rows import encode_vector
 
 PRODUCTS = [
     product("tea", "Tea", brand="Acme", category="drinks", price=4.0),

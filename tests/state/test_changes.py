@@ -4,11 +4,11 @@ import time
 
 import pytest
 
-from state.changes import NoChanges
 from state.embedded_redis import EmbeddedRedis
-from state.redis_changes import PATIENCE_MS
-from state.redis_store import RedisStore
-from state.store import MemoryStore
+from state.store.changes import NoChanges
+from state.store.contract import MemoryStore
+from state.store.redis_change_feed import PATIENCE_MS
+from state.store.redis_store import RedisStore
 
 WAIT_S = 5.0
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from flows.cooccurrence import add_pair
 from flows.popularity import count_event
 from flows.profiles import MOST_PRICES, profile_event
-from state import lane_rows
 from state.bounds import MAX_HALF_LIFE_S, MAX_WEIGHT, MIN_HALF_LIFE_S
-from state.decay import (
+from state.rows import lane_rows
+from state.rows.decay import (
     EPOCH_HALF_LIVES,
     MOST_SUM,
     WEEK_MS,
@@ -22,10 +22,10 @@ from state.decay import (
     scale_bits,
     value_at,
 )
-from state.item_rows import ADJ, decode_items, empty_items, encode_items
-from state.row_codec import MOST_COUNTED, counted
+from state.rows.item_rows import ADJ, decode_items, empty_items, encode_items
+from state.rows.row_codec import MOST_COUNTED, counted
+from state.rows.user_rows import empty_users
 from state.settings import BadSettings, load_settings
-from state.user_rows import empty_users
 
 DAY_MS = 86_400_000
 TEN_BILLION = 10**10

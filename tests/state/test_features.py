@@ -1,10 +1,10 @@
 import numpy as np
 
 from schemas.events import Kind
-from state.decay import BITS
-from state.features import FEATURES, Reading, read_features
-from state.item_rows import empty_items, encode_items
-from state.user_rows import empty_users, encode_users
+from state.rows.decay import BITS
+from state.rows.features import FEATURES, Reading, read_features
+from state.rows.item_rows import empty_items, encode_items
+from state.rows.user_rows import empty_users, encode_users
 
 ONE = np.zeros(1, np.int64)
 DAY = 86_400_000

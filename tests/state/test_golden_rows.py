@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from state import keys, lane_rows
-from state.item_rows import decode_items, empty_items, encode_items
-from state.purchase_rows import decode_purchases, empty_purchases, encode_purchase_totals, pack_purchases
-from state.refusal_rows import decode_refusals, empty_refusals, encode_refusals, refused_items
-from state.row_codec import unpack_rows
-from state.user_rows import FLAG_REFUSES, decode_users, empty_users, encode_users
-from state.vector_rows import encode_vector
+from state.rows import keys, lane_rows
+from state.rows.item_rows import decode_items, empty_items, encode_items
+from state.rows.purchase_rows import decode_purchases, empty_purchases, encode_purchase_totals, pack_purchases
+from state.rows.refusal_rows import decode_refusals, empty_refusals, encode_refusals, refused_items
+from state.rows.row_codec import unpack_rows
+from state.rows.user_rows import FLAG_REFUSES, decode_users, empty_users, encode_users
+from state.rows.vector_rows import encode_vector
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -10,11 +10,11 @@ import time
 import pytest
 
 from schemas.ids import fingerprint, key_in_use
-from state import keys
 from state.anchor import AnchorDamaged, load_anchor
 from state.generations import live_generation, read_generation
-from state.redis_store import RedisStore
+from state.rows import keys
 from state.settings import BadSettings, Settings, load_settings
+from state.store.redis_store import RedisStore
 
 HEADRACE = [sys.executable, "-m", "serving.cli.main"]
 USE = "from state.id_key import use_id_key\nfrom schemas.ids import key_in_use\nfrom state.settings import Settings\n"

@@ -1,8 +1,8 @@
 import pytest
 import redis
 
-from state import keys
-from state.redis_store import RedisStore
+from state.rows import keys
+from state.store.redis_store import RedisStore
 
 pytestmark = pytest.mark.redis
 KEY = keys.owner(keys.prefix("g1", 0))

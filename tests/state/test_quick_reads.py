@@ -1,8 +1,8 @@
 import pytest
 
 from state.embedded_redis import EmbeddedRedis
-from state.redis_store import RedisStore
-from state.store import StoreUnavailable
+from state.store.contract import StoreUnavailable
+from state.store.redis_store import RedisStore
 
 pytestmark = pytest.mark.redis
 

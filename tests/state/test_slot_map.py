@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from state.slot_map import ABSENT, CacheTooSmall, SlotMap
+from state.rows.slot_map import ABSENT, CacheTooSmall, SlotMap
 
 
 def ids(*values: int) -> np.ndarray:

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from state import keys
 from state.embedded_redis import EmbeddedRedis, RedisMissing
 from state.ports import free_port
-from state.redis_store import RedisStore
-from state.row_block import RowBlock, RowSet
-from state.store import Fenced, MemoryStore, StoreUnavailable
+from state.rows import keys
+from state.store.contract import Fenced, MemoryStore, StoreUnavailable
+from state.store.redis_store import RedisStore
+from state.store.row_block import RowBlock, RowSet
 
 LANE = keys.prefix("g1", 0)
 

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from state import keys
-from state.guarded_connection import GuardedConnection
-from state.redis_store import RedisStore
-from state.store import Fenced
+from state.rows import keys
+from state.store.contract import Fenced
+from state.store.fenced_connection import GuardedConnection
+from state.store.redis_store import RedisStore
 
 LANE = keys.prefix("g1", 0)
 SMALL, LARGE = 3, 250

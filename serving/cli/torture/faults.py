@@ -14,8 +14,8 @@ from flows.sqlite_log import SqliteLog
 from schemas.json_events import encode
 from serving.cli.torture.stage import PREFIX, Stage
 from serving.cli.torture.stream import REGISTRY, START_MS
-from state import keys
-from state.redis_store import TIMEOUT_S as STORE_TIMEOUT_S
+from state.rows import keys
+from state.store.redis_store import TIMEOUT_S as STORE_TIMEOUT_S
 
 Play = Callable[[Stage, float], None]
 """Plays a fault; the number says how long outages last, in seconds."""

@@ -16,7 +16,7 @@ from schemas.json_events import encode, event_from_json
 from schemas.registry import FolderRegistry
 from serving.cli.console import progress_bar
 from serving.cli.torture.stage import FOLD
-from state.store import MemoryStore
+from state.store.contract import MemoryStore
 
 BATCH = 2_000
 GOOD_SHARE = 0.5

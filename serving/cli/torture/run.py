@@ -15,8 +15,8 @@ from serving.cli.torture.faults import FAULTS, Unproven, disk_full
 from serving.cli.torture.fuzz import fuzz
 from serving.cli.torture.stage import PREFIX, Stage, differing, events_seen
 from serving.cli.torture.stream import LEAVING, make_stream
-from state import keys
 from state.embedded_redis import RedisMissing
+from state.rows import keys
 
 N_EVENTS = 20_000
 DISK_LIMIT = 2_000_000

@@ -23,12 +23,12 @@ from flows.read_to import read_to
 from schemas.avro_decoder import Limits, decode
 from schemas.ids import key_in_use
 from schemas.registry import FolderRegistry
-from state import keys
 from state.embedded_redis import EmbeddedRedis
-from state.redis_store import RedisStore
+from state.rows import keys
+from state.rows.user_rows import decode_users, empty_users
 from state.settings import Settings
-from state.store import MemoryStore, StoreUnavailable, decode_positions
-from state.user_rows import decode_users, empty_users
+from state.store.contract import MemoryStore, StoreUnavailable, decode_positions
+from state.store.redis_store import RedisStore
 
 GENERATION = "g1"
 PATIENCE_S = 90.0

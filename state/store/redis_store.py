@@ -1,13 +1,13 @@
 """The store in Redis, and its commit point.
 
 Each lane has connections of its own that keep a WATCH on the lane's positions and
-redo record (`state.guarded_connection`). So every EXEC is guarded: it does nothing once
+redo record (`state.store.fenced_connection`). So every EXEC is guarded: it does nothing once
 anybody has written one of them.
 
     small commit (one command of rows), one round trip:
         MULTI · MSET rows · SET positions · EXEC · WATCH positions redo · MGET positions redo
     large commit:
-        SET redo:<attempt>:<i> piece EX 600                    <- for every piece (`state.redo_pieces`)
+        SET redo:<attempt>:<i> piece EX 600                    <- for every piece (`state.store.redo_pieces`)
         MULTI · PERSIST pieces · SET redo [expected, new, attempt, n] · EXEC    <- the commit point
         MULTI · MSET rows · EXEC                               <- for every command of <= CHUNK rows
         MULTI · SET positions · UNLINK redo, pieces · EXEC        <- the seal
@@ -42,16 +42,16 @@ import redis
 from redis.exceptions import LockNotOwnedError
 from redis.lock import Lock
 
-from state import keys
-from state.changes import ChangeFeed, NoChanges
-from state.guarded_connection import Guard, GuardedConnection
-from state.line import Line, LineBroken, RedisLine, ThreadLine
-from state.quick_reads import Asked, QuickReads
-from state.redis_changes import RedisChanges
-from state.redis_nodes import RedisNodes
-from state.redo_pieces import RowsDoNotFit, commands_of, redo_pieces
-from state.row_block import CHUNK, Command, RowSet, pack
-from state.store import Fenced, Positions, Reading, Rows, StoreUnavailable, decode_positions, encode_positions
+from state.rows import keys
+from state.store.changes import ChangeFeed, NoChanges
+from state.store.contract import Fenced, Positions, Reading, Rows, StoreUnavailable, decode_positions, encode_positions
+from state.store.fenced_connection import Guard, GuardedConnection
+from state.store.line import Line, LineBroken, RedisLine, ThreadLine
+from state.store.pipelined_reads import Asked, QuickReads
+from state.store.redis_change_feed import RedisChanges
+from state.store.redis_nodes import RedisNodes
+from state.store.redo_pieces import RowsDoNotFit, commands_of, redo_pieces
+from state.store.row_block import CHUNK, Command, RowSet, pack
 
 EXPIRING = b"\r\n$2\r\nEX\r\n$3\r\n600\r\n"
 """Ends the SET of a piece: pieces of a record that was never completed go after ten minutes."""
@@ -70,7 +70,7 @@ class _Lane(NamedTuple):
 
 
 class RedisStore:
-    """Rows in one Redis, or in a cluster (`state.redis_nodes`).
+    """Rows in one Redis, or in a cluster (`state.store.redis_nodes`).
 
     Commits of different lanes may run at the same time; those of one lane may not.
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from schemas.compiled.copy_bytes import copy_bytes
 from schemas.compiled.njit import uncounted
-from state.differences import Differences
+from state.store.row_deltas import Differences
 
 CHUNK = 200
 """Rows in one command: more would keep other clients waiting for over a millisecond."""

@@ -11,7 +11,7 @@ Encoded (little-endian; the length is a multiple of 8):
 Counters of pairs are in hundredths (PAIR_UNIT): a pair at recency rank d adds
 `round(100 · exp(-d / 1.8))`. `total` sums what was ever added to the three kinds,
 evicted or not. `repeat` is (q0, n0, q1, n1). `pop` holds (newest, before) of the
-short and the long half-life (`state.decay`); `count` is the undecayed weight.
+short and the long half-life (`state.rows.decay`); `count` is the undecayed weight.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from schemas.compiled.njit import uncounted
 from schemas.compiled.prefetch import AHEAD, prefetch_row
-from state.row_codec import Packed, Words, decode_rows, pack_rows, unpack_rows, words
+from state.rows.row_codec import Packed, Words, decode_rows, pack_rows, unpack_rows, words
 
 VERSION = 1
 MAX_NEIGHBOURS = 50
@@ -56,7 +56,7 @@ ITEM_DTYPE = np.dtype(
         ("kinds", np.int64, 3),  # views and clicks, carts, purchases
         ("neighbour", np.uint64, MAX_NEIGHBOURS),
         ("weight", np.uint32, (3, MAX_NEIGHBOURS)),
-        # Not encoded; since the row was last committed (`state.differences`):
+        # Not encoded; since the row was last committed (`state.store.row_deltas`):
         ("changed", np.uint64),  # bit j: neighbour j has come or its counters changed
         ("n_gone", np.uint8),
         ("gone", np.uint64, MAX_GONE),  # the first n_gone: neighbours that left and may be back

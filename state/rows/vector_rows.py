@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import numpy.typing as npt
 
-from state.row_codec import Packed
+from state.rows.row_codec import Packed
 
 VERSION = 1
 

@@ -8,7 +8,7 @@ Ids appear as 16 hex digits of their 64-bit hash (`schemas.ids`).
     {g1:0}v:<anchor>:<hash>    user vector        {g1:0}p:…  product (JSON)
     {g1:0}b:…  what a user bought      {g1:0}bought  totals of these rows
     {g1:0}r:…  what a user refuses     {g1:0}o:…  what a user bought and `b:` has no room for
-    {g1:0}s:<scope hash>       scope list, or a country's list (`state.lane_rows.scope_hash`)
+    {g1:0}s:<scope hash>       scope list, or a country's list (`state.rows.lane_rows.scope_hash`)
     {g1:0}f:<chunk>            item feed chunk    {g1:0}d:<segment>       dedupe segment
     {g1:0}globals  {g1:0}positions  {g1:0}redo  {g1:0}redo:<attempt>:<piece>  {g1:0}anchor
     {g1:0}owner  lease of the lane         {g1:0}owes-vectors  some users' vectors are behind their rows

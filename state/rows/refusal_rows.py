@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.compiled.njit import uncounted
-from state.row_codec import decode_rows, pack_rows, unpack_rows
+from state.rows.row_codec import decode_rows, pack_rows, unpack_rows
 
 VERSION, HEADER = 1, 8
 MAX_REFUSED = 250

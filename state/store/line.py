@@ -17,7 +17,7 @@ from typing import Any
 import hiredis
 import redis
 
-from state.row_block import pack
+from state.store.row_block import pack
 
 CHUNK_BYTES = 1 << 16
 MAY_WRITE_MS = 20

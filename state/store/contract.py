@@ -6,8 +6,8 @@ from typing import Protocol
 
 import orjson
 
-from state import keys
-from state.changes import ChangeFeed, NoChanges
+from state.rows import keys
+from state.store.changes import ChangeFeed, NoChanges
 
 Positions = dict[str, int]
 """Next offset to read, by stream `topic:partition`."""

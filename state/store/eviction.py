@@ -2,8 +2,8 @@
 
 import structlog
 
-from state.redis_store import RedisStore
 from state.settings import PREFIX, BadSettings, Settings
+from state.store.redis_store import RedisStore
 
 log = structlog.get_logger()
 

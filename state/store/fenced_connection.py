@@ -4,8 +4,8 @@ from typing import Any, NamedTuple
 
 import redis
 
-from state.row_block import Command, pack
-from state.store import Fenced, Positions, decode_positions, encode_positions
+from state.store.contract import Fenced, Positions, decode_positions, encode_positions
+from state.store.row_block import Command, pack
 
 LARGE_PART = 16_384
 

@@ -17,13 +17,13 @@ import numpy.typing as npt
 
 from schemas.compiled.njit import uncounted
 from schemas.compiled.prefetch import AHEAD, prefetch_row
-from state.item_rows import HEADER as ITEM_HEADER
-from state.item_rows import MANY_GONE, MAX_NEIGHBOURS, ItemRows, write_item, write_pairs
-from state.item_rows import MAX_BYTES as MAX_ITEM_BYTES
-from state.row_codec import Packed, Words, words
-from state.user_rows import HEADER as USER_HEADER
-from state.user_rows import MAX_BYTES as MAX_USER_BYTES
-from state.user_rows import UserRows, write_history, write_user
+from state.rows.item_rows import HEADER as ITEM_HEADER
+from state.rows.item_rows import MANY_GONE, MAX_NEIGHBOURS, ItemRows, write_item, write_pairs
+from state.rows.item_rows import MAX_BYTES as MAX_ITEM_BYTES
+from state.rows.row_codec import Packed, Words, words
+from state.rows.user_rows import HEADER as USER_HEADER
+from state.rows.user_rows import MAX_BYTES as MAX_USER_BYTES
+from state.rows.user_rows import UserRows, write_history, write_user
 
 Bytes = npt.NDArray[np.uint8]
 Int64s = npt.NDArray[np.int64]

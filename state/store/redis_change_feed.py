@@ -14,7 +14,7 @@ import hiredis
 import redis
 import structlog
 
-from state.row_block import pack
+from state.store.row_block import pack
 
 ASK_EVERY_MS, PATIENCE_MS = 100, 10_000
 CHUNK_BYTES = 1 << 16

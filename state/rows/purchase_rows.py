@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.compiled.njit import uncounted
-from state.row_codec import Packed, decode_rows, pack_rows
+from state.rows.row_codec import Packed, decode_rows, pack_rows
 
 VERSION, HEADER = 1, 8
 MAX_BOUGHT = 96

@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from state.decay import value_at
-from state.item_rows import ItemRows, decode_items, empty_items
-from state.user_rows import KIND_MASK, UserRows, decode_users, empty_users
+from state.rows.decay import value_at
+from state.rows.item_rows import ItemRows, decode_items, empty_items
+from state.rows.user_rows import KIND_MASK, UserRows, decode_users, empty_users
 
 FRESHNESS = "last committed batch"
 PRICE_UNIT = 1000.0

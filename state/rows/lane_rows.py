@@ -3,7 +3,7 @@
 Globals are one int64 vector behind an 8-byte version; the offsets below are its
 layout. A scope list (of everything, a category, a brand) is `version u32 · n u32 ·
 item u64[n] · short f32[n] · long f32[n]`, ascending by item hash; the scores are
-`state.decay.forward_score` of the two half-lives. It holds the top N by the long and
+`state.rows.decay.forward_score` of the two half-lives. It holds the top N by the long and
 the top N by the short one. A country list counts for itself: `version u32 · n u32 · item u64[n] · pop i64[n][2][2] ·
 epoch i32[n][2]`, ascending by item hash, decayed as in item rows.
 """
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from state.decay import forward_score
+from state.rows.decay import forward_score
 
 VERSION = 1
 N_CURRENT_CELLS, N_EARLIER_CELLS = 72, 144

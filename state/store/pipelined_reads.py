@@ -5,7 +5,7 @@ from typing import Any
 
 import redis
 
-from state.row_block import pack
+from state.store.row_block import pack
 
 FAILURES = redis.RedisError, OSError
 

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from schemas.compiled.njit import uncounted
 from schemas.compiled.prefetch import AHEAD, prefetch_row
-from state.row_codec import Packed, Words, decode_rows, pack_rows, unpack_rows, words
+from state.rows.row_codec import Packed, Words, decode_rows, pack_rows, unpack_rows, words
 
 VERSION = 1
 MAX_HISTORY = 50
@@ -34,7 +34,7 @@ HEADER = 224
 MAX_BYTES = (HEADER + 13 * MAX_HISTORY + 7) // 8 * 8
 MAX_GAP_MS = 2**32 - 1
 FLAG_REFUSES = 1
-"""The user has a row of refusals (`state.refusal_rows`)."""
+"""The user has a row of refusals (`state.rows.refusal_rows`)."""
 KIND_MASK = 31
 STARS_SHIFT = 5
 
@@ -58,7 +58,10 @@ USER_DTYPE = np.dtype(
         ("gap_ms", np.uint32, MAX_HISTORY),
         ("kind", np.uint8, MAX_HISTORY),
         ("flags", np.uint8),
-        ("appended", np.uint8),  # not encoded: history events since the row was last committed (`state.differences`)
+        (
+            "appended",
+            np.uint8,
+        ),  # not encoded: history events since the row was last committed (`state.store.row_deltas`)
     ],
     align=True,
 )

@@ -1,4 +1,4 @@
-"""The pieces of a redo record: commands ready to be sent again, or differences of rows (`state.differences`).
+"""The pieces of a redo record: commands ready to be sent again, or differences of rows (`state.store.row_deltas`).
 
 A piece of differences, little-endian (the other pieces begin with `*`):
 
@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.compiled.njit import uncounted
-from state.differences import ITEMS, USERS, WHOLE, Differences, check_of
-from state.item_rows import MAX_NEIGHBOURS, ItemRows, decode_items, empty_items, encode_items, shift
-from state.row_block import Command, RowBlock, RowSet
-from state.user_rows import MAX_HISTORY, UserRows, decode_users, empty_users, encode_users
+from state.rows.item_rows import MAX_NEIGHBOURS, ItemRows, decode_items, empty_items, encode_items, shift
+from state.rows.user_rows import MAX_HISTORY, UserRows, decode_users, empty_users, encode_users
+from state.store.row_block import Command, RowBlock, RowSet
+from state.store.row_deltas import ITEMS, USERS, WHOLE, Differences, check_of
 
 ROWS_A_PIECE = 600
 """About 150 kB: Redis hands a command to its append-only file in one go, and readers wait meanwhile."""
