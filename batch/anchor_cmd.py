@@ -18,11 +18,11 @@ from batch.embedding import embed
 from batch.interactions import Interactions, read_interactions
 from batch.nightly import Night, fit_night
 from batch.shop import Shop, columns_of
-from flows.lane import LaneSettings
-from flows.log import Log, LogUnavailable, PositionLost
-from flows.open_log import open_log
-from flows.open_registry import open_registry
-from flows.process import lane_settings, limits_of, open_store
+from flows.flow import lane_settings, limits_of, open_store
+from flows.fold.lane import LaneSettings
+from flows.log.contract import Log, LogUnavailable, PositionLost
+from flows.log.open_log import open_log
+from flows.log.open_registry import open_registry
 from schemas.registry import RegistryUnavailable
 from serving.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
 from serving.forest import written_down

@@ -15,8 +15,8 @@ from batch.metrics import bootstrap, hits_of, over_all, per_prediction
 from batch.nightly import fit_night
 from batch.reliability import reliability
 from batch.shop import Pairs, Shop, View, columns_of, sessions_by_end
-from flows.lane import LaneSettings
-from flows.purchases import add_purchases
+from flows.fold.lane import LaneSettings
+from flows.fold.purchases import add_purchases
 from schemas.events import Columns
 from serving.blend import NO_EMBEDDING, REPEAT_MODES, Scorer
 from serving.calibration import calibrated, department

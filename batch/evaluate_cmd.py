@@ -11,7 +11,7 @@ from rich.table import Table
 from batch.evaluate import Options, evaluate
 from batch.report import write_report
 from batch.tables import WrongTable, read_events, read_pairs, split_baskets, split_by_time
-from flows.process import lane_settings
+from flows.flow import lane_settings
 from serving.cli.console import FAILED, OK, WRONG_USAGE, err, print_json
 from serving.mixture import DEFAULT, MixtureParams
 from state.settings import Settings

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from flows.log import Log, RawBatch, topic_of
-from flows.read_to import read_to
+from flows.log.contract import Log, RawBatch, topic_of
+from flows.log.read_to import read_to
 from schemas.avro_decoder import Limits, decode
 from schemas.ids import hash_visitor
 from schemas.records import Malformed, read_value

@@ -7,10 +7,10 @@ from rich.console import Console
 from rich.table import Table
 
 from batch.experiment_report import read_log, report
-from flows.log import LogUnavailable, PositionLost
-from flows.open_log import open_log
-from flows.open_registry import open_registry
-from flows.process import limits_of, open_store
+from flows.flow import limits_of, open_store
+from flows.log.contract import LogUnavailable, PositionLost
+from flows.log.open_log import open_log
+from flows.log.open_registry import open_registry
 from schemas.events import Kind
 from schemas.registry import RegistryUnavailable
 from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar

@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-from flows.erased import Erased
-from flows.history import event_weights
-from flows.log import Log
-from flows.read_to import read_to
+from flows.fold.erased_users import Erased
+from flows.fold.user_history import event_weights
+from flows.log.contract import Log
+from flows.log.read_to import read_to
 from schemas.avro_decoder import Limits, decode
 from schemas.ids import hash_id
 from schemas.registry import SchemaRegistry

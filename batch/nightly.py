@@ -11,7 +11,7 @@ from batch.mixture_fit import Fit, fit_mixture
 from batch.mixture_table import MixtureTable, mixture_table
 from batch.ranker import forest_of, ranked_items, train_ranker
 from batch.shop import Shop, pairs_of, sessions_by_end
-from flows.lane import LaneSettings
+from flows.fold.lane import LaneSettings
 from schemas.events import FIRST_NEGATIVE_KIND, Columns
 from serving.forest import NO_FOREST, Forest
 from serving.mixture import DEFAULT, MixtureParams

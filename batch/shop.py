@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flows.lane import Lane, LaneSettings
-from flows.log import RawBatch
+from flows.fold.lane import Lane, LaneSettings
+from flows.log.contract import RawBatch
 from schemas.events import COLUMN_DTYPE, Columns, Decoded, Kind
 from state.rows.item_rows import ItemRows
 from state.rows.slot_map import SlotMap

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import structlog
 
-from flows.lane import Changes, Lane
+from flows.fold.lane import Changes, Lane
 from state.anchor import Anchor, AnchorDamaged, load_anchor
 from state.rows import keys
 from state.store.contract import Store

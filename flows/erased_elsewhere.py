@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import structlog
 
-from flows.lane import Lane, LaneSettings
+from flows.fold.lane import Lane, LaneSettings
 from state.generations import Generation, generation_names, read_generation
 from state.rows import keys
 from state.settings import BadSettings, Settings

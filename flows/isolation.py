@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from flows.lane import Changes, FoldStats, Lane
-from flows.log import LogUnavailable, RawBatch
+from flows.fold.lane import Changes, FoldStats, Lane
+from flows.log.contract import LogUnavailable, RawBatch
 from schemas.events import COLUMN_DTYPE, Decoded
 from schemas.ids import NoIdKey
 from schemas.registry import RegistryUnavailable

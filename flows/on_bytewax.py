@@ -16,9 +16,9 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.testing import run_main
 
-from flows.log import RawBatch
-from flows.process import OUT_OF_REACH, Flow
-from flows.stopping import stop_on_signals
+from flows.flow import OUT_OF_REACH, Flow
+from flows.log.contract import RawBatch
+from flows.signals import stop_on_signals
 from state.settings import load_settings
 
 IDLE = timedelta(milliseconds=1)

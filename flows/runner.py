@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from flows.dead_letters import DeadLetters
+from flows.fold.lane import Changes, FoldStats, Lane
 from flows.isolation import NO_MESSAGES_FAULT, fold_in_parts
-from flows.lane import Changes, FoldStats, Lane
-from flows.log import RawBatch
+from flows.log.contract import RawBatch
+from flows.log.dead_letters import DeadLetters
 from schemas.avro_decoder import Limits, decode
 from schemas.events import BadMessage, Decoded
 from schemas.registry import SchemaRegistry

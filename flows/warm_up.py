@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from flows.lane import Lane, LaneSettings
-from flows.log import RawBatch
+from flows.fold.lane import Lane, LaneSettings
+from flows.log.contract import RawBatch
 from schemas.avro_decoder import Limits, decode
 from schemas.ids import hash_id
 from schemas.json_events import encode, event_from_json

@@ -33,7 +33,7 @@ KIND_CODES = np.array(list(USER_EVENT_KINDS.values()), np.uint8)
 
 
 class Messages(Protocol):
-    """What decoding reads of a RawBatch (`flows.log`)."""
+    """What decoding reads of a RawBatch (`flows.log.contract`)."""
 
     @property
     def streams(self) -> tuple[str, ...]: ...

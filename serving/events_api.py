@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from prometheus_client import Counter
 
-from flows.log import Log, LogUnavailable, Message, MessageRefused, MessageTooLarge, NotConfirmed
+from flows.log.contract import Log, LogUnavailable, Message, MessageRefused, MessageTooLarge, NotConfirmed
 from schemas.json_events import InvalidEvent, encode, event_from_json
 from schemas.registry import RegistryUnavailable, SchemaRegistry
 from schemas.validate import Limits

@@ -12,8 +12,8 @@ from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from flows.log import Log
-from flows.process import limits_of
+from flows.flow import limits_of
+from flows.log.contract import Log
 from schemas.registry import SchemaRegistry
 from serving.answer_counts import count as count_answers
 from serving.api_keys import Guard

@@ -8,7 +8,7 @@ from collections import deque
 import structlog
 from prometheus_client import Counter
 
-from flows.log import Log, LogUnavailable, Message
+from flows.log.contract import Log, LogUnavailable, Message
 from schemas.impressions import encode_impressions
 from schemas.registry import RegistryUnavailable, SchemaRegistry
 from serving.requests import Answer, RecommendRequest

@@ -11,12 +11,12 @@ import structlog
 import uvicorn
 from threadpoolctl import threadpool_limits
 
-from flows.interpreter import SWITCH_S
-from flows.log import LogUnavailable
-from flows.open_log import open_log
-from flows.open_registry import open_registry
-from flows.process import connect
-from flows.stopping import stop_on_signals
+from flows.flow import connect
+from flows.log.contract import LogUnavailable
+from flows.log.open_log import open_log
+from flows.log.open_registry import open_registry
+from flows.runtime_tuning import SWITCH_S
+from flows.signals import stop_on_signals
 from schemas.registry import RegistryUnavailable
 from serving import http_port
 from serving.api_keys import BadKeys, Guard, open_guard

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from batch.tables import read_events
-from flows.foldin import FOLD_ITEMS, vectors_for
-from flows.history import ItemIndex, fold_events
-from flows.lane import LaneSettings
+from flows.fold.foldin import FOLD_ITEMS, vectors_for
+from flows.fold.lane import LaneSettings
+from flows.fold.user_history import ItemIndex, fold_events
 from schemas.events import COLUMN_DTYPE, Kind
 from schemas.ids import MEASURING_KEY, use_key
 from serving.cli.bench_ingest import START_MS, D, random_anchor, zipf

@@ -17,7 +17,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from batch.anchor_cmd import train_anchor
-from flows.sqlite_log import SqliteLog
+from flows.log.sqlite_log import SqliteLog
 from serving.cli.bench_ingest import append_views
 from state.settings import Settings
 

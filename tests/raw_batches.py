@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from flows.log import RawBatch
+from flows.log.contract import RawBatch
 
 
 def raw_batch(messages, first_offset=0):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import httpx
 import uvicorn
 
-from flows.sqlite_log import SqliteLog
+from flows.log.sqlite_log import SqliteLog
 from schemas.registry import FolderRegistry
 from serving.api_keys import Guard
 from serving.gather import Gather

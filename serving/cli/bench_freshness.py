@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import numpy as np
 import orjson
 
-from flows.log import Log, Message
-from flows.open_log import open_log
+from flows.log.contract import Log, Message
+from flows.log.open_log import open_log
 from schemas.json_events import encode
 from schemas.registry import FolderRegistry
 from serving.cli.bench_up import START_S, NotStarted, everything_up, machine, print_figures

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import redis
 
-from flows.batch_size import BatchSize
-from flows.dead_letters import DeadLetters
-from flows.interpreter import prepare_interpreter
-from flows.lane import Lane, LaneSettings
-from flows.log import Log, Message
-from flows.open_log import open_log
+from flows.fold.lane import Lane, LaneSettings
+from flows.log.batch_sizer import BatchSize
+from flows.log.contract import Log, Message
+from flows.log.dead_letters import DeadLetters
+from flows.log.open_log import open_log
 from flows.runner import Runner
+from flows.runtime_tuning import prepare_interpreter
 from schemas.avro_decoder import Limits
 from schemas.events import Kind
 from schemas.ids import hash_ids

@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 import redis
 
-from flows.open_log import open_log
+from flows.log.open_log import open_log
 from serving.cli.bench_ingest import append_views
 from serving.cli.bench_serve import train
 from serving.cli.bench_up import NotStarted, everything_up, machine, print_figures

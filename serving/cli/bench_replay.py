@@ -13,8 +13,8 @@ import numpy as np
 import orjson
 import redis
 
-from flows.log import Log
-from flows.open_log import open_log
+from flows.log.contract import Log
+from flows.log.open_log import open_log
 from serving.cli.bench_freshness import Client, steadily, until_visible
 from serving.cli.bench_ingest import append_views
 from serving.cli.bench_up import HEADRACE, START_S, NotStarted, Running, everything_up, machine, print_figures

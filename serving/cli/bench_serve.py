@@ -19,7 +19,7 @@ import numpy as np
 import orjson
 import redis
 
-from flows.open_log import open_log
+from flows.log.open_log import open_log
 from serving.cli.bench_ingest import append_products, append_views
 from serving.cli.bench_processes import cpu_s, listening, pauses, pin, share, wait_until_quiet
 from serving.cli.bench_up import (

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flows.dead_letters import DeadLetter, each_letter, read_dead_letters, redrive
-from flows.log import Log, LogUnavailable
-from flows.open_log import open_log
+from flows.log.contract import Log, LogUnavailable
+from flows.log.dead_letters import DeadLetter, each_letter, read_dead_letters, redrive
+from flows.log.open_log import open_log
 from schemas.events import DEAD_LETTERS
 from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json
 from state.settings import Settings

@@ -14,8 +14,8 @@ from typing import Any
 import orjson
 import polars as pl
 
-from flows.log import Log
-from flows.open_log import open_log
+from flows.log.contract import Log
+from flows.log.open_log import open_log
 from schemas.registry import FolderRegistry
 from serving.cli.console import FAILED, OK, UNAVAILABLE, err, progress_bar
 from serving.cli.load import append_all

@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from flows.process import open_store
+from flows.flow import open_store
 from serving.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
 from serving.item_cache import ItemCache
 from serving.process import open_recommender

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from flows.process import open_store
+from flows.flow import open_store
 from schemas.ids import hash_id
 from serving.cli.console import FAILED, OK, UNAVAILABLE, err, print_json
 from state.generations import live_generation, read_generation

@@ -12,9 +12,9 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from flows.log import Log, LogUnavailable, Message
-from flows.open_log import open_log
-from flows.open_registry import open_registry
+from flows.log.contract import Log, LogUnavailable, Message
+from flows.log.open_log import open_log
+from flows.log.open_registry import open_registry
 from schemas.json_events import InvalidEvent, encode, event_from_json
 from schemas.registry import SchemaRegistry
 from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar

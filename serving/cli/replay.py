@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from flows.erased import erasures_of
-from flows.log import Log, LogUnavailable, PositionLost, RawBatch
-from flows.process import Flow, open_store, run_loop
-from flows.stopping import stop_on_signals
+from flows.flow import Flow, open_store, run_loop
+from flows.fold.erased_users import erasures_of
+from flows.log.contract import Log, LogUnavailable, PositionLost, RawBatch
+from flows.signals import stop_on_signals
 from schemas.events import TOPICS
 from schemas.registry import RegistryUnavailable
 from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar
@@ -216,7 +216,7 @@ def _run(flow: ReplayFlow, name: str, driver: str) -> float:
 
 
 def _open_log(settings: Settings) -> Log:
-    from flows.open_log import open_log
+    from flows.log.open_log import open_log
 
     return open_log(settings.log_address, config=settings.kafka_config)
 

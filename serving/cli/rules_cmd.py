@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from flows.process import open_store
+from flows.flow import open_store
 from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json
 from serving.clock import now_ms
 from serving.lint_rules import lint, refuse_failing

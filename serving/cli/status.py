@@ -5,9 +5,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from flows.log import LogUnavailable
-from flows.open_log import open_log
-from flows.process import open_store
+from flows.flow import open_store
+from flows.log.contract import LogUnavailable
+from flows.log.open_log import open_log
 from serving.cli.console import OK, UNAVAILABLE, err, print_json
 from state.generations import generation_names, get_generation, live_generation, previous_generation
 from state.rows import keys

@@ -1,8 +1,8 @@
 """`headrace topics`: create the Kafka topics that are missing."""
 
-from flows.kafka_log import KafkaLog
-from flows.log import LogUnavailable
-from flows.open_log import open_log
+from flows.log.contract import LogUnavailable
+from flows.log.kafka_log import KafkaLog
+from flows.log.open_log import open_log
 from serving.cli.console import OK, UNAVAILABLE, err
 from state.settings import Settings
 

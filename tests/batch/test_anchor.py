@@ -4,11 +4,11 @@ import pytest
 from batch.anchor_cmd import Refused, TooLittleData, train_anchor
 from batch.interactions import read_interactions
 from flows.anchor_follower import AnchorFollower
-from flows.dead_letters import DeadLetters
-from flows.lane import Lane, LaneSettings
-from flows.log import Message
+from flows.fold.lane import Lane, LaneSettings
+from flows.log.contract import Message
+from flows.log.dead_letters import DeadLetters
+from flows.log.sqlite_log import SqliteLog
 from flows.runner import Runner
-from flows.sqlite_log import SqliteLog
 from schemas.avro_decoder import Limits
 from schemas.ids import hash_id
 from schemas.json_events import encode

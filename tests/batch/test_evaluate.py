@@ -12,7 +12,7 @@ from batch.evaluate import Options, evaluate
 from batch.mixture_fit import SIZE, _loss, fit_mixture, pack, probabilities, unpack
 from batch.mixture_table import mixture_table
 from batch.shop import Pairs, Shop, columns_of, pairs_of, sessions_by_end
-from flows.lane import LaneSettings
+from flows.fold.lane import LaneSettings
 from schemas.ids import hash_id
 from serving.blend import Scorer
 from serving.mixture import DEFAULT

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from batch.experiment_report import compared, read_log, report, wilson
-from flows.log import LogUnavailable, Message
-from flows.sqlite_log import SqliteLog
+from flows.log.contract import LogUnavailable, Message
+from flows.log.sqlite_log import SqliteLog
 from schemas.avro_decoder import Limits
 from schemas.events import Kind
 from schemas.json_events import encode

@@ -9,9 +9,9 @@ from batch.mixture_table import mixture_table
 from batch.nightly import fit_night
 from batch.ranker import PARAMS, TREES, forest_of, ranked_items, train_ranker
 from batch.shop import Shop, pairs_of, sessions_by_end
-from flows.lane import LaneSettings
-from flows.log import Message
-from flows.sqlite_log import SqliteLog
+from flows.fold.lane import LaneSettings
+from flows.log.contract import Message
+from flows.log.sqlite_log import SqliteLog
 from schemas.json_events import encode
 from schemas.registry import FolderRegistry
 from serving.blend import ALLOW, DEMOTE, EXCLUDE, Scorer

@@ -3,9 +3,9 @@
 import pytest
 
 from batch.interactions import read_interactions
-from flows.lane import LaneSettings
-from flows.log import LogUnavailable, Message
-from flows.sqlite_log import SqliteLog
+from flows.fold.lane import LaneSettings
+from flows.log.contract import LogUnavailable, Message
+from flows.log.sqlite_log import SqliteLog
 from schemas.avro_decoder import Limits
 from schemas.json_events import encode
 from schemas.registry import FolderRegistry

@@ -6,7 +6,7 @@ import sys
 import pytest
 from test_anchor import NOW, purchase
 
-from flows.sqlite_log import SqliteLog
+from flows.log.sqlite_log import SqliteLog
 
 
 def tune(folder, *arguments):

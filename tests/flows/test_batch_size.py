@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flows.batch_size import FIRST_EVENTS, MOST_BYTES, BatchSize
-from flows.log import RawBatch
+from flows.log.batch_sizer import FIRST_EVENTS, MOST_BYTES, BatchSize
+from flows.log.contract import RawBatch
 
 
 def batch(n, n_bytes, full=True):

@@ -12,8 +12,8 @@ import pytest
 from raw_batches import raw_batch
 from registry_server import Registry
 
-from flows.confluent_registry import ConfluentRegistry, without_credentials
-from flows.open_registry import open_registry
+from flows.log.confluent_registry import ConfluentRegistry, without_credentials
+from flows.log.open_registry import open_registry
 from schemas.avro_decoder import Limits, decode
 from schemas.registry import FolderRegistry, RegistryUnavailable, UnknownSchema, current_schema
 from state.settings import Settings

@@ -7,9 +7,9 @@ import pytest
 import redis
 
 from batch.anchor_cmd import train_anchor
-from flows.log import Message
-from flows.open_log import open_log
-from flows.process import Flow
+from flows.flow import Flow
+from flows.log.contract import Message
+from flows.log.open_log import open_log
 from schemas.ids import hash_id
 from schemas.json_events import encode
 from schemas.registry import FolderRegistry

@@ -3,7 +3,7 @@ import pytest
 from implicit.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 
-from flows.foldin import FOLD_ITEMS, vectors_for
+from flows.fold.foldin import FOLD_ITEMS, vectors_for
 from schemas.events import Kind
 from schemas.ids import hash_id
 from state.anchor import Anchor

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_lane import MINUTE, PREFIX, SETTINGS, fold, globals_of, item_row, shopping, user_row
 
-from flows.erased import Erased
-from flows.lane import Lane
+from flows.fold.erased_users import Erased
+from flows.fold.lane import Lane
 from schemas.events import Decoded, Erasure, Kind
 from schemas.ids import hash_id
 from state.rows import keys, lane_rows

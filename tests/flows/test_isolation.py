@@ -3,17 +3,17 @@
 import numpy as np
 import pytest
 
-import flows.lane
-import flows.products
-import flows.purchases
-import flows.scopes
+import flows.fold.lane
+import flows.fold.products
+import flows.fold.purchases
+import flows.fold.top_lists
 import schemas.avro_decoder
 import schemas.records
-from flows.dead_letters import DeadLetters
-from flows.lane import Lane, LaneSettings
-from flows.log import Message
+from flows.fold.lane import Lane, LaneSettings
+from flows.log.contract import Message
+from flows.log.dead_letters import DeadLetters
+from flows.log.sqlite_log import SqliteLog
 from flows.runner import Runner, TooManyBadMessages
-from flows.sqlite_log import SqliteLog
 from schemas.avro_decoder import Limits
 from schemas.ids import hash_id, hash_visitor
 from schemas.json_events import encode, event_from_json

@@ -8,8 +8,8 @@ import sys
 import pytest
 from test_process import REGISTRY, T0, position, start, stop, view, wait_for, wait_until
 
-from flows.log import Message
-from flows.open_log import open_log
+from flows.log.contract import Message
+from flows.log.open_log import open_log
 from schemas.json_events import encode
 from state.embedded_redis import EmbeddedRedis
 from state.store.redis_store import RedisStore

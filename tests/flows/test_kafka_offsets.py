@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from flows.kafka_log import MOVING, KafkaLog
-from flows.log import LogUnavailable
+from flows.log.contract import LogUnavailable
+from flows.log.kafka_log import MOVING, KafkaLog
 
 
 class Broker:

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from flows.log import LogUnavailable, Message, MessageRefused, MessageTooLarge, TopicReplaced
-from flows.open_log import open_log
-from flows.read_to import read_to
+from flows.log.contract import LogUnavailable, Message, MessageRefused, MessageTooLarge, TopicReplaced
+from flows.log.open_log import open_log
+from flows.log.read_to import read_to
 
 pytestmark = pytest.mark.kafka
 T0 = 1_700_000_000_000

@@ -7,8 +7,8 @@ from fold_oracle import EPOCH_MS, Event, Expected, batch_of, decayed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.erased import NOBODY
-from flows.lane import Lane, LaneSettings
+from flows.fold.erased_users import NOBODY
+from flows.fold.lane import Lane, LaneSettings
 from schemas.events import Decoded, Erasure, Kind, ProductChange
 from schemas.ids import hash_id
 from state.rows import keys, lane_rows

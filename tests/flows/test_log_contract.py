@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.dead_letters import DeadLetters, read_dead_letters, redrive
-from flows.log import LogUnavailable, Message, PositionLost, TopicReplaced
-from flows.open_log import open_log
-from flows.read_erased import read_erased
-from flows.read_to import read_to
-from flows.sqlite_log import TABLES, SqliteLog
+from flows.log.contract import LogUnavailable, Message, PositionLost, TopicReplaced
+from flows.log.dead_letters import DeadLetters, read_dead_letters, redrive
+from flows.log.open_log import open_log
+from flows.log.read_to import read_to
+from flows.log.sqlite_log import TABLES, SqliteLog
+from flows.read_erased_users import read_erased
 from schemas.events import DEAD_LETTERS, TOPICS, BadMessage
 from schemas.ids import hash_id
 from schemas.json_events import encode
@@ -171,7 +171,7 @@ def test_a_log_file_made_again_has_other_ids(tmp_path):
 
 
 def test_a_read_brings_no_more_bytes_than_a_batch_may_have(tmp_path, monkeypatch):
-    monkeypatch.setattr("flows.sqlite_log.MOST_BYTES", 10_000)
+    monkeypatch.setattr("flows.log.sqlite_log.MOST_BYTES", 10_000)
     log = SqliteLog(tmp_path / "log.sqlite")
     for n in range(50):
         log.append([message(n, value=b"x" * 1000)])

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_lane import PREFIX, SETTINGS, fold
 
-from flows.lane import Lane
-from flows.purchases import EVICTION_DAYS, add_purchases
+from flows.fold.lane import Lane
+from flows.fold.purchases import EVICTION_DAYS, add_purchases
 from schemas.events import Erasure, Kind
 from schemas.ids import hash_id
 from state.rows import keys

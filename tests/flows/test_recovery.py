@@ -2,9 +2,9 @@
 
 import pytest
 
-from flows.log import LogUnavailable, Message
-from flows.open_log import open_log
-from flows.process import Flow
+from flows.flow import Flow
+from flows.log.contract import LogUnavailable, Message
+from flows.log.open_log import open_log
 from schemas.json_events import encode
 from schemas.registry import FolderRegistry, RegistryUnavailable
 from state.embedded_redis import EmbeddedRedis

@@ -6,7 +6,7 @@ from fold_oracle import EPOCH_MS, Event, batch_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.lane import Lane, LaneSettings
+from flows.fold.lane import Lane, LaneSettings
 from schemas.events import Kind
 from state.embedded_redis import EmbeddedRedis, RedisMissing
 from state.store.contract import MemoryStore

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_lane import PREFIX, SETTINGS, fold, user_row
 
-from flows import encoded_rows
-from flows import refusals as fold_module
-from flows.lane import Lane
+from flows.fold import encoded_rows
+from flows.fold import refusals as fold_module
+from flows.fold.lane import Lane
 from schemas.events import Erasure, Kind
 from schemas.ids import hash_id
 from state.rows import keys

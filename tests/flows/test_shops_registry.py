@@ -16,10 +16,10 @@ from confluent_kafka.schema_registry import Schema as RegistrySchema
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from test_process import start, stop
 
-from flows.confluent_registry import without_credentials
-from flows.dead_letters import read_dead_letters
-from flows.log import Message
-from flows.sqlite_log import SqliteLog
+from flows.log.confluent_registry import without_credentials
+from flows.log.contract import Message
+from flows.log.dead_letters import read_dead_letters
+from flows.log.sqlite_log import SqliteLog
 from schemas.events import DEAD_LETTERS
 from schemas.ids import hash_id
 from state.embedded_redis import EmbeddedRedis

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.time_merge import TimeMerge
+from flows.log.partition_merge import TimeMerge
 
 STREAMS = ("a:0", "b:0", "b:1")
 partitions = st.fixed_dictionaries({stream: st.lists(st.integers(0, 50), max_size=12) for stream in STREAMS})

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from flows.dead_letters import DeadLetters
-from flows.log import Message
-from flows.sqlite_log import SqliteLog
+from flows.log.contract import Message
+from flows.log.dead_letters import DeadLetters
+from flows.log.sqlite_log import SqliteLog
 from schemas.events import BadMessage
 
 PLACE = "product-views:0:0"

@@ -121,7 +121,7 @@ def test_files_of_one_name_are_not_taken_for_one_another_and_one_loaded_again_ad
 
     import fastavro
 
-    from flows.sqlite_log import SqliteLog
+    from flows.log.sqlite_log import SqliteLog
     from schemas.registry import FolderRegistry
 
     orders = {

@@ -139,8 +139,8 @@ def test_wrong_requests_are_refused_and_say_why(shop, arguments, said):
 
 
 def test_dead_letters_are_listed_shown_and_put_back(shop):
-    from flows.log import Message
-    from flows.open_log import open_log
+    from flows.log.contract import Message
+    from flows.log.open_log import open_log
 
     log = open_log(f"sqlite:{shop.folder / 'log.sqlite'}")
     log.append([Message("ratings", None, b"broken", 0)])

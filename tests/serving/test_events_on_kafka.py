@@ -11,8 +11,8 @@ from running_server import running
 from serving_rows import product, shop_events
 from test_service import recommender_of
 
-from flows.open_log import open_log
-from flows.read_to import read_to
+from flows.log.open_log import open_log
+from flows.log.read_to import read_to
 
 pytestmark = pytest.mark.kafka
 LOG_TIMEOUT_S = 2

@@ -10,7 +10,7 @@ from running_server import running
 from serving_rows import shop_events
 from test_service import recommender_of
 
-from flows.confluent_registry import ConfluentRegistry
+from flows.log.confluent_registry import ConfluentRegistry
 from state.ports import free_port
 
 EVENT = {"type": "view", "user": "u", "item": "i"}

@@ -11,8 +11,8 @@ from running_server import running
 from serving_rows import product, shop_events
 from test_service import recommender_of
 
-from flows.log import LogUnavailable, NotConfirmed
-from flows.sqlite_log import SqliteLog
+from flows.log.contract import LogUnavailable, NotConfirmed
+from flows.log.sqlite_log import SqliteLog
 from schemas.registry import FolderRegistry
 from schemas.validate import Limits
 from serving.events_api import Events, NotTaken

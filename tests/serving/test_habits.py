@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from serving_rows import DAY, NOW, shop_events
 from test_service import ask, items, recommender_of
 
-from flows.purchases import add_purchases
+from flows.fold.purchases import add_purchases
 from schemas.events import Kind
 from serving.habits import HALF_LIFE_DAYS, LEAST_PURCHASES, POPULARITY, SHOP_OF_HABITS, habits
 from state.rows.purchase_rows import empty_purchases

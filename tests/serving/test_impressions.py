@@ -4,8 +4,8 @@ import pytest
 from prometheus_client import REGISTRY as METRICS
 from serving_rows import NOW, fold_into, shop_events
 
-from flows.log import LogUnavailable
-from flows.open_log import open_log
+from flows.log.contract import LogUnavailable
+from flows.log.open_log import open_log
 from schemas.avro_decoder import Limits, decode
 from schemas.registry import FolderRegistry
 from serving.impressions import MOST_WAITING, Impressions

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from score_oracle import Oracle
 
-from flows.lane import Lane, LaneSettings
+from flows.fold.lane import Lane, LaneSettings
 from schemas.ids import hash_id
 from serving.blend import REPEAT_MODES, Scorer
 from serving.sessions import padded_sessions

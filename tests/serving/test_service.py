@@ -189,7 +189,7 @@ def test_two_lanes_answer_like_one():
     from fold_oracle import batch_of
     from serving_rows import SETTINGS
 
-    from flows.lane import Lane
+    from flows.fold.lane import Lane
 
     one, _ = recommender_of(shop_events())
     store = MemoryStore()

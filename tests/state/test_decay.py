@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.cooccurrence import add_pair
-from flows.popularity import count_event
-from flows.profiles import MOST_PRICES, profile_event
+from flows.fold.cooccurrence import add_pair
+from flows.fold.popularity import count_event
+from flows.fold.profiles import MOST_PRICES, profile_event
 from state.bounds import MAX_HALF_LIFE_S, MAX_WEIGHT, MIN_HALF_LIFE_S
 from state.rows import lane_rows
 from state.rows.decay import (

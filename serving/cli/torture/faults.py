@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flows.kafka_log import TIMEOUT_S as LOG_TIMEOUT_S
-from flows.sqlite_log import SqliteLog
+from flows.log.kafka_log import TIMEOUT_S as LOG_TIMEOUT_S
+from flows.log.sqlite_log import SqliteLog
 from schemas.json_events import encode
 from serving.cli.torture.stage import PREFIX, Stage
 from serving.cli.torture.stream import REGISTRY, START_MS
@@ -278,7 +278,7 @@ def disk_full(folder: Path, limit: int) -> dict[str, Any]:
         values += [int(raw.value(i)[:8]) for i in range(len(raw))]
         positions = raw.after
     record = {"event_id": "after", "ts_ms": START_MS, "user": "u", "item": "i"}
-    from flows.log import Message
+    from flows.log.contract import Message
 
     log.append([Message("product-views", b"k", encode("product-views", record, REGISTRY), START_MS)])
     log.close()

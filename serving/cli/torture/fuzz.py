@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from flows.lane import Lane
-from flows.log import RawBatch
-from flows.process import lane_settings
+from flows.flow import lane_settings
+from flows.fold.lane import Lane
+from flows.log.contract import RawBatch
 from schemas.avro_decoder import Limits, decode
 from schemas.events import TOPICS
 from schemas.json_events import encode, event_from_json

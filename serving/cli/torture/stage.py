@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from flows.kafka_log import KafkaLog
-from flows.lane import Lane, LaneSettings
+from flows.flow import lane_settings
+from flows.fold.lane import Lane, LaneSettings
 from flows.local_kafka import LocalKafka
-from flows.log import Log, LogUnavailable, Message
-from flows.process import lane_settings
-from flows.read_to import read_to
+from flows.log.contract import Log, LogUnavailable, Message
+from flows.log.kafka_log import KafkaLog
+from flows.log.read_to import read_to
 from schemas.avro_decoder import Limits, decode
 from schemas.ids import key_in_use
 from schemas.registry import FolderRegistry

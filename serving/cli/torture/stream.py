@@ -3,7 +3,7 @@
 import random
 from typing import Any
 
-from flows.log import Message
+from flows.log.contract import Message
 from schemas.json_events import encode
 from schemas.registry import FolderRegistry
 

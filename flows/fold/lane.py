@@ -13,19 +13,19 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from flows.dedupe import DedupeWindow
-from flows.erased import NOBODY, Erased
-from flows.foldin import vectors_for
-from flows.forgetting import unlearn_history
-from flows.history import FoldParams, fold_events
-from flows.item_table import ItemTable
-from flows.log import RawBatch
-from flows.owed_vectors import CHUNK, OwedVectors
-from flows.products import ProductFold
-from flows.purchases import PurchaseTable
-from flows.refusals import RefusalFold
-from flows.scopes import ScopeFold
-from flows.user_table import UserTable
+from flows.fold.dedupe import DedupeWindow
+from flows.fold.erased_users import NOBODY, Erased
+from flows.fold.erasure import unlearn_history
+from flows.fold.foldin import vectors_for
+from flows.fold.item_table import ItemTable
+from flows.fold.pending_vectors import CHUNK, OwedVectors
+from flows.fold.products import ProductFold
+from flows.fold.purchases import PurchaseTable
+from flows.fold.refusals import RefusalFold
+from flows.fold.top_lists import ScopeFold
+from flows.fold.user_history import FoldParams, fold_events
+from flows.fold.user_table import UserTable
+from flows.log.contract import RawBatch
 from schemas.compiled.distinct import distinct
 from schemas.events import Columns, Decoded, Kind
 from schemas.ids import hash_id

@@ -3,7 +3,7 @@
 import numba
 import numpy as np
 
-from flows.row_table import Ids, RowTable, Slots, in_parts
+from flows.fold.row_table import Ids, RowTable, Slots, in_parts
 from schemas.compiled.prefetch import AHEAD, prefetch_row
 from state.rows import keys
 from state.rows.user_rows import UserRows, decode_users, empty_users

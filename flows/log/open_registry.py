@@ -11,7 +11,7 @@ def open_registry(settings: Settings) -> SchemaRegistry:
     """
     if not settings.schema_registry_url:
         return FolderRegistry()
-    from flows.confluent_registry import ConfluentRegistry
+    from flows.log.confluent_registry import ConfluentRegistry
 
     return ConfluentRegistry(
         settings.schema_registry_url, settings.schema_registry_config, settings.schema_registry_timeout_s

@@ -1,7 +1,7 @@
 """Users who were erased, known before the log is folded again: what they did before is passed over.
 
 A flow meets an erasure behind the events it is about, and takes back what the user's row still tells of them
-(`flows.forgetting`). A replay can know better: it reads the erasures first, and never folds those events.
+(`flows.fold.erasure`). A replay can know better: it reads the erasures first, and never folds those events.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flows.log import topic_of
+from flows.log.contract import topic_of
 from schemas.events import Columns
 from state.store.contract import Positions
 

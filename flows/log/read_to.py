@@ -3,8 +3,8 @@
 import time
 from collections.abc import Iterator
 
-from flows.batch_size import BatchSize
-from flows.log import Log, LogUnavailable, RawBatch
+from flows.log.batch_sizer import BatchSize
+from flows.log.contract import Log, LogUnavailable, RawBatch
 from state.store.contract import Positions
 
 WAIT_S = 1.0

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from flows.item_table import ItemTable
-from flows.scopes import ScopeFold
+from flows.fold.item_table import ItemTable
+from flows.fold.top_lists import ScopeFold
 from schemas.events import ProductChange
 from schemas.ids import hash_id, hash_ids
 from state.rows import keys

@@ -13,10 +13,10 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from flows.cooccurrence import learn_pairs
-from flows.popularity import count_event
-from flows.profiles import profile_event
-from flows.repeats import learn_repeats
+from flows.fold.cooccurrence import learn_pairs
+from flows.fold.popularity import count_event
+from flows.fold.profiles import profile_event
+from flows.fold.repeats import learn_repeats
 from schemas.compiled.njit import uncounted
 from schemas.compiled.prefetch import prefetch_row
 from schemas.compiled.stack_array import stack_array

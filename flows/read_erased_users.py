@@ -1,8 +1,8 @@
 """Who the log says was erased, read ahead of a replay."""
 
-from flows.erased import NOBODY, Erased, erasures_of
-from flows.log import Log
-from flows.read_to import read_to
+from flows.fold.erased_users import NOBODY, Erased, erasures_of
+from flows.log.contract import Log
+from flows.log.read_to import read_to
 from schemas.avro_decoder import Limits, decode
 from schemas.ids import hash_id
 from schemas.registry import SchemaRegistry

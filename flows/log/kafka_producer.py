@@ -17,7 +17,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as KafkaMessage
 
-from flows.log import LogUnavailable, Message, MessageRefused, MessageTooLarge, NotConfirmed
+from flows.log.contract import LogUnavailable, Message, MessageRefused, MessageTooLarge, NotConfirmed
 
 TIMEOUT_S = 10.0
 MOST_IN_A_TRANSACTION = 5_000

@@ -21,9 +21,9 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 from confluent_kafka.cimpl import NewTopic
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
-from flows.kafka_producer import KafkaProducer
-from flows.log import MOST_BYTES, LogUnavailable, Message, PositionLost, RawBatch, TopicReplaced, topic_of
-from flows.time_merge import MAX_HELD, Merged, TimeMerge
+from flows.log.contract import MOST_BYTES, LogUnavailable, Message, PositionLost, RawBatch, TopicReplaced, topic_of
+from flows.log.kafka_producer import KafkaProducer
+from flows.log.partition_merge import MAX_HELD, Merged, TimeMerge
 from schemas.events import DEAD_LETTERS, TOPICS
 from state.store.contract import Positions
 

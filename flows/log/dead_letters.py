@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from flows.log import Headers, Log, Message, MessageRefused, MessageTooLarge, RawBatch, topic_of
-from flows.read_to import read_to
+from flows.log.contract import Headers, Log, Message, MessageRefused, MessageTooLarge, RawBatch, topic_of
+from flows.log.read_to import read_to
 from schemas.events import DEAD_LETTERS, BadMessage
 
 CHUNK = 500

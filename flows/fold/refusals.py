@@ -9,7 +9,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from flows.encoded_rows import EncodedRows
+from flows.fold.encoded_rows import EncodedRows
 from schemas.compiled.njit import uncounted
 from schemas.events import Columns, Kind
 from state.rows import keys

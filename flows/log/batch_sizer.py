@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from flows.log import MOST_BYTES, Log, RawBatch
+from flows.log.contract import MOST_BYTES, Log, RawBatch
 from state.store.contract import Positions
 
 FIRST_EVENTS = 60_000

@@ -9,8 +9,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from flows.encoded_rows import EncodedRows
-from flows.row_table import RowTable
+from flows.fold.encoded_rows import EncodedRows
+from flows.fold.row_table import RowTable
 from schemas.compiled.njit import uncounted
 from schemas.events import Columns, Kind
 from state.rows import keys

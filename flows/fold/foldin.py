@@ -11,7 +11,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from flows.history import NEUTRAL_STARS, RATING
+from flows.fold.user_history import NEUTRAL_STARS, RATING
 from schemas.compiled.njit import uncounted
 from schemas.compiled.prefetch import prefetch_row
 from schemas.events import FIRST_NEGATIVE_KIND

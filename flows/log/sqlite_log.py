@@ -20,7 +20,16 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from flows.log import MOST_BYTES, Headers, LogUnavailable, Message, PositionLost, RawBatch, TopicReplaced, topic_of
+from flows.log.contract import (
+    MOST_BYTES,
+    Headers,
+    LogUnavailable,
+    Message,
+    PositionLost,
+    RawBatch,
+    TopicReplaced,
+    topic_of,
+)
 from schemas.events import DEAD_LETTERS, TOPICS
 from state.store.contract import Positions
 

@@ -15,19 +15,19 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 from flows import metrics
 from flows.anchor_follower import AnchorFollower
-from flows.batch_size import BatchSize
-from flows.dead_letters import DeadLetters
-from flows.erased import NOBODY
 from flows.erased_elsewhere import ErasedElsewhere
-from flows.interpreter import prepare_interpreter
-from flows.lane import Lane, LaneSettings
+from flows.fold.erased_users import NOBODY
+from flows.fold.lane import Lane, LaneSettings
 from flows.leases import Leases
-from flows.log import Log, LogUnavailable, PositionLost, RawBatch, TopicReplaced, topic_of
-from flows.open_log import open_log
-from flows.open_registry import open_registry
-from flows.read_erased import read_erased
+from flows.log.batch_sizer import BatchSize
+from flows.log.contract import Log, LogUnavailable, PositionLost, RawBatch, TopicReplaced, topic_of
+from flows.log.dead_letters import DeadLetters
+from flows.log.open_log import open_log
+from flows.log.open_registry import open_registry
+from flows.read_erased_users import read_erased
 from flows.runner import Runner, TooManyBadMessages, resume_positions
-from flows.stopping import stop_on_signals
+from flows.runtime_tuning import prepare_interpreter
+from flows.signals import stop_on_signals
 from flows.warm_up import warm_up
 from schemas.avro_decoder import Limits
 from schemas.events import Kind

@@ -4,9 +4,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from flows.history import FoldParams, event_weight
-from flows.item_table import ItemTable
-from flows.popularity import merge_scope, scores_of
+from flows.fold.item_table import ItemTable
+from flows.fold.popularity import merge_scope, scores_of
+from flows.fold.user_history import FoldParams, event_weight
 from schemas.compiled.distinct import distinct
 from schemas.compiled.njit import uncounted
 from schemas.events import Columns

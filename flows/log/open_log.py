@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flows.log import Log
+from flows.log.contract import Log
 from schemas.events import TOPICS
 
 
@@ -11,11 +11,11 @@ def open_log(url: str, read_topics: Sequence[str] = TOPICS, config: Mapping[str,
     """Return the log at `url`; `config` is passed on to Kafka's client. Raises LogUnavailable, ValueError."""
     scheme, _, rest = url.partition(":")
     if scheme == "sqlite" and rest:
-        from flows.sqlite_log import SqliteLog
+        from flows.log.sqlite_log import SqliteLog
 
         return SqliteLog(rest, read_topics)
     if scheme == "kafka" and rest:
-        from flows.kafka_log import KafkaLog
+        from flows.log.kafka_log import KafkaLog
 
         return KafkaLog(rest, read_topics, config)
     raise ValueError(f"log address {url!r} is neither sqlite:PATH nor kafka:HOST:PORT")
