@@ -13,11 +13,11 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from batch.als import fit, hold_out, recall, whiten
-from batch.embedding import embed
-from batch.interactions import Interactions, read_interactions
-from batch.nightly import Night, fit_night
-from batch.shop import Shop, columns_of
+from batch.training.als import fit, hold_out, recall, whiten
+from batch.training.embedding import embed
+from batch.training.interactions import Interactions, read_interactions
+from batch.training.nightly import Night, fit_night
+from batch.training.simulated_shop import Shop, columns_of
 from flows.flow import lane_settings, limits_of, open_store
 from flows.fold.lane import LaneSettings
 from flows.log.contract import Log, LogUnavailable, PositionLost

@@ -8,9 +8,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from batch.evaluate import Options, evaluate
-from batch.report import write_report
-from batch.tables import WrongTable, read_events, read_pairs, split_baskets, split_by_time
+from batch.evaluation.evaluate import Options, evaluate
+from batch.evaluation.report import write_report
+from batch.evaluation.tables import WrongTable, read_events, read_pairs, split_baskets, split_by_time
 from flows.flow import lane_settings
 from serving.cli.console import FAILED, OK, WRONG_USAGE, err, print_json
 from serving.mixture import DEFAULT, MixtureParams

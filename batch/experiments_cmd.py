@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from batch.experiment_report import read_log, report
+from batch.evaluation.experiment_report import read_log, report
 from flows.flow import limits_of, open_store
 from flows.log.contract import LogUnavailable, PositionLost
 from flows.log.open_log import open_log

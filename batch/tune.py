@@ -14,8 +14,8 @@ import optuna
 from rich.console import Console
 from rich.table import Table
 
-from batch.als import HeldOut, fit, hold_out, recall, whiten
-from batch.interactions import Interactions, read_interactions
+from batch.training.als import HeldOut, fit, hold_out, recall, whiten
+from batch.training.interactions import Interactions, read_interactions
 from flows.flow import lane_settings, limits_of
 from flows.log.contract import LogUnavailable, PositionLost
 from flows.log.open_log import open_log

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from batch.tables import read_events
+from batch.evaluation.tables import read_events
 from flows.fold.foldin import FOLD_ITEMS, vectors_for
 from flows.fold.lane import LaneSettings
 from flows.fold.user_history import ItemIndex, fold_events

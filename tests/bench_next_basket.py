@@ -17,8 +17,8 @@ import polars as pl
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from batch.evaluate import Options, evaluate  # noqa: E402
-from batch.tables import read_events, split_baskets  # noqa: E402
+from batch.evaluation.evaluate import Options, evaluate  # noqa: E402
+from batch.evaluation.tables import read_events, split_baskets  # noqa: E402
 from schemas.ids import MEASURING_KEY, use_key  # noqa: E402
 
 RETAIL = ROOT.parent / "shared" / "data" / "online_retail.parquet"

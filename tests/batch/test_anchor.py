@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from batch.anchor_cmd import Refused, TooLittleData, train_anchor
-from batch.interactions import read_interactions
+from batch.training.interactions import read_interactions
 from flows.anchor_follower import AnchorFollower
 from flows.fold.lane import Lane, LaneSettings
 from flows.log.contract import Message

@@ -7,11 +7,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from batch.embedding import embed
-from batch.evaluate import Options, evaluate
-from batch.mixture_fit import SIZE, _loss, fit_mixture, pack, probabilities, unpack
-from batch.mixture_table import mixture_table
-from batch.shop import Pairs, Shop, columns_of, pairs_of, sessions_by_end
+from batch.evaluation.evaluate import Options, evaluate
+from batch.training.embedding import embed
+from batch.training.mixture_fit import SIZE, _loss, fit_mixture, pack, probabilities, unpack
+from batch.training.mixture_table import mixture_table
+from batch.training.simulated_shop import Pairs, Shop, columns_of, pairs_of, sessions_by_end
 from flows.fold.lane import LaneSettings
 from schemas.ids import hash_id
 from serving.blend import Scorer

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from batch.experiment_report import compared, read_log, report, wilson
+from batch.evaluation.experiment_report import compared, read_log, report, wilson
 from flows.log.contract import LogUnavailable, Message
 from flows.log.sqlite_log import SqliteLog
 from schemas.avro_decoder import Limits

@@ -4,11 +4,11 @@ import pytest
 from test_evaluate import GAP_MS, walk
 
 from batch.anchor_cmd import train_anchor
-from batch.embedding import embed
-from batch.mixture_table import mixture_table
-from batch.nightly import fit_night
-from batch.ranker import PARAMS, TREES, forest_of, ranked_items, train_ranker
-from batch.shop import Shop, pairs_of, sessions_by_end
+from batch.training.embedding import embed
+from batch.training.mixture_table import mixture_table
+from batch.training.nightly import fit_night
+from batch.training.ranker import PARAMS, TREES, forest_of, ranked_items, train_ranker
+from batch.training.simulated_shop import Shop, pairs_of, sessions_by_end
 from flows.fold.lane import LaneSettings
 from flows.log.contract import Message
 from flows.log.sqlite_log import SqliteLog

@@ -2,11 +2,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from batch.baselines import Baselines
-from batch.groups import by_category, by_group, groups_of, miscalibration
-from batch.reliability import reliability
-from batch.shop import Pairs, columns_of
-from batch.tables import WrongTable, read_events, read_pairs, split_baskets
+from batch.evaluation.baselines import Baselines
+from batch.evaluation.groups import by_category, by_group, groups_of, miscalibration
+from batch.evaluation.reliability import reliability
+from batch.evaluation.tables import WrongTable, read_events, read_pairs, split_baskets
+from batch.training.simulated_shop import Pairs, columns_of
 
 DAY_MS = 86_400_000
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from batch.interactions import read_interactions
+from batch.training.interactions import read_interactions
 from flows.fold.lane import LaneSettings
 from flows.log.contract import LogUnavailable, Message
 from flows.log.sqlite_log import SqliteLog

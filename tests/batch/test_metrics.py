@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from batch.metrics import bootstrap, over_all, per_prediction
+from batch.evaluation.metrics import bootstrap, over_all, per_prediction
 
 K = 10
 

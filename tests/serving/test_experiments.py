@@ -12,7 +12,7 @@ from running_server import running
 from serving_rows import DAY, NOW, product, shop_events
 from test_service import ask, items, recommender_of
 
-from batch.experiment_report import read_log, report
+from batch.evaluation.experiment_report import read_log, report
 from schemas.avro_decoder import Limits
 from schemas.events import Kind
 from schemas.ids import hash_id, hash_visitor

@@ -7,7 +7,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from batch.shop import Pairs, View
+from batch.training.simulated_shop import Pairs, View
 from serving.candidates import Candidates, find_candidates, new_candidates, rank_bucket
 from serving.item_facts import KAPPA, Moment, item_facts, mass_of, moment_of, nearness, session_direction
 from serving.leads import Leads, new_leads

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from batch.embedding import embed
-from batch.mixture_fit import Fit, fit_mixture
-from batch.mixture_table import MixtureTable, mixture_table
-from batch.ranker import forest_of, ranked_items, train_ranker
-from batch.shop import Shop, pairs_of, sessions_by_end
+from batch.training.embedding import embed
+from batch.training.mixture_fit import Fit, fit_mixture
+from batch.training.mixture_table import MixtureTable, mixture_table
+from batch.training.ranker import forest_of, ranked_items, train_ranker
+from batch.training.simulated_shop import Shop, pairs_of, sessions_by_end
 from flows.fold.lane import LaneSettings
 from schemas.events import FIRST_NEGATIVE_KIND, Columns
 from serving.forest import NO_FOREST, Forest

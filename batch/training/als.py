@@ -8,7 +8,7 @@ from implicit.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
-from batch.interactions import Interactions
+from batch.training.interactions import Interactions
 
 Floats = npt.NDArray[np.float32]
 HELD_OUT = 0.1

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from batch.metrics import per_prediction
-from batch.shop import Pairs
+from batch.evaluation.metrics import per_prediction
+from batch.training.simulated_shop import Pairs
 from schemas.events import Columns
 from serving.calibration import ALPHA, department
 

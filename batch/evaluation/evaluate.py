@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from batch.baselines import NAMES, Baselines
-from batch.embedding import embed
-from batch.groups import Categories, by_category, by_group, groups_of, miscalibration
-from batch.metrics import bootstrap, hits_of, over_all, per_prediction
-from batch.nightly import fit_night
-from batch.reliability import reliability
-from batch.shop import Pairs, Shop, View, columns_of, sessions_by_end
+from batch.evaluation.baselines import NAMES, Baselines
+from batch.evaluation.groups import Categories, by_category, by_group, groups_of, miscalibration
+from batch.evaluation.metrics import bootstrap, hits_of, over_all, per_prediction
+from batch.evaluation.reliability import reliability
+from batch.training.embedding import embed
+from batch.training.nightly import fit_night
+from batch.training.simulated_shop import Pairs, Shop, View, columns_of, sessions_by_end
 from flows.fold.lane import LaneSettings
 from flows.fold.purchases import add_purchases
 from schemas.events import Columns

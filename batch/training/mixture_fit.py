@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
-from batch.mixture_table import CURRENT, N_FACTORS, N_REPEAT, N_SHARES, NOVEL, MixtureTable
+from batch.training.mixture_table import CURRENT, N_FACTORS, N_REPEAT, N_SHARES, NOVEL, MixtureTable
 from serving.blend import FLOOR
 from serving.mixture import DEFAULT, MixtureParams
 

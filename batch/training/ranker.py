@@ -10,8 +10,8 @@ import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 
-from batch.mixture_fit import probabilities
-from batch.mixture_table import MixtureTable
+from batch.training.mixture_fit import probabilities
+from batch.training.mixture_table import MixtureTable
 from serving.forest import ALL_LEAVES, LEAST_P, MAX_LEAVES, TOP, Forest, leaf_place
 from serving.mixture import MixtureParams
 

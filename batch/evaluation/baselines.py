@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-from batch.als import fit, whiten
+from batch.training.als import fit, whiten
 
 Ids = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float32]

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from batch.groups import Categories
-from batch.shop import Pairs, columns_of, pairs_of, sessions_by_end
+from batch.evaluation.groups import Categories
+from batch.training.simulated_shop import Pairs, columns_of, pairs_of, sessions_by_end
 from schemas.events import FIRST_NEGATIVE_KIND, Columns, Kind
 from schemas.ids import hash_id
 
