@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from typing import NamedTuple
 
-from serving.requests import Answer, RecommendRequest
+from serving.request.requests import Answer, RecommendRequest
 
 MOST_KEPT = 20_000
 

@@ -8,14 +8,14 @@ import numpy.typing as npt
 from schemas.compiled.distinct import distinct
 from serving.apply_rules import arrange
 from serving.asking import Asking
-from serving.cursor import encode_cursor
 from serving.experiments import Assigned
 from serving.explain import contributions
 from serving.items import ItemList, Items, Said
 from serving.lists import Listed
 from serving.pool import Pool
-from serving.reasons import reason
-from serving.requests import Answer, RuleTrace
+from serving.request.cursor import encode_cursor
+from serving.request.reasons import reason
+from serving.request.requests import Answer, RuleTrace
 from serving.rules import Acting, Compiled
 from serving.shop import Shop
 from serving.variety import varied

@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from schemas.ids import hash_id
 from serving.caps import FIXED, NOBODY, fill
-from serving.catalogue import Catalogue
+from serving.catalogue.catalogue import Catalogue
 from serving.items import Rules
 from serving.pool import Pool
-from serving.requests import RuleTrace
+from serving.request.requests import RuleTrace
 from serving.rules import Acting, Pin, Promote, Rule
 from serving.selection import Selections
 

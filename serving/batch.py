@@ -17,7 +17,7 @@ from serving.lists import Listed
 from serving.pool import Pool
 from serving.quick_lists import Waiting, asks_everybody, is_quick, quick_lists
 from serving.recent import recent_events
-from serving.requests import Answer, RecommendRequest
+from serving.request.requests import Answer, RecommendRequest
 from serving.rules import Acting, Compiled
 from serving.sessions import Sessions
 from serving.shop import Shop, Vectors, Visited

@@ -6,8 +6,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from serving.catalogue import Catalogue
-from serving.columns import TextColumn
+from serving.catalogue.catalogue import Catalogue
+from serving.request.columns import TextColumn
 from serving.rules import Cap
 
 NOBODY, FIXED = -1, -2

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.ids import hash_id
-from serving.requests import MAX_COUNT, Name, Strategy
+from serving.request.requests import MAX_COUNT, Name, Strategy
 
 
 class Arm(BaseModel):

@@ -15,7 +15,7 @@ from schemas.ids import hash_id, hash_ids
 from serving import clock
 from serving.http_parts import json
 from serving.recent import recent_events
-from serving.requests import RecommendRequest
+from serving.request.requests import RecommendRequest
 from serving.rules import PLACEMENTS
 from serving.service import Recommender
 from serving.visitor import Visitor, plan_of

@@ -19,7 +19,7 @@ from prometheus_client import Counter
 
 from serving import clock
 from serving.impressions import Impressions
-from serving.requests import Answer, RecommendRequest
+from serving.request.requests import Answer, RecommendRequest
 from serving.service import Recommender
 from state.store.contract import StoreUnavailable
 

@@ -7,7 +7,7 @@ from typing import Any
 from graphql import FieldNode, FragmentDefinitionNode, FragmentSpreadNode, GraphQLError, Visitor, visit
 from strawberry.extensions import MaskErrors, MaxAliasesLimiter, MaxTokensLimiter, QueryDepthLimiter, SchemaExtension
 
-from serving.api_keys import Refused
+from serving.auth.api_keys import Refused
 from serving.gather import Overloaded, RequestFailed, failed
 from serving.service import BadRequest
 from state.store.contract import StoreUnavailable

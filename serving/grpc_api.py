@@ -8,7 +8,7 @@ import grpc
 from pydantic import ValidationError
 
 from serving.answer_counts import count as count_answers
-from serving.api_keys import Guard
+from serving.auth.api_keys import Guard
 from serving.clock import now_ms
 from serving.gather import Gather
 from serving.grpc_failures import Code, Failure
@@ -16,7 +16,7 @@ from serving.grpc_interceptor import SECRET, SERVICE, CallInterceptor, Context
 from serving.grpc_server import GrpcServer
 from serving.grpc_stream import OpenStreams
 from serving.proto import headrace_pb2
-from serving.requests import MAX_BATCH, MAX_COUNT, Answer, RecommendRequest, first_error
+from serving.request.requests import MAX_BATCH, MAX_COUNT, Answer, RecommendRequest, first_error
 from serving.service import BadRequest, Recommender
 from serving.wire import answer_message, batch_message
 

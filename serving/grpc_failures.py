@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from serving.api_keys import Refused
+from serving.auth.api_keys import Refused
 from serving.gather import Overloaded, RequestFailed, failed
 from serving.service import BadRequest
 from state.store.contract import StoreUnavailable

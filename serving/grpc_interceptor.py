@@ -10,8 +10,8 @@ import grpc
 import structlog
 from prometheus_client import Counter
 
-from serving.access import Access, access_of_rpc
-from serving.api_keys import Guard, secret_in
+from serving.auth.access import Access, access_of_rpc
+from serving.auth.api_keys import Guard, secret_in
 from serving.gather import RequestFailed
 from serving.grpc_failures import Code, Failure, status_of
 

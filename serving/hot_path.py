@@ -13,7 +13,7 @@ import httptools
 from fastapi import Response
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serving.api_keys import Guard, Refused
+from serving.auth.api_keys import Guard, Refused
 from serving.http_parts import MAX_BODY, refused, secret_of
 
 OK = b"HTTP/1.1 200 OK\r\n%bcontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n%b"

@@ -16,7 +16,7 @@ from flows.flow import limits_of
 from flows.log.contract import Log
 from schemas.registry import SchemaRegistry
 from serving.answer_counts import count as count_answers
-from serving.api_keys import Guard
+from serving.auth.api_keys import Guard
 from serving.clock import now_ms
 from serving.events_api import Events, events_router
 from serving.explorer_api import Explorer
@@ -25,7 +25,7 @@ from serving.graphql_api import make_router
 from serving.hot_path import HotProtocol
 from serving.http_asks import BATCH, RECOMMEND, make_asks
 from serving.http_parts import BoundBody, CheckKey, add_error_handlers, error, secret_of
-from serving.requests import MAX_COUNT, Answer, RecommendRequest
+from serving.request.requests import MAX_COUNT, Answer, RecommendRequest
 from serving.rules_api import rules_router
 from serving.service import Recommender
 from serving.wire import answer_json, json_default

@@ -8,11 +8,11 @@ from fastapi import Response
 from pydantic import BaseModel, ValidationError
 
 from serving.answer_counts import count as count_answers
-from serving.api_keys import Guard, Refused
+from serving.auth.api_keys import Guard, Refused
 from serving.gather import Gather, Overloaded, RequestFailed, failed
 from serving.hot_path import Ask, Reply
 from serving.http_parts import error, refused
-from serving.requests import Answer, BatchRequest, RecommendRequest, first_error
+from serving.request.requests import Answer, BatchRequest, RecommendRequest, first_error
 from serving.service import BadRequest, Recommender
 from serving.wire import answer_json, batch_json
 from state.store.contract import StoreUnavailable

@@ -12,9 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.access import Scope as KeyScope
-from serving.access import access_of, event_scope
-from serving.api_keys import Guard, Refused, secret_in
+from serving.auth.access import Scope as KeyScope
+from serving.auth.access import access_of, event_scope
+from serving.auth.api_keys import Guard, Refused, secret_in
 from serving.gather import Overloaded, failed
 from serving.rule_book import BadBook
 from serving.service import BadRequest

@@ -11,7 +11,7 @@ from prometheus_client import Counter
 from flows.log.contract import Log, LogUnavailable, Message
 from schemas.impressions import encode_impressions
 from schemas.registry import RegistryUnavailable, SchemaRegistry
-from serving.requests import Answer, RecommendRequest
+from serving.request.requests import Answer, RecommendRequest
 
 MOST_WAITING, LISTS_AT_ONCE = 4_000, 100
 EVERY_S = 0.05

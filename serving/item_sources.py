@@ -8,9 +8,9 @@ import numpy.typing as npt
 
 from schemas.compiled.top_k import largest_first
 from serving.asking import Asking
-from serving.columns import Text
 from serving.items import Said
 from serving.pool import each
+from serving.request.columns import Text
 from state.rows.item_rows import PAIR_UNIT
 
 CONTENT_CATEGORY, CONTENT_BRAND, CONTENT_PRICE = 1.0, 0.5, 0.3

@@ -13,10 +13,10 @@ import orjson
 
 from schemas.compiled.distinct import distinct
 from schemas.varint import varint
-from serving.catalogue import Catalogue
+from serving.catalogue.catalogue import Catalogue
 from serving.pieces import Pieces
 from serving.proto import headrace_pb2
-from serving.reasons import Reason
+from serving.request.reasons import Reason
 
 MAX_KEPT = 1_000_000
 """Items whose heads are kept, some 100 bytes each."""

@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 
 from schemas.ids import hash_ids
-from serving.catalogue import Catalogue
+from serving.catalogue.catalogue import Catalogue
 from serving.rule_book import BadBook, compiled
 from serving.shop import ScopeItems, Shop
 

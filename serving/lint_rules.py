@@ -5,12 +5,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from schemas.ids import hash_id
-from serving.catalogue import Catalogue
-from serving.columns import Mask
+from serving.catalogue.catalogue import Catalogue
+from serving.request.columns import Mask
+from serving.request.trials import UNBOUNDED, Budget
 from serving.rule_book import BadBook
 from serving.rules import Book, Boost, Exclude, Include, Limiting, Pin, Promote, Rule
 from serving.selection import Part, left_out, rule_mask
-from serving.trials import UNBOUNDED, Budget
 
 
 @dataclass(frozen=True)

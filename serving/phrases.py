@@ -5,10 +5,10 @@ from itertools import islice
 
 import numpy as np
 
-from serving.catalogue import Catalogue
+from serving.catalogue.catalogue import Catalogue
 from serving.items import Said
 from serving.pieces import Pieces
-from serving.reasons import reason
+from serving.request.reasons import reason
 from state.rows.slot_map import SlotMap
 
 MAX_SPOKEN = 500_000

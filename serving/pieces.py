@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from schemas.compiled.copy_bytes import copy_bytes
 from schemas.compiled.njit import uncounted
-from serving.columns import grown
+from serving.request.columns import grown
 
 Bytes = npt.NDArray[np.uint8]
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.compiled.njit import uncounted
-from serving.catalogue import Catalogue
+from serving.catalogue.catalogue import Catalogue
 from serving.items import Said
 from serving.selection import Selection
 

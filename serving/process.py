@@ -19,7 +19,7 @@ from flows.runtime_tuning import SWITCH_S
 from flows.signals import stop_on_signals
 from schemas.registry import RegistryUnavailable
 from serving import http_port
-from serving.api_keys import BadKeys, Guard, open_guard
+from serving.auth.api_keys import BadKeys, Guard, open_guard
 from serving.clock import now_ms
 from serving.gather import Gather
 from serving.grpc_api import make_server

@@ -16,12 +16,12 @@ from schemas.ids import hash_id
 from serving.blend import Scored
 from serving.candidates import BY_POPULARITY
 from serving.caps import NOBODY, fill_places, limits_of
-from serving.columns import TextColumn
 from serving.items import Rules
 from serving.lists import Listed, Lists
 from serving.mixture_reasons import numbers_of_said
 from serving.pool import RANK_DECAY
-from serving.requests import Filters
+from serving.request.columns import TextColumn
+from serving.request.requests import Filters
 from serving.rules import Acting
 from serving.selection import Selection
 from serving.shop import Shop

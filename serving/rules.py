@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from schemas.ids import hash_id, hash_visitor
 from serving.experiments import NOT_ASSIGNED, Assigned, Experiment, assign
-from serving.expressions import ItemCondition, RequestCondition
-from serving.requests import MAX_COUNT, Finite, Id, Name, RecommendRequest, Strategy
+from serving.request.conditions import ItemCondition, RequestCondition
+from serving.request.requests import MAX_COUNT, Finite, Id, Name, RecommendRequest, Strategy
 
 Condition = Annotated[str, Field(max_length=1000)]
 MAX_SETS = 1000

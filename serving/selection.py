@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from serving.catalogue import Catalogue, Rows
-from serving.columns import Mask, grown
-from serving.expressions import ItemCondition, under
-from serving.requests import Filters
+from serving.catalogue.catalogue import Catalogue, Rows
+from serving.request.columns import Mask, grown
+from serving.request.conditions import ItemCondition, under
+from serving.request.requests import Filters
+from serving.request.trials import UNBOUNDED, Budget
 from serving.rules import Acting, Include, MinMargin, MinStock, Rule, RuleFailed
-from serving.trials import UNBOUNDED, Budget
 
 MAX_KEPT, MAX_FACTORS = 256, 32
 LEAST_FACTOR, MOST_FACTOR = 1e-100, 1e100

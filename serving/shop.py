@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from schemas.ids import hash_id
 from serving.blend import Scored, Scorer
-from serving.catalogue import Catalogue
+from serving.catalogue.catalogue import Catalogue
 from serving.forest import NO_FOREST, forest_from
 from serving.item_cache import ItemCache
 from serving.items import Heads
@@ -17,11 +17,11 @@ from serving.mixture import DEFAULT, ScoreConfig, params_from
 from serving.new_items import NewItems
 from serving.phrases import Phrases
 from serving.pool import Scratch
+from serving.request.trials import Budget
 from serving.retrieval import VectorIndex
 from serving.rules import Book, Compiled
 from serving.selection import Heaviest, Selection, Selections
 from serving.sessions import Sessions
-from serving.trials import Budget
 from state.rows import keys, lane_rows
 from state.rows.decay import MOST_SUM, NO_SCORE, REFERENCE_MS
 from state.rows.purchase_rows import (

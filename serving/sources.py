@@ -13,7 +13,7 @@ from serving.item_sources import content, similar, together
 from serving.items import Said
 from serving.mixture_reasons import IN_SCOPE, WHOLE_SHOP, phrase_of
 from serving.pool import Tier, each
-from serving.reasons import reason
+from serving.request.reasons import reason
 from serving.shop import ScopeItems
 from state.rows import lane_rows
 

@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from schemas.events import Kind
 from schemas.ids import hash_ids, hash_visitors
-from serving.cursor import decode_cursor
 from serving.recent import Recent
-from serving.requests import RecommendRequest
+from serving.request.cursor import decode_cursor
+from serving.request.requests import RecommendRequest
 from serving.rules import Placement, RequestFacts
 from state.rows.session import SESSION_EVENTS
 from state.rows.user_rows import KIND_MASK, UserRows

@@ -11,7 +11,7 @@ import orjson
 
 from schemas.events import Kind
 from schemas.ids import hash_id, hash_ids
-from serving.requests import Filters, RecommendRequest
+from serving.request.requests import Filters, RecommendRequest
 from serving.rules import Book, Boost, Cap, Compiled
 from serving.service import Recommender
 from state.rows import keys, lane_rows

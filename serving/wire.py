@@ -8,7 +8,7 @@ import orjson
 from schemas.varint import varint
 from serving.items import ItemList
 from serving.proto import headrace_pb2
-from serving.requests import Answer
+from serving.request.requests import Answer
 
 BATCH_TAG = bytes([headrace_pb2.BatchAnswer.DESCRIPTOR.fields_by_name["answers"].number << 3 | 2])
 

@@ -25,7 +25,7 @@ from serving.batch import STAGES
 from serving.cli.bench_ingest import zipf
 from serving.cli.bench_serve import BOOK
 from serving.index_build import build_index
-from serving.requests import RecommendRequest
+from serving.request.requests import RecommendRequest
 from serving.retrieval import VectorIndex
 from serving.rule_book import to_book
 from serving.rules import Compiled

@@ -10,7 +10,7 @@ import uvicorn
 
 from flows.log.sqlite_log import SqliteLog
 from schemas.registry import FolderRegistry
-from serving.api_keys import Guard
+from serving.auth.api_keys import Guard
 from serving.gather import Gather
 from serving.grpc_api import make_server
 from serving.http_api import make_app

@@ -5,8 +5,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from serving.access import PRESETS, SCOPES
-from serving.api_keys import BadKeys, make_key, read_keys, write_keys
+from serving.auth.access import PRESETS, SCOPES
+from serving.auth.api_keys import BadKeys, make_key, read_keys, write_keys
 from serving.cli.console import OK, WRONG_USAGE, err, print_json
 from state.settings import Settings
 

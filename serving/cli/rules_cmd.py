@@ -14,13 +14,13 @@ from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print
 from serving.clock import now_ms
 from serving.lint_rules import lint, refuse_failing
 from serving.process import open_recommender
-from serving.requests import Answer, RecommendRequest, first_error
+from serving.request.requests import Answer, RecommendRequest, first_error
+from serving.request.trials import UNBOUNDED
 from serving.retrieval import VectorIndex
 from serving.rule_book import BadBook, history, live_version, load_book, put_book, read_book, read_record, to_book
 from serving.rules import Book
 from serving.rules_api import parse_at, preview, trial
 from serving.service import BadRequest, Recommender
-from serving.trials import UNBOUNDED
 from serving.wire import answer_json
 from state.anchor import AnchorDamaged
 from state.generations import live_generation

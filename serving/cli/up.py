@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from flows.signals import stop_on_signals
-from serving.api_keys import BadKeys, open_guard
+from serving.auth.api_keys import BadKeys, open_guard
 from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err
 from state.embedded_redis import EmbeddedRedis, RedisMissing
 from state.generations import live_generation, read_generation

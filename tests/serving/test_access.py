@@ -7,8 +7,8 @@ from running_server import running
 from serving_rows import product, shop_events
 from test_service import recommender_of
 
-from serving.access import SCOPES
-from serving.api_keys import make_key, write_keys
+from serving.auth.access import SCOPES
+from serving.auth.api_keys import make_key, write_keys
 from serving.proto import headrace_pb2
 
 CALLERS = ("", *SCOPES)

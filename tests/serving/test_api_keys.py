@@ -8,8 +8,8 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from serving.access import PRESETS, SCOPES, access_of
-from serving.api_keys import BadKeys, Guard, Refused, make_key, open_guard, read_keys, write_keys
+from serving.auth.access import PRESETS, SCOPES, access_of
+from serving.auth.api_keys import BadKeys, Guard, Refused, make_key, open_guard, read_keys, write_keys
 from serving.cli import keys_cmd
 from state.settings import BadSettings, Settings, load_settings
 

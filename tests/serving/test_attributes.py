@@ -9,13 +9,13 @@ from serving_rows import NOW, product
 from test_service import items, recommender_of
 
 from schemas.ids import hash_id
-from serving import attributes as attributes_module
-from serving.attributes import Attributes
-from serving.catalogue import Catalogue
-from serving.columns import TextColumn
-from serving.expressions import ItemCondition
+from serving.catalogue import attributes as attributes_module
+from serving.catalogue.attributes import Attributes
+from serving.catalogue.catalogue import Catalogue
 from serving.last_good import LastGood
-from serving.requests import Filters, RecommendRequest
+from serving.request.columns import TextColumn
+from serving.request.conditions import ItemCondition
+from serving.request.requests import Filters, RecommendRequest
 from serving.rule_book import to_book
 from serving.rules import Compiled
 from serving.service import Recommender

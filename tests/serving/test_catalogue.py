@@ -7,7 +7,7 @@ from fold_oracle import Event
 from serving_rows import NOW, product
 from test_service import recommender_of
 
-from serving.api_keys import Guard
+from serving.auth.api_keys import Guard
 from serving.process import Follower
 from serving.service import Recommender
 from state.settings import Settings

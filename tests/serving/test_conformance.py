@@ -12,7 +12,7 @@ from running_server import running
 from serving_rows import shop_events
 from test_service import recommender_of
 
-from serving.api_keys import make_key, write_keys
+from serving.auth.api_keys import make_key, write_keys
 
 HOT, BATCH, COLD = "/v1/recommend", "/v1/recommend/batch", "/v1/rules/preview"
 BODY = b'{"user": "ann", "count": 2}'

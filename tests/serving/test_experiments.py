@@ -20,7 +20,7 @@ from schemas.registry import FolderRegistry
 from serving.experiments import Experiment, assign
 from serving.lint_rules import lint
 from serving.proto import headrace_pb2, headrace_pb2_grpc
-from serving.requests import RecommendRequest
+from serving.request.requests import RecommendRequest
 from serving.rule_book import BadBook, to_book
 from serving.rules import Compiled
 from serving.rules_api import trial

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.ids import hash_id
-from serving.catalogue import Catalogue
-from serving.expressions import BadExpression, ItemCondition, RequestCondition
+from serving.catalogue.catalogue import Catalogue
+from serving.request.conditions import BadExpression, ItemCondition, RequestCondition
 
 PRODUCTS = [
     {"price": 10.0, "brand": "Acme", "category": "toys/cars", "stock": 3, "attributes": {"colour": "red", "size": "4"}},

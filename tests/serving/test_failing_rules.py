@@ -11,8 +11,8 @@ from test_rules import PRODUCTS
 from test_service import ask, items, recommender_of
 
 from serving import selection
-from serving.expressions import ItemCondition, RequestCondition
-from serving.requests import RecommendRequest
+from serving.request.conditions import ItemCondition, RequestCondition
+from serving.request.requests import RecommendRequest
 from serving.rule_book import BadBook, parse_book, put_book, read_book, to_book
 from serving.rules import RULE_FAILURES, Compiled
 from serving.rules_api import trial

@@ -24,7 +24,7 @@ from serving_rows import product, shop_events
 from test_service import recommender_of
 
 from serving import grpc_api
-from serving.api_keys import Refused
+from serving.auth.api_keys import Refused
 from serving.cli.grpc_load import GrpcLoad
 from serving.gather import Overloaded
 from serving.grpc_api import make_server

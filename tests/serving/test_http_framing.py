@@ -13,7 +13,7 @@ from test_conformance import BODIES, COLD, HOT, head, send
 from test_service import recommender_of
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from serving.api_keys import make_key, write_keys
+from serving.auth.api_keys import make_key, write_keys
 
 H2C = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA")
 HOT_BODY = b'{"user": "ann", "count": 2}'

@@ -16,13 +16,13 @@ from schemas.avro_decoder import Limits, decode
 from schemas.ids import hash_id
 from schemas.registry import FolderRegistry
 from serving import gather as gather_module
-from serving.api_keys import BadKeys, Guard, make_key, read_keys, write_keys
+from serving.auth.api_keys import BadKeys, Guard, make_key, read_keys, write_keys
 from serving.gather import Gather, Overloaded, RequestFailed
 from serving.grpc_server import tls
 from serving.last_good import CATALOGUE, LastGood
 from serving.process import Follower
 from serving.proto import headrace_pb2, headrace_pb2_grpc
-from serving.requests import RecommendRequest
+from serving.request.requests import RecommendRequest
 from serving.rule_book import put_book, to_book
 from serving.rules import Compiled
 from serving.service import Recommender

@@ -6,7 +6,7 @@ from serving_rows import DAY, NOW, product, shop_events
 from test_service import ask, items, recommender_of
 
 from schemas.events import Kind
-from serving.requests import STRATEGIES
+from serving.request.requests import STRATEGIES
 from serving.rule_book import to_book
 from serving.rules import Compiled
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from schemas.ids import hash_id
-from serving.catalogue import Catalogue
+from serving.catalogue.catalogue import Catalogue
 from serving.pool import Pool, Scratch, each
-from serving.requests import Filters
+from serving.request.requests import Filters
 from serving.rules import Book, Compiled
 from serving.selection import Selections
 

@@ -15,7 +15,7 @@ from serving.blend import Scorer
 from serving.forest import N_FEATURES, NO_FOREST, Forest
 from serving.lists import Listed
 from serving.quick_lists import FEW, put_in_order
-from serving.requests import RecommendRequest
+from serving.request.requests import RecommendRequest
 from serving.rules_api import trial
 from serving.service import Recommender
 from serving.sessions import padded_sessions

@@ -14,7 +14,7 @@ from test_service import recommender_of
 
 from serving.batch import Batch
 from serving.gather import FAILURES, Gather, RequestFailed
-from serving.requests import RecommendRequest
+from serving.request.requests import RecommendRequest
 from state.store.contract import StoreUnavailable
 
 CULPRIT, JSON = "culprit", {"Content-Type": "application/json"}

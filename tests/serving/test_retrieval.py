@@ -7,7 +7,7 @@ import faiss
 import numpy as np
 import pytest
 
-from serving.catalogue import Catalogue
+from serving.catalogue.catalogue import Catalogue
 from serving.index_build import RECALL_AT, build_index, exact_search
 from serving.new_items import NewItems
 from serving.retrieval import VectorIndex

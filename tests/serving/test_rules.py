@@ -6,11 +6,11 @@ from serving_rows import DAY, NOW, fold_into, product, shop_events
 from test_service import ask, items, recommender_of
 
 from serving.lint_rules import lint
-from serving.requests import RecommendRequest
+from serving.request.requests import RecommendRequest
+from serving.request.trials import UNBOUNDED
 from serving.rule_book import BadBook, history, live_version, parse_book, put_book, read_book, to_book
 from serving.rules import Book, Compiled
 from serving.rules_api import preview, trial
-from serving.trials import UNBOUNDED
 from state.store.contract import Fenced, MemoryStore
 
 PRODUCTS = [

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.ids import hash_id
-from serving.catalogue import Catalogue
-from serving.requests import Filters
+from serving.catalogue.catalogue import Catalogue
+from serving.request.requests import Filters
 from serving.rules import Acting
 from serving.rules_api import trial
 from serving.selection import Selections
@@ -57,7 +57,7 @@ def test_what_changes_is_followed(steps, looked_at):
 
 
 def test_after_too_much_has_changed_everything_is_looked_at_again(monkeypatch):
-    monkeypatch.setattr("serving.catalogue.MOST_REMEMBERED", 3)
+    monkeypatch.setattr("serving.catalogue.catalogue.MOST_REMEMBERED", 3)
     catalogue = Catalogue([b""])
     hashes = np.arange(1, 11, dtype=np.uint64)
     kept = Selections(catalogue)

@@ -12,7 +12,7 @@ from schemas.events import Kind
 from schemas.ids import hash_id
 from serving.index_build import build_index
 from serving.pool import Pool
-from serving.requests import STRATEGIES
+from serving.request.requests import STRATEGIES
 from serving.retrieval import VectorIndex
 from serving.sources import SOURCES
 from state.anchor import Anchor

@@ -16,12 +16,12 @@ from test_service import items, recommender_of
 from schemas.ids import hash_ids
 from serving import rules_api
 from serving.lint_rules import lint, refuse_failing
-from serving.requests import RecommendRequest
+from serving.request.requests import RecommendRequest
+from serving.request.trials import UNBOUNDED, Budget, TooMany, TooMuch, Trials
 from serving.rule_book import BadBook, to_book
 from serving.rules import Compiled
 from serving.rules_api import parse_at, preview, trial
 from serving.service import BadRequest
-from serving.trials import UNBOUNDED, Budget, TooMany, TooMuch, Trials
 
 HEAVY = " or ".join(f"contains(brand, 'x{n}') and number(attr.a{n}) * price > {n}" for n in range(15))
 HOSTILE = {

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from schemas.validate import is_unicode
-from serving.columns import Mask, Text
+from serving.request.columns import Mask, Text
 
 NUMBER, TEXT, FLAG = "number", "text", "truth value"
 ITEM_FIELDS = {"price": NUMBER, "stock": NUMBER, "margin": NUMBER, "category": TEXT, "brand": TEXT, "seller": TEXT}

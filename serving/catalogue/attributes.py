@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from serving.columns import Text, TextColumn
+from serving.request.columns import Text, TextColumn
 
 KEPT_BYTES = 256 << 20
 """Of columns; one is kept whatever its size."""

@@ -19,7 +19,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
-from serving.access import ANONYMOUS, SCOPES, Scope
+from serving.auth.access import ANONYMOUS, SCOPES, Scope
 from state.settings import PREFIX, BadSettings, Settings
 
 FORMER_SCOPES: dict[Any, tuple[Scope, ...]] = {"read": ("recommend",), "admin": SCOPES}

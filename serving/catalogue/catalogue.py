@@ -11,8 +11,8 @@ import orjson
 
 from schemas.compiled.distinct import distinct
 from schemas.ids import hash_ids
-from serving.attributes import NOTHING, Attributes
-from serving.columns import Mask, Text, TextColumn, grown
+from serving.catalogue.attributes import NOTHING, Attributes
+from serving.request.columns import Mask, Text, TextColumn, grown
 from state.rows import keys
 from state.rows.lane_rows import FEED, FEED_CHUNK, decode_feed, decode_globals
 from state.rows.slot_map import ABSENT, SlotMap
