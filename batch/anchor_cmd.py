@@ -25,8 +25,8 @@ from flows.log.open_log import open_log
 from flows.log.open_registry import open_registry
 from schemas.registry import RegistryUnavailable
 from serving.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
-from serving.forest import written_down
-from serving.index_build import build_index
+from serving.retrieval.build import build_index
+from serving.scoring.tree_ensemble import written_down
 from state.anchor import Anchor, AnchorDamaged, anchor_versions, load_anchor, load_metrics, read_manifest, save_anchor
 from state.rows import keys
 from state.settings import Settings

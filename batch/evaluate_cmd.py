@@ -13,7 +13,7 @@ from batch.evaluation.report import write_report
 from batch.evaluation.tables import WrongTable, read_events, read_pairs, split_baskets, split_by_time
 from flows.flow import lane_settings
 from serving.cli.console import FAILED, OK, WRONG_USAGE, err, print_json
-from serving.mixture import DEFAULT, MixtureParams
+from serving.scoring.parameters import DEFAULT, MixtureParams
 from state.settings import Settings
 
 SHOWN = ("HR@20", "MRR@20", "NDCG@20", "recall@20", "MAP@20", "new_only.HR@20", "new_only.MRR@20", "cold_users.HR@20",

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from serving.blend import Scored
 from serving.items import Said
 from serving.pool import Pool
+from serving.scoring.scorer import Scored
 from serving.shop import Shop, Vectors
 from serving.visitor import Visitor
 from state.rows.purchase_rows import PurchaseRows

@@ -12,8 +12,8 @@ import numpy as np
 
 from schemas.ids import hash_id
 from serving.asking import Asking
-from serving.blend import REPEAT_MODES
-from serving.sessions import padded_sessions
+from serving.scoring.scorer import REPEAT_MODES
+from serving.scoring.sessions import padded_sessions
 
 MAX_EVENTS = 10
 LEAST_SHARE = 0.01

@@ -6,8 +6,8 @@ import numpy.typing as npt
 from schemas.compiled.njit import uncounted
 from schemas.events import Kind
 from serving.again import again_phrase
-from serving.candidates import BY_POPULARITY, BY_REPEAT
 from serving.phrases import Phrase
+from serving.scoring.neighbours import BY_POPULARITY, BY_REPEAT
 from serving.shop import Shop
 from serving.visitor import Visitor
 from state.rows.item_rows import ADJ

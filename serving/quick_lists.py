@@ -13,8 +13,6 @@ import numpy.typing as npt
 
 from schemas.compiled.njit import uncounted
 from schemas.ids import hash_id
-from serving.blend import Scored
-from serving.candidates import BY_POPULARITY
 from serving.caps import NOBODY, fill_places, limits_of
 from serving.items import Rules
 from serving.lists import Listed, Lists
@@ -23,6 +21,8 @@ from serving.pool import RANK_DECAY
 from serving.request.columns import TextColumn
 from serving.request.requests import Filters
 from serving.rules import Acting
+from serving.scoring.neighbours import BY_POPULARITY
+from serving.scoring.scorer import Scored
 from serving.selection import Selection
 from serving.shop import Shop
 from serving.visitor import Visitor

@@ -15,7 +15,7 @@ from serving.recent import recent_events
 from serving.request.cursor import BadCursor, decode_cursor
 from serving.request.requests import Answer, Id, RecommendRequest, first_error
 from serving.request.trials import Budget
-from serving.retrieval import VectorIndex
+from serving.retrieval.vector_index import VectorIndex
 from serving.rules import Acting, Compiled, RuleFailed
 from serving.shop import Shop, Vectors
 from serving.sources import last_known, popular

@@ -8,20 +8,20 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.ids import hash_id
-from serving.blend import Scored, Scorer
 from serving.catalogue.catalogue import Catalogue
-from serving.forest import NO_FOREST, forest_from
 from serving.item_cache import ItemCache
 from serving.items import Heads
-from serving.mixture import DEFAULT, ScoreConfig, params_from
-from serving.new_items import NewItems
 from serving.phrases import Phrases
 from serving.pool import Scratch
 from serving.request.trials import Budget
-from serving.retrieval import VectorIndex
+from serving.retrieval.new_items import NewItems
+from serving.retrieval.vector_index import VectorIndex
 from serving.rules import Book, Compiled
+from serving.scoring.parameters import DEFAULT, ScoreConfig, params_from
+from serving.scoring.scorer import Scored, Scorer
+from serving.scoring.sessions import Sessions
+from serving.scoring.tree_ensemble import NO_FOREST, forest_from
 from serving.selection import Heaviest, Selection, Selections
-from serving.sessions import Sessions
 from state.rows import keys, lane_rows
 from state.rows.decay import MOST_SUM, NO_SCORE, REFERENCE_MS
 from state.rows.purchase_rows import (

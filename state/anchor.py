@@ -4,7 +4,7 @@
     whitened.npy    float32 (n, d), W = Y L⁻ᵀ       gram.npy       float32 (d, d), YᵀY
     index.faiss     search index over W             metrics.json   offline metrics
     embedding.npy   float16 (n, 64), of the rows    mixture.json   fitted numbers of the scoring
-    trees.json      trees that order the likeliest, or null (serving/forest.py)
+    trees.json      trees that order the likeliest, or null (serving/scoring/tree_ensemble.py)
     manifest.json   version, settings, data range, parent, and the SHA-256 of every other file
 
 With YᵀY + λI = L Lᵀ, a user's whitened vector z = Lᵀx scores item j as z · w_j = x · y_j.
@@ -53,7 +53,7 @@ class Anchor:
     mixture: dict[str, Any] | None = None
     """Fitted numbers of the scoring by name; None: the default."""
     trees: dict[str, Any] | None = None
-    """Columns of the trees by name (serving/forest.py); None where they do not win."""
+    """Columns of the trees by name (serving/scoring/tree_ensemble.py); None where they do not win."""
 
     @cached_property
     def rows_by_hash(self) -> SlotMap:

@@ -24,9 +24,9 @@ from schemas.ids import MEASURING_KEY, hash_id, use_key
 from serving.batch import STAGES
 from serving.cli.bench_ingest import zipf
 from serving.cli.bench_serve import BOOK
-from serving.index_build import build_index
 from serving.request.requests import RecommendRequest
-from serving.retrieval import VectorIndex
+from serving.retrieval.build import build_index
+from serving.retrieval.vector_index import VectorIndex
 from serving.rule_book import to_book
 from serving.rules import Compiled
 from serving.service import Recommender

@@ -4,7 +4,7 @@ import math
 
 from fold_oracle import current_cell, earlier_cell, latest_first
 
-from serving.mixture import DEFAULT as P
+from serving.scoring.parameters import DEFAULT as P
 from state.rows import lane_rows as g
 from state.rows.decay import value_at
 

@@ -18,13 +18,13 @@ from batch.training.simulated_shop import Pairs, Shop, View, columns_of, session
 from flows.fold.lane import LaneSettings
 from flows.fold.purchases import add_purchases
 from schemas.events import Columns
-from serving.blend import NO_EMBEDDING, REPEAT_MODES, Scorer
 from serving.calibration import calibrated, department
 from serving.diversity import METHODS, similarity
-from serving.forest import NO_FOREST
 from serving.habits import habits
-from serving.mixture import DEFAULT, MixtureParams
-from serving.sessions import padded_sessions
+from serving.scoring.parameters import DEFAULT, MixtureParams
+from serving.scoring.scorer import NO_EMBEDDING, REPEAT_MODES, Scorer
+from serving.scoring.sessions import padded_sessions
+from serving.scoring.tree_ensemble import NO_FOREST
 from state.rows.purchase_rows import empty_purchases
 from state.rows.slot_map import ABSENT
 

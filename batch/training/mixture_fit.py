@@ -14,8 +14,8 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 
 from batch.training.mixture_table import CURRENT, N_FACTORS, N_REPEAT, N_SHARES, NOVEL, MixtureTable
-from serving.blend import FLOOR
-from serving.mixture import DEFAULT, MixtureParams
+from serving.scoring.parameters import DEFAULT, MixtureParams
+from serving.scoring.scorer import FLOOR
 
 LEAST_PREDICTIONS = 500
 ITERATIONS = 80

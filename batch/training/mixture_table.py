@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from batch.training.simulated_shop import Pairs, View
-from serving.candidates import Candidates, find_candidates, new_candidates, rank_bucket
-from serving.item_facts import KAPPA, Moment, item_facts, mass_of, moment_of, nearness, session_direction
-from serving.leads import Leads, new_leads
-from serving.mixture import DEFAULT, DEFAULT_CONFIG, MixtureParams, ScoreConfig
-from serving.repeat_odds import ln_item_factor, ln_repeat_tables
-from serving.sessions import padded_sessions
+from serving.scoring.expansion_cache import Leads, new_leads
+from serving.scoring.item_features import KAPPA, Moment, item_facts, mass_of, moment_of, nearness, session_direction
+from serving.scoring.neighbours import Candidates, find_candidates, new_candidates, rank_bucket
+from serving.scoring.parameters import DEFAULT, DEFAULT_CONFIG, MixtureParams, ScoreConfig
+from serving.scoring.repeat_odds import ln_item_factor, ln_repeat_tables
+from serving.scoring.sessions import padded_sessions
 from state.rows.item_rows import PAIR_UNIT, ItemRows
 from state.rows.lane_rows import N_CURRENT_CELLS, N_EARLIER_CELLS
 from state.rows.session import MAX_DISTINCT, SESSION_EVENTS, distinct_latest_first, repeat_cells

@@ -13,8 +13,8 @@ from batch.training.ranker import forest_of, ranked_items, train_ranker
 from batch.training.simulated_shop import Shop, pairs_of, sessions_by_end
 from flows.fold.lane import LaneSettings
 from schemas.events import FIRST_NEGATIVE_KIND, Columns
-from serving.forest import NO_FOREST, Forest
-from serving.mixture import DEFAULT, MixtureParams
+from serving.scoring.parameters import DEFAULT, MixtureParams
+from serving.scoring.tree_ensemble import NO_FOREST, Forest
 
 SLICES = ((0.6, 0.7), (0.7, 0.8), (0.8, 0.9), (0.9, 1.0))
 """Shares of the sessions: counts of those before, predictions for those within. They end where the counts that

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from batch.training.mixture_fit import probabilities
 from batch.training.mixture_table import MixtureTable
-from serving.forest import ALL_LEAVES, LEAST_P, MAX_LEAVES, TOP, Forest, leaf_place
-from serving.mixture import MixtureParams
+from serving.scoring.parameters import MixtureParams
+from serving.scoring.tree_ensemble import ALL_LEAVES, LEAST_P, MAX_LEAVES, TOP, Forest, leaf_place
 
 LEAST_PREDICTIONS = 2_000
 PARAMS = {
@@ -83,7 +83,7 @@ def train_ranker(params: MixtureParams, tables: list[MixtureTable]) -> lgb.Boost
 
 
 def forest_of(booster: lgb.Booster) -> Forest:
-    """Return the trees as the server evaluates them (serving/forest.py): the same leaf for every float32 feature."""
+    """Return the trees as the server evaluates them (serving/scoring/tree_ensemble.py): the same leaf for every float32 feature."""
     trees = [tree["tree_structure"] for tree in booster.dump_model()["tree_info"]]
     shape = len(trees), MAX_LEAVES - 1
     forest = Forest(

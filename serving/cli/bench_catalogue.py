@@ -11,11 +11,11 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from serving.allowed import Passing
 from serving.cli.bench_up import machine, print_figures
 from serving.cli.console import OK, WRONG_USAGE, err, progress_bar
-from serving.index_build import RECALL_AT, build_index, exact_search, queries_near, recall_of
-from serving.retrieval import VectorIndex
+from serving.retrieval.build import RECALL_AT, build_index, exact_search, queries_near, recall_of
+from serving.retrieval.filter_bitmap import Passing
+from serving.retrieval.vector_index import VectorIndex
 from state.anchor import INDEX, Anchor
 
 CHUNK = 500_000

@@ -16,7 +16,7 @@ from serving.lint_rules import lint, refuse_failing
 from serving.process import open_recommender
 from serving.request.requests import Answer, RecommendRequest, first_error
 from serving.request.trials import UNBOUNDED
-from serving.retrieval import VectorIndex
+from serving.retrieval.vector_index import VectorIndex
 from serving.rule_book import BadBook, history, live_version, load_book, put_book, read_book, read_record, to_book
 from serving.rules import Book
 from serving.rules_api import parse_at, preview, trial

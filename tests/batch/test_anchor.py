@@ -13,7 +13,7 @@ from schemas.avro_decoder import Limits
 from schemas.ids import hash_id
 from schemas.json_events import encode
 from schemas.registry import FolderRegistry
-from serving.retrieval import VectorIndex
+from serving.retrieval.vector_index import VectorIndex
 from state.anchor import AnchorDamaged, load_anchor
 from state.rows import keys
 from state.rows.vector_rows import decode_vector

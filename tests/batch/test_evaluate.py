@@ -14,9 +14,9 @@ from batch.training.mixture_table import mixture_table
 from batch.training.simulated_shop import Pairs, Shop, columns_of, pairs_of, sessions_by_end
 from flows.fold.lane import LaneSettings
 from schemas.ids import hash_id
-from serving.blend import Scorer
-from serving.mixture import DEFAULT
-from serving.sessions import padded_sessions
+from serving.scoring.parameters import DEFAULT
+from serving.scoring.scorer import Scorer
+from serving.scoring.sessions import padded_sessions
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "rsc15_100k.parquet"
 GAP_MS = 1_800_000

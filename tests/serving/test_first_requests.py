@@ -13,9 +13,9 @@ from test_quick_lists import some_trees
 
 from schemas.events import Kind
 from schemas.ids import hash_id
-from serving.forest import written_down
-from serving.index_build import build_index
-from serving.mixture import DEFAULT
+from serving.retrieval.build import build_index
+from serving.scoring.parameters import DEFAULT
+from serving.scoring.tree_ensemble import written_down
 from state.anchor import Anchor, save_anchor
 from state.rows import keys
 from state.rows.vector_rows import encode_vector

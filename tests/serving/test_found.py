@@ -3,7 +3,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.found import MAX_FOUND, MAX_SEARCHES, begin_search, new_found, place
+from serving.scoring.candidate_table import MAX_FOUND, MAX_SEARCHES, begin_search, new_found, place
 
 
 @numba.njit

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.compiled.top_k import largest, largest_first
-from serving.blend import likeliest_first
+from serving.scoring.scorer import likeliest_first
 
 VALUES = st.sampled_from([0.0, 1.0, 5e-324, 1e300, np.inf]) | st.floats(0, 2)
 

@@ -3,11 +3,11 @@ import math
 import numpy as np
 import pytest
 
-from serving.blend import Scorer
-from serving.found import new_found
-from serving.leads import look_ahead, new_leads
-from serving.second_order import look_two_steps
-from serving.sessions import padded_sessions
+from serving.scoring.candidate_table import new_found
+from serving.scoring.expansion_cache import look_ahead, new_leads
+from serving.scoring.scorer import Scorer
+from serving.scoring.second_order import look_two_steps
+from serving.scoring.sessions import padded_sessions
 from state.rows.item_rows import MAX_NEIGHBOURS, empty_items
 from state.rows.lane_rows import SESSIONS, SIZE
 from state.rows.slot_map import SlotMap

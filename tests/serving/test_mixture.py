@@ -7,8 +7,8 @@ from score_oracle import Oracle
 
 from flows.fold.lane import Lane, LaneSettings
 from schemas.ids import hash_id
-from serving.blend import REPEAT_MODES, Scorer
-from serving.sessions import padded_sessions
+from serving.scoring.scorer import REPEAT_MODES, Scorer
+from serving.scoring.sessions import padded_sessions
 from state.store.contract import MemoryStore
 
 SCORER = Scorer()

@@ -11,14 +11,14 @@ from test_service import recommender_of
 import serving.batch
 from schemas.events import Kind
 from schemas.ids import hash_id
-from serving.blend import Scorer
-from serving.forest import N_FEATURES, NO_FOREST, Forest
 from serving.lists import Listed
 from serving.quick_lists import FEW, put_in_order
 from serving.request.requests import RecommendRequest
 from serving.rules_api import trial
+from serving.scoring.scorer import Scorer
+from serving.scoring.sessions import padded_sessions
+from serving.scoring.tree_ensemble import N_FEATURES, NO_FOREST, Forest
 from serving.service import Recommender
-from serving.sessions import padded_sessions
 from state.settings import Settings
 from state.store.contract import MemoryStore
 

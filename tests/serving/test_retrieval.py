@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from serving.catalogue.catalogue import Catalogue
-from serving.index_build import RECALL_AT, build_index, exact_search
-from serving.new_items import NewItems
-from serving.retrieval import VectorIndex
+from serving.retrieval.build import RECALL_AT, build_index, exact_search
+from serving.retrieval.new_items import NewItems
+from serving.retrieval.vector_index import VectorIndex
 from serving.rules import NO_RULES
 from serving.selection import Selections
 from state.anchor import Anchor
@@ -65,8 +65,8 @@ def test_the_kind_follows_from_the_size_and_keeps_its_measured_recall(built):
 
 
 def test_recall_that_cannot_be_reached_does_not_make_a_search_look_everywhere(monkeypatch):
-    monkeypatch.setattr("serving.index_build.WANTED_RECALL", 1.1)
-    monkeypatch.setattr("serving.index_build.WANTED_COMPRESSED", 1.1)
+    monkeypatch.setattr("serving.retrieval.build.WANTED_RECALL", 1.1)
+    monkeypatch.setattr("serving.retrieval.build.WANTED_COMPRESSED", 1.1)
     factors = anchor_of(4_000).whitened
     for compress_above in (10_000, 100):
         _, figures = build_index(factors, exact_up_to=100, compress_above=compress_above)
@@ -94,7 +94,7 @@ def same(found, other):
 
 
 def test_exact_search_in_chunks_is_the_definition(monkeypatch):
-    monkeypatch.setattr("serving.index_build.CHUNK", 30)
+    monkeypatch.setattr("serving.retrieval.build.CHUNK", 30)
     vectors = np.random.default_rng(1).normal(0, 1, (100, 8)).astype(np.float32)
     found = exact_search(vectors[:5], vectors, 10)
     assert np.array_equal(found, np.argsort(-(vectors[:5] @ vectors.T), axis=1, kind="stable")[:, :10])
@@ -112,7 +112,7 @@ def test_an_index_on_disk_answers_as_the_one_in_memory(built, tmp_path):
 def test_similar_items_of_a_large_index_are_those_of_a_small_one(built, monkeypatch):
     anchor, indexes = built
     exact = VectorIndex(anchor, indexes[0][0]).similar(7, 11)
-    monkeypatch.setattr("serving.retrieval.EXACT_UP_TO", 1_000)
+    monkeypatch.setattr("serving.retrieval.vector_index.EXACT_UP_TO", 1_000)
     found = VectorIndex(anchor, indexes[1][0]).similar(7, 11)
     assert len({item for item, _ in found} & {item for item, _ in exact}) >= 8
     assert dict(found)[exact[0][0]] == pytest.approx(exact[0][1], abs=1e-5)
@@ -180,7 +180,7 @@ def test_a_filter_goes_into_the_search_of_every_kind(built):
 
 
 def test_a_wide_filter_is_searched_in_the_index_and_an_unlucky_one_exactly(built, monkeypatch):
-    monkeypatch.setattr("serving.retrieval.EXACT_AMONG", 100)
+    monkeypatch.setattr("serving.retrieval.vector_index.EXACT_AMONG", 100)
     anchor, indexes = built
     lengths = np.linalg.norm(anchor.whitened, axis=1)
     for allowed in (np.arange(1, 4_001, 4, np.uint64), np.argsort(lengths)[:300].astype(np.uint64) + 1):
@@ -195,14 +195,15 @@ def test_a_wide_filter_is_searched_in_the_index_and_an_unlucky_one_exactly(built
 
 
 def test_more_items_than_the_lists_probed_hold_are_found_in_the_others(built, monkeypatch):
-    monkeypatch.setattr("serving.retrieval.EXACT_AMONG", 100)
+    monkeypatch.setattr("serving.retrieval.vector_index.EXACT_AMONG", 100)
     anchor, (_, (inverted, _), (compressed, _)) = built
     allowed = np.arange(1, 4_001, 2, np.uint64)
     for index in (inverted, compressed):
         monkeypatch.setattr(faiss.extract_index_ivf(index), "nprobe", 1)
         search = VectorIndex(anchor, index)
         monkeypatch.setattr(
-            "serving.allowed.Allowed.factors", property(lambda _: pytest.fail("looked at all that pass"))
+            "serving.retrieval.filter_bitmap.Allowed.factors",
+            property(lambda _: pytest.fail("looked at all that pass")),
         )
         found, scores = search.search(anchor.whitened[5], 200, selling(anchor, Catalogue([b""]), allowed))
         assert len(set(found.tolist()) & set(allowed.tolist())) == 200
@@ -211,7 +212,7 @@ def test_more_items_than_the_lists_probed_hold_are_found_in_the_others(built, mo
 
 @pytest.mark.parametrize("n_sold", [1_500, 40])
 def test_a_search_follows_what_is_sold(built, n_sold, monkeypatch):
-    monkeypatch.setattr("serving.retrieval.EXACT_AMONG", 100)
+    monkeypatch.setattr("serving.retrieval.vector_index.EXACT_AMONG", 100)
     anchor, indexes = built
     rng, catalogue = np.random.default_rng(2), Catalogue([b""])
     passing = selling(anchor, catalogue, rng.choice(anchor.item_hash, n_sold, replace=False))
@@ -229,8 +230,8 @@ def test_a_search_follows_what_is_sold(built, n_sold, monkeypatch):
 
 
 def test_an_index_is_searched_once_until_something_changes(built, monkeypatch):
-    monkeypatch.setattr("serving.retrieval.EXACT_AMONG", 100)
-    monkeypatch.setattr("serving.retrieval.KEPT_SEARCHES", 3)
+    monkeypatch.setattr("serving.retrieval.vector_index.EXACT_AMONG", 100)
+    monkeypatch.setattr("serving.retrieval.vector_index.KEPT_SEARCHES", 3)
     anchor, indexes = built
     catalogue, index = Catalogue([b""]), VectorIndex(anchor, indexes[1][0])
     passing = selling(anchor, catalogue, anchor.item_hash[:3_000])

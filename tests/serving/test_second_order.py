@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from serving.found import new_found
-from serving.second_order import KEPT, look_two_steps, second_order
+from serving.scoring.candidate_table import new_found
+from serving.scoring.second_order import KEPT, look_two_steps, second_order
 from state.rows.item_rows import MAX_NEIGHBOURS, empty_items
 from state.rows.slot_map import SlotMap
 

@@ -6,9 +6,9 @@ from serving_rows import NOW, fold_into, product, shop_events
 
 from schemas.events import ProductChange
 from schemas.ids import hash_id
-from serving.index_build import build_index
 from serving.request.requests import RecommendRequest
-from serving.retrieval import VectorIndex
+from serving.retrieval.build import build_index
+from serving.retrieval.vector_index import VectorIndex
 from serving.service import Recommender
 from state.anchor import Anchor
 from state.rows import keys

@@ -10,10 +10,10 @@ from test_service import ask, items, recommender_of
 
 from schemas.events import Kind
 from schemas.ids import hash_id
-from serving.index_build import build_index
 from serving.pool import Pool
 from serving.request.requests import STRATEGIES
-from serving.retrieval import VectorIndex
+from serving.retrieval.build import build_index
+from serving.retrieval.vector_index import VectorIndex
 from serving.sources import SOURCES
 from state.anchor import Anchor
 from state.rows import keys

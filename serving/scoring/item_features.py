@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from schemas.compiled.njit import uncounted
 from schemas.compiled.vector_math import power_of_2
-from serving.mixture import ScoreConfig
+from serving.scoring.parameters import ScoreConfig
 from state.rows.decay import EPOCH_HALF_LIVES, epoch_of, value_at
 from state.rows.item_rows import ADJ, BWD, FAR, PAIR_UNIT, ItemRows
 from state.rows.lane_rows import COUNT, POP

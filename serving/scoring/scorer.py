@@ -11,14 +11,22 @@ from schemas.compiled.njit import uncounted
 from schemas.compiled.prefetch import prefetch_row
 from schemas.compiled.stack_array import stack_array
 from schemas.compiled.vector_math import exponentials, logarithms
-from serving.candidates import BY_POPULARITY, BY_REPEAT, BY_SECOND, Candidates, best_of, find_candidates, new_candidates
-from serving.forest import FIRST_REPEAT, N_PAIRS, N_PARTS, NO_FOREST, Forest, put_in_order
-from serving.found import MAX_FOUND
-from serving.item_facts import Moment, item_facts, mass_of, moment_of, nearness, session_direction
-from serving.leads import Leads, new_leads
-from serving.mixture import DEFAULT, DEFAULT_CONFIG, MixtureParams, ScoreConfig
-from serving.repeat_odds import ln_item_factor, ln_repeat_tables
-from serving.sessions import Sessions, padded_sessions
+from serving.scoring.candidate_table import MAX_FOUND
+from serving.scoring.expansion_cache import Leads, new_leads
+from serving.scoring.item_features import Moment, item_facts, mass_of, moment_of, nearness, session_direction
+from serving.scoring.neighbours import (
+    BY_POPULARITY,
+    BY_REPEAT,
+    BY_SECOND,
+    Candidates,
+    best_of,
+    find_candidates,
+    new_candidates,
+)
+from serving.scoring.parameters import DEFAULT, DEFAULT_CONFIG, MixtureParams, ScoreConfig
+from serving.scoring.repeat_odds import ln_item_factor, ln_repeat_tables
+from serving.scoring.sessions import Sessions, padded_sessions
+from serving.scoring.tree_ensemble import FIRST_REPEAT, N_PAIRS, N_PARTS, NO_FOREST, Forest, put_in_order
 from state.rows.item_rows import ItemRows
 from state.rows.lane_rows import N_CURRENT_CELLS, N_EARLIER_CELLS, SIZE
 from state.rows.session import MAX_DISTINCT, SESSION_EVENTS, distinct_latest_first, repeat_cells

@@ -13,8 +13,8 @@ from schemas.compiled.njit import uncounted
 from schemas.compiled.prefetch import prefetch_row
 from schemas.compiled.stack_array import stack_array
 from schemas.compiled.top_k import largest
-from serving.found import Found, begin_search, place
-from serving.item_facts import KAPPA, mass_of, pair_mass
+from serving.scoring.candidate_table import Found, begin_search, place
+from serving.scoring.item_features import KAPPA, mass_of, pair_mass
 from state.rows.item_rows import MAX_NEIGHBOURS, PAIR_UNIT, ItemRows
 from state.rows.slot_map import ABSENT, find
 

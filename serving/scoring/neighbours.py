@@ -11,12 +11,12 @@ from schemas.compiled.prefetch import prefetch_head, prefetch_row
 from schemas.compiled.stack_array import stack_array
 from schemas.compiled.top_k import largest
 from schemas.compiled.vector_math import bits_of, of_bits
-from serving.forest import N_PAIRS
-from serving.found import MAX_FOUND, Found, begin_search, new_found, place
-from serving.item_facts import FADES, KAPPA, mass_of
-from serving.leads import Leads, look_ahead
-from serving.mixture import MixtureParams
-from serving.second_order import KEPT, look_two_steps
+from serving.scoring.candidate_table import MAX_FOUND, Found, begin_search, new_found, place
+from serving.scoring.expansion_cache import Leads, look_ahead
+from serving.scoring.item_features import FADES, KAPPA, mass_of
+from serving.scoring.parameters import MixtureParams
+from serving.scoring.second_order import KEPT, look_two_steps
+from serving.scoring.tree_ensemble import N_PAIRS
 from state.rows.item_rows import MAX_NEIGHBOURS, PAIR_UNIT, ItemRows
 from state.rows.lane_rows import SESSIONS
 from state.rows.session import MAX_DISTINCT

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.compiled.top_k import largest_first
-from serving.allowed import Allowed, Passing
-from serving.index_build import EXACT_UP_TO, longest
-from serving.new_items import NewItems
+from serving.retrieval.build import EXACT_UP_TO, longest
+from serving.retrieval.filter_bitmap import Allowed, Passing
+from serving.retrieval.new_items import NewItems
 from state.anchor import INDEX, Anchor, load_anchor
 
 EXACT_AMONG = 50_000

@@ -13,8 +13,8 @@ from schemas.compiled.njit import uncounted
 from schemas.compiled.prefetch import prefetch_head
 from schemas.compiled.stack_array import stack_array
 from schemas.compiled.vector_math import logarithms
-from serving.item_facts import KAPPA, mass_of, pair_mass
-from serving.second_order import KEPT, SecondOrder, second_order
+from serving.scoring.item_features import KAPPA, mass_of, pair_mass
+from serving.scoring.second_order import KEPT, SecondOrder, second_order
 from state.rows.item_rows import MAX_NEIGHBOURS, PAIR_UNIT, ItemRows
 from state.rows.slot_map import ABSENT, find, look_for
 
