@@ -14,8 +14,8 @@ from flows.log.open_registry import open_registry
 from schemas.events import Kind
 from schemas.registry import RegistryUnavailable
 from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar
-from serving.experiments import Experiment
-from serving.rule_book import BadBook, live_version, read_book
+from serving.rules.book_store import BadBook, live_version, read_book
+from serving.rules.experiments import Experiment
 from state.settings import Settings
 from state.store.contract import StoreUnavailable
 

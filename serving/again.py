@@ -6,11 +6,11 @@ import numpy as np
 
 from serving.asking import Asking
 from serving.habits import habits
-from serving.items import Said
-from serving.phrases import Phrase
 from serving.pool import each
-from serving.shop import Shop
-from serving.visitor import DAY_MS, Visitor
+from serving.rendering.items import Said
+from serving.rendering.reason_cache import Phrase
+from serving.snapshot.snapshot import Shop
+from serving.snapshot.visitor import DAY_MS, Visitor
 
 USUAL_INTERVAL_DAYS = 30.0
 """Of users who have bought nothing twice."""

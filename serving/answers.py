@@ -8,18 +8,18 @@ import numpy.typing as npt
 from schemas.compiled.distinct import distinct
 from serving.apply_rules import arrange
 from serving.asking import Asking
-from serving.experiments import Assigned
 from serving.explain import contributions
-from serving.items import ItemList, Items, Said
-from serving.lists import Listed
 from serving.pool import Pool
+from serving.rendering.items import ItemList, Items, Said
+from serving.rendering.lists import Listed
 from serving.request.cursor import encode_cursor
 from serving.request.reasons import reason
 from serving.request.requests import Answer, RuleTrace
-from serving.rules import Acting, Compiled
-from serving.shop import Shop
+from serving.rules.experiments import Assigned
+from serving.rules.model import Acting, Compiled
+from serving.snapshot.snapshot import Shop
+from serving.snapshot.visitor import Hashes, Visitor
 from serving.variety import varied
-from serving.visitor import Hashes, Visitor
 
 MAX_LEFT_OUT = 50
 IDS = random.Random()

@@ -15,11 +15,11 @@ import numpy.typing as npt
 from schemas.ids import hash_id
 from serving.caps import FIXED, NOBODY, fill
 from serving.catalogue.catalogue import Catalogue
-from serving.items import Rules
 from serving.pool import Pool
+from serving.rendering.items import Rules
 from serving.request.requests import RuleTrace
-from serving.rules import Acting, Pin, Promote, Rule
-from serving.selection import Selections
+from serving.rules.item_filter import Selections
+from serving.rules.model import Acting, Pin, Promote, Rule
 
 MAX_TRACED = 50
 Order = npt.NDArray[np.int64]

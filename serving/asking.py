@@ -5,11 +5,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from serving.items import Said
 from serving.pool import Pool
+from serving.rendering.items import Said
 from serving.scoring.scorer import Scored
-from serving.shop import Shop, Vectors
-from serving.visitor import Visitor
+from serving.snapshot.snapshot import Shop, Vectors
+from serving.snapshot.visitor import Visitor
 from state.rows.purchase_rows import PurchaseRows
 
 SEEDS = 5

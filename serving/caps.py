@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from serving.catalogue.catalogue import Catalogue
 from serving.request.columns import TextColumn
-from serving.rules import Cap
+from serving.rules.model import Cap
 
 NOBODY, FIXED = -1, -2
 """Instead of a candidate: the place stays empty; the place was given away before."""

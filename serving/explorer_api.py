@@ -14,11 +14,11 @@ from schemas.events import Kind
 from schemas.ids import hash_id, hash_ids
 from serving import clock
 from serving.http_parts import json
-from serving.recent import recent_events
 from serving.request.requests import RecommendRequest
-from serving.rules import PLACEMENTS
+from serving.rules.model import PLACEMENTS
 from serving.service import Recommender
-from serving.visitor import Visitor, plan_of
+from serving.snapshot.recent_events import recent_events
+from serving.snapshot.visitor import Visitor, plan_of
 from state.rows.decay import value_at
 from state.rows.item_rows import PAIR_UNIT
 from state.rows.lane_rows import COUNT, EVENTS, MAX_TS

@@ -16,9 +16,9 @@ from serving.grpc_interceptor import SECRET, SERVICE, CallInterceptor, Context
 from serving.grpc_server import GrpcServer
 from serving.grpc_stream import OpenStreams
 from serving.proto import headrace_pb2
+from serving.rendering.answer_bytes import answer_message, batch_message
 from serving.request.requests import MAX_BATCH, MAX_COUNT, Answer, RecommendRequest, first_error
 from serving.service import BadRequest, Recommender
-from serving.wire import answer_message, batch_message
 
 SCOPES = ("all", "category", "brand", "country")
 MESSAGE_S = 10.0

@@ -25,10 +25,10 @@ from serving.graphql_api import make_router
 from serving.hot_path import HotProtocol
 from serving.http_asks import BATCH, RECOMMEND, make_asks
 from serving.http_parts import BoundBody, CheckKey, add_error_handlers, error, secret_of
+from serving.rendering.answer_bytes import answer_json, json_default
 from serving.request.requests import MAX_COUNT, Answer, RecommendRequest
 from serving.rules_api import rules_router
 from serving.service import Recommender
-from serving.wire import answer_json, json_default
 
 LIST_AGE_S = 5
 """How long a cache on the way may keep an answer that is the same for everybody."""

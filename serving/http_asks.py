@@ -12,9 +12,9 @@ from serving.auth.api_keys import Guard, Refused
 from serving.gather import Gather, Overloaded, RequestFailed, failed
 from serving.hot_path import Ask, Reply
 from serving.http_parts import error, refused
+from serving.rendering.answer_bytes import answer_json, batch_json
 from serving.request.requests import Answer, BatchRequest, RecommendRequest, first_error
 from serving.service import BadRequest, Recommender
-from serving.wire import answer_json, batch_json
 from state.store.contract import StoreUnavailable
 
 RECOMMEND, BATCH = "/v1/recommend", "/v1/recommend/batch"

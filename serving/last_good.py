@@ -15,8 +15,8 @@ import orjson
 
 from schemas.ids import hash_ids
 from serving.catalogue.catalogue import Catalogue
-from serving.rule_book import BadBook, compiled
-from serving.shop import ScopeItems, Shop
+from serving.rules.book_store import BadBook, compiled
+from serving.snapshot.snapshot import ScopeItems, Shop
 
 CATALOGUE, LISTS = "catalogue.jsonl", "lists.json"
 AT_ONCE, PAUSE_S = 200, 0.0005

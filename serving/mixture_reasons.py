@@ -6,10 +6,10 @@ import numpy.typing as npt
 from schemas.compiled.njit import uncounted
 from schemas.events import Kind
 from serving.again import again_phrase
-from serving.phrases import Phrase
+from serving.rendering.reason_cache import Phrase
 from serving.scoring.neighbours import BY_POPULARITY, BY_REPEAT
-from serving.shop import Shop
-from serving.visitor import Visitor
+from serving.snapshot.snapshot import Shop
+from serving.snapshot.visitor import Visitor
 from state.rows.item_rows import ADJ
 from state.rows.slot_map import ABSENT, find
 from state.rows.user_rows import KIND_MASK, UserRows

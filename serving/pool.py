@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from schemas.compiled.njit import uncounted
 from serving.catalogue.catalogue import Catalogue
-from serving.items import Said
-from serving.selection import Selection
+from serving.rendering.items import Said
+from serving.rules.item_filter import Selection
 
 RANK_DECAY = 0.98
 """Worth of a candidate relative to the one before it, where scores of a source are no probabilities."""

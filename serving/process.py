@@ -29,7 +29,7 @@ from serving.http_tls import http_tls
 from serving.impressions import Impressions
 from serving.last_good import LastGood
 from serving.retrieval.vector_index import VectorIndex
-from serving.rule_book import BadBook, live_version, read_book
+from serving.rules.book_store import BadBook, live_version, read_book
 from serving.service import Recommender
 from serving.warm_up import warm_up
 from state.anchor import AnchorDamaged

@@ -14,18 +14,18 @@ import numpy.typing as npt
 from schemas.compiled.njit import uncounted
 from schemas.ids import hash_id
 from serving.caps import NOBODY, fill_places, limits_of
-from serving.items import Rules
-from serving.lists import Listed, Lists
 from serving.mixture_reasons import numbers_of_said
 from serving.pool import RANK_DECAY
+from serving.rendering.items import Rules
+from serving.rendering.lists import Listed, Lists
 from serving.request.columns import TextColumn
 from serving.request.requests import Filters
-from serving.rules import Acting
+from serving.rules.item_filter import Selection
+from serving.rules.model import Acting
 from serving.scoring.neighbours import BY_POPULARITY
 from serving.scoring.scorer import Scored
-from serving.selection import Selection
-from serving.shop import Shop
-from serving.visitor import Visitor
+from serving.snapshot.snapshot import Shop
+from serving.snapshot.visitor import Visitor
 from state.rows.user_rows import UserRows
 
 Ints = npt.NDArray[np.int64]

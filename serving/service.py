@@ -11,16 +11,16 @@ from serving.answers import answer_of
 from serving.asking import Asking
 from serving.batch import NO_ROWS, Batch, pool_of, wanted
 from serving.guarded_store import GuardedStore, Wake
-from serving.recent import recent_events
 from serving.request.cursor import BadCursor, decode_cursor
 from serving.request.requests import Answer, Id, RecommendRequest, first_error
 from serving.request.trials import Budget
 from serving.retrieval.vector_index import VectorIndex
-from serving.rules import Acting, Compiled, RuleFailed
-from serving.shop import Shop, Vectors
+from serving.rules.model import Acting, Compiled, RuleFailed
+from serving.snapshot.recent_events import recent_events
+from serving.snapshot.snapshot import Shop, Vectors
+from serving.snapshot.visitor import Visitor, plan_of
 from serving.sources import last_known, popular
 from serving.trial_store import TrialStore
-from serving.visitor import Visitor, plan_of
 from state.rows.user_rows import empty_users
 from state.settings import Settings
 from state.store.contract import Store, StoreUnavailable

@@ -10,11 +10,11 @@ from schemas.ids import hash_id
 from serving.again import due, usual
 from serving.asking import Asking
 from serving.item_sources import content, similar, together
-from serving.items import Said
 from serving.mixture_reasons import IN_SCOPE, WHOLE_SHOP, phrase_of
 from serving.pool import Tier, each
+from serving.rendering.items import Said
 from serving.request.reasons import reason
-from serving.shop import ScopeItems
+from serving.snapshot.snapshot import ScopeItems
 from state.rows import lane_rows
 
 WHAT_WAS_ASKED = {"en": "what you asked for", "de": "dem, was Sie suchen"}

@@ -7,7 +7,7 @@ from serving.apply_rules import Order
 from serving.asking import Asking
 from serving.calibration import calibrated, department
 from serving.diversity import METHODS, Alike, similarity
-from serving.shop import Shop
+from serving.snapshot.snapshot import Shop
 
 MAX_VARIED = 400
 """Candidates among which a diverse list is looked for."""

@@ -12,7 +12,7 @@ import orjson
 from schemas.events import Kind
 from schemas.ids import hash_id, hash_ids
 from serving.request.requests import Filters, RecommendRequest
-from serving.rules import Book, Boost, Cap, Compiled
+from serving.rules.model import Book, Boost, Cap, Compiled
 from serving.service import Recommender
 from state.rows import keys, lane_rows
 from state.rows.item_rows import empty_items, encode_items

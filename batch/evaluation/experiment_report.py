@@ -21,7 +21,7 @@ from schemas.ids import hash_visitor
 from schemas.records import Malformed, read_value
 from schemas.registry import SchemaRegistry, UnknownSchema
 from schemas.resolve import UnreadableSchema
-from serving.experiments import Experiment
+from serving.rules.experiments import Experiment
 
 CONFIDENCE = 0.95
 SUSPECT = 0.001

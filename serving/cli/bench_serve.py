@@ -37,7 +37,7 @@ from serving.cli.grpc_load import GrpcLoad
 from serving.cli.http_load import HttpLoad, Load
 from serving.clock import now_ms
 from serving.proto import headrace_pb2
-from serving.rule_book import put_book, to_book
+from serving.rules.book_store import put_book, to_book
 from state.ports import free_port
 from state.rows import keys
 from state.settings import PREFIX

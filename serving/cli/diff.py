@@ -10,9 +10,9 @@ from rich.table import Table
 
 from flows.flow import open_store
 from serving.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
-from serving.item_cache import ItemCache
 from serving.process import open_recommender
 from serving.request.requests import RecommendRequest
+from serving.snapshot.item_cache import ItemCache
 from state.generations import Generation, UnknownGeneration, get_generation
 from state.rows import keys
 from state.rows.item_rows import ItemRows

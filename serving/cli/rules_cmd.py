@@ -12,16 +12,25 @@ from rich.table import Table
 from flows.flow import open_store
 from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json
 from serving.clock import now_ms
-from serving.lint_rules import lint, refuse_failing
 from serving.process import open_recommender
+from serving.rendering.answer_bytes import answer_json
 from serving.request.requests import Answer, RecommendRequest, first_error
 from serving.request.trials import UNBOUNDED
 from serving.retrieval.vector_index import VectorIndex
-from serving.rule_book import BadBook, history, live_version, load_book, put_book, read_book, read_record, to_book
-from serving.rules import Book
+from serving.rules.book_store import (
+    BadBook,
+    history,
+    live_version,
+    load_book,
+    put_book,
+    read_book,
+    read_record,
+    to_book,
+)
+from serving.rules.lint import lint, refuse_failing
+from serving.rules.model import Book
 from serving.rules_api import parse_at, preview, trial
 from serving.service import BadRequest, Recommender
-from serving.wire import answer_json
 from state.anchor import AnchorDamaged
 from state.generations import live_generation
 from state.rows import keys

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from serving.items import ItemList
+from serving.rendering.items import ItemList
 from serving.request.conditions import ItemCondition
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]

@@ -12,7 +12,7 @@ from schemas.avro_decoder import Limits
 from schemas.events import Kind
 from schemas.json_events import encode
 from schemas.registry import FolderRegistry
-from serving.experiments import Experiment
+from serving.rules.experiments import Experiment
 
 NOW = time.time_ns() // 1_000_000
 HOUR = 3_600_000

@@ -16,8 +16,8 @@ from serving.last_good import LastGood
 from serving.request.columns import TextColumn
 from serving.request.conditions import ItemCondition
 from serving.request.requests import Filters, RecommendRequest
-from serving.rule_book import to_book
-from serving.rules import Compiled
+from serving.rules.book_store import to_book
+from serving.rules.model import Compiled
 from serving.service import Recommender
 from state.settings import Settings
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.caps import FIXED, NOBODY, fill
-from serving.rules import Cap
+from serving.rules.model import Cap
 
 
 class Column:

@@ -17,12 +17,12 @@ from schemas.avro_decoder import Limits
 from schemas.events import Kind
 from schemas.ids import hash_id, hash_visitor
 from schemas.registry import FolderRegistry
-from serving.experiments import Experiment, assign
-from serving.lint_rules import lint
 from serving.proto import headrace_pb2, headrace_pb2_grpc
 from serving.request.requests import RecommendRequest
-from serving.rule_book import BadBook, to_book
-from serving.rules import Compiled
+from serving.rules.book_store import BadBook, to_book
+from serving.rules.experiments import Experiment, assign
+from serving.rules.lint import lint
+from serving.rules.model import Compiled
 from serving.rules_api import trial
 from serving.service import BadRequest
 

@@ -10,11 +10,11 @@ from structlog.testing import capture_logs
 from test_rules import PRODUCTS
 from test_service import ask, items, recommender_of
 
-from serving import selection
 from serving.request.conditions import ItemCondition, RequestCondition
 from serving.request.requests import RecommendRequest
-from serving.rule_book import BadBook, parse_book, put_book, read_book, to_book
-from serving.rules import RULE_FAILURES, Compiled
+from serving.rules import item_filter
+from serving.rules.book_store import BadBook, parse_book, put_book, read_book, to_book
+from serving.rules.model import RULE_FAILURES, Compiled
 from serving.rules_api import trial
 from state.rows import keys
 from state.store.contract import MemoryStore
@@ -126,7 +126,7 @@ def test_boosts_together_stay_numbers(shop):
     assert answer.items
     assert np.isfinite([one.score for one in answer.items]).all()
     factors = shop.shop.selections.factors(shop.shop.rules.acting(lambda: None), 12)
-    assert set(factors.tolist()) == {selection.MOST_FACTOR * 1e-9}
+    assert set(factors.tolist()) == {item_filter.MOST_FACTOR * 1e-9}
 
 
 def test_a_book_put_by_an_older_program_is_read_without_the_rules_that_cannot_be():

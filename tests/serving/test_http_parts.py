@@ -23,8 +23,8 @@ from serving.last_good import CATALOGUE, LastGood
 from serving.process import Follower
 from serving.proto import headrace_pb2, headrace_pb2_grpc
 from serving.request.requests import RecommendRequest
-from serving.rule_book import put_book, to_book
-from serving.rules import Compiled
+from serving.rules.book_store import put_book, to_book
+from serving.rules.model import Compiled
 from serving.service import Recommender
 from state.rows import keys
 from state.settings import BadSettings, Settings

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from serving.item_cache import ItemCache
+from serving.snapshot.item_cache import ItemCache
 from state.embedded_redis import EmbeddedRedis
 from state.rows import keys
 from state.rows.item_rows import MAX_NEIGHBOURS, empty_items, encode_items

@@ -7,8 +7,8 @@ from test_service import ask, items, recommender_of
 
 from schemas.events import Kind
 from serving.request.requests import STRATEGIES
-from serving.rule_book import to_book
-from serving.rules import Compiled
+from serving.rules.book_store import to_book
+from serving.rules.model import Compiled
 
 PRODUCTS = [product(item, item.title()) for item in ("sofa", "tea", "cup")]
 

@@ -5,8 +5,8 @@ from schemas.ids import hash_id
 from serving.catalogue.catalogue import Catalogue
 from serving.pool import Pool, Scratch, each
 from serving.request.requests import Filters
-from serving.rules import Book, Compiled
-from serving.selection import Selections
+from serving.rules.item_filter import Selections
+from serving.rules.model import Book, Compiled
 
 N = 400
 IDS = [f"item-{n}" for n in range(N)]

@@ -11,8 +11,8 @@ from test_service import recommender_of
 import serving.batch
 from schemas.events import Kind
 from schemas.ids import hash_id
-from serving.lists import Listed
 from serving.quick_lists import FEW, put_in_order
+from serving.rendering.lists import Listed
 from serving.request.requests import RecommendRequest
 from serving.rules_api import trial
 from serving.scoring.scorer import Scorer
@@ -130,8 +130,8 @@ def test_equally_likely_items_stand_in_the_order_of_their_ids():
 def test_what_is_said_is_kept_only_up_to_a_bound(shop, monkeypatch):
     asked = [RecommendRequest(items=[f"i{n}"], count=4) for n in range(N_ITEMS)]
     before = [list(answer.items) for answer in shop.recommend(asked, NOW)]
-    monkeypatch.setattr("serving.phrases.MAX_SPOKEN", 16)
-    monkeypatch.setattr("serving.items.MAX_KEPT", 10)
+    monkeypatch.setattr("serving.rendering.reason_cache.MAX_SPOKEN", 16)
+    monkeypatch.setattr("serving.rendering.items.MAX_KEPT", 10)
     small = Recommender(shop.shop.store, shop.shop.settings, shop.generation)
     small.refresh(NOW)
     for n, one in enumerate(asked):

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from schemas.ids import hash_id
 from serving.catalogue.catalogue import Catalogue
 from serving.request.requests import Filters
-from serving.rules import Acting
+from serving.rules.item_filter import Selections
+from serving.rules.model import Acting
 from serving.rules_api import trial
-from serving.selection import Selections
 
 RULES = trial(
     {

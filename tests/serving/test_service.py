@@ -99,7 +99,7 @@ def read_ahead(recommender, store, monkeypatch):
 
 
 def test_rows_read_ahead_are_not_read_for_answers(monkeypatch):
-    monkeypatch.setattr("serving.shop.READ_AHEAD", 2)
+    monkeypatch.setattr("serving.snapshot.snapshot.READ_AHEAD", 2)
     recommender, store = recommender_of(shop_events())
     expected = items(ask(recommender, user="ann", count=3))
     fresh = Recommender(store, Settings(server_cached_items=1000), "g1")

@@ -15,11 +15,11 @@ from test_service import items, recommender_of
 
 from schemas.ids import hash_ids
 from serving import rules_api
-from serving.lint_rules import lint, refuse_failing
 from serving.request.requests import RecommendRequest
 from serving.request.trials import UNBOUNDED, Budget, TooMany, TooMuch, Trials
-from serving.rule_book import BadBook, to_book
-from serving.rules import Compiled
+from serving.rules.book_store import BadBook, to_book
+from serving.rules.lint import lint, refuse_failing
+from serving.rules.model import Compiled
 from serving.rules_api import parse_at, preview, trial
 from serving.service import BadRequest
 

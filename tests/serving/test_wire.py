@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from schemas.ids import hash_id
 from serving.catalogue.catalogue import Catalogue
-from serving.items import Heads, Items, Said
 from serving.proto import headrace_pb2 as pb
+from serving.rendering.answer_bytes import answer_json, answer_message, batch_message
+from serving.rendering.items import Heads, Items, Said
 from serving.request.reasons import Reason
 from serving.request.requests import Answer, RuleTrace
-from serving.wire import answer_json, answer_message, batch_message
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 contribution = st.fixed_dictionaries({"kind": text, "item": text, "title": text, "share": st.floats(0, 1)})

@@ -15,7 +15,7 @@ from serving.request.columns import Mask, grown
 from serving.request.conditions import ItemCondition, under
 from serving.request.requests import Filters
 from serving.request.trials import UNBOUNDED, Budget
-from serving.rules import Acting, Include, MinMargin, MinStock, Rule, RuleFailed
+from serving.rules.model import Acting, Include, MinMargin, MinStock, Rule, RuleFailed
 
 MAX_KEPT, MAX_FACTORS = 256, 32
 LEAST_FACTOR, MOST_FACTOR = 1e-100, 1e100

@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from schemas.events import Kind
 from schemas.ids import hash_ids, hash_visitors
-from serving.recent import Recent
 from serving.request.cursor import decode_cursor
 from serving.request.requests import RecommendRequest
-from serving.rules import Placement, RequestFacts
+from serving.rules.model import Placement, RequestFacts
+from serving.snapshot.recent_events import Recent
 from state.rows.session import SESSION_EVENTS
 from state.rows.user_rows import KIND_MASK, UserRows
 from state.settings import Settings

@@ -8,9 +8,9 @@ from schemas.ids import hash_id
 from serving.catalogue.catalogue import Catalogue
 from serving.request.columns import Mask
 from serving.request.trials import UNBOUNDED, Budget
-from serving.rule_book import BadBook
-from serving.rules import Book, Boost, Exclude, Include, Limiting, Pin, Promote, Rule
-from serving.selection import Part, left_out, rule_mask
+from serving.rules.book_store import BadBook
+from serving.rules.item_filter import Part, left_out, rule_mask
+from serving.rules.model import Book, Boost, Exclude, Include, Limiting, Pin, Promote, Rule
 
 
 @dataclass(frozen=True)

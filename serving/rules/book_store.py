@@ -16,7 +16,7 @@ import structlog
 import yaml
 from pydantic import ValidationError
 
-from serving.rules import RULE_FAILURES, Book, Compiled
+from serving.rules.model import RULE_FAILURES, Book, Compiled
 from state.rows import keys
 from state.store.contract import RowReader, Store, decode_positions
 

@@ -15,10 +15,10 @@ import orjson
 
 from schemas.compiled.copy_bytes import copy_bytes
 from schemas.compiled.njit import uncounted
-from serving.items import TAG as ITEM_TAG
-from serving.items import Heads, ItemList, Items, Recommendation, Rules, end_json, end_message
-from serving.phrases import Spoken
-from serving.pieces import Bytes, Packed, Pieces, length, put
+from serving.rendering.byte_strings import Bytes, Packed, Pieces, length, put
+from serving.rendering.items import TAG as ITEM_TAG
+from serving.rendering.items import Heads, ItemList, Items, Recommendation, Rules, end_json, end_message
+from serving.rendering.reason_cache import Spoken
 
 Ints = npt.NDArray[np.int64]
 TAG = ITEM_TAG[0]

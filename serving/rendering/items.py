@@ -14,8 +14,8 @@ import orjson
 from schemas.compiled.distinct import distinct
 from schemas.varint import varint
 from serving.catalogue.catalogue import Catalogue
-from serving.pieces import Pieces
 from serving.proto import headrace_pb2
+from serving.rendering.byte_strings import Pieces
 from serving.request.reasons import Reason
 
 MAX_KEPT = 1_000_000

@@ -9,19 +9,19 @@ import numpy.typing as npt
 
 from schemas.ids import hash_id
 from serving.catalogue.catalogue import Catalogue
-from serving.item_cache import ItemCache
-from serving.items import Heads
-from serving.phrases import Phrases
 from serving.pool import Scratch
+from serving.rendering.items import Heads
+from serving.rendering.reason_cache import Phrases
 from serving.request.trials import Budget
 from serving.retrieval.new_items import NewItems
 from serving.retrieval.vector_index import VectorIndex
-from serving.rules import Book, Compiled
+from serving.rules.item_filter import Heaviest, Selection, Selections
+from serving.rules.model import Book, Compiled
 from serving.scoring.parameters import DEFAULT, ScoreConfig, params_from
 from serving.scoring.scorer import Scored, Scorer
 from serving.scoring.sessions import Sessions
 from serving.scoring.tree_ensemble import NO_FOREST, forest_from
-from serving.selection import Heaviest, Selection, Selections
+from serving.snapshot.item_cache import ItemCache
 from state.rows import keys, lane_rows
 from state.rows.decay import MOST_SUM, NO_SCORE, REFERENCE_MS
 from state.rows.purchase_rows import (

@@ -6,8 +6,8 @@ from itertools import islice
 import numpy as np
 
 from serving.catalogue.catalogue import Catalogue
-from serving.items import Said
-from serving.pieces import Pieces
+from serving.rendering.byte_strings import Pieces
+from serving.rendering.items import Said
 from serving.request.reasons import reason
 from state.rows.slot_map import SlotMap
 

@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 
 from schemas.varint import varint
-from serving.items import ItemList
 from serving.proto import headrace_pb2
+from serving.rendering.items import ItemList
 from serving.request.requests import Answer
 
 BATCH_TAG = bytes([headrace_pb2.BatchAnswer.DESCRIPTOR.fields_by_name["answers"].number << 3 | 2])

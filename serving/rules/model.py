@@ -1,6 +1,6 @@
 """Business rules: what a shop wants whatever the model says. A book of rules and placements is one document.
 
-docs/rules.md is the reference; `serving.rule_book` keeps the books, `serving.apply_rules` applies them.
+docs/rules.md is the reference; `serving.rules.book_store` keeps the books, `serving.apply_rules` applies them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +13,9 @@ from prometheus_client import Counter
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from schemas.ids import hash_id, hash_visitor
-from serving.experiments import NOT_ASSIGNED, Assigned, Experiment, assign
 from serving.request.conditions import ItemCondition, RequestCondition
 from serving.request.requests import MAX_COUNT, Finite, Id, Name, RecommendRequest, Strategy
+from serving.rules.experiments import NOT_ASSIGNED, Assigned, Experiment, assign
 
 Condition = Annotated[str, Field(max_length=1000)]
 MAX_SETS = 1000
