@@ -19,7 +19,7 @@ from schemas.json_events import InvalidEvent, encode, event_from_json
 from schemas.registry import RegistryUnavailable, SchemaRegistry
 from schemas.validate import Limits
 from serving.auth.api_keys import Guard
-from serving.clock import now_ms
+from serving.engine.clock import now_ms
 from serving.http_parts import check_events, error
 from serving.schema_ids import SchemaIds
 

@@ -12,11 +12,11 @@ from starlette.exceptions import HTTPException
 
 from schemas.events import Kind
 from schemas.ids import hash_id, hash_ids
-from serving import clock
+from serving.engine import clock
+from serving.engine.recommender import Recommender
 from serving.http_parts import json
 from serving.request.requests import RecommendRequest
 from serving.rules.model import PLACEMENTS
-from serving.service import Recommender
 from serving.snapshot.recent_events import recent_events
 from serving.snapshot.visitor import Visitor, plan_of
 from state.rows.decay import value_at

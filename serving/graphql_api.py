@@ -13,15 +13,15 @@ from pydantic import ValidationError
 from strawberry.fastapi import GraphQLRouter
 from strawberry.scalars import JSON
 
-from serving.answer_counts import count as count_answers
 from serving.auth.access import GRAPHQL, HIGHEST
 from serving.auth.api_keys import Guard
-from serving.clock import now_ms
-from serving.gather import Gather
+from serving.engine.clock import now_ms
+from serving.engine.metrics import count as count_answers
+from serving.engine.micro_batcher import Gather
+from serving.engine.recommender import BadRequest, Recommender
 from serving.graphql_limits import extensions
 from serving.http_parts import secret_of
 from serving.request.requests import MAX_BATCH, MAX_COUNT, Answer, RecommendRequest, first_error
-from serving.service import BadRequest, Recommender
 
 SCOPES = ("all", "category", "brand", "country")
 

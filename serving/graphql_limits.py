@@ -8,8 +8,8 @@ from graphql import FieldNode, FragmentDefinitionNode, FragmentSpreadNode, Graph
 from strawberry.extensions import MaskErrors, MaxAliasesLimiter, MaxTokensLimiter, QueryDepthLimiter, SchemaExtension
 
 from serving.auth.api_keys import Refused
-from serving.gather import Overloaded, RequestFailed, failed
-from serving.service import BadRequest
+from serving.engine.micro_batcher import Overloaded, RequestFailed, failed
+from serving.engine.recommender import BadRequest
 from state.store.contract import StoreUnavailable
 
 MAX_DEPTH = 4

@@ -7,10 +7,11 @@ from typing import Any
 import grpc
 from pydantic import ValidationError
 
-from serving.answer_counts import count as count_answers
 from serving.auth.api_keys import Guard
-from serving.clock import now_ms
-from serving.gather import Gather
+from serving.engine.clock import now_ms
+from serving.engine.metrics import count as count_answers
+from serving.engine.micro_batcher import Gather
+from serving.engine.recommender import BadRequest, Recommender
 from serving.grpc_failures import Code, Failure
 from serving.grpc_interceptor import SECRET, SERVICE, CallInterceptor, Context
 from serving.grpc_server import GrpcServer
@@ -18,7 +19,6 @@ from serving.grpc_stream import OpenStreams
 from serving.proto import headrace_pb2
 from serving.rendering.answer_bytes import answer_message, batch_message
 from serving.request.requests import MAX_BATCH, MAX_COUNT, Answer, RecommendRequest, first_error
-from serving.service import BadRequest, Recommender
 
 SCOPES = ("all", "category", "brand", "country")
 MESSAGE_S = 10.0

@@ -15,12 +15,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from flows.flow import limits_of
 from flows.log.contract import Log
 from schemas.registry import SchemaRegistry
-from serving.answer_counts import count as count_answers
 from serving.auth.api_keys import Guard
-from serving.clock import now_ms
+from serving.engine.clock import now_ms
+from serving.engine.metrics import count as count_answers
+from serving.engine.micro_batcher import Gather
+from serving.engine.recommender import Recommender
 from serving.events_api import Events, events_router
 from serving.explorer_api import Explorer
-from serving.gather import Gather
 from serving.graphql_api import make_router
 from serving.hot_path import HotProtocol
 from serving.http_asks import BATCH, RECOMMEND, make_asks
@@ -28,7 +29,6 @@ from serving.http_parts import BoundBody, CheckKey, add_error_handlers, error, s
 from serving.rendering.answer_bytes import answer_json, json_default
 from serving.request.requests import MAX_COUNT, Answer, RecommendRequest
 from serving.rules_api import rules_router
-from serving.service import Recommender
 
 LIST_AGE_S = 5
 """How long a cache on the way may keep an answer that is the same for everybody."""

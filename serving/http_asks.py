@@ -7,14 +7,14 @@ from typing import TypeVar
 from fastapi import Response
 from pydantic import BaseModel, ValidationError
 
-from serving.answer_counts import count as count_answers
 from serving.auth.api_keys import Guard, Refused
-from serving.gather import Gather, Overloaded, RequestFailed, failed
+from serving.engine.metrics import count as count_answers
+from serving.engine.micro_batcher import Gather, Overloaded, RequestFailed, failed
+from serving.engine.recommender import BadRequest, Recommender
 from serving.hot_path import Ask, Reply
 from serving.http_parts import error, refused
 from serving.rendering.answer_bytes import answer_json, batch_json
 from serving.request.requests import Answer, BatchRequest, RecommendRequest, first_error
-from serving.service import BadRequest, Recommender
 from state.store.contract import StoreUnavailable
 
 RECOMMEND, BATCH = "/v1/recommend", "/v1/recommend/batch"

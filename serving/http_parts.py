@@ -15,10 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.auth.access import Scope as KeyScope
 from serving.auth.access import access_of, event_scope
 from serving.auth.api_keys import Guard, Refused, secret_in
-from serving.gather import Overloaded, failed
+from serving.engine.micro_batcher import Overloaded, failed
+from serving.engine.recommender import BadRequest
 from serving.rendering.answer_bytes import json_default
 from serving.rules.book_store import BadBook
-from serving.service import BadRequest
 from state.settings import is_loopback
 from state.store.contract import Fenced, StoreUnavailable
 

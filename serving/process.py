@@ -20,17 +20,17 @@ from flows.signals import stop_on_signals
 from schemas.registry import RegistryUnavailable
 from serving import http_port
 from serving.auth.api_keys import BadKeys, Guard, open_guard
-from serving.clock import now_ms
-from serving.gather import Gather
+from serving.engine.clock import now_ms
+from serving.engine.guarded_store import GuardedStore
+from serving.engine.impression_log import Impressions
+from serving.engine.micro_batcher import Gather
+from serving.engine.offline_copy import LastGood
+from serving.engine.recommender import Recommender
 from serving.grpc_api import make_server
-from serving.guarded_store import GuardedStore
 from serving.http_api import make_app
 from serving.http_tls import http_tls
-from serving.impressions import Impressions
-from serving.last_good import LastGood
 from serving.retrieval.vector_index import VectorIndex
 from serving.rules.book_store import BadBook, live_version, read_book
-from serving.service import Recommender
 from serving.warm_up import warm_up
 from state.anchor import AnchorDamaged
 from state.generations import live_generation, read_generation

@@ -14,15 +14,15 @@ from pydantic import ValidationError
 
 from schemas.validate import EARLIEST_MS
 from serving.catalogue.catalogue import Catalogue
-from serving.clock import now_ms
-from serving.gather import Overloaded
+from serving.engine.clock import now_ms
+from serving.engine.micro_batcher import Overloaded
+from serving.engine.recommender import BadRequest, Recommender
 from serving.http_parts import error, json
 from serving.request.requests import RecommendRequest, first_error
 from serving.request.trials import Budget, TooMany, TooMuch, Trials
 from serving.rules.book_store import BadBook, history, parse_book, put_book, read_record, to_book
 from serving.rules.lint import lint, refuse_failing
 from serving.rules.model import Book, Compiled
-from serving.service import BadRequest, Recommender
 from state.store.contract import Store, StoreUnavailable
 
 T = TypeVar("T")

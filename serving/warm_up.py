@@ -11,9 +11,9 @@ import orjson
 
 from schemas.events import Kind
 from schemas.ids import hash_id, hash_ids
+from serving.engine.recommender import Recommender
 from serving.request.requests import Filters, RecommendRequest
 from serving.rules.model import Book, Boost, Cap, Compiled
-from serving.service import Recommender
 from state.rows import keys, lane_rows
 from state.rows.item_rows import empty_items, encode_items
 from state.rows.purchase_rows import empty_purchases, pack_purchases

@@ -21,16 +21,16 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from schemas.events import Kind
 from schemas.ids import MEASURING_KEY, hash_id, use_key
-from serving.batch import STAGES
 from serving.cli.bench_ingest import zipf
 from serving.cli.bench_serve import BOOK
+from serving.engine.recommender import Recommender
+from serving.engine.request_batch import STAGES
 from serving.rendering.answer_bytes import answer_json
 from serving.request.requests import RecommendRequest
 from serving.retrieval.build import build_index
 from serving.retrieval.vector_index import VectorIndex
 from serving.rules.book_store import to_book
 from serving.rules.model import Compiled
-from serving.service import Recommender
 from serving.snapshot.snapshot import ScopeItems
 from serving.warm_up import warm_up
 from state.anchor import Anchor

@@ -11,11 +11,11 @@ import uvicorn
 from flows.log.sqlite_log import SqliteLog
 from schemas.registry import FolderRegistry
 from serving.auth.api_keys import Guard
-from serving.gather import Gather
+from serving.engine.impression_log import Impressions
+from serving.engine.micro_batcher import Gather
 from serving.grpc_api import make_server
 from serving.http_api import make_app
 from serving.http_tls import http_tls
-from serving.impressions import Impressions
 from serving.process import Follower
 from serving.warm_up import warm_up
 from state.ports import free_port

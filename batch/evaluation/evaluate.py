@@ -18,9 +18,9 @@ from batch.training.simulated_shop import Pairs, Shop, View, columns_of, session
 from flows.fold.lane import LaneSettings
 from flows.fold.purchases import add_purchases
 from schemas.events import Columns
-from serving.calibration import calibrated, department
-from serving.diversity import METHODS, similarity
-from serving.habits import habits
+from serving.candidates.habits import habits
+from serving.ranking.calibration import calibrated, department
+from serving.ranking.mmr_dpp import METHODS, similarity
 from serving.scoring.parameters import DEFAULT, MixtureParams
 from serving.scoring.scorer import NO_EMBEDDING, REPEAT_MODES, Scorer
 from serving.scoring.sessions import padded_sessions

@@ -35,7 +35,7 @@ from serving.cli.bench_up import (
 from serving.cli.console import FAILED, OK, err
 from serving.cli.grpc_load import GrpcLoad
 from serving.cli.http_load import HttpLoad, Load
-from serving.clock import now_ms
+from serving.engine.clock import now_ms
 from serving.proto import headrace_pb2
 from serving.rules.book_store import put_book, to_book
 from state.ports import free_port

@@ -1,6 +1,6 @@
 """Business rules: what a shop wants whatever the model says. A book of rules and placements is one document.
 
-docs/rules.md is the reference; `serving.rules.book_store` keeps the books, `serving.apply_rules` applies them.
+docs/rules.md is the reference; `serving.rules.book_store` keeps the books, `serving.ranking.apply_rules` applies them.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.ids import hash_id
+from serving.candidates.pool import Scratch
 from serving.catalogue.catalogue import Catalogue
-from serving.pool import Scratch
 from serving.rendering.items import Heads
 from serving.rendering.reason_cache import Phrases
 from serving.request.trials import Budget

@@ -14,12 +14,12 @@ from flows.log.contract import Message
 from flows.log.sqlite_log import SqliteLog
 from schemas.json_events import encode
 from schemas.registry import FolderRegistry
+from serving.engine.recommender import Recommender
 from serving.retrieval.vector_index import VectorIndex
 from serving.scoring.parameters import DEFAULT
 from serving.scoring.scorer import ALLOW, DEMOTE, EXCLUDE, Scorer
 from serving.scoring.sessions import padded_sessions
 from serving.scoring.tree_ensemble import N_FEATURES, TOP, forest_from, leaf_place, scores_of
-from serving.service import Recommender
 from state.anchor import load_anchor
 from state.settings import Settings
 from state.store.contract import MemoryStore

@@ -12,13 +12,13 @@ from schemas.ids import hash_id
 from serving.catalogue import attributes as attributes_module
 from serving.catalogue.attributes import Attributes
 from serving.catalogue.catalogue import Catalogue
-from serving.last_good import LastGood
+from serving.engine.offline_copy import LastGood
+from serving.engine.recommender import Recommender
 from serving.request.columns import TextColumn
 from serving.request.conditions import ItemCondition
 from serving.request.requests import Filters, RecommendRequest
 from serving.rules.book_store import to_book
 from serving.rules.model import Compiled
-from serving.service import Recommender
 from state.settings import Settings
 
 names = st.sampled_from("abc")

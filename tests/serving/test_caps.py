@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.caps import FIXED, NOBODY, fill
+from serving.ranking.caps import FIXED, NOBODY, fill
 from serving.rules.model import Cap
 
 

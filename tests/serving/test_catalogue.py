@@ -8,8 +8,8 @@ from serving_rows import NOW, product
 from test_service import recommender_of
 
 from serving.auth.api_keys import Guard
+from serving.engine.recommender import Recommender
 from serving.process import Follower
-from serving.service import Recommender
 from state.settings import Settings
 from state.store.contract import StoreUnavailable
 
@@ -39,7 +39,7 @@ def test_many_changes_are_taken_over_in_parts(shop):
 
 
 def test_no_change_is_lost_where_the_store_goes_away_between_two_readings(shop, monkeypatch):
-    monkeypatch.setattr("serving.guarded_store.BREAK_S", 0)
+    monkeypatch.setattr("serving.engine.guarded_store.BREAK_S", 0)
     store, known, fresh, _ = shop
     read = store.read
 

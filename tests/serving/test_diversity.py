@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.diversity import alike_to, greedy_dpp, mmr, similarity
+from serving.ranking.mmr_dpp import alike_to, greedy_dpp, mmr, similarity
 
 
 def shop(n, seed, d=6):

@@ -26,12 +26,12 @@ from test_service import recommender_of
 from serving import grpc_api
 from serving.auth.api_keys import Refused
 from serving.cli.grpc_load import GrpcLoad
-from serving.gather import Overloaded
+from serving.engine.micro_batcher import Overloaded
+from serving.engine.recommender import BadRequest
 from serving.grpc_api import make_server
 from serving.grpc_server import MAX_MESSAGE, tls
 from serving.grpc_stream import MAX_IN_STREAM
 from serving.proto import headrace_pb2, headrace_pb2_grpc
-from serving.service import BadRequest
 from state.ports import free_port
 from state.settings import BadSettings, Settings
 from state.store.contract import StoreUnavailable

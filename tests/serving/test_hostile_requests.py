@@ -15,7 +15,7 @@ from serving_rows import shop_events
 from test_rules import PRODUCTS
 from test_service import recommender_of
 
-from serving.gather import FAILURES
+from serving.engine.micro_batcher import FAILURES
 from serving.proto import headrace_pb2, headrace_pb2_grpc
 
 JSON = {"Content-Type": "application/json"}

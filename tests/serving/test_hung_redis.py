@@ -15,11 +15,11 @@ from test_service import recommender_of
 
 from serving.auth.api_keys import Scope, make_key, write_keys
 from serving.cli.faulty_proxy import FaultyProxy
-from serving.guarded_store import GuardedStore
+from serving.engine.guarded_store import GuardedStore
+from serving.engine.recommender import Recommender
 from serving.request.requests import RecommendRequest
 from serving.request.trials import UNBOUNDED
 from serving.rules_api import preview, trial
-from serving.service import Recommender
 from state.embedded_redis import EmbeddedRedis
 from state.settings import Settings
 from state.store.contract import StoreUnavailable

@@ -8,9 +8,9 @@ from flows.log.contract import LogUnavailable
 from flows.log.open_log import open_log
 from schemas.avro_decoder import Limits, decode
 from schemas.registry import FolderRegistry
-from serving.impressions import MOST_WAITING, Impressions
+from serving.engine.impression_log import MOST_WAITING, Impressions
+from serving.engine.recommender import Recommender
 from serving.request.requests import RecommendRequest
-from serving.service import Recommender
 from state.settings import Settings
 from state.store.contract import MemoryStore
 

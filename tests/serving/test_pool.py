@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from schemas.ids import hash_id
+from serving.candidates.pool import Pool, Scratch, each
 from serving.catalogue.catalogue import Catalogue
-from serving.pool import Pool, Scratch, each
 from serving.request.requests import Filters
 from serving.rules.item_filter import Selections
 from serving.rules.model import Book, Compiled

@@ -8,17 +8,17 @@ from hypothesis import strategies as st
 from serving_rows import DAY, NOW, product
 from test_service import recommender_of
 
-import serving.batch
+import serving.engine.request_batch
 from schemas.events import Kind
 from schemas.ids import hash_id
-from serving.quick_lists import FEW, put_in_order
+from serving.engine.recommender import Recommender
+from serving.ranking.batch_lists import FEW, put_in_order
 from serving.rendering.lists import Listed
 from serving.request.requests import RecommendRequest
 from serving.rules_api import trial
 from serving.scoring.scorer import Scorer
 from serving.scoring.sessions import padded_sessions
 from serving.scoring.tree_ensemble import N_FEATURES, NO_FOREST, Forest
-from serving.service import Recommender
 from state.settings import Settings
 from state.store.contract import MemoryStore
 

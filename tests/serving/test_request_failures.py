@@ -12,8 +12,8 @@ from serving_rows import shop_events
 from structlog.testing import capture_logs
 from test_service import recommender_of
 
-from serving.batch import Batch
-from serving.gather import FAILURES, Gather, RequestFailed
+from serving.engine.micro_batcher import FAILURES, Gather, RequestFailed
+from serving.engine.request_batch import Batch
 from serving.request.requests import RecommendRequest
 from state.store.contract import StoreUnavailable
 

@@ -6,10 +6,10 @@ from serving_rows import NOW, fold_into, product, shop_events
 
 from schemas.events import ProductChange
 from schemas.ids import hash_id
+from serving.engine.recommender import Recommender
 from serving.request.requests import RecommendRequest
 from serving.retrieval.build import build_index
 from serving.retrieval.vector_index import VectorIndex
-from serving.service import Recommender
 from state.anchor import Anchor
 from state.rows import keys
 from state.settings import Settings

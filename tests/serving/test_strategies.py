@@ -10,11 +10,11 @@ from test_service import ask, items, recommender_of
 
 from schemas.events import Kind
 from schemas.ids import hash_id
-from serving.pool import Pool
+from serving.candidates.pool import Pool
+from serving.candidates.strategies import SOURCES
 from serving.request.requests import STRATEGIES
 from serving.retrieval.build import build_index
 from serving.retrieval.vector_index import VectorIndex
-from serving.sources import SOURCES
 from state.anchor import Anchor
 from state.rows import keys
 from state.rows.vector_rows import encode_vector

@@ -3,10 +3,10 @@
 import numpy as np
 import numpy.typing as npt
 
-from serving.apply_rules import Order
-from serving.asking import Asking
-from serving.calibration import calibrated, department
-from serving.diversity import METHODS, Alike, similarity
+from serving.candidates.context import Asking
+from serving.ranking.apply_rules import Order
+from serving.ranking.calibration import calibrated, department
+from serving.ranking.mmr_dpp import METHODS, Alike, similarity
 from serving.snapshot.snapshot import Shop
 
 MAX_VARIED = 400

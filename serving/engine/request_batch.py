@@ -9,11 +9,12 @@ import numpy.typing as npt
 from prometheus_client import Counter
 
 from schemas.ids import hash_ids
-from serving.answer_cache import AnswerCache, Made
-from serving.answers import answer_of, name_arms, quick_answer
-from serving.asking import Asking
-from serving.pool import Pool
-from serving.quick_lists import Waiting, asks_everybody, is_quick, quick_lists
+from serving.candidates.context import Asking
+from serving.candidates.pool import Pool
+from serving.candidates.strategies import FOR_EVERYBODY, SOURCES, WITH_HABITS, WITH_MIXTURE, WITH_VECTOR, popular
+from serving.engine.answer_cache import AnswerCache, Made
+from serving.ranking.answers import answer_of, name_arms, quick_answer
+from serving.ranking.batch_lists import Waiting, asks_everybody, is_quick, quick_lists
 from serving.rendering.lists import Listed
 from serving.request.requests import Answer, RecommendRequest
 from serving.rules.model import Acting, Compiled
@@ -22,7 +23,6 @@ from serving.scoring.sessions import Sessions
 from serving.snapshot.recent_events import recent_events
 from serving.snapshot.snapshot import Shop, Vectors, Visited
 from serving.snapshot.visitor import Visitor, may_follow, plan_of, subjects_of
-from serving.sources import FOR_EVERYBODY, SOURCES, WITH_HABITS, WITH_MIXTURE, WITH_VECTOR, popular
 
 NO_ROWS = np.zeros(0, np.int64)
 Flags = npt.NDArray[np.bool_]

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from schemas.compiled.njit import uncounted
 from schemas.events import Kind
-from serving.again import again_phrase
+from serving.candidates.repurchase import again_phrase
 from serving.rendering.reason_cache import Phrase
 from serving.scoring.neighbours import BY_POPULARITY, BY_REPEAT
 from serving.snapshot.snapshot import Shop

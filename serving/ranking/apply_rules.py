@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.ids import hash_id
-from serving.caps import FIXED, NOBODY, fill
+from serving.candidates.pool import Pool
 from serving.catalogue.catalogue import Catalogue
-from serving.pool import Pool
+from serving.ranking.caps import FIXED, NOBODY, fill
 from serving.rendering.items import Rules
 from serving.request.requests import RuleTrace
 from serving.rules.item_filter import Selections

@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.ids import hash_id
-from serving.again import due, usual
-from serving.asking import Asking
-from serving.item_sources import content, similar, together
-from serving.mixture_reasons import IN_SCOPE, WHOLE_SHOP, phrase_of
-from serving.pool import Tier, each
+from serving.candidates.context import Asking
+from serving.candidates.pool import Tier, each
+from serving.candidates.related_items import content, similar, together
+from serving.candidates.repurchase import due, usual
+from serving.candidates.score_reasons import IN_SCOPE, WHOLE_SHOP, phrase_of
 from serving.rendering.items import Said
 from serving.request.reasons import reason
 from serving.snapshot.snapshot import ScopeItems

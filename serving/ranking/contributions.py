@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from schemas.ids import hash_id
-from serving.asking import Asking
+from serving.candidates.context import Asking
 from serving.scoring.scorer import REPEAT_MODES
 from serving.scoring.sessions import padded_sessions
 

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.compiled.top_k import largest_first
-from serving.asking import Asking
-from serving.pool import each
+from serving.candidates.context import Asking
+from serving.candidates.pool import each
 from serving.rendering.items import Said
 from serving.request.columns import Text
 from state.rows.item_rows import PAIR_UNIT

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from serving.guarded_store import GuardedStore
+from serving.engine.guarded_store import GuardedStore
 from state.store.contract import Reading, StoreUnavailable
 from state.store.line import Line, LineBroken
 

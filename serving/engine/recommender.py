@@ -6,11 +6,13 @@ from functools import partial
 
 from pydantic import TypeAdapter, ValidationError
 
-from serving.answer_cache import AnswerCache
-from serving.answers import answer_of
-from serving.asking import Asking
-from serving.batch import NO_ROWS, Batch, pool_of, wanted
-from serving.guarded_store import GuardedStore, Wake
+from serving.candidates.context import Asking
+from serving.candidates.strategies import last_known, popular
+from serving.engine.answer_cache import AnswerCache
+from serving.engine.guarded_store import GuardedStore, Wake
+from serving.engine.request_batch import NO_ROWS, Batch, pool_of, wanted
+from serving.engine.trial_store import TrialStore
+from serving.ranking.answers import answer_of
 from serving.request.cursor import BadCursor, decode_cursor
 from serving.request.requests import Answer, Id, RecommendRequest, first_error
 from serving.request.trials import Budget
@@ -19,8 +21,6 @@ from serving.rules.model import Acting, Compiled, RuleFailed
 from serving.snapshot.recent_events import recent_events
 from serving.snapshot.snapshot import Shop, Vectors
 from serving.snapshot.visitor import Visitor, plan_of
-from serving.sources import last_known, popular
-from serving.trial_store import TrialStore
 from state.rows.user_rows import empty_users
 from state.settings import Settings
 from state.store.contract import Store, StoreUnavailable

@@ -17,10 +17,10 @@ from typing import NamedTuple
 import structlog
 from prometheus_client import Counter
 
-from serving import clock
-from serving.impressions import Impressions
+from serving.engine import clock
+from serving.engine.impression_log import Impressions
+from serving.engine.recommender import Recommender
 from serving.request.requests import Answer, RecommendRequest
-from serving.service import Recommender
 from state.store.contract import StoreUnavailable
 
 MAX_BATCH = 64

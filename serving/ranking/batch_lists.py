@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from schemas.compiled.njit import uncounted
 from schemas.ids import hash_id
-from serving.caps import NOBODY, fill_places, limits_of
-from serving.mixture_reasons import numbers_of_said
-from serving.pool import RANK_DECAY
+from serving.candidates.pool import RANK_DECAY
+from serving.candidates.score_reasons import numbers_of_said
+from serving.ranking.caps import NOBODY, fill_places, limits_of
 from serving.rendering.items import Rules
 from serving.rendering.lists import Listed, Lists
 from serving.request.columns import TextColumn

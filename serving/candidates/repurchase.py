@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
-from serving.asking import Asking
-from serving.habits import habits
-from serving.pool import each
+from serving.candidates.context import Asking
+from serving.candidates.habits import habits
+from serving.candidates.pool import each
 from serving.rendering.items import Said
 from serving.rendering.reason_cache import Phrase
 from serving.snapshot.snapshot import Shop

@@ -6,10 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.compiled.distinct import distinct
-from serving.apply_rules import arrange
-from serving.asking import Asking
-from serving.explain import contributions
-from serving.pool import Pool
+from serving.candidates.context import Asking
+from serving.candidates.pool import Pool
+from serving.ranking.apply_rules import arrange
+from serving.ranking.contributions import contributions
+from serving.ranking.diversify import varied
 from serving.rendering.items import ItemList, Items, Said
 from serving.rendering.lists import Listed
 from serving.request.cursor import encode_cursor
@@ -19,7 +20,6 @@ from serving.rules.experiments import Assigned
 from serving.rules.model import Acting, Compiled
 from serving.snapshot.snapshot import Shop
 from serving.snapshot.visitor import Hashes, Visitor
-from serving.variety import varied
 
 MAX_LEFT_OUT = 50
 IDS = random.Random()

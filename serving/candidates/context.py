@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from serving.pool import Pool
+from serving.candidates.pool import Pool
 from serving.rendering.items import Said
 from serving.scoring.scorer import Scored
 from serving.snapshot.snapshot import Shop, Vectors
