@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from schemas.events import Kind
 from schemas.ids import MEASURING_KEY, hash_id, use_key
+from serving.app.warm_up import warm_up
 from serving.cli.bench_ingest import zipf
 from serving.cli.bench_serve import BOOK
 from serving.engine.recommender import Recommender
@@ -32,7 +33,6 @@ from serving.retrieval.vector_index import VectorIndex
 from serving.rules.book_store import to_book
 from serving.rules.model import Compiled
 from serving.snapshot.snapshot import ScopeItems
-from serving.warm_up import warm_up
 from state.anchor import Anchor
 from state.embedded_redis import EmbeddedRedis
 from state.rows import keys

@@ -10,14 +10,14 @@ import uvicorn
 
 from flows.log.sqlite_log import SqliteLog
 from schemas.registry import FolderRegistry
+from serving.app.server import Follower
+from serving.app.warm_up import warm_up
 from serving.auth.api_keys import Guard
 from serving.engine.impression_log import Impressions
 from serving.engine.micro_batcher import Gather
-from serving.grpc_api import make_server
-from serving.http_api import make_app
-from serving.http_tls import http_tls
-from serving.process import Follower
-from serving.warm_up import warm_up
+from serving.grpc.service import make_server
+from serving.http.app import make_app
+from serving.http.tls import http_tls
 from state.ports import free_port
 from state.settings import Settings
 

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.flow import open_store
+from serving.app.server import open_recommender
 from serving.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
-from serving.process import open_recommender
 from serving.request.requests import RecommendRequest
 from serving.snapshot.item_cache import ItemCache
 from state.generations import Generation, UnknownGeneration, get_generation

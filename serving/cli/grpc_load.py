@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 
 from serving.cli.http_load import BodyOf, FullLists, Load
-from serving.grpc_interceptor import SERVICE
+from serving.grpc.interceptors import SERVICE
 
 OPTIONS = (("grpc.max_receive_message_length", -1),)
 

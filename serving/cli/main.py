@@ -124,9 +124,9 @@ def flow(
 @app.command()
 def serve(when_told: WhenTold = False) -> None:
     """Answer requests over HTTP and gRPC, until SIGTERM or Ctrl-C."""
-    part, settings = _part("serving.process"), _settings()
+    part, settings = _part("serving.app.server"), _settings()
     if when_told:
-        _wait_to_be_told(settings, "serving.warm_up")
+        _wait_to_be_told(settings, "serving.app.warm_up")
     raise typer.Exit(part.run_server(settings))
 
 

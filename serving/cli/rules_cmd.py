@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.flow import open_store
+from serving.app.server import open_recommender
 from serving.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json
 from serving.engine.clock import now_ms
 from serving.engine.recommender import BadRequest, Recommender
-from serving.process import open_recommender
+from serving.http.rules_api import parse_at, preview, trial
 from serving.rendering.answer_bytes import answer_json
 from serving.request.requests import Answer, RecommendRequest, first_error
 from serving.request.trials import UNBOUNDED
@@ -30,7 +31,6 @@ from serving.rules.book_store import (
 )
 from serving.rules.lint import lint, refuse_failing
 from serving.rules.model import Book
-from serving.rules_api import parse_at, preview, trial
 from state.anchor import AnchorDamaged
 from state.generations import live_generation
 from state.rows import keys

@@ -7,9 +7,9 @@ from fold_oracle import Event
 from serving_rows import NOW, product
 from test_service import recommender_of
 
+from serving.app.server import Follower
 from serving.auth.api_keys import Guard
 from serving.engine.recommender import Recommender
-from serving.process import Follower
 from state.settings import Settings
 from state.store.contract import StoreUnavailable
 
@@ -57,8 +57,8 @@ def test_no_change_is_lost_where_the_store_goes_away_between_two_readings(shop, 
 
 
 def test_a_running_server_takes_over_only_so_many_changes_at_a_look(shop, monkeypatch, tmp_path):
-    monkeypatch.setattr("serving.process.CHANGES_AT_ONCE", 5)
-    monkeypatch.setattr("serving.process.TIMES", 2)
+    monkeypatch.setattr("serving.app.server.CHANGES_AT_ONCE", 5)
+    monkeypatch.setattr("serving.app.server.TIMES", 2)
     store, _, fresh, settings = shop
     follower = Follower(fresh, settings, Guard(tmp_path / "keys"))
 

@@ -15,7 +15,7 @@ from flows.log.contract import LogUnavailable, NotConfirmed
 from flows.log.sqlite_log import SqliteLog
 from schemas.registry import FolderRegistry
 from schemas.validate import Limits
-from serving.events_api import Events, NotTaken
+from serving.http.events_api import Events, NotTaken
 
 HOUR_MS = 3_600_000
 

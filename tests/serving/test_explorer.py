@@ -9,7 +9,7 @@ from running_server import running
 from serving_rows import product, shop_events
 from test_service import recommender_of
 
-from serving.explorer_api import Explorer
+from serving.http.explorer_api import Explorer
 
 playwright = pytest.importorskip("playwright.sync_api")
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"

@@ -10,12 +10,12 @@ from structlog.testing import capture_logs
 from test_rules import PRODUCTS
 from test_service import ask, items, recommender_of
 
+from serving.http.rules_api import trial
 from serving.request.conditions import ItemCondition, RequestCondition
 from serving.request.requests import RecommendRequest
 from serving.rules import item_filter
 from serving.rules.book_store import BadBook, parse_book, put_book, read_book, to_book
 from serving.rules.model import RULE_FAILURES, Compiled
-from serving.rules_api import trial
 from state.rows import keys
 from state.store.contract import MemoryStore
 

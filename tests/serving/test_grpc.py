@@ -23,14 +23,14 @@ from running_server import running
 from serving_rows import product, shop_events
 from test_service import recommender_of
 
-from serving import grpc_api
 from serving.auth.api_keys import Refused
 from serving.cli.grpc_load import GrpcLoad
 from serving.engine.micro_batcher import Overloaded
 from serving.engine.recommender import BadRequest
-from serving.grpc_api import make_server
-from serving.grpc_server import MAX_MESSAGE, tls
-from serving.grpc_stream import MAX_IN_STREAM
+from serving.grpc import service
+from serving.grpc.server import MAX_MESSAGE, tls
+from serving.grpc.service import make_server
+from serving.grpc.streams import MAX_IN_STREAM
 from serving.proto import headrace_pb2, headrace_pb2_grpc
 from state.ports import free_port
 from state.settings import BadSettings, Settings
@@ -229,7 +229,7 @@ def test_what_is_sent_gets_its_status_and_the_connection_goes_on(server, data, m
 
 @pytest.mark.parametrize("data", [b"", frame(GOOD)[:3], frame(GOOD)[:-1]], ids=["nothing", "a length", "a part"])
 def test_a_request_that_never_comes_whole_is_not_waited_for(server, monkeypatch, data):
-    monkeypatch.setattr(grpc_api, "MESSAGE_S", 0.3)
+    monkeypatch.setattr(service, "MESSAGE_S", 0.3)
 
     async def ask():
         async with Raw(server.grpc_port) as client:

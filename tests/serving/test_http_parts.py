@@ -15,13 +15,13 @@ from test_service import recommender_of
 from schemas.avro_decoder import Limits, decode
 from schemas.ids import hash_id
 from schemas.registry import FolderRegistry
+from serving.app.server import Follower
 from serving.auth.api_keys import BadKeys, Guard, make_key, read_keys, write_keys
 from serving.engine import micro_batcher as gather_module
 from serving.engine.micro_batcher import Gather, Overloaded, RequestFailed
 from serving.engine.offline_copy import CATALOGUE, LastGood
 from serving.engine.recommender import Recommender
-from serving.grpc_server import tls
-from serving.process import Follower
+from serving.grpc.server import tls
 from serving.proto import headrace_pb2, headrace_pb2_grpc
 from serving.request.requests import RecommendRequest
 from serving.rules.book_store import put_book, to_book

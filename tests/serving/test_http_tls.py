@@ -10,7 +10,7 @@ from running_server import running
 from serving_rows import shop_events
 from test_service import recommender_of
 
-from serving.http_tls import http_tls
+from serving.http.tls import http_tls
 from state.settings import BadSettings, Settings
 
 

@@ -17,9 +17,9 @@ from serving.auth.api_keys import Scope, make_key, write_keys
 from serving.cli.faulty_proxy import FaultyProxy
 from serving.engine.guarded_store import GuardedStore
 from serving.engine.recommender import Recommender
+from serving.http.rules_api import preview, trial
 from serving.request.requests import RecommendRequest
 from serving.request.trials import UNBOUNDED
-from serving.rules_api import preview, trial
 from state.embedded_redis import EmbeddedRedis
 from state.settings import Settings
 from state.store.contract import StoreUnavailable

@@ -12,10 +12,10 @@ import serving.engine.request_batch
 from schemas.events import Kind
 from schemas.ids import hash_id
 from serving.engine.recommender import Recommender
+from serving.http.rules_api import trial
 from serving.ranking.batch_lists import FEW, put_in_order
 from serving.rendering.lists import Listed
 from serving.request.requests import RecommendRequest
-from serving.rules_api import trial
 from serving.scoring.scorer import Scorer
 from serving.scoring.sessions import padded_sessions
 from serving.scoring.tree_ensemble import N_FEATURES, NO_FOREST, Forest

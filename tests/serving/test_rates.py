@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from test_service import recommender_of
 
 from serving.auth.api_keys import make_key, write_keys
-from serving.graphql_limits import MAX_ALIASES, MAX_DEPTH, MAX_SAME
+from serving.graphql.limits import MAX_ALIASES, MAX_DEPTH, MAX_SAME
 from serving.proto import headrace_pb2, headrace_pb2_grpc
 
 RATE = 20

@@ -5,12 +5,12 @@ from hypothesis import strategies as st
 from serving_rows import DAY, NOW, fold_into, product, shop_events
 from test_service import ask, items, recommender_of
 
+from serving.http.rules_api import preview, trial
 from serving.request.requests import RecommendRequest
 from serving.request.trials import UNBOUNDED
 from serving.rules.book_store import BadBook, history, live_version, parse_book, put_book, read_book, to_book
 from serving.rules.lint import lint
 from serving.rules.model import Book, Compiled
-from serving.rules_api import preview, trial
 from state.store.contract import Fenced, MemoryStore
 
 PRODUCTS = [

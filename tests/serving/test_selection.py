@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from schemas.ids import hash_id
 from serving.catalogue.catalogue import Catalogue
+from serving.http.rules_api import trial
 from serving.request.requests import Filters
 from serving.rules.item_filter import Selections
 from serving.rules.model import Acting
-from serving.rules_api import trial
 
 RULES = trial(
     {

@@ -14,14 +14,14 @@ from test_rules import PRODUCTS, rule
 from test_service import items, recommender_of
 
 from schemas.ids import hash_ids
-from serving import rules_api
 from serving.engine.recommender import BadRequest
+from serving.http import rules_api
+from serving.http.rules_api import parse_at, preview, trial
 from serving.request.requests import RecommendRequest
 from serving.request.trials import UNBOUNDED, Budget, TooMany, TooMuch, Trials
 from serving.rules.book_store import BadBook, to_book
 from serving.rules.lint import lint, refuse_failing
 from serving.rules.model import Compiled
-from serving.rules_api import parse_at, preview, trial
 
 HEAVY = " or ".join(f"contains(brand, 'x{n}') and number(attr.a{n}) * price > {n}" for n in range(15))
 HOSTILE = {

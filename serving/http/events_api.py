@@ -20,8 +20,8 @@ from schemas.registry import RegistryUnavailable, SchemaRegistry
 from schemas.validate import Limits
 from serving.auth.api_keys import Guard
 from serving.engine.clock import now_ms
-from serving.http_parts import check_events, error
-from serving.schema_ids import SchemaIds
+from serving.http.middleware import check_events, error
+from serving.http.schema_ids import SchemaIds
 
 MAX_EVENTS = 1000
 AT_ONCE, MOST_WAITING = 16, 256

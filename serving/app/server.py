@@ -18,7 +18,7 @@ from flows.log.open_registry import open_registry
 from flows.runtime_tuning import SWITCH_S
 from flows.signals import stop_on_signals
 from schemas.registry import RegistryUnavailable
-from serving import http_port
+from serving.app.warm_up import warm_up
 from serving.auth.api_keys import BadKeys, Guard, open_guard
 from serving.engine.clock import now_ms
 from serving.engine.guarded_store import GuardedStore
@@ -26,12 +26,12 @@ from serving.engine.impression_log import Impressions
 from serving.engine.micro_batcher import Gather
 from serving.engine.offline_copy import LastGood
 from serving.engine.recommender import Recommender
-from serving.grpc_api import make_server
-from serving.http_api import make_app
-from serving.http_tls import http_tls
+from serving.grpc.service import make_server
+from serving.http import port
+from serving.http.app import make_app
+from serving.http.tls import http_tls
 from serving.retrieval.vector_index import VectorIndex
 from serving.rules.book_store import BadBook, live_version, read_book
-from serving.warm_up import warm_up
 from state.anchor import AnchorDamaged
 from state.generations import live_generation, read_generation
 from state.id_key import use_id_key
@@ -201,7 +201,7 @@ def _first_recommender(store: RedisStore, settings: Settings) -> Recommender:
 
 
 async def _serve(settings: Settings, store: RedisStore, guard: Guard, stopping: threading.Event) -> None:
-    sockets = http_port.bind(settings)
+    sockets = port.bind(settings)
     recommender = _first_recommender(store, settings)
     warm_up()
     follower = Follower(recommender, settings, guard)
@@ -221,7 +221,7 @@ async def _serve(settings: Settings, store: RedisStore, guard: Guard, stopping: 
         recommender, gather, events_log, registry, lambda: len(recommender.shop.catalogue) > 0 or follower.ready, guard
     )
     rpc = make_server(recommender, gather, guard)
-    http_port.listen(settings, sockets)
+    port.listen(settings, sockets)
     await rpc.listen(settings)
     following = asyncio.create_task(follower.run())
     # What is there now stays: looking through a large catalogue for garbage again and again would keep answers waiting.

@@ -14,7 +14,7 @@ from schemas.events import Kind
 from schemas.ids import hash_id, hash_ids
 from serving.engine import clock
 from serving.engine.recommender import Recommender
-from serving.http_parts import json
+from serving.http.middleware import json
 from serving.request.requests import RecommendRequest
 from serving.rules.model import PLACEMENTS
 from serving.snapshot.recent_events import recent_events

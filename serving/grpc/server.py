@@ -12,9 +12,9 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from serving.grpc_failures import Code
-from serving.grpc_interceptor import MAX_METADATA
-from serving.grpc_stream import OpenStreams
+from serving.grpc.failures import Code
+from serving.grpc.interceptors import MAX_METADATA
+from serving.grpc.streams import OpenStreams
 from state.settings import PREFIX, BadSettings, Settings
 
 MAX_MESSAGE = 4 << 20

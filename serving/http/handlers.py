@@ -11,8 +11,8 @@ from serving.auth.api_keys import Guard, Refused
 from serving.engine.metrics import count as count_answers
 from serving.engine.micro_batcher import Gather, Overloaded, RequestFailed, failed
 from serving.engine.recommender import BadRequest, Recommender
-from serving.hot_path import Ask, Reply
-from serving.http_parts import error, refused
+from serving.http.fast_protocol import Ask, Reply
+from serving.http.middleware import error, refused
 from serving.rendering.answer_bytes import answer_json, batch_json
 from serving.request.requests import Answer, BatchRequest, RecommendRequest, first_error
 from state.store.contract import StoreUnavailable

@@ -13,7 +13,7 @@ from prometheus_client import Counter
 from serving.auth.access import Access, access_of_rpc
 from serving.auth.api_keys import Guard, secret_in
 from serving.engine.micro_batcher import RequestFailed
-from serving.grpc_failures import Code, Failure, status_of
+from serving.grpc.failures import Code, Failure, status_of
 
 SERVICE = "headrace.v1.Headrace"
 MAX_METADATA = 16 << 10

@@ -20,15 +20,15 @@ from serving.engine.clock import now_ms
 from serving.engine.metrics import count as count_answers
 from serving.engine.micro_batcher import Gather
 from serving.engine.recommender import Recommender
-from serving.events_api import Events, events_router
-from serving.explorer_api import Explorer
-from serving.graphql_api import make_router
-from serving.hot_path import HotProtocol
-from serving.http_asks import BATCH, RECOMMEND, make_asks
-from serving.http_parts import BoundBody, CheckKey, add_error_handlers, error, secret_of
+from serving.graphql.schema import make_router
+from serving.http.events_api import Events, events_router
+from serving.http.explorer_api import Explorer
+from serving.http.fast_protocol import HotProtocol
+from serving.http.handlers import BATCH, RECOMMEND, make_asks
+from serving.http.middleware import BoundBody, CheckKey, add_error_handlers, error, secret_of
+from serving.http.rules_api import rules_router
 from serving.rendering.answer_bytes import answer_json, json_default
 from serving.request.requests import MAX_COUNT, Answer, RecommendRequest
-from serving.rules_api import rules_router
 
 LIST_AGE_S = 5
 """How long a cache on the way may keep an answer that is the same for everybody."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from serving.grpc_failures import Code, Failure
+from serving.grpc.failures import Code, Failure
 
 MAX_IN_STREAM = 256
 """Requests of a stream under way: a client that sends faster waits."""

@@ -17,7 +17,7 @@ from serving.catalogue.catalogue import Catalogue
 from serving.engine.clock import now_ms
 from serving.engine.micro_batcher import Overloaded
 from serving.engine.recommender import BadRequest, Recommender
-from serving.http_parts import error, json
+from serving.http.middleware import error, json
 from serving.request.requests import RecommendRequest, first_error
 from serving.request.trials import Budget, TooMany, TooMuch, Trials
 from serving.rules.book_store import BadBook, history, parse_book, put_book, read_record, to_book

@@ -19,8 +19,8 @@ from serving.engine.clock import now_ms
 from serving.engine.metrics import count as count_answers
 from serving.engine.micro_batcher import Gather
 from serving.engine.recommender import BadRequest, Recommender
-from serving.graphql_limits import extensions
-from serving.http_parts import secret_of
+from serving.graphql.limits import extensions
+from serving.http.middleware import secret_of
 from serving.request.requests import MAX_BATCH, MAX_COUNT, Answer, RecommendRequest, first_error
 
 SCOPES = ("all", "category", "brand", "country")

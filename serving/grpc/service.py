@@ -12,10 +12,10 @@ from serving.engine.clock import now_ms
 from serving.engine.metrics import count as count_answers
 from serving.engine.micro_batcher import Gather
 from serving.engine.recommender import BadRequest, Recommender
-from serving.grpc_failures import Code, Failure
-from serving.grpc_interceptor import SECRET, SERVICE, CallInterceptor, Context
-from serving.grpc_server import GrpcServer
-from serving.grpc_stream import OpenStreams
+from serving.grpc.failures import Code, Failure
+from serving.grpc.interceptors import SECRET, SERVICE, CallInterceptor, Context
+from serving.grpc.server import GrpcServer
+from serving.grpc.streams import OpenStreams
 from serving.proto import headrace_pb2
 from serving.rendering.answer_bytes import answer_message, batch_message
 from serving.request.requests import MAX_BATCH, MAX_COUNT, Answer, RecommendRequest, first_error
