@@ -19,11 +19,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from headrace.bench.ingest import zipf
+from headrace.bench.serve import BOOK
 from schemas.events import Kind
 from schemas.ids import MEASURING_KEY, hash_id, use_key
 from serving.app.warm_up import warm_up
-from serving.cli.bench_ingest import zipf
-from serving.cli.bench_serve import BOOK
 from serving.engine.recommender import Recommender
 from serving.engine.request_batch import STAGES
 from serving.rendering.answer_bytes import answer_json

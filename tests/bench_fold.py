@@ -18,10 +18,10 @@ from batch.evaluation.tables import read_events
 from flows.fold.foldin import FOLD_ITEMS, vectors_for
 from flows.fold.lane import LaneSettings
 from flows.fold.user_history import ItemIndex, fold_events
+from headrace.bench.ingest import START_MS, D, random_anchor, zipf
+from headrace.bench.up import machine
 from schemas.events import COLUMN_DTYPE, Kind
 from schemas.ids import MEASURING_KEY, use_key
-from serving.cli.bench_ingest import START_MS, D, random_anchor, zipf
-from serving.cli.bench_up import machine
 from state.rows.item_rows import MAX_NEIGHBOURS, PAIR_UNIT, empty_items
 from state.rows.lane_rows import SIZE
 from state.rows.slot_map import SlotMap

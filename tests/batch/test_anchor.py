@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from batch.anchor_cmd import Refused, TooLittleData, train_anchor
 from batch.training.interactions import read_interactions
 from flows.anchor_follower import AnchorFollower
 from flows.fold.lane import Lane, LaneSettings
@@ -9,6 +8,7 @@ from flows.log.contract import Message
 from flows.log.dead_letters import DeadLetters
 from flows.log.sqlite_log import SqliteLog
 from flows.runner import Runner
+from headrace.cli.anchor import Refused, TooLittleData, train_anchor
 from schemas.avro_decoder import Limits
 from schemas.ids import hash_id
 from schemas.json_events import encode

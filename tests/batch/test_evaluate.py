@@ -129,7 +129,7 @@ def test_prequential_learns_what_frozen_cannot_know():
 
 
 def evaluate_by_command(tmp_path, *arguments):
-    command = [sys.executable, "-m", "serving.cli.main", "evaluate", *map(str, arguments)]
+    command = [sys.executable, "-m", "headrace.cli.main", "evaluate", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, cwd=tmp_path)
 
 

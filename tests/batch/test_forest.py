@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 from test_evaluate import GAP_MS, walk
 
-from batch.anchor_cmd import train_anchor
 from batch.training.embedding import embed
 from batch.training.mixture_table import mixture_table
 from batch.training.nightly import fit_night
@@ -12,6 +11,7 @@ from batch.training.simulated_shop import Shop, pairs_of, sessions_by_end
 from flows.fold.lane import LaneSettings
 from flows.log.contract import Message
 from flows.log.sqlite_log import SqliteLog
+from headrace.cli.anchor import train_anchor
 from schemas.json_events import encode
 from schemas.registry import FolderRegistry
 from serving.engine.recommender import Recommender

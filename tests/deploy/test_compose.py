@@ -10,8 +10,8 @@ import jsonschema
 import pytest
 import yaml
 
-from flows.local_kafka import KafkaMissing, class_path, java
-from serving.cli.main import app
+from headrace.cli.main import app
+from headrace.torture.local_kafka import KafkaMissing, class_path, java
 from state.settings import Settings
 
 ROOT = Path(__file__).parents[2]

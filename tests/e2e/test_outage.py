@@ -9,11 +9,11 @@ import time
 import httpx
 import pytest
 
-from serving.cli.bench_up import everything_up
+from headrace.bench.up import everything_up
 from state.ports import free_port
 
 pytestmark = [pytest.mark.redis, pytest.mark.e2e]
-HEADRACE = [sys.executable, "-m", "serving.cli.main"]
+HEADRACE = [sys.executable, "-m", "headrace.cli.main"]
 
 
 def until(true, seconds=60):

@@ -2,10 +2,10 @@
 
 import pytest
 
-from flows.local_kafka import KafkaMissing
-from serving.cli.torture.faults import FAULTS
-from serving.cli.torture.fuzz import fuzz
-from serving.cli.torture.run import torture
+from headrace.torture.faults import FAULTS
+from headrace.torture.fuzz import fuzz
+from headrace.torture.local_kafka import KafkaMissing
+from headrace.torture.run import torture
 from state.embedded_redis import RedisMissing, find_server
 
 pytestmark = [pytest.mark.e2e, pytest.mark.redis, pytest.mark.kafka, pytest.mark.timeout(600)]

@@ -22,7 +22,7 @@ def shop(tmp_path_factory):
     """A broker with three purchases in a committed transaction and two in an aborted one, and a Redis."""
     from confluent_kafka import Producer
 
-    from flows.local_kafka import KafkaMissing, LocalKafka
+    from headrace.torture.local_kafka import KafkaMissing, LocalKafka
 
     folder = tmp_path_factory.mktemp("kafka")
     try:
@@ -52,7 +52,7 @@ def headrace(shop, *arguments):
         "HEADRACE_LOG_URL": url, "HEADRACE_REDIS_URL": redis.url, "HEADRACE_GENERATION": "g1",
         "HEADRACE_DATA_DIR": str(folder), "HEADRACE_CONNECT_TIMEOUT_S": "10",
     }  # fmt: skip
-    command = [sys.executable, "-m", "serving.cli.main", *arguments]
+    command = [sys.executable, "-m", "headrace.cli.main", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
 
 

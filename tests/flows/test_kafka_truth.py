@@ -15,7 +15,7 @@ T0 = 1_700_000_000_000
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory):
-    from flows.local_kafka import KafkaMissing, LocalKafka
+    from headrace.torture.local_kafka import KafkaMissing, LocalKafka
 
     try:
         kafka = LocalKafka(tmp_path_factory.mktemp("kafka"))
@@ -251,7 +251,7 @@ def test_products_are_compacted_and_the_rest_is_kept_as_long_as_the_setting_says
 
 
 def test_topics_that_are_all_there_are_left_as_they_are(broker, log, tmp_path, capsys):
-    from serving.cli.topics import run
+    from headrace.cli.topics import run
     from state.settings import Settings
 
     ids = log.topic_ids()

@@ -28,7 +28,7 @@ T0 = 1_700_000_000_000
 
 @pytest.fixture
 def broker(tmp_path):
-    from flows.local_kafka import KafkaMissing, LocalKafka
+    from headrace.torture.local_kafka import KafkaMissing, LocalKafka
 
     try:
         kafka = LocalKafka(tmp_path / "kafka")

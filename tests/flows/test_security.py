@@ -3,9 +3,9 @@
 import pytest
 import trustme
 
-from flows.local_kafka import KafkaMissing, LocalKafka
 from flows.log.contract import LogUnavailable, Message
 from flows.log.kafka_log import KafkaLog
+from headrace.torture.local_kafka import KafkaMissing, LocalKafka
 from state.embedded_redis import EmbeddedRedis, RedisMissing
 from state.ports import free_port
 from state.rows import keys

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from serving.cli.main import app, bench
+from headrace.cli.main import app, bench
 
 ROOT = Path(__file__).parents[2]
 
 
 def headrace(*arguments, **environment):
-    command = [sys.executable, "-m", "serving.cli.main", *arguments]
+    command = [sys.executable, "-m", "headrace.cli.main", *arguments]
     return subprocess.run(
         command, env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT
     )

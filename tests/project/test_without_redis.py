@@ -1,17 +1,16 @@
 import pytest
 
-from batch import anchors_cmd
-from serving.cli import diff, features_cmd, generations_cmd, status
-from serving.cli.console import UNAVAILABLE
+from headrace.cli import anchors, diff, features, generations, status
+from headrace.cli.console import UNAVAILABLE
 from state.ports import free_port
 from state.settings import Settings
 
 COMMANDS = {
     "status": lambda settings: status.run(settings, json=True),
     "diff": lambda settings: diff.run(settings, "g1", "g2", 1, 0.0, json=True),
-    "features": lambda settings: features_cmd.show(settings, "user", "ann", json=True),
-    "switch": lambda settings: generations_cmd.switch(settings, "g2", json=True),
-    "anchors": lambda settings: anchors_cmd.list_anchors(settings, json=True),
+    "features": lambda settings: features.show(settings, "user", "ann", json=True),
+    "switch": lambda settings: generations.switch(settings, "g2", json=True),
+    "anchors": lambda settings: anchors.list_anchors(settings, json=True),
 }
 
 

@@ -8,9 +8,9 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
+from headrace.cli import keys
 from serving.auth.access import PRESETS, SCOPES, access_of
 from serving.auth.api_keys import BadKeys, Guard, Refused, make_key, open_guard, read_keys, write_keys
-from serving.cli import keys_cmd
 from state.settings import BadSettings, Settings, load_settings
 
 
@@ -45,7 +45,7 @@ def test_a_server_that_others_reach_needs_keys_or_the_word_that_it_needs_none(tm
 def test_a_program_that_would_be_open_to_all_does_not_start(tmp_path, command):
     environment = os.environ | {"HEADRACE_DATA_DIR": str(tmp_path / "data"), "HEADRACE_HTTP_HOST": "0.0.0.0",
                                 "HEADRACE_REDIS_URL": "redis://127.0.0.1:1/0"}  # fmt: skip
-    done = subprocess.run([sys.executable, "-m", "serving.cli.main", command], env=environment, capture_output=True,
+    done = subprocess.run([sys.executable, "-m", "headrace.cli.main", command], env=environment, capture_output=True,
                           text=True, timeout=120, check=False)  # fmt: skip
     assert done.returncode == 2
     assert "headrace keys add" in done.stderr
@@ -170,7 +170,7 @@ def test_a_rate_counts_lists_and_a_refused_call_takes_none_of_it(tmp_path):
 
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_the_command_makes_keys_by_presets_and_scopes(tmp_path, capsys, preset):
-    assert keys_cmd.run(Settings(data_dir=tmp_path), "add", "shop", preset, ["rules"], 0, json=True) == 0
+    assert keys.run(Settings(data_dir=tmp_path), "add", "shop", preset, ["rules"], 0, json=True) == 0
     made = orjson.loads(capsys.readouterr().out)
     assert set(made["scopes"]) == {*PRESETS[preset], "rules"}
     guard = Guard(tmp_path / "keys.json")
@@ -185,7 +185,7 @@ def test_a_storefront_key_can_neither_erase_nor_delete_nor_read_a_stranger_s_his
 
 @pytest.mark.parametrize(("preset", "scopes"), [("", ["admin"]), ("boss", []), ("", ["read"]), ("", ["events", "x"])])
 def test_the_command_names_the_scopes_there_are(tmp_path, capsys, preset, scopes):
-    assert keys_cmd.run(Settings(data_dir=tmp_path), "add", "shop", preset, scopes, 0, json=False) == 2
+    assert keys.run(Settings(data_dir=tmp_path), "add", "shop", preset, scopes, 0, json=False) == 2
     said = capsys.readouterr().err
     assert all(word in said for word in (*SCOPES, *PRESETS))
     assert not (tmp_path / "keys.json").exists()

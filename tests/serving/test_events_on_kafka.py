@@ -20,7 +20,7 @@ LOG_TIMEOUT_S = 2
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory):
-    from flows.local_kafka import KafkaMissing, LocalKafka
+    from headrace.torture.local_kafka import KafkaMissing, LocalKafka
 
     try:
         kafka = LocalKafka(tmp_path_factory.mktemp("kafka"))

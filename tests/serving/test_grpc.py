@@ -23,8 +23,8 @@ from running_server import running
 from serving_rows import product, shop_events
 from test_service import recommender_of
 
+from headrace.bench.grpc_load import GrpcLoad
 from serving.auth.api_keys import Refused
-from serving.cli.grpc_load import GrpcLoad
 from serving.engine.micro_batcher import Overloaded
 from serving.engine.recommender import BadRequest
 from serving.grpc import service

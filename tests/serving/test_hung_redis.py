@@ -13,8 +13,8 @@ from running_server import running
 from serving_rows import NOW, product, shop_events
 from test_service import recommender_of
 
+from headrace.torture.faulty_proxy import FaultyProxy
 from serving.auth.api_keys import Scope, make_key, write_keys
-from serving.cli.faulty_proxy import FaultyProxy
 from serving.engine.guarded_store import GuardedStore
 from serving.engine.recommender import Recommender
 from serving.http.rules_api import preview, trial

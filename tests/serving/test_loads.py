@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from serving.cli.grpc_load import GrpcLoad
-from serving.cli.http_load import HttpLoad
+from headrace.bench.grpc_load import GrpcLoad
+from headrace.bench.http_load import HttpLoad
 
 WAYS = {
     "http, closed": (HttpLoad, lambda load: load.closed(4, 60)),

@@ -257,7 +257,7 @@ def test_an_index_is_searched_once_until_something_changes(built, monkeypatch):
 
 
 def test_the_catalogue_benchmark_measures_what_it_says():
-    command = [sys.executable, "-m", "serving.cli.main", "bench", "catalogue", "--queries", "50", "--json", "--items"]
+    command = [sys.executable, "-m", "headrace.cli.main", "bench", "catalogue", "--queries", "50", "--json", "--items"]
     done = subprocess.run([*command, "60k"], capture_output=True, text=True, timeout=280, check=True)
     found = json.loads(done.stdout)
     assert found["items"] == 60_000

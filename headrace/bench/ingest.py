@@ -1,0 +1,246 @@
+"""`headrace bench ingest`: from log bytes to committed Redis rows, exactly-once commit on."""
+
+import resource
+import tempfile
+import time
+from collections import defaultdict
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import redis
+
+from flows.fold.lane import Lane, LaneSettings
+from flows.log.batch_sizer import BatchSize
+from flows.log.contract import Log, Message
+from flows.log.dead_letters import DeadLetters
+from flows.log.open_log import open_log
+from flows.runner import Runner
+from flows.runtime_tuning import prepare_interpreter
+from headrace.bench.machine_memory import DiskFull, first_touch_us, full_page_cache
+from headrace.bench.up import machine, median_run, print_figures
+from headrace.cli.console import OK, UNAVAILABLE, err
+from schemas.avro_decoder import Limits
+from schemas.events import Kind
+from schemas.ids import hash_ids
+from schemas.json_events import encode
+from schemas.registry import FolderRegistry
+from state.anchor import Anchor
+from state.embedded_redis import EmbeddedRedis, RedisMissing
+from state.rows import keys
+from state.rows.item_rows import FLAG_LISTED, MAX_NEIGHBOURS, PAIR_UNIT, empty_items, pack_items
+from state.rows.user_rows import MAX_HISTORY, empty_users, pack_users
+from state.settings import Settings
+from state.store.redis_store import RedisStore
+from state.store.row_block import RowBlock, RowSet
+
+CHUNK, D = 20_000, 64
+WARM_EVENTS = 60_000
+START_MS = 1_760_000_000_000
+SLOW_TOUCH_US = 2.0
+"""Of a page of fresh memory; a machine of its own takes some 0.1 to 0.5."""
+USER_SKEW, ITEM_SKEW = 0.8, 1.05
+
+
+def zipf(rng: np.random.Generator, n: int, skew: float, size: int) -> np.ndarray[Any, Any]:
+    """Return `size` numbers below n, k as likely as 1 / (k + 1)^skew."""
+    share = 1.0 / np.arange(1, n + 1) ** skew
+    return np.searchsorted(np.cumsum(share) / share.sum(), rng.random(size))
+
+
+def _fill(store: RedisStore, prefix: bytes, user_hash: Any, item_hash: Any, rng: np.random.Generator) -> None:
+    """Write full histories for all users and full rows for all items, as if a past had been folded."""
+    for first in range(0, len(user_hash), CHUNK):
+        ids = user_hash[first : first + CHUNK]
+        users = empty_users(len(ids))
+        users["n"][:], users["seen"][:] = MAX_HISTORY, MAX_HISTORY
+        users["item"][:] = item_hash[zipf(rng, len(item_hash), ITEM_SKEW, len(ids) * MAX_HISTORY)].reshape(len(ids), -1)
+        users["gap_ms"][:], users["kind"][:] = 600_000, Kind.VIEW
+        users["last_ms"][:], users["first_ms"][:] = START_MS - 600_000, START_MS - 40_000_000
+        rows = RowSet()
+        rows.blocks.append(RowBlock(keys.user_prefix(prefix), ids, *pack_users(users, np.arange(len(ids)))))
+        store.write(rows)
+    for first in range(0, len(item_hash), CHUNK):
+        ids = item_hash[first : first + CHUNK]
+        items = empty_items(len(ids))
+        items["n"][:], items["flags"][:], items["first_ms"][:] = MAX_NEIGHBOURS, FLAG_LISTED, START_MS - 40_000_000
+        items["support"][:], items["count"][:], items["total"][:] = 100, 100, 100 * PAIR_UNIT
+        items["neighbour"][:] = np.sort(rng.choice(item_hash, (len(ids), MAX_NEIGHBOURS)), axis=1)
+        items["weight"][:] = rng.integers(1, 5 * PAIR_UNIT, items["weight"].shape)
+        rows = RowSet()
+        rows.blocks.append(RowBlock(keys.item_prefix(prefix), ids, *pack_items(items, np.arange(len(ids)))))
+        store.write(rows)
+
+
+def append_views(log: Log, n_events: int, n_users: int, n_items: int, rng: np.random.Generator) -> None:
+    """Append views, a millisecond apart, of Zipf users and items."""
+    registry = FolderRegistry()
+    users, items = zipf(rng, n_users, USER_SKEW, n_events), zipf(rng, n_items, ITEM_SKEW, n_events)
+    for first in range(0, n_events, CHUNK):
+        messages = []
+        for n in range(first, min(first + CHUNK, n_events)):
+            item = int(items[n])
+            record = {
+                "event_id": f"{n:032x}", "ts_ms": START_MS + n, "user": f"user-{users[n]}", "session": f"s{users[n]}",
+                "item": f"item-{item}", "price": 9.5, "category": f"department-{item % 20}/shelf-{item % 200}",
+                "brand": f"brand-{item % 500}", "country": "DE", "context": {"page": "home", "device": "phone"},
+            }  # fmt: skip
+            messages.append(Message("product-views", b"", encode("product-views", record, registry), START_MS + n))
+        log.append(messages)
+
+
+def append_products(log: Log, n_items: int) -> None:
+    """Append what the shop says of the items that are viewed."""
+    registry = FolderRegistry()
+    for first in range(0, n_items, CHUNK):
+        messages = []
+        for item in range(first, min(first + CHUNK, n_items)):
+            record = {
+                "item": f"item-{item}", "ts_ms": START_MS, "title": f"Thing number {item}", "price": 9.5, "stock": 10,
+                "category": f"department-{item % 20}/shelf-{item % 200}", "brand": f"brand-{item % 500}",
+            }  # fmt: skip
+            value = encode("products", record, registry)
+            messages.append(Message("products", str(record["item"]).encode(), value, START_MS))
+        log.append(messages)
+
+
+def random_anchor(item_hash: Any, rng: np.random.Generator) -> Anchor:
+    """Return an anchor of made factors, D of them."""
+    whitened = rng.normal(0, 0.1, (len(item_hash), D)).astype(np.float32)
+    order = np.argsort(item_hash)
+    weights = LaneSettings().fold_params().weights
+    return Anchor("bench", [], item_hash[order], whitened, np.eye(D, dtype=np.float32), 2.0, weights)
+
+
+def _file_bytes(client: redis.Redis) -> int:
+    return int(client.info("persistence")["aof_current_size"])
+
+
+def _rewrite(client: redis.Redis) -> None:
+    """Have the append-only file hold the state and nothing else, as a server has it that ran for a while."""
+    client.bgrewriteaof()
+    time.sleep(0.1)
+    while any(client.info("persistence")[f"aof_rewrite_{state}"] for state in ("in_progress", "scheduled")):
+        time.sleep(0.1)
+
+
+def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cached: int) -> dict[str, Any]:
+    """Fill Redis and the log, fold the events once, and return the figures.
+
+    The lane keeps `n_cached` users at most; the likeliest are cached before the clock starts.
+    """
+    prepare_interpreter()
+    rng = np.random.default_rng(7)
+    user_hash = hash_ids([f"user-{n}" for n in range(n_users)])
+    item_hash = hash_ids([f"item-{n}" for n in range(n_items)])
+    store = RedisStore(url)
+    n_cached = min(n_cached, n_users)
+    most = Settings().batch_max_events
+    sizes = LaneSettings(max_cached_users=n_cached + 3 * most, max_cached_items=n_items + 3 * most)
+    lane = Lane(sizes, store, "bench")
+    with err.status("writing full histories"):
+        _fill(store, lane.prefix, user_hash, item_hash, rng)
+    with err.status("writing the events"):
+        append_views(log, n_events, n_users, n_items, rng)
+    lane.use_anchors(random_anchor(item_hash, rng))
+    runner = Runner([lane], store, FolderRegistry(), DeadLetters(log), Limits())
+    positions = runner.open()
+    with err.status("filling the lane's cache"):
+        for first in range(0, max(n_cached, n_items), CHUNK):
+            lane.preload(user_hash[first : min(first + CHUNK, n_cached)], item_hash[first : first + CHUNK])
+    warm = log.read(positions, WARM_EVENTS, 1.0)
+    assert warm is not None
+    runner.fold(warm)
+    runner.drain()
+    size, positions = BatchSize(most, Settings().lease_s / 2), warm.after
+    client = redis.Redis.from_url(url)
+    _rewrite(client)
+    cpu_before, rewrites_before = client.info("cpu"), client.info("stats")["total_forks"]
+    file_before, done, n_rows, largest = _file_bytes(client), 0, 0, 0
+    stages: dict[str, float] = defaultdict(float)
+    started = at = time.perf_counter()
+    while done < n_events - len(warm):
+        raw = size.read(log, positions, 1.0)
+        assert raw is not None
+        folding_at = time.perf_counter()
+        stages["read"] += folding_at - at
+        report = runner.fold(raw, behind=raw.full)
+        size.learn(raw, time.perf_counter() - folding_at)
+        positions, done, largest = raw.after, done + len(raw), max(largest, len(raw))
+        n_rows += sum(stats.n_rows for stats in report.stats)
+        for stage, seconds in report.seconds.items():
+            stages["commit_beside" if stage == "commit" else stage] += seconds
+        at = time.perf_counter()
+    while runner.owes_vectors:
+        runner.settle_some()
+    runner.drain()
+    stages["vectors"] = time.perf_counter() - at
+    seconds = time.perf_counter() - started
+    cpu, rewrites = client.info("cpu"), client.info("stats")["total_forks"] - rewrites_before
+    file_bytes = _file_bytes(client) - file_before if not rewrites else None
+    users = [keys.user(lane.prefix, int(user)) for user in user_hash[:500]]
+    items = [keys.item(lane.prefix, int(item)) for item in item_hash[:500]]
+    per_row = [float(np.mean([client.memory_usage(key) or 0 for key in names])) for names in (users, items)]
+    runner.close()
+    used = sum(float(cpu[name]) - float(cpu_before[name]) for name in ("used_cpu_user", "used_cpu_sys"))
+    return {
+        "events": done,
+        "seconds": round(seconds, 3),
+        "events_per_s": round(done / seconds),
+        "us_per_event": {stage: round(total / done * 1e6, 3) for stage, total in stages.items()},
+        "rows_per_event": round(n_rows / done, 2),
+        "largest_batch": largest,
+        "redis_cpu_s": round(used, 2),
+        "file_bytes_per_event": file_bytes and round(file_bytes / done),
+        "file_rewrites": rewrites,
+        "bytes_per_user_row": round(per_row[0]),
+        "bytes_per_item_row": round(per_row[1]),
+        "data": f"Zipf {n_users:,} users ({USER_SKEW}) x {n_items:,} items ({ITEM_SKEW}), d={D}",
+        "start": f"full histories in Redis, {n_cached:,} users cached by the lane",
+        "max_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+
+
+def _run_once(
+    log_kind: str, n_events: int, n_users: int, n_items: int, n_cached: int, page_cache: bool
+) -> dict[str, Any]:
+    """Return the figures of one run against servers of its own. Raises RedisMissing, DiskFull."""
+    with ExitStack() as stack:
+        name = stack.enter_context(tempfile.TemporaryDirectory())
+        server = stack.enter_context(EmbeddedRedis(Path(name) / "redis"))
+        if page_cache:
+            stack.enter_context(full_page_cache(Path(name)))
+        if log_kind == "kafka":
+            from headrace.torture.local_kafka import LocalKafka
+
+            with LocalKafka(Path(name) / "kafka") as broker:
+                log = open_log(f"kafka:{broker.bootstrap}")
+                log.create_topics()  # type: ignore[attr-defined]
+                figures = measure(server.url, log, n_events, n_users, n_items, n_cached)
+                log.close()
+        else:
+            log = open_log(f"sqlite:{Path(name) / 'log.sqlite'}")
+            figures = measure(server.url, log, n_events, n_users, n_items, n_cached)
+            log.close()
+    return figures
+
+
+def run(
+    log_kind: str, n_events: int, n_users: int, n_items: int, n_cached: int, page_cache: bool, repeats: int, json: bool
+) -> int:
+    """Run the benchmark `repeats` times and print the median run; return the exit code."""
+    runs, touch_us = [], first_touch_us()
+    for n in range(repeats):
+        try:
+            runs.append(_run_once(log_kind, n_events, n_users, n_items, n_cached, page_cache))
+        except (RedisMissing, DiskFull) as error:
+            err.print(str(error), markup=False)
+            return UNAVAILABLE
+        err.print(f"run {n + 1} of {repeats}: {runs[-1]['events_per_s']:,} events/s")
+    figures = {"log": log_kind, **median_run(runs, "events_per_s"), "repeats": repeats, "machine": machine()}
+    figures |= {"page_cache": "full" if page_cache else "as it was", "first_touch_us_per_page": round(touch_us, 2)}
+    if touch_us > SLOW_TOUCH_US and not page_cache:
+        err.print(f"a page of fresh memory takes {touch_us:.1f} us here; --full-page-cache measures without that")
+    print_figures(figures, f"ingest, {log_kind} log", json)
+    return OK

@@ -1,0 +1,81 @@
+"""`headrace anchors` lists the versions there are; `headrace anchor rollback` publishes the one before."""
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.flow import open_store
+from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json
+from state.anchor import AnchorDamaged, anchor_versions, load_metrics, read_manifest
+from state.rows import keys
+from state.settings import Settings
+from state.store.contract import Store, StoreUnavailable
+
+WAIT_S = 60.0
+
+
+def _text(store: Store, key: bytes) -> str | None:
+    value = store.read([key])[0]
+    return value.decode() if value else None
+
+
+def list_anchors(settings: Settings, json: bool) -> int:
+    """Print every version with its lineage: data, settings, code, metrics and parent."""
+    try:
+        store = open_store(settings)
+        live = _text(store, keys.ANCHOR_LIVE)
+        store.close()
+    except StoreUnavailable as error:
+        err.print(str(error), markup=False)
+        return UNAVAILABLE
+    found: list[dict[str, Any]] = []
+    for version in anchor_versions(settings.anchors_dir):
+        path = settings.anchors_dir / version
+        manifest = read_manifest(path)
+        kept = {key: manifest.get(key) for key in ("version", "created_ms", "parent", "code", "settings", "data")}
+        found.append({**kept, "live": version == live, "metrics": load_metrics(path)})
+    if json:
+        print_json({"live": live, "anchors": found})
+        return OK
+    table = Table("version", "made", "parent", "events", "to", "recall@20", "code")
+    for one in found:
+        data, times = one["data"], [one["created_ms"], one["data"]["last_ms"]]
+        made, last = (datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M") for ms in times)
+        mark = " (live)" if one["live"] else ""
+        recall = one["metrics"].get("recall@20")
+        table.add_row(one["version"] + mark, made, one["parent"] or "–", f"{data['events']:,}", last,
+                      "–" if recall is None else f"{recall:.4f}", one["code"])  # fmt: skip
+    Console().print(table)
+    return OK
+
+
+def rollback(settings: Settings, json: bool) -> int:
+    """Publish the live anchor's parent and wait until it is live; requests go on meanwhile."""
+    try:
+        store = open_store(settings)
+        live = _text(store, keys.ANCHOR_LIVE)
+        parent = read_manifest(settings.anchors_dir / live)["parent"] if live else None
+        if parent is None:
+            err.print("there is no anchor before the live one")
+            return FAILED
+        started = time.perf_counter()
+        store.write({keys.ANCHOR_PUBLISHED: parent.encode()})
+        with err.status(f"{live} goes, {parent} comes back: lanes refold"):
+            while _text(store, keys.ANCHOR_LIVE) != parent:
+                if time.perf_counter() - started > WAIT_S:
+                    err.print(f"{parent} is published, but no flow has made it live within {WAIT_S:.0f} s")
+                    return FAILED
+                time.sleep(0.05)
+        store.close()
+    except (StoreUnavailable, AnchorDamaged) as error:
+        err.print(str(error), markup=False)
+        return UNAVAILABLE
+    seconds = time.perf_counter() - started
+    if json:
+        print_json({"live": parent, "before": live, "seconds": round(seconds, 3)})
+    else:
+        err.print(f"{parent} is live again after {seconds:.1f} s")
+    return OK

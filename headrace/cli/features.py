@@ -1,0 +1,60 @@
+"""`headrace features`: the feature registry, or the features of one user or item."""
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.flow import open_store
+from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json
+from schemas.ids import hash_id
+from state.generations import live_generation, read_generation
+from state.rows import keys
+from state.rows.features import FEATURES, Reading, read_features
+from state.settings import Settings
+from state.store.contract import StoreUnavailable
+
+
+def list_features(json: bool) -> int:
+    """Print every feature: type, unit, row, freshness and meaning."""
+    described = {
+        f.name: {"type": f.type, "unit": f.unit, "row": f.row, "freshness": f.freshness, "meaning": f.meaning}
+        for f in FEATURES
+    }
+    return _print(described, "features", json)
+
+
+def show(settings: Settings, kind: Any, name: str, json: bool) -> int:
+    """Print the features of the user or item `name` in the live generation."""
+    try:
+        store = open_store(settings)
+        generation = live_generation(store) or settings.generation
+        record = read_generation(store, generation)
+        settings = record.settings(settings) if record else settings
+        prefixes = [keys.prefix(generation, lane) for lane in range(settings.n_lanes)]
+        row_hash = hash_id(name)
+        key_of = keys.user if kind == "user" else keys.item
+        row = store.read([key_of(prefixes[row_hash % len(prefixes)], row_hash)])[0]
+        store.close()
+    except StoreUnavailable as error:
+        err.print(str(error), markup=False)
+        return UNAVAILABLE
+    half_lives = (int(settings.short_half_life_s * 1000), int(settings.long_half_life_s * 1000))
+    found = read_features(kind, row, Reading(time.time_ns() // 1_000_000, half_lives))
+    if found is None:
+        err.print(f"{kind} {name!r} has no row in generation {generation}", markup=False)
+        return FAILED
+    return _print(found, f"{kind} {name}", json)
+
+
+def _print(values: dict[str, Any], title: str, json: bool) -> int:
+    if json:
+        print_json(values)
+        return OK
+    table = Table("feature", "value", title=title)
+    for name, value in values.items():
+        shown = ", ".join(f"{k}: {v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+        table.add_row(name, shown)
+    Console().print(table)
+    return OK

@@ -1,0 +1,25 @@
+"""`headrace settings`: what can be set, what is set, and where."""
+
+from rich.console import Console
+from rich.table import Table
+
+from headrace.cli.console import print_json
+from state.secrets import shown
+from state.settings import PREFIX, Settings, origin
+
+
+def run(settings: Settings, json: bool) -> None:
+    """Print all settings as a table or as one JSON object."""
+    values = {name: shown(name, value) for name, value in settings.model_dump(mode="json").items()}
+    fields = Settings.model_fields
+    if json:
+        rows = {
+            name: {"value": values[name], "from": origin(name), "meaning": field.description}
+            for name, field in fields.items()
+        }
+        print_json(rows)
+        return
+    table = Table("setting", "value", "from", "meaning", caption=f"environment: {PREFIX}NAME · file: headrace.toml")
+    for name, field in fields.items():
+        table.add_row(name, str(values[name]), origin(name), field.description)
+    Console().print(table)

@@ -1,0 +1,251 @@
+"""The real parts a fault is played on: a broker, a Redis with append-only file, flow processes."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from flows.flow import lane_settings
+from flows.fold.lane import Lane, LaneSettings
+from flows.log.contract import Log, LogUnavailable, Message
+from flows.log.kafka_log import KafkaLog
+from flows.log.read_to import read_to
+from headrace.torture.local_kafka import LocalKafka
+from schemas.avro_decoder import Limits, decode
+from schemas.ids import key_in_use
+from schemas.registry import FolderRegistry
+from state.embedded_redis import EmbeddedRedis
+from state.rows import keys
+from state.rows.user_rows import decode_users, empty_users
+from state.settings import Settings
+from state.store.contract import MemoryStore, StoreUnavailable, decode_positions
+from state.store.redis_store import RedisStore
+
+GENERATION = "g1"
+PATIENCE_S = 90.0
+BATCH = 2_000
+"""Enough for large commits, with a redo record; small ones come of themselves while the stream is sent."""
+FOLD = Settings(lateness_s=86_400, dedupe_window=32_768, max_cached_users=8_000, max_cached_items=8_000)
+PREFIX = keys.prefix(GENERATION, 0)
+
+
+class FlowProcess:
+    """One `headrace flow`; what it logs is kept."""
+
+    def __init__(self, environment: dict[str, str], name: str) -> None:
+        command = [sys.executable, "-m", "headrace.cli.main", "flow"]
+        self._process = subprocess.Popen(
+            command, env=environment | {"HEADRACE_FLOW_NAME": name}, stderr=subprocess.PIPE, text=True
+        )
+        self.said: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stderr is not None
+        self.said.extend(self._process.stderr)
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def end(self, number: signal.Signals = signal.SIGKILL) -> int:
+        """Send a signal and wait; return the exit code."""
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+        return self.wait()
+
+    def wait(self, timeout_s: float = 60.0) -> int:
+        code = self._process.wait(timeout_s)
+        self._reader.join(5)
+        return code
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+
+class Stage:
+    """Fresh Redis and topics for one round; the broker is shared by all rounds."""
+
+    def __init__(
+        self, broker: LocalKafka, folder: Path, stream: list[Message], seed: int, log: Log | None = None
+    ) -> None:
+        self.broker, self.stream, self.random = broker, stream, random.Random(seed)
+        self.folder = folder
+        self.redis = EmbeddedRedis(folder / "redis")
+        self.redis.start()
+        self.log = log or self._fresh_topics()
+        self._sender: threading.Thread | None = None
+        self.flows: list[FlowProcess] = []
+        self.sent = 0
+
+    def __enter__(self) -> "Stage":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for flow in self.flows:
+            flow.end()
+        if self._sender is not None:
+            self._sender.join()
+        self.log.close()
+        self.redis.kill()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        fold = {f"HEADRACE_{name.upper()}": str(getattr(FOLD, name)) for name in FOLD.model_fields_set}
+        return os.environ | fold | {
+            "HEADRACE_LOG_URL": f"kafka:{self.broker.bootstrap}", "HEADRACE_REDIS_URL": self.redis.url,
+            "HEADRACE_FLOW_METRICS_PORT": "0", "HEADRACE_BATCH_MAX_EVENTS": str(BATCH), "HEADRACE_LOG_FORMAT": "json",
+            "HEADRACE_ID_KEY": key_in_use().hex(),
+            "HEADRACE_DATA_DIR": str(self.folder), "HEADRACE_LEASE_S": "1", "HEADRACE_CONNECT_TIMEOUT_S": "60",
+        }  # fmt: skip
+
+    def start_flow(self, name: str = "a") -> FlowProcess:
+        flow = FlowProcess(self.environment, name)
+        self.flows.append(flow)
+        return flow
+
+    def send(self, seconds: float) -> None:
+        """Append the stream in the background, spread over about `seconds`."""
+
+        def run() -> None:
+            step = max(len(self.stream) // 60, 1)
+            for first in range(0, len(self.stream), step):
+                self._append(self.stream[first : first + step])
+                self.sent = first + step
+                time.sleep(seconds / 60)
+
+        self._sender = threading.Thread(target=run, daemon=True)
+        self._sender.start()
+
+    def pause(self, low: float, high: float) -> None:
+        time.sleep(self.random.uniform(low, high))
+
+    def settle(self) -> None:
+        """Wait until everything was sent and folded, then stop the flows. Raises TimeoutError."""
+        if self._sender is not None:
+            self._sender.join(PATIENCE_S)
+        end = self.log.end()
+        deadline = time.monotonic() + PATIENCE_S
+        while self.positions() != {**self.positions(), **end} or self.owes_vectors():
+            if time.monotonic() > deadline:
+                said = "".join(self.flows[-1].said[-5:]) if self.flows else ""
+                raise TimeoutError(f"the flow did not reach the end of the log: {said}")
+            if not any(flow.alive for flow in self.flows):
+                self.start_flow()
+            time.sleep(0.1)
+        for flow in self.flows:
+            flow.end(signal.SIGTERM)
+
+    def positions(self) -> dict[str, int]:
+        """Look at the committed positions, without taking the lane over; {} while Redis is away."""
+        return decode_positions(self._look(keys.positions(PREFIX)))
+
+    def owes_vectors(self) -> bool:
+        """Say whether some vectors are still behind their rows."""
+        return self._look(keys.owes_vectors(PREFIX)) is not None
+
+    def _look(self, key: bytes) -> bytes | None:
+        try:
+            store = RedisStore(self.redis.url, timeout_s=1)
+            value = store.read([key])[0]
+            store.close()
+            return value
+        except StoreUnavailable:
+            return None
+
+    def wait_for_share(self, share: float) -> None:
+        """Wait until this share of the stream was folded."""
+        deadline = time.monotonic() + PATIENCE_S
+        while sum(self.positions().values()) < share * len(self.stream):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the flow never folded {share:.0%} of the stream")
+            time.sleep(0.02)
+
+    def rows(self) -> dict[bytes, bytes]:
+        """Return everything that rests in Redis of the lane."""
+        store = RedisStore(self.redis.url)
+        found = [key for chunk in store.scan(PREFIX) for key in chunk]
+        rows = {key: value for key, value in zip(found, store.read(found), strict=True) if value is not None}
+        store.close()
+        return rows
+
+    def undisturbed(self) -> dict[bytes, bytes]:
+        """Return the rows of the same log folded by nothing but a lane and a dictionary."""
+        return fold_whole_log(self.log, lane_settings(FOLD))
+
+    def _append(self, messages: Sequence[Message]) -> None:
+        """Send until the log has confirmed; a repeated message has the same event id."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                self.log.append(messages)
+                return
+            except LogUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.2)
+
+    def _fresh_topics(self) -> KafkaLog:
+        log = KafkaLog(self.broker.bootstrap)
+        log.delete_topics()
+        log.create_topics(partitions=2)
+        return log
+
+
+def fold_whole_log(log: Log, settings: LaneSettings) -> dict[bytes, bytes]:
+    """Return the rows of the whole log, folded in one process into memory."""
+    store, registry = MemoryStore(), FolderRegistry()
+    lane = Lane(settings, store, GENERATION)
+    for raw in read_to(log, lane.open(), log.end(), PATIENCE_S):
+        changes = lane.apply(decode(raw, registry, time.time_ns() // 1_000_000, Limits()), raw)
+        store.commit(lane.prefix, changes.expected, changes.new, changes.rows)
+    return store.rows
+
+
+def differing(real: dict[bytes, bytes], expected: dict[bytes, bytes]) -> tuple[int, int]:
+    """Return (rows compared, rows that differ).
+
+    Sums and histories do not depend on how partitions interleaved. Two things list what came
+    in the order it came, so they are compared as sets: the dedupe window and the item feed.
+    """
+    ordered = (PREFIX + b"d:", PREFIX + b"f:")
+    passing = (keys.owner(PREFIX), keys.positions(PREFIX), keys.redo(PREFIX), keys.anchor_ready(PREFIX))
+    skipped = (*ordered, PREFIX + b"v:", PREFIX + b"redo:")
+
+    def kept(rows: dict[bytes, bytes]) -> dict[bytes, bytes]:
+        return {key: value for key, value in rows.items() if key not in passing and not key.startswith(skipped)}
+
+    left, right = kept(real), kept(expected)
+    names = set(left) | set(right)
+    wrong = sum(left.get(key) != right.get(key) for key in names)
+    for prefix in ordered:
+        wrong += _contents(real, prefix) != _contents(expected, prefix)
+    return len(names) + len(ordered), wrong
+
+
+def _contents(rows: dict[bytes, bytes], prefix: bytes) -> set[Any]:
+    """Return the ids of dedupe segments (their first number is a place), or the names of the feed."""
+    chunks = [value for key, value in rows.items() if key.startswith(prefix)]
+    if prefix.endswith(b"d:"):
+        return {number for chunk in chunks for number in np.frombuffer(chunk, np.uint64)[1:].tolist()}
+    import orjson
+
+    return {name for chunk in chunks for name in orjson.loads(chunk)}
+
+
+def events_seen(rows: dict[bytes, bytes]) -> dict[bytes, int]:
+    """Return the history events of every user."""
+    found = {key: value for key, value in rows.items() if key.startswith(PREFIX + b"u:")}
+    users = empty_users(len(found))
+    decode_users(list(found.values()), np.arange(len(found)), users)
+    return dict(zip(found, users["seen"].tolist(), strict=True))
