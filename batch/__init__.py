@@ -1,1 +1,0 @@
-import schemas as schemas  # says where compiled kernels are kept

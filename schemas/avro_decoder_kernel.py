@@ -1,10 +1,9 @@
 """The kernel that reads Avro bodies by a program and writes columns, one row per interaction."""
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit, njit_no_refcount
 from schemas.decoder_program import (
     BOOLEAN,
     BRAND,
@@ -52,7 +51,7 @@ MOST_EXACT = 2**53
 POWERS = np.array([10.0**k for k in range(MOST_EXACT_SCALE + 1)])
 
 
-@uncounted()
+@njit_no_refcount()
 def _read_long(data: Bytes, at: int, end: int) -> tuple[int, int]:
     """Return (value, position behind it); position -1 when the bytes end or the number is too long."""
     value, shift = np.uint64(0), np.uint64(0)
@@ -66,7 +65,7 @@ def _read_long(data: Bytes, at: int, end: int) -> tuple[int, int]:
     return 0, -1
 
 
-@uncounted()
+@njit_no_refcount()
 def valid_utf8(data: Bytes, at: int, end: int) -> bool:
     """Say whether the bytes are UTF-8 (RFC 3629: no overlong forms, no surrogates)."""
     while at < end:
@@ -95,7 +94,7 @@ def valid_utf8(data: Bytes, at: int, end: int) -> bool:
     return True
 
 
-@uncounted()
+@njit_no_refcount()
 def _skip_text(data: Bytes, at: int, end: int) -> int:
     length, at = _read_long(data, at, end)
     if at < 0 or length < 0 or length > end - at or not valid_utf8(data, at, at + length):
@@ -103,7 +102,7 @@ def _skip_text(data: Bytes, at: int, end: int) -> int:
     return at + length
 
 
-@uncounted()
+@njit_no_refcount()
 def _skip_text_map(data: Bytes, at: int, end: int) -> int:
     while True:
         count, at = _read_long(data, at, end)
@@ -124,7 +123,7 @@ def _skip_text_map(data: Bytes, at: int, end: int) -> int:
                 return -1
 
 
-@uncounted()
+@njit_no_refcount()
 def _bits(data: Bytes, at: int, size: int) -> np.uint64:
     """Return the number that `size` bytes are, the lowest first."""
     bits = np.uint64(0)
@@ -133,13 +132,13 @@ def _bits(data: Bytes, at: int, size: int) -> np.uint64:
     return bits
 
 
-@uncounted()
+@njit_no_refcount()
 def _skip_bytes(data: Bytes, at: int, end: int) -> int:
     length, at = _read_long(data, at, end)
     return -1 if at < 0 or length < 0 or length > end - at else at + length
 
 
-@uncounted()
+@njit_no_refcount()
 def _read_decimal(data: Bytes, at: int, end: int, scale: int, size: int) -> tuple[float, int]:
     """Return (number, position behind it) of a big-endian two's complement; -1 for one a float64 might not hold."""
     if size < 0:
@@ -157,7 +156,7 @@ def _read_decimal(data: Bytes, at: int, end: int, scale: int, size: int) -> tupl
     return value / POWERS[scale], at + size
 
 
-@uncounted()
+@njit_no_refcount()
 def _read_field(
     data: Bytes, at: int, end: int, kind: int, slot: int, null_at: int, starts: Int64s, lengths: Int64s,
     numbers: npt.NDArray[np.float64],
@@ -201,7 +200,7 @@ def _read_field(
     return at + size
 
 
-@uncounted()
+@njit_no_refcount()
 def _read_other(
     data: Bytes, at: int, end: int, program: Int64s, entry: int, keep: bool, starts: Int64s, lengths: Int64s,
     numbers: npt.NDArray[np.float64],
@@ -257,7 +256,7 @@ def _read_other(
     return -1 if size > end - at else at + size
 
 
-@uncounted()
+@njit_no_refcount()
 def _block(data: Bytes, at: int, end: int) -> tuple[int, int]:
     """Return (how many items follow, position of the first); position -1 when that cannot be."""
     count, at = _read_long(data, at, end)
@@ -267,7 +266,7 @@ def _block(data: Bytes, at: int, end: int) -> tuple[int, int]:
     return (count, -1) if at < 0 or count < 0 or count > end - at else (count, at)
 
 
-@uncounted()
+@njit_no_refcount()
 def _skip(
     data: Bytes, at: int, end: int, program: Int64s, entry: int, starts: Int64s, lengths: Int64s,
     numbers: npt.NDArray[np.float64], stack: Int64s,
@@ -324,12 +323,12 @@ def _skip(
     return at
 
 
-@uncounted()
+@njit_no_refcount()
 def _hash_slot(data: Bytes, slot: int, starts: Int64s, lengths: Int64s, keys: IdKeys, domain: int) -> np.uint64:
     return hash_bytes(data, starts[slot], lengths[slot], keys, domain)
 
 
-@uncounted()
+@njit_no_refcount()
 def _hash_listed(
     data: Bytes, texts: Bytes, slot: int, starts: Int64s, lengths: Int64s, keys: IdKeys
 ) -> np.uint64:  # fmt: skip
@@ -339,14 +338,14 @@ def _hash_listed(
     return hash_bytes(data, starts[slot], lengths[slot], keys, IDS)
 
 
-@uncounted()
+@njit_no_refcount()
 def _visitor(data: Bytes, starts: Int64s, lengths: Int64s, keys: IdKeys) -> np.uint64:
     if lengths[USER] > 0:
         return _hash_slot(data, USER, starts, lengths, keys, IDS)
     return _hash_slot(data, SESSION, starts, lengths, keys, SESSIONS)
 
 
-@uncounted()
+@njit_no_refcount()
 def _emit(
     data: Bytes, texts: Bytes, message: int, line: int, kind: int, kind_hashes: npt.NDArray[np.uint64],
     kind_codes: Bytes, keys: IdKeys, event_domain: int, starts: Int64s, lengths: Int64s,
@@ -377,7 +376,7 @@ def _emit(
     row.item_length = max(lengths[ITEM], 0)
 
 
-@uncounted()
+@njit_no_refcount()
 def _too_long(lengths: Int64s) -> bool:
     for slot in range(N_TEXTS):
         if lengths[slot] > MAX_ID_BYTES:
@@ -385,7 +384,7 @@ def _too_long(lengths: Int64s) -> bool:
     return False
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def read_messages(
     data: Bytes, bounds: Int64s, messages: npt.NDArray[np.int32], program: Int64s, texts: Bytes, kind: int,
     kind_hashes: npt.NDArray[np.uint64], kind_codes: Bytes, keys: IdKeys, event_domain: int,

@@ -21,7 +21,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit_no_refcount
 
 KEY_BYTES = 16
 MEASURING_KEY = b"headrace-measure"
@@ -95,12 +95,12 @@ def _word_at(typing_context: Any, address: Any) -> Any:
     return types.uint64(types.intp), generate
 
 
-@uncounted()
+@njit_no_refcount()
 def _turned(x: np.uint64, bits: int) -> np.uint64:
     return (x << np.uint64(bits)) | (x >> np.uint64(64 - bits))
 
 
-@uncounted()
+@njit_no_refcount()
 def _sip_round(
     a: np.uint64, b: np.uint64, c: np.uint64, d: np.uint64
 ) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64]:
@@ -117,7 +117,7 @@ def _sip_round(
     return a, b, c, d
 
 
-@uncounted()
+@njit_no_refcount()
 def sip_hash(data: npt.NDArray[np.uint8], start: int, length: int, k0: np.uint64, k1: np.uint64) -> np.uint64:
     """Return SipHash-1-3 of `data[start : start + length]`; `data` is contiguous."""
     a, b = k0 ^ np.uint64(0x736F6D6570736575), k1 ^ np.uint64(0x646F72616E646F6D)
@@ -138,7 +138,7 @@ def sip_hash(data: npt.NDArray[np.uint8], start: int, length: int, k0: np.uint64
     return a ^ b ^ c ^ d
 
 
-@uncounted()
+@njit_no_refcount()
 def hash_bytes(data: npt.NDArray[np.uint8], start: int, length: int, keys: IdKeys, domain: int) -> np.uint64:
     """Return the id hash of `data[start : start + length]` in a domain; 0 for an empty id."""
     if length <= 0:
@@ -147,7 +147,7 @@ def hash_bytes(data: npt.NDArray[np.uint8], start: int, length: int, keys: IdKey
     return h if h != np.uint64(0) else np.uint64(1)
 
 
-@uncounted()
+@njit_no_refcount()
 def _hash_all(
     data: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64], domains: npt.NDArray[np.uint8], keys: IdKeys,
     out: npt.NDArray[np.uint64],

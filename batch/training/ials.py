@@ -17,10 +17,12 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
+from schemas.compiled.njit import njit
+
 Floats = npt.NDArray[np.float32]
 
 
-@numba.njit(cache=True, parallel=True)
+@njit(parallel=True)
 def _solve_rows(
     indptr: npt.NDArray[np.int64], indices: npt.NDArray[np.int64], data: Floats, y: Floats, gram: Floats,
     reg: Floats, out: Floats,

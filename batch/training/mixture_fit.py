@@ -8,12 +8,12 @@
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
 from batch.training.mixture_table import CURRENT, N_FACTORS, N_REPEAT, N_SHARES, NOVEL, MixtureTable
+from schemas.compiled.njit import njit
 from serving.scoring.parameters import DEFAULT, MixtureParams
 from serving.scoring.scorer import FLOOR
 
@@ -47,7 +47,7 @@ def unpack(x: Floats) -> MixtureParams:
     )  # fmt: skip
 
 
-@numba.njit(cache=True, fastmath=True)
+@njit(fastmath=True)
 def _loss(x: Floats, table: MixtureTable, grad: Floats) -> float:
     """Return −Σ ln P(target) over the predictions whose target is a candidate; add its gradient to `grad`."""
     w = np.exp(x[:N_SHARES])
@@ -143,7 +143,7 @@ def fit_mixture(train: list[MixtureTable], judge: MixtureTable | None, start: Mi
     return Fit(fitted if after > before else start, n, before, after, after > before)
 
 
-@numba.njit(cache=True, fastmath=True)
+@njit(fastmath=True)
 def _probabilities(x: Floats, table: MixtureTable, out: Floats) -> None:
     w = np.exp(x[:N_SHARES])
     for b in range(len(table.n)):

@@ -3,11 +3,11 @@
 import math
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from batch.training.simulated_shop import Pairs, View
+from schemas.compiled.njit import njit
 from serving.scoring.expansion_cache import Leads, new_leads
 from serving.scoring.item_features import KAPPA, Moment, item_facts, mass_of, moment_of, nearness, session_direction
 from serving.scoring.neighbours import Candidates, find_candidates, new_candidates, rank_bucket
@@ -41,7 +41,7 @@ class MixtureTable(NamedTuple):
     target: Int64s  # (P,): where the target stands, -1 when it is no candidate
 
 
-@numba.njit(cache=True)
+@njit()
 def _fill_one(
     session: Uint64s, n_session: int, rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32],
     embedding: Floats32, totals: Int64s, now: Moment, ln_current: Floats, ln_earlier: Floats, p: MixtureParams,
@@ -104,7 +104,7 @@ def _fill_one(
     return n
 
 
-@numba.njit(cache=True)
+@njit()
 def _fill(
     sessions: Uint64s, lengths: Int64s, rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32],
     embedding: Floats32, totals: Int64s, p: MixtureParams, c: ScoreConfig, now_ms: int, leads: Leads,

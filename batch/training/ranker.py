@@ -83,7 +83,7 @@ def train_ranker(params: MixtureParams, tables: list[MixtureTable]) -> lgb.Boost
 
 
 def forest_of(booster: lgb.Booster) -> Forest:
-    """Return the trees as the server evaluates them (serving/scoring/tree_ensemble.py): the same leaf for every float32 feature."""
+    """Return the trees as the server evaluates them (`serving.scoring`): the same leaf for every float32 feature."""
     trees = [tree["tree_structure"] for tree in booster.dump_model()["tree_info"]]
     shape = len(trees), MAX_LEAVES - 1
     forest = Forest(

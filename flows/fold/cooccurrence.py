@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit_no_refcount
 from state.rows.item_rows import ADJ, BWD, FAR, MANY_GONE, MAX_GONE, PAIR_UNIT, ItemRows, shift
 from state.rows.row_codec import counted
 
@@ -22,7 +22,7 @@ RANK_DECAY = 1.8
 AMOUNTS = np.array([round(PAIR_UNIT * math.exp(-d / RANK_DECAY)) for d in range(MAX_WINDOW)], np.int64)
 
 
-@uncounted()
+@njit_no_refcount()
 def _position(neighbours: npt.NDArray[np.uint64], n: int, item: np.uint64) -> int:
     at = 0
     for j in range(n):  # all of them, in vector registers: a search by halves is mispredicted at every step
@@ -30,13 +30,13 @@ def _position(neighbours: npt.NDArray[np.uint64], n: int, item: np.uint64) -> in
     return at
 
 
-@uncounted()
+@njit_no_refcount()
 def _weigh(row: Any, j: int) -> int:
     """Return five times what neighbour j weighs: adj + far + 0.8 bwd, in integers."""
     return 5 * (np.int64(row.weight[ADJ, j]) + np.int64(row.weight[FAR, j])) + 4 * np.int64(row.weight[BWD, j])
 
 
-@uncounted()
+@njit_no_refcount()
 def _lightest(row: Any) -> int:
     n = np.int64(row.n)
     least = _weigh(row, 0)
@@ -48,7 +48,7 @@ def _lightest(row: Any) -> int:
     return 0
 
 
-@uncounted()
+@njit_no_refcount()
 def _shift_changed(row: Any, hole: int, place: int) -> None:
     """Do to the marks of changed neighbours what `shift` does to the neighbours; the mark at `place` is then free."""
     one, marks = np.uint64(1), row.changed
@@ -58,7 +58,7 @@ def _shift_changed(row: Any, hole: int, place: int) -> None:
     row.changed = (marks & below) | ((marks & ~below) << one)
 
 
-@uncounted()
+@njit_no_refcount()
 def _note_gone(row: Any, neighbour: np.uint64) -> None:
     n = np.int64(row.n_gone)
     if n < MAX_GONE:
@@ -68,7 +68,7 @@ def _note_gone(row: Any, neighbour: np.uint64) -> None:
         row.n_gone = MANY_GONE
 
 
-@uncounted()
+@njit_no_refcount()
 def add_pair(rows: ItemRows, slot: int, neighbour: np.uint64, kind: int, amount: int, capacity: int) -> None:
     """Add `amount` (negative: subtract) to one counter of the pair and to the row's total of that kind.
 
@@ -113,7 +113,7 @@ def add_pair(rows: ItemRows, slot: int, neighbour: np.uint64, kind: int, amount:
     row.weight[kind, place] = np.uint32(amount)
 
 
-@uncounted()
+@njit_no_refcount()
 def learn_pairs(
     rows: ItemRows,
     item: np.uint64,

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit_no_refcount
 
 SEGMENT = 1024
 Ids = npt.NDArray[np.uint64]
 
 
-@uncounted()
+@njit_no_refcount()
 def _find_or_add(table: Ids, event_id: np.uint64, put: bool) -> bool:
     mask = np.uint64(len(table) - 1)
     at = event_id & mask
@@ -31,13 +31,13 @@ def _find_or_add(table: Ids, event_id: np.uint64, put: bool) -> bool:
     return False
 
 
-@uncounted()
+@njit_no_refcount()
 def _add_all(table: Ids, ids: Ids) -> None:
     for i in range(len(ids)):
         _find_or_add(table, ids[i], True)
 
 
-@uncounted()
+@njit_no_refcount()
 def _accept(
     tables: Ids,
     ring: Ids,

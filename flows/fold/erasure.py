@@ -9,21 +9,21 @@ import numpy.typing as npt
 
 from flows.fold.popularity import count_event, count_for_good
 from flows.fold.user_history import FoldParams, ItemIndex, event_weight, kind_column, learn_at, session_start, use
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit_no_refcount
 from state.rows.item_rows import ItemRows
 from state.rows.session import SESSION_EVENTS
 from state.rows.slot_map import find
 from state.rows.user_rows import KIND_MASK, MAX_GAP_MS, STARS_SHIFT, UserRows
 
 
-@uncounted()
+@njit_no_refcount()
 def _knows_session(users: UserRows, slot: int, k: int, gap_ms: int) -> bool:
     """Say whether the history holds the whole session before event k, as it was when the event was learned."""
     at = session_start(users, slot, k, gap_ms)
     return at > 0 or k - at == SESSION_EVENTS or users[slot].gap_ms[0] > gap_ms
 
 
-@uncounted()
+@njit_no_refcount()
 def unlearn_history(
     users: UserRows, slot: int, items: ItemRows, index: ItemIndex, counted_in: npt.NDArray[np.int64],
     totals: npt.NDArray[np.int64], p: FoldParams,

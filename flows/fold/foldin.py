@@ -7,12 +7,11 @@ t = Wᵤᵀ c and D = diag(c − 1): one small Cholesky (Woodbury). The vector i
 function of the history, so a crash or another batching cannot change its bytes.
 """
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from flows.fold.user_history import NEUTRAL_STARS, RATING
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit, njit_no_refcount
 from schemas.compiled.prefetch import prefetch_row
 from schemas.events import FIRST_NEGATIVE_KIND
 from state.anchor import Anchor
@@ -30,7 +29,7 @@ SMALLEST_EXTRA = np.float32(1e-6)  # a confidence of 1 would make D singular
 Floats = npt.NDArray[np.float32]
 
 
-@uncounted(nogil=True, fastmath=True)
+@njit_no_refcount(nogil=True, fastmath=True)
 def _set_up(
     whitened: Floats, row_of: npt.NDArray[np.int64], confidence: Floats, h: int, lane: int,
     gram: Floats, right: Floats, out: Floats,
@@ -80,7 +79,7 @@ def _set_up(
         right[i, lane] = 0
 
 
-@uncounted(nogil=True, fastmath=True)
+@njit_no_refcount(nogil=True, fastmath=True)
 def _solve(gram: Floats, right: Floats, h: int) -> None:
     """Solve LANES systems of size h at once by Cholesky, in place: `right` becomes the solutions."""
     for j in range(h):
@@ -107,7 +106,7 @@ def _solve(gram: Floats, right: Floats, h: int) -> None:
             right[i, lane] *= gram[i, i, lane]
 
 
-@uncounted(nogil=True)
+@njit_no_refcount(nogil=True)
 def _fetch_places(users: UserRows, slot: int, table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32]) -> None:
     """Ask for the places of `find`'s table where the user's latest items are looked for."""
     n, mask = np.int64(users[slot].n), np.uint64(len(table) - 1)
@@ -117,7 +116,7 @@ def _fetch_places(users: UserRows, slot: int, table: npt.NDArray[np.uint64], slo
         prefetch_row(slot_at, place)
 
 
-@numba.njit(cache=True)
+@njit()
 def _history_confidence(
     users: UserRows, slot: int, table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], alpha: float,
     weights: npt.NDArray[np.float64], items: npt.NDArray[np.uint64], row_of: npt.NDArray[np.int64], confidence: Floats,
@@ -153,7 +152,7 @@ def _history_confidence(
     return kept
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _vectors(
     users: UserRows, slots: npt.NDArray[np.int64], whitened: Floats, table: npt.NDArray[np.uint64],
     slot_at: npt.NDArray[np.int32], alpha: float, weights: npt.NDArray[np.float64],

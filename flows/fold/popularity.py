@@ -1,10 +1,9 @@
 """Popularity of items at two half-lives, and the heaviest items of each scope."""
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit, njit_no_refcount
 from schemas.compiled.stack_array import stack_array
 from state.rows.decay import add, epoch_of, forward_score, forward_weight
 from state.rows.item_rows import ItemRows
@@ -19,7 +18,7 @@ Ids = npt.NDArray[np.uint64]
 _epochs, _sums = stack_array(np.int32, 2), stack_array(np.int64, 2, 2)
 
 
-@uncounted()
+@njit_no_refcount()
 def count_event(
     rows: ItemRows,
     slot: int,
@@ -42,7 +41,7 @@ def count_event(
     count_for_good(rows, slot, totals, weight)
 
 
-@uncounted()
+@njit_no_refcount()
 def count_for_good(rows: ItemRows, slot: int, totals: npt.NDArray[np.int64], weight: float) -> None:
     """Add a weight to what does not decay."""
     hundredths = np.int64(np.rint(weight * COUNT_UNIT))
@@ -50,7 +49,7 @@ def count_for_good(rows: ItemRows, slot: int, totals: npt.NDArray[np.int64], wei
     totals[COUNT] += hundredths
 
 
-@numba.njit(cache=True)
+@njit()
 def scores_of(
     rows: ItemRows, slots: npt.NDArray[np.int64], half_lives_ms: npt.NDArray[np.int64]
 ) -> tuple[Scores, Scores]:
@@ -63,14 +62,14 @@ def scores_of(
     return short, long
 
 
-@numba.njit(cache=True)
+@njit()
 def _keep_heaviest(scores: Scores, limit: int, keep: npt.NDArray[np.bool_]) -> None:
     order = np.argsort(-scores, kind="mergesort")  # stable: equal scores stay in id order
     for i in range(min(limit, len(order))):
         keep[order[i]] = True
 
 
-@numba.njit(cache=True)
+@njit()
 def merge_scope(
     items: Ids, short: Scores, long: Scores, new_items: Ids, new_short: Scores, new_long: Scores, limit: int
 ) -> tuple[Ids, Scores, Scores]:

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit_no_refcount
 from state.rows.user_rows import N_AFFINITIES, UserRows
 
 AFFINITY_BITS = 8
@@ -17,7 +17,7 @@ MOST_PRICES = 2**29
 to less than 2^29 · 103,300² < 2^63."""
 
 
-@uncounted()
+@njit_no_refcount()
 def _bump(counts: np.ndarray, at: int) -> None:
     """Count one more, halving all when a byte is full: the shape stays, the size is bounded."""
     if counts[at] == 255:
@@ -26,7 +26,7 @@ def _bump(counts: np.ndarray, at: int) -> None:
     counts[at] += np.uint8(1)
 
 
-@uncounted()
+@njit_no_refcount()
 def _add_affinity(rows: UserRows, slot: int, which: int, id_hash: np.uint64, amount: int) -> None:
     """Add to an affinity; a ninth one takes the lightest one's place. They stay sorted by id, free places last."""
     key = np.uint32(id_hash & np.uint64(0xFFFFFFFF))
@@ -47,7 +47,7 @@ def _add_affinity(rows: UserRows, slot: int, which: int, id_hash: np.uint64, amo
     ids[at], weights[at] = key, np.uint32(min(amount, 0xFFFFFFFF))
 
 
-@uncounted()
+@njit_no_refcount()
 def _fade_affinities(rows: UserRows, slot: int, which: int, half_lives: int) -> None:
     """Halve the affinities so many times; those that reach nothing free their places."""
     weights, ids = rows[slot].affinity[which], rows[slot].affinity_id[which]
@@ -61,7 +61,7 @@ def _fade_affinities(rows: UserRows, slot: int, which: int, half_lives: int) -> 
         ids[j] = weights[j] = 0
 
 
-@uncounted()
+@njit_no_refcount()
 def profile_event(
     rows: UserRows,
     slot: int,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from flows.fold.encoded_rows import EncodedRows
 from flows.fold.row_table import RowTable
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit_no_refcount
 from schemas.events import Columns, Kind
 from state.rows import keys
 from state.rows.purchase_rows import (
@@ -34,7 +34,7 @@ EVICTION_DAYS = 60.0
 MOST_TIMES = LAST_DAY = 65_535
 
 
-@uncounted()
+@njit_no_refcount()
 def _lightest(rows: PurchaseRows, slot: int) -> int:
     """Return the place of the item that gives way in a full row."""
     gap, least = 0, np.inf
@@ -46,7 +46,7 @@ def _lightest(rows: PurchaseRows, slot: int) -> int:
     return gap
 
 
-@uncounted()
+@njit_no_refcount()
 def add_purchase(rows: PurchaseRows, slot: int, item: np.uint64, day: int, totals: npt.NDArray[np.int64]) -> np.uint64:
     """Count one purchase of an item on a day, also in the lane's totals; items stay ascending.
 
@@ -81,7 +81,7 @@ def add_purchase(rows: PurchaseRows, slot: int, item: np.uint64, day: int, total
     return gone
 
 
-@uncounted()
+@njit_no_refcount()
 def add_purchases(
     rows: PurchaseRows, slots: npt.NDArray[np.int64], items: npt.NDArray[np.uint64], ts_ms: npt.NDArray[np.int64],
     totals: npt.NDArray[np.int64], gone: npt.NDArray[np.uint64],

@@ -5,12 +5,11 @@ rating lift that, unless they happened before. A user refuses MAX_REFUSED items 
 Taking something out of the cart refuses nothing here: it holds for the session, which the history tells.
 """
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from flows.fold.encoded_rows import EncodedRows
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit, njit_no_refcount
 from schemas.events import Columns, Kind
 from state.rows import keys
 from state.rows.refusal_rows import MAX_REFUSED, RefusalRows, decode_refusals, empty_refusals, encode_refusals
@@ -29,7 +28,7 @@ Int64s = npt.NDArray[np.int64]
 Uint64s = npt.NDArray[np.uint64]
 
 
-@uncounted()
+@njit_no_refcount()
 def verdict(kind: int, value: float) -> int:
     """Return 1 for an event that refuses its item, -1 for one that lifts a refusal, else 0."""
     if kind == RATING:
@@ -39,7 +38,7 @@ def verdict(kind: int, value: float) -> int:
     return -1 if kind in LIFTING else 0
 
 
-@numba.njit(cache=True)
+@njit()
 def _concerned(events: Columns, user_slots: Int64s, users: UserRows) -> tuple[Int64s, Uint64s]:
     """Return (which events count here, the users among theirs who refused nothing before): few of either.
 
@@ -61,7 +60,7 @@ def _concerned(events: Columns, user_slots: Int64s, users: UserRows) -> tuple[In
     return found[:n], new[:n_new]
 
 
-@uncounted()
+@njit_no_refcount()
 def _refuse(rows: RefusalRows, slot: int, at: int, item: np.uint64, second: int) -> None:
     """Put an item at its place `at`; from a full row the one refused longest ago goes, be it this one."""
     n = int(rows.n[slot])
@@ -82,7 +81,7 @@ def _refuse(rows: RefusalRows, slot: int, at: int, item: np.uint64, second: int)
     items[at], seconds[at] = item, second
 
 
-@uncounted()
+@njit_no_refcount()
 def _lift(rows: RefusalRows, slot: int, at: int) -> None:
     n = int(rows.n[slot]) - 1
     items, seconds = rows.item[slot], rows.second[slot]
@@ -92,7 +91,7 @@ def _lift(rows: RefusalRows, slot: int, at: int) -> None:
     rows.n[slot] = n
 
 
-@uncounted()
+@njit_no_refcount()
 def fold_refusals(rows: RefusalRows, slots: Int64s, events: Columns) -> None:
     """Fold events, one by one, into the rows of their users, which are in `slots`."""
     for i in range(len(events)):

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit_no_refcount
 from schemas.compiled.stack_array import stack_array
 from state.rows.item_rows import ItemRows
 from state.rows.lane_rows import CURRENT, EARLIER, REPEAT
@@ -16,7 +16,7 @@ ITEM_RANKS = 4
 _cells = stack_array(np.int64, MAX_DISTINCT)
 
 
-@uncounted()
+@njit_no_refcount()
 def learn_repeats(
     rows: ItemRows,
     totals: npt.NDArray[np.int64],

@@ -1,6 +1,5 @@
 """The heaviest items of everything, of each category, brand and country."""
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -8,7 +7,7 @@ from flows.fold.item_table import ItemTable
 from flows.fold.popularity import merge_scope, scores_of
 from flows.fold.user_history import FoldParams, event_weight
 from schemas.compiled.distinct import distinct
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit, njit_no_refcount
 from schemas.events import Columns
 from state.rows import keys
 from state.rows.decay import EPOCH_HALF_LIVES, add, epoch_of, forward_weight
@@ -33,7 +32,7 @@ Ids = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float64]
 
 
-@uncounted()
+@njit_no_refcount()
 def _fill_weights(n: int, pop: npt.NDArray[np.int64], epochs: npt.NDArray[np.int32], weights: Floats) -> int:
     """Write what each item weighs at the long half-life, in units of the newest epoch; return that epoch; `n` > 0."""
     newest = epochs[0, 1]
@@ -46,7 +45,7 @@ def _fill_weights(n: int, pop: npt.NDArray[np.int64], epochs: npt.NDArray[np.int
     return newest
 
 
-@uncounted()
+@njit_no_refcount()
 def _make_room(
     n: int, at: int, cut: int, items: Ids, pop: npt.NDArray[np.int64], epochs: npt.NDArray[np.int32], weights: Floats
 ) -> int:
@@ -62,7 +61,7 @@ def _make_room(
     return last
 
 
-@numba.njit(cache=True)
+@njit()
 def _count_country(
     n: int,
     items: Ids,

@@ -9,7 +9,6 @@ come in time.
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -17,7 +16,7 @@ from flows.fold.cooccurrence import learn_pairs
 from flows.fold.popularity import count_event
 from flows.fold.profiles import profile_event
 from flows.fold.repeats import learn_repeats
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit, njit_no_refcount
 from schemas.compiled.prefetch import prefetch_row
 from schemas.compiled.stack_array import stack_array
 from schemas.events import FIRST_NEGATIVE_KIND, Kind
@@ -70,14 +69,14 @@ class ItemIndex(NamedTuple):
     round_no: int
 
 
-@uncounted()
+@njit_no_refcount()
 def use(index: ItemIndex, slot: int) -> None:
     """Mark an item row used and changed."""
     index.used_in[slot] = index.round_no
     index.changed_in[slot] = index.round_no
 
 
-@uncounted()
+@njit_no_refcount()
 def session_start(users: UserRows, slot: int, k: int, gap_ms: int) -> int:
     """Return the history index at which the session before event k begins.
 
@@ -90,7 +89,7 @@ def session_start(users: UserRows, slot: int, k: int, gap_ms: int) -> int:
     return at
 
 
-@uncounted()
+@njit_no_refcount()
 def session_before(users: UserRows, slot: int, k: int, gap_ms: int, out: Uint64s) -> int:
     """Write the items of the session before history event k, oldest first, none of negative events; return how many."""
     n = 0
@@ -101,7 +100,7 @@ def session_before(users: UserRows, slot: int, k: int, gap_ms: int, out: Uint64s
     return n
 
 
-@uncounted()
+@njit_no_refcount()
 def learn_at(
     users: UserRows, slot: int, k: int, items: ItemRows, index: ItemIndex, totals: Int64s, p: FoldParams, sign: int
 ) -> None:
@@ -131,7 +130,7 @@ def learn_at(
     learn_repeats(items, totals, item, place, n, distinct, slots, m, sign)
 
 
-@uncounted()
+@njit_no_refcount()
 def _rows_ready(users: UserRows, slot: int, at: int, index: ItemIndex) -> bool:
     """Say whether every item row is cached that an event at history index `at` may change."""
     n = np.int64(users[slot].n)
@@ -158,7 +157,7 @@ def _rows_ready(users: UserRows, slot: int, at: int, index: ItemIndex) -> bool:
     return True
 
 
-@uncounted()
+@njit_no_refcount()
 def _place(users: UserRows, slot: int, ts_ms: int, p: FoldParams) -> int:
     """Return the history index an event of this time belongs at, TOO_LATE when it cannot be placed.
 
@@ -182,7 +181,7 @@ def _place(users: UserRows, slot: int, ts_ms: int, p: FoldParams) -> int:
     return TOO_LATE
 
 
-@uncounted()
+@njit_no_refcount()
 def _time_of(users: UserRows, slot: int, k: int) -> int:
     ts = users[slot].last_ms
     for j in range(np.int64(users[slot].n) - 1, k, -1):
@@ -190,7 +189,7 @@ def _time_of(users: UserRows, slot: int, k: int) -> int:
     return ts
 
 
-@uncounted()
+@njit_no_refcount()
 def _insert(users: UserRows, slot: int, at: int, item: np.uint64, kind: int, ts_ms: int) -> int:
     """Put an event at history index `at`, shifting out the oldest of a full history; return its index."""
     n = np.int64(users[slot].n)
@@ -220,7 +219,7 @@ def _insert(users: UserRows, slot: int, at: int, item: np.uint64, kind: int, ts_
     return at
 
 
-@uncounted()
+@njit_no_refcount()
 def _remember(
     users: UserRows, slot: int, at: int, item: np.uint64, kind: int, ts_ms: int,
     items: ItemRows, index: ItemIndex, totals: Int64s, p: FoldParams,
@@ -233,7 +232,7 @@ def _remember(
         learn_at(users, slot, k, items, index, totals, p, 1)
 
 
-@uncounted()
+@njit_no_refcount()
 def event_weight(kind: int, value: float, weights: npt.NDArray[np.float64]) -> float:
     """Return what an event weighs: its kind's weight, a rating by its stars, negative kinds negative."""
     if kind == RATING:
@@ -241,7 +240,7 @@ def event_weight(kind: int, value: float, weights: npt.NDArray[np.float64]) -> f
     return weights[kind]
 
 
-@numba.njit(cache=True)
+@njit()
 def event_weights(
     kinds: npt.NDArray[np.uint8], values: npt.NDArray[np.float32], weights: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float32]:
@@ -252,7 +251,7 @@ def event_weights(
     return out
 
 
-@uncounted()
+@njit_no_refcount()
 def kind_column(kind: int) -> int:
     """Return which of an item's counters (views, carts, purchases) counts events of this kind, -1 for none."""
     if kind in (VIEW, CLICK):
@@ -262,7 +261,7 @@ def kind_column(kind: int) -> int:
     return 2 if kind == PURCHASE else -1
 
 
-@uncounted()
+@njit_no_refcount()
 def _count(
     users: UserRows, user: int, items: ItemRows, item_slot: int, kind: int, weight: float, ts_ms: int, price: float,
     category: np.uint64, brand: np.uint64, totals: Int64s, p: FoldParams,
@@ -296,7 +295,7 @@ def _count(
     totals[MAX_TS] = max(totals[MAX_TS], ts_ms)
 
 
-@uncounted()
+@njit_no_refcount()
 def _fetch_ahead(
     events: np.ndarray, i: int, user_slots: Int64s, users: UserRows, items: ItemRows, index: ItemIndex
 ) -> None:
@@ -317,7 +316,7 @@ def _fetch_ahead(
                 prefetch_row(items, slot)
 
 
-@uncounted(nogil=True)
+@njit_no_refcount(nogil=True)
 def fold_events(
     events: np.ndarray,
     fresh: npt.NDArray[np.bool_],

@@ -1,9 +1,9 @@
 """A lane's cached user rows: what the fold asks of them."""
 
-import numba
 import numpy as np
 
 from flows.fold.row_table import Ids, RowTable, Slots, in_parts
+from schemas.compiled.njit import njit
 from schemas.compiled.prefetch import AHEAD, prefetch_row
 from state.rows import keys
 from state.rows.user_rows import UserRows, decode_users, empty_users
@@ -15,7 +15,7 @@ LATEST = 6
 """History events whose items are fetched before a batch; the fold asks again for the few it lacks."""
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _latest_items(rows: UserRows, slots: Slots) -> Ids:
     out = np.zeros(len(slots) * LATEST, np.uint64)
     for k in range(len(slots)):

@@ -7,6 +7,7 @@ have changed; and a type that an earlier version had would keep a program from s
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -14,21 +15,24 @@ from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
 
-PACKAGES = ("schemas", "state", "flows", "serving", "batch")
-SOURCES = Path(__file__).parents[1]
-KEPT = 4
+PACKAGES = ("headrace", "schemas", "state", "flows", "serving", "batch")
+SOURCES = Path(__file__).parents[2]
+IMPORTS = re.compile(
+    rb"^\s*(?:from|import) +((?:%s)\b[.\w]*)(?: +import +(\([^)]*\)|.*))?" % "|".join(PACKAGES).encode(), re.M
+)
+KEPT = 8
 """Versions whose kernels are kept."""
 
 
 def use_kernels_of_these_sources() -> None:
     """Tell Numba the folder, by NUMBA_CACHE_DIR; that variable, if it is set, says where the folders are."""
     digest = blake2b(digest_size=8)
-    for path in sorted(path for package in PACKAGES for path in (SOURCES / package).rglob("*.py")):
-        digest.update(b"%s %d\n" % (str(path.relative_to(SOURCES)).encode(), path.stat().st_size))
-        digest.update(path.read_bytes())
-    name = f"kernels-{digest.hexdigest()}"
+    for name, text in sorted(_sources_of_kernels().items()):
+        digest.update(b"%s %d\n" % (name.encode(), len(text)))
+        digest.update(text)
+    version = f"kernels-{digest.hexdigest()}"
     for home in _homes():
-        folder = home / name
+        folder = home / version
         try:
             if not folder.exists():
                 folder.mkdir(parents=True, exist_ok=True)
@@ -41,6 +45,28 @@ def use_kernels_of_these_sources() -> None:
         if "numba" in sys.modules:
             sys.modules["numba"].config.reload_config()
         return
+
+
+def _sources_of_kernels() -> dict[str, bytes]:
+    """Return the modules that hold kernels, and all that they import, directly or not: name to text.
+
+    A constant, a dtype or a function that a kernel uses is in one of these. A module that is only a handler of requests
+    is in none, so that a change of it compiles nothing anew.
+    """
+    texts = {}
+    for path in (path for package in PACKAGES for path in (SOURCES / package).rglob("*.py")):
+        name = ".".join(path.relative_to(SOURCES).with_suffix("").parts).removesuffix(".__init__")
+        texts[name] = path.read_bytes()
+    found: dict[str, bytes] = {}
+    waiting = [name for name, text in texts.items() if b"njit" in text]
+    while waiting:
+        name = waiting.pop()
+        if name in texts and name not in found:
+            found[name] = texts[name]
+            for module, names in IMPORTS.findall(texts[name]):
+                parent = module.decode()
+                waiting += [parent, *(f"{parent}.{one}" for one in re.findall(r"\w+", names.decode()))]
+    return found
 
 
 def _homes() -> Iterator[Path]:

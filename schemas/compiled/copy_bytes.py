@@ -9,7 +9,7 @@ from numba import types
 from numba.core.cgutils import raw_memcpy
 from numba.extending import intrinsic
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit_no_refcount
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -24,7 +24,7 @@ def _copy_addresses(typing_context: Any, target: Any, source: Any, size: Any) ->
     return types.void(types.intp, types.intp, types.intp), generate
 
 
-@uncounted(nogil=True)
+@njit_no_refcount(nogil=True)
 def copy_bytes(source: Bytes, first: int, last: int, out: Bytes, at: int) -> int:
     """Write `source[first:last]` into `out` from `at` on, both contiguous and apart; return where it ends."""
     _copy_addresses(out.ctypes.data + at, source.ctypes.data + first, last - first)  # type: ignore[call-arg]

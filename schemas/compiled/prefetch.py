@@ -10,7 +10,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit_no_refcount
 
 LINE_BYTES = 64
 AHEAD = 4
@@ -31,7 +31,7 @@ def _prefetch_address(typing_context: Any, address: Any) -> Any:  # called witho
     return types.void(types.intp), generate
 
 
-@uncounted(nogil=True)
+@njit_no_refcount(nogil=True)
 def prefetch_row(array: Any, row: int) -> None:
     """Start fetching all cache lines of `array[row]` (C order)."""
     size = array.strides[0]
@@ -41,13 +41,13 @@ def prefetch_row(array: Any, row: int) -> None:
     _prefetch_address(first + size - 1)  # type: ignore[call-arg]
 
 
-@uncounted(nogil=True)
+@njit_no_refcount(nogil=True)
 def prefetch_line(array: Any, row: int) -> None:
     """Start fetching the cache line in which `array[row]` begins."""
     _prefetch_address(array.ctypes.data + row * array.strides[0])  # type: ignore[call-arg]
 
 
-@uncounted(nogil=True)
+@njit_no_refcount(nogil=True)
 def prefetch_head(array: Any, row: int) -> None:
     """Start fetching the first LINE_BYTES of a row that is longer; they may lie in two cache lines."""
     first = array.ctypes.data + row * array.strides[0]

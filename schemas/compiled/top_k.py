@@ -3,12 +3,12 @@
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit_no_refcount
 
 Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 
 
-@uncounted()
+@njit_no_refcount()
 def largest(values: npt.NDArray[np.float64], k: int, out: npt.NDArray[np.int64]) -> int:
     """Write the indexes of the `k` largest of values >= 0 into `out`, of equal ones the first; return how many."""
     n = len(values)

@@ -12,7 +12,7 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit_no_refcount
 
 LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 LOG = (
@@ -54,14 +54,14 @@ def of_bits(typing_context: Any, bits: Any) -> Any:
     return types.float64(types.int64), generate
 
 
-@uncounted()
+@njit_no_refcount()
 def power_of_2(exponent: int) -> float:
     """Return 2 to a whole number within ± 1000."""
     power: float = of_bits((EXPONENT_OF_1 + exponent) << MANTISSA_BITS)  # type: ignore[call-arg]
     return power
 
 
-@uncounted(error_model="numpy")
+@njit_no_refcount(error_model="numpy")
 def logarithms(values: Floats, n: int) -> None:
     """Replace the first `n` values, normal numbers > 0, by their natural logarithms."""
     for i in range(n):
@@ -78,7 +78,7 @@ def logarithms(values: Floats, n: int) -> None:
         values[i] = k * LN2_HIGH - ((half - (s * (half + series) + k * LN2_LOW)) - f)
 
 
-@uncounted(error_model="numpy")
+@njit_no_refcount(error_model="numpy")
 def exponentials(values: Floats, n: int) -> None:
     """Replace the first `n` values by e to their power, of those beyond ± LARGEST to that."""
     for i in range(n):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit_no_refcount
 from serving.catalogue.catalogue import Catalogue
 from serving.rendering.items import Said
 from serving.rules.item_filter import Selection
@@ -39,7 +39,7 @@ def _room_for(n: int) -> Candidates:
     return Candidates(ints[0], floats[0], floats[1], ints[1], ints[2])
 
 
-@uncounted()
+@njit_no_refcount()
 def _take(
     rows: Ints, scores: Floats, worth: Floats, mask: npt.NDArray[np.bool_], met_in: Ints, answer: int, tier: int,
     least: float, out: Candidates, n: int,
@@ -59,7 +59,7 @@ def _take(
     return n, worst
 
 
-@uncounted()
+@njit_no_refcount()
 def _meet(rows: Ints, met_in: Ints, answer: int) -> None:
     for row in rows:
         if row >= 0:

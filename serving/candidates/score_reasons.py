@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit_no_refcount
 from schemas.events import Kind
 from serving.candidates.repurchase import again_phrase
 from serving.rendering.reason_cache import Phrase
@@ -37,7 +37,7 @@ def phrase_of(shop: Shop, visitor: Visitor, why: int, seed: int, item: int) -> P
     return source, "because_bought" if seed in visitor.bought else "because_viewed", lang, seed
 
 
-@uncounted()
+@njit_no_refcount()
 def _key_of(
     history: Uint64s, kinds: npt.NDArray[np.uint8], n_events: int, why: int, seed: np.uint64, item: np.uint64,
     language: int, trending: Uint64s,
@@ -60,7 +60,7 @@ def _key_of(
     return about + np.uint64(len(LANGUAGES) * kind + language + 1) * SPREAD
 
 
-@uncounted()
+@njit_no_refcount()
 def _look_up(
     users: UserRows, n: Ints, why: Ints, seeds: Uint64s, items: Uint64s, languages: Ints, trending: Uint64s,
     table: Uint64s, slot_at: npt.NDArray[np.int32], number_at: Ints, keys: Uint64s, said: Ints,

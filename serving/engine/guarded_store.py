@@ -1,7 +1,7 @@
 """The one door to the store for a server's event loop: whatever Redis does, nobody waits for it longer than is allowed.
 
-The loop reads over a line (`state.store.line`). It is called back when the answer to the first question of a batch is here,
-and does other things until then. What the batch reads after that it does wait for, since Redis has just answered; all
+The loop reads over a line (`state.store.line`). It is called back when the first answer of a batch is here, and does
+other things until then. What the batch reads after that it does wait for, since Redis has just answered; all
 its reads together have `timeout_s`. Where an answer does not come in time, the store is away: whoever asks learns so
 at once, while a thread tries a new line again and again and hands over the first one that answers.
 

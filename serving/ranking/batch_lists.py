@@ -7,11 +7,10 @@ left. They are what the sources and `apply_rules` would have made (a test compar
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit, njit_no_refcount
 from schemas.ids import hash_id
 from serving.candidates.pool import RANK_DECAY
 from serving.candidates.score_reasons import numbers_of_said
@@ -62,7 +61,7 @@ class Choices(NamedTuple):
     ranked: bool  # what they are worth follows from the rank; else it is the score
 
 
-@uncounted()
+@njit_no_refcount()
 def _let_through(
     candidates: Choices, b: int, mask: Flags, factors: Floats, met_in: Ints, excluded: int, left: Ints, worth: Floats
 ) -> int:
@@ -81,7 +80,7 @@ def _let_through(
     return n_left
 
 
-@numba.njit(cache=True)
+@njit()
 def put_in_order(worth: Floats, candidates: Ints) -> None:
     """Put candidates in the order of falling worth, equal ones as they are; `worth` is not kept."""
     if len(worth) > FEW:
@@ -95,7 +94,7 @@ def put_in_order(worth: Floats, candidates: Ints) -> None:
         worth[at], candidates[at] = value, one
 
 
-@numba.njit(cache=True)
+@njit()
 def _choose(
     places: Ints, at: Ints, wants: Ints, counts: Ints, candidates: Choices, mask: Flags, factors: Floats,
     codes: npt.NDArray[np.int32], limits: Ints, excluded: Ints, ends: Ints, met_in: Ints, answer: int, out: Ints,
@@ -126,7 +125,7 @@ def _choose(
             out[place, : counts[g]] = order[: counts[g]]
 
 
-@uncounted()
+@njit_no_refcount()
 def _look_up(
     places: Ints, at: Ints, chosen: Ints, candidates: Choices, n: Ints, shown: Ints, items: Uint64s, worth: Floats,
     why: Ints, seeds: Uint64s,
@@ -144,7 +143,7 @@ def _look_up(
             why[place, k], seeds[place, k] = candidates.why[b, c], candidates.seed[b, c]
 
 
-@uncounted()
+@njit_no_refcount()
 def _mark(places: Ints, n: Ints, shown: Ints, matching: Flags, moved: Ints, met: Flags) -> None:
     """Mark the sets of rules that have moved items that match."""
     for place in places:
@@ -152,7 +151,7 @@ def _mark(places: Ints, n: Ints, shown: Ints, matching: Flags, moved: Ints, met:
             met[moved[place, k]] |= matching[shown[place, k]]
 
 
-@uncounted()
+@njit_no_refcount()
 def _move(places: Ints, n: Ints, shown: Ints, matching: Flags, longer: Ints, moved: Ints) -> None:
     """Put `longer` sets in the place of those that have moved items that match."""
     for place in places:

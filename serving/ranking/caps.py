@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from schemas.compiled.njit import njit
 from serving.catalogue.catalogue import Catalogue
 from serving.request.columns import TextColumn
 from serving.rules.model import Cap
@@ -18,7 +18,7 @@ Codes = npt.NDArray[np.int32]
 Flags = npt.NDArray[np.bool_]
 
 
-@numba.njit(cache=True)
+@njit()
 def fill_places(
     order: Rows, codes: Codes, limits: Rows, offset: int, fixed_codes: Codes, is_fixed: Flags, places: Rows,
     held_back: Flags,

@@ -5,11 +5,10 @@ MMR: Carbonell, Goldstein, SIGIR 1998. Greedy DPP: Chen, Zhang, Zhou, NeurIPS 20
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit, njit_no_refcount
 
 SPENT = 1e-12
 """An item whose gain is this small repeats what is there."""
@@ -35,7 +34,7 @@ def similarity(vectors: npt.NDArray[np.float32], groups: npt.NDArray[np.integer[
     return Alike(np.ascontiguousarray(vectors, np.float32), known, groups.astype(np.int64))
 
 
-@uncounted(fastmath={"reassoc", "contract"})
+@njit_no_refcount(fastmath={"reassoc", "contract"})
 def alike_to(alike: Alike, i: int, out: Floats) -> None:
     """Write how alike each item is to the i-th, (n,) in [0, 1]: the cosine of their vectors, 1 for itself.
 
@@ -53,7 +52,7 @@ def alike_to(alike: Alike, i: int, out: Floats) -> None:
     out[i] = 1.0
 
 
-@numba.njit(cache=True)
+@njit()
 def mmr(relevance: Floats, alike: Alike, strength: float, k: int) -> Ints:
     """Return the order of k items: at each place the largest (1 − strength) · relevance − strength · closest.
 
@@ -74,7 +73,7 @@ def mmr(relevance: Floats, alike: Alike, strength: float, k: int) -> Ints:
     return order
 
 
-@numba.njit(cache=True)
+@njit()
 def greedy_dpp(relevance: Floats, alike: Alike, strength: float, k: int) -> Ints:
     """Return the order of k items that adds most to ln det of the kernel diag(q) · alike · diag(q) at each place.
 

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.compiled.copy_bytes import copy_bytes
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit_no_refcount
 from serving.request.columns import grown
 
 Bytes = npt.NDArray[np.uint8]
@@ -50,13 +50,13 @@ class Pieces:
         return Packed(self._data, self._bounds)
 
 
-@uncounted()
+@njit_no_refcount()
 def length(pieces: Packed, number: int) -> int:
     """Return how long a piece is."""
     return int(pieces.bounds[number + 1] - pieces.bounds[number])
 
 
-@uncounted()
+@njit_no_refcount()
 def put(pieces: Packed, number: int, out: Bytes, at: int) -> int:
     """Write a piece into `out` from `at` on; return where it ends."""
     return copy_bytes(pieces.data, pieces.bounds[number], pieces.bounds[number + 1], out, at)

@@ -8,13 +8,12 @@ from functools import cached_property, lru_cache
 from itertools import islice
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import orjson
 
 from schemas.compiled.copy_bytes import copy_bytes
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit, njit_no_refcount
 from serving.rendering.byte_strings import Bytes, Packed, Pieces, length, put
 from serving.rendering.items import TAG as ITEM_TAG
 from serving.rendering.items import Heads, ItemList, Items, Recommendation, Rules, end_json, end_message
@@ -37,7 +36,7 @@ class _Parts(NamedTuple):
     ends: Packed
 
 
-@uncounted()
+@njit_no_refcount()
 def _most(parts: _Parts, more: int) -> int:
     """Return how many bytes lists can take at most, `more` for each item."""
     n, heads_at, heads, said, phrases, moved, ends = parts
@@ -48,7 +47,7 @@ def _most(parts: _Parts, more: int) -> int:
     return size
 
 
-@numba.njit(cache=True)
+@njit()
 def _write_json(parts: _Parts, scores: Bytes) -> tuple[Bytes, Ints]:
     """Return JSON lists, and where each begins and ends; `scores` is the JSON of all scores, (B, K)."""
     n, heads_at, heads, said, phrases, moved, ends = parts
@@ -76,7 +75,7 @@ def _write_json(parts: _Parts, scores: Bytes) -> tuple[Bytes, Ints]:
     return out[:at], bounds
 
 
-@numba.njit(cache=True)
+@njit()
 def _write_messages(parts: _Parts, scores: Bytes) -> tuple[Bytes, Ints]:
     """Return the items of `Answer` messages, and where each begins and ends; `scores` (B, K · 8): their doubles."""
     n, heads_at, heads, said, phrases, moved, ends = parts

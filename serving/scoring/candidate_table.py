@@ -2,11 +2,10 @@
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit, njit_no_refcount
 from schemas.compiled.vector_math import bits_of, of_bits
 
 INDEX_BITS = 12
@@ -26,13 +25,13 @@ class Found(NamedTuple):
     worth: npt.NDArray[np.float64]  # (MAX_FOUND,): what decides who is chosen
 
 
-@numba.njit(cache=True)
+@njit()
 def new_found() -> Found:
     """Return room for searches."""
     return Found(np.zeros(1, np.int64), np.zeros(TABLE, np.int32), np.zeros(MAX_FOUND, np.uint64), np.zeros(MAX_FOUND))
 
 
-@uncounted()
+@njit_no_refcount()
 def begin_search(found: Found) -> None:
     """Forget the items of the search before."""
     found.search[0] += 1
@@ -41,7 +40,7 @@ def begin_search(found: Found) -> None:
         found.search[0] = 1
 
 
-@uncounted()
+@njit_no_refcount()
 def place(found: Found, n: int, item: np.uint64, worth: float) -> tuple[int, int]:
     """Return (index of the item, items so far); it is worth that much more."""
     # Whether an item was found before is a coin's toss, which a branch would lose half of the time: `known` is a mask.
@@ -57,7 +56,7 @@ def place(found: Found, n: int, item: np.uint64, worth: float) -> tuple[int, int
     return index, n + 1 + known
 
 
-@uncounted()
+@njit_no_refcount()
 def _entry(found: Found, at: np.uint64, search: int) -> tuple[int, int]:
     """Return (all bits if this search wrote it, else none; the index it holds)."""
     entry: Any = np.int64(found.table[at])

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit_no_refcount
 from schemas.compiled.prefetch import prefetch_head
 from schemas.compiled.stack_array import stack_array
 from schemas.compiled.vector_math import logarithms
@@ -49,7 +49,7 @@ def new_leads(n_rows: int) -> Leads:
     return Leads(np.zeros(n_rows, LEADS_DTYPE), second_order(n_rows), np.zeros(n_rows, np.int64))
 
 
-@uncounted()
+@njit_no_refcount()
 def _lift(
     rows: ItemRows, table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], items: npt.NDArray[np.uint64],
     n: int, sessions: int, worth: npt.NDArray[np.float64],
@@ -73,7 +73,7 @@ def _lift(
     return all_there
 
 
-@uncounted()
+@njit_no_refcount()
 def look_ahead(
     rows: ItemRows, table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], slot: int, item: np.uint64,
     sessions: int, two_steps: bool, leads: Leads,

@@ -3,11 +3,10 @@
 import math
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit, njit_no_refcount
 from schemas.compiled.vector_math import power_of_2
 from serving.scoring.parameters import ScoreConfig
 from state.rows.decay import EPOCH_HALF_LIVES, epoch_of, value_at
@@ -38,7 +37,7 @@ class Moment(NamedTuple):
     scale: Floats  # (2,): what a sum of that epoch is multiplied by
 
 
-@uncounted()
+@njit_no_refcount()
 def mass_of(rows: ItemRows, slot: int) -> float:
     """Return R = adj + far + 0.8 · bwd over everything the row ever counted, in pairs."""
     total = rows[slot].total
@@ -46,7 +45,7 @@ def mass_of(rows: ItemRows, slot: int) -> float:
     return mass
 
 
-@uncounted()
+@njit_no_refcount()
 def pair_mass(rows: ItemRows, slot: int, j: int) -> float:
     """Return adj + far + 0.8 · bwd of the row's neighbour j, in 1/PAIR_UNIT."""
     weight = rows[slot].weight
@@ -54,7 +53,7 @@ def pair_mass(rows: ItemRows, slot: int, j: int) -> float:
     return mass
 
 
-@numba.njit(cache=True)
+@njit()
 def moment_of(totals: Int64s, c: ScoreConfig, now_ms: int) -> Moment:
     """Return what all items of a batch share."""
     sums, epoch, scale = np.empty(3), np.empty(2, np.int64), np.empty(2)
@@ -70,7 +69,7 @@ def moment_of(totals: Int64s, c: ScoreConfig, now_ms: int) -> Moment:
     return Moment(sums, epoch, scale)
 
 
-@uncounted(error_model="numpy")
+@njit_no_refcount(error_model="numpy")
 def _popularity(rows: ItemRows, slot: int, h: int, now: Moment) -> float:
     """Return `value_at` of an item's sums: a power of two away from the moment's scale, mostly by 0."""
     total = rows[slot].pop[h, 0] + rows[slot].pop[h, 1] * 2.0**-EPOCH_HALF_LIVES
@@ -78,7 +77,7 @@ def _popularity(rows: ItemRows, slot: int, h: int, now: Moment) -> float:
     return max(np.float64(total * power_of_2(EPOCH_HALF_LIVES * epochs) * now.scale[h]), 0.0)
 
 
-@uncounted(error_model="numpy")
+@njit_no_refcount(error_model="numpy")
 def item_facts(rows: ItemRows, slot: int, now: Moment) -> tuple[float, float, float, float]:
     """Return (support, short popularity, undecayed weight, e to the trend) of an item; ABSENT counts as never seen."""
     support, p1, p7, count = 1.0, 0.0, 0.0, 0.0
@@ -90,7 +89,7 @@ def item_facts(rows: ItemRows, slot: int, now: Moment) -> tuple[float, float, fl
     return support, p1, count, (p1 + 5.0 * share7) / ((now.sums[0] + 5.0) * share7)
 
 
-@uncounted(fastmath=True)
+@njit_no_refcount(fastmath=True)
 def nearness(embedding: Floats32, slot: int, towards: Floats32, last: Floats32) -> tuple[float, float]:
     """Return the inner products of an item's vector with two directions; the order of summing is the processor's."""
     to_all, to_last = np.float32(0.0), np.float32(0.0)
@@ -100,7 +99,7 @@ def nearness(embedding: Floats32, slot: int, towards: Floats32, last: Floats32) 
     return np.float64(to_all), np.float64(to_last)
 
 
-@uncounted()
+@njit_no_refcount()
 def session_direction(embedding: Floats32, slots: Int64s, m: int, all_of_it: Floats32, last: Floats32) -> None:
     """Write the unit vectors of the whole session (recent items count more) and of its last item."""
     all_of_it[:] = 0.0

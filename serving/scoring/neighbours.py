@@ -2,11 +2,10 @@
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit, njit_no_refcount
 from schemas.compiled.prefetch import prefetch_head, prefetch_row
 from schemas.compiled.stack_array import stack_array
 from schemas.compiled.top_k import largest
@@ -63,7 +62,7 @@ class Candidates(NamedTuple):
 _direct, _best = stack_array(np.float64, MAX_NEIGHBOURS), stack_array(np.int64, MAX_NEIGHBOURS)
 
 
-@numba.njit(cache=True)
+@njit()
 def new_candidates(n_others: int) -> Candidates:
     """Return room for a session's items and `n_others` more."""
     width = MAX_DISTINCT + n_others
@@ -73,7 +72,7 @@ def new_candidates(n_others: int) -> Candidates:
     )  # fmt: skip
 
 
-@uncounted()
+@njit_no_refcount()
 def rank_bucket(rank: int) -> int:
     """Return which row of `MixtureParams.pairs` a recency rank uses: 0, 1, 2, 3-4, 5-9, 10+."""
     if rank < 3:
@@ -83,7 +82,7 @@ def rank_bucket(rank: int) -> int:
     return 4 if rank < 10 else 5
 
 
-@uncounted()
+@njit_no_refcount()
 def _find(distinct: Uint64s, slots: Int64s, m: int, rows: ItemRows, leads: Leads, candidates: Candidates) -> int:
     """Find what the session leads to and what it is worth; return how many items."""
     found, second, n = candidates.found, leads.second.rows, 0
@@ -107,7 +106,7 @@ def _find(distinct: Uint64s, slots: Int64s, m: int, rows: ItemRows, leads: Leads
     return n
 
 
-@uncounted()
+@njit_no_refcount()
 def _choose(n: int, m: int, n_others: int, for_trees: bool, candidates: Candidates) -> int:
     """Choose the session's `m` items and the `n_others` others worth most, of `n` found; return how many."""
     of, found, rank, chosen = candidates.of, candidates.found, candidates.rank, candidates.chosen
@@ -128,7 +127,7 @@ def _choose(n: int, m: int, n_others: int, for_trees: bool, candidates: Candidat
     return n_chosen
 
 
-@uncounted()
+@njit_no_refcount()
 def best_of(best: int) -> tuple[float, int, int]:
     """Return (largest weighted contribution, rank of the session's item it came from, kind)."""
     if best == 0:
@@ -137,7 +136,7 @@ def best_of(best: int) -> tuple[float, int, int]:
     return of_bits(best & ~ORIGINS), origin // 3, origin % 3  # type: ignore[call-arg]
 
 
-@uncounted()
+@njit_no_refcount()
 def _add_up(
     slots: Int64s, m: int, rows: ItemRows, leads: Leads, p: MixtureParams, for_trees: bool, candidates: Candidates
 ) -> None:
@@ -171,7 +170,7 @@ def _add_up(
                 of[rank[candidates.second[r, k]]].second[which] += fade * second[slot].share[k]
 
 
-@uncounted()
+@njit_no_refcount()
 def find_candidates(
     rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32], distinct: Uint64s, slots: Int64s, m: int,
     totals: Int64s, p: MixtureParams, n_others: int, for_trees: bool, leads: Leads, candidates: Candidates,

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit_no_refcount
 from state.rows.lane_rows import CURRENT, EARLIER, N_CURRENT_CELLS, N_EARLIER_CELLS, REPEAT
 
 CURRENT_SLICE = N_CURRENT_CELLS // 3  # cells of one run length
@@ -17,7 +17,7 @@ Floats = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
 
 
-@uncounted()
+@njit_no_refcount()
 def _ln_table(totals: Int64s, at: int, n_cells: int, size: int, prior: float, out: Floats) -> None:
     hits = trials = 0
     for cell in range(n_cells):
@@ -35,14 +35,14 @@ def _ln_table(totals: Int64s, at: int, n_cells: int, size: int, prior: float, ou
             out[cell] = math.log((hit + CELL_PRIOR * mean) / (trial + CELL_PRIOR))
 
 
-@uncounted()
+@njit_no_refcount()
 def ln_repeat_tables(totals: Int64s, current: Floats, earlier: Floats) -> None:
     """Write ln of every cell's shrunk repeat probability into `current` (72) and `earlier` (144)."""
     _ln_table(totals, CURRENT, N_CURRENT_CELLS, CURRENT_SLICE, CURRENT_PRIOR, current)
     _ln_table(totals, EARLIER, N_EARLIER_CELLS, EARLIER_SLICE, EARLIER_PRIOR, earlier)
 
 
-@uncounted()
+@njit_no_refcount()
 def ln_item_factor(repeat: Int64s, totals: Int64s, is_current: bool) -> float:
     """Return ln of how much more often than usual this item (its q0, n0, q1, n1) is repeated."""
     at = 0 if is_current else 2

@@ -3,11 +3,10 @@
 import math
 from typing import NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit, njit_no_refcount
 from schemas.compiled.prefetch import prefetch_row
 from schemas.compiled.stack_array import stack_array
 from schemas.compiled.vector_math import exponentials, logarithms
@@ -80,7 +79,7 @@ class _Room(NamedTuple):
     last: Floats32  # and of its last item
 
 
-@uncounted(error_model="numpy")
+@njit_no_refcount(error_model="numpy")
 def _look_up_facts(
     n: int, rows: ItemRows, embedding: Floats32, now: Moment, p: MixtureParams, of: npt.NDArray[np.void], room: _Room
 ) -> None:
@@ -107,7 +106,7 @@ def _look_up_facts(
         logarithms(values, n)
 
 
-@uncounted(error_model="numpy")
+@njit_no_refcount(error_model="numpy")
 def _score_one(
     session: Uint64s, n_session: int, rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32],
     embedding: Floats32, totals: Int64s, now: Moment, ln_current: Floats, ln_earlier: Floats,
@@ -183,7 +182,7 @@ def _score_one(
     return n, m
 
 
-@uncounted()
+@njit_no_refcount()
 def _write_parts(i: int, of: npt.NDArray[np.void], ln_mass: float, room: _Room) -> None:
     """Write what trees look at of a candidate, but for the inputs of the repeat odds: zeros."""
     parts, es, el, ln_support = room.parts, room.near_all[i], room.near_last[i], room.ln_support[i]
@@ -199,7 +198,7 @@ def _write_parts(i: int, of: npt.NDArray[np.void], ln_mass: float, room: _Room) 
     parts[i, FIRST_REPEAT:] = np.float32(0.0)
 
 
-@uncounted()
+@njit_no_refcount()
 def likeliest_first(probability: Floats, items: Uint64s, keys: Int64s, order: Int64s) -> None:
     """Write the order of falling probability, equal ones by id hash; `keys` is room for as many."""
     # Numbers of 64 bits compare faster than places do: those of doubles >= 0 rise with them, and the lowest bits of
@@ -225,7 +224,7 @@ def likeliest_first(probability: Floats, items: Uint64s, keys: Int64s, order: In
         order[at] = i
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(nogil=True)
 def _score(
     sessions: Uint64s, lengths: Int64s, modes: Int64s, rows: ItemRows, table: Uint64s,
     slot_at: npt.NDArray[np.int32], embedding: Floats32, totals: Int64s, p: MixtureParams,

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit_no_refcount
 from schemas.compiled.prefetch import prefetch_row
 from schemas.compiled.stack_array import stack_array
 from schemas.compiled.top_k import largest
@@ -51,7 +51,7 @@ def second_order(n_rows: int) -> SecondOrder:
     return SecondOrder(np.zeros(n_rows, SECOND_DTYPE), 1, 1)
 
 
-@uncounted()
+@njit_no_refcount()
 def look_two_steps(
     rows: ItemRows, table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], slot: int, item: np.uint64,
     second: SecondOrder, found: Found,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit_no_refcount
 from state.rows.session import SESSION_EVENTS
 
 Hashes = npt.NDArray[np.uint64]
@@ -31,7 +31,7 @@ class Sessions(NamedTuple):
         return items
 
 
-@uncounted()
+@njit_no_refcount()
 def _put_behind_each_other(sessions: Sessions, out: Hashes) -> None:
     at = 0
     for b in range(len(sessions.n)):

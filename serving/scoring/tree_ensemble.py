@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit_no_refcount
 from schemas.compiled.stack_array import stack_array
 
 VERSION = 1
@@ -73,7 +73,7 @@ def forest_from(values: Mapping[str, Any] | None) -> Forest:
     return Forest(*(np.array(values[name], column.dtype) for name, column in NO_FOREST._asdict().items()))
 
 
-@uncounted()
+@njit_no_refcount()
 def scores_of(features: Floats32, n: int, forest: Forest, out: Floats) -> None:
     """Write the sum of the leaves of each of `n` candidates; `features` (N_FEATURES, TOP)."""
     left = _left()
@@ -92,7 +92,7 @@ def scores_of(features: Floats32, n: int, forest: Forest, out: Floats) -> None:
             out[i] += forest.value[t, (lowest * DE_BRUIJN >> np.uint32(12)) & np.uint32(15)]
 
 
-@uncounted()
+@njit_no_refcount()
 def put_in_order(order: Int64s, probability: Floats, m: int, parts: Floats32, forest: Forest) -> int:
     """Put the first TOP of `order` in the trees' order, those they find equal as they are; return how many these are.
 

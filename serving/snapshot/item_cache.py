@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from schemas.compiled.distinct import distinct
+from schemas.compiled.njit import njit
 from state.anchor import Anchor
 from state.rows import keys
 from state.rows.decay import plus
@@ -20,7 +20,7 @@ from state.store.contract import RowReader
 SUMMED = ("total", "support", "repeat", "kinds", "count")
 
 
-@numba.njit(cache=True)
+@njit()
 def _due(
     table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], used_in: npt.NDArray[np.int64],
     read_ms: npt.NDArray[np.int64], written: npt.NDArray[np.bool_], heard_ms: int, ids: npt.NDArray[np.uint64],
@@ -38,7 +38,7 @@ def _due(
     return due[:n]
 
 
-@numba.njit(cache=True)
+@njit()
 def _neighbours(
     table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], rows: ItemRows, looked_ms: npt.NDArray[np.int64],
     ids: npt.NDArray[np.uint64], now_ms: int, oldest_ms: int,

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit_no_refcount
 from schemas.events import FIRST_NEGATIVE_KIND, Kind
 from state.rows.session import SESSION_EVENTS
 from state.rows.user_rows import KIND_MASK, UserRows
@@ -26,7 +26,7 @@ class Recent(NamedTuple):
     bought: npt.NDArray[np.bool_]  # (B,) whether some is a purchase
 
 
-@uncounted()
+@njit_no_refcount()
 def _recent(users: UserRows, now_ms: int, gap_ms: int, out: Recent) -> None:
     for i in range(len(users)):
         n = np.int64(users[i].n)

@@ -28,7 +28,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit_no_refcount
 
 BITS = 16
 EPOCH_HALF_LIVES = 16
@@ -39,7 +39,7 @@ REFERENCE_MS = 1_577_836_800_000
 NO_SCORE = np.float32(-1e30)
 
 
-@uncounted()
+@njit_no_refcount()
 def epoch_of(ts_ms: int, half_life_ms: int) -> int:
     """Return the number of the epoch that holds `ts_ms`.
 
@@ -49,7 +49,7 @@ def epoch_of(ts_ms: int, half_life_ms: int) -> int:
     return ts_ms // (EPOCH_HALF_LIVES * half_life_ms)
 
 
-@uncounted()
+@njit_no_refcount()
 def scale_bits(half_life_ms: int) -> int:
     """Return S: BITS up to half-lives of a week, one less for every doubling above.
 
@@ -63,7 +63,7 @@ def scale_bits(half_life_ms: int) -> int:
     return bits
 
 
-@uncounted()
+@njit_no_refcount()
 def plus(total: int, amount: int) -> int:
     """Return the sum, ±MOST_SUM where it would be larger; `amount` is at most MOST_SUM.
 
@@ -73,7 +73,7 @@ def plus(total: int, amount: int) -> int:
     return min(max(total + amount, -MOST_SUM), MOST_SUM)
 
 
-@uncounted()
+@njit_no_refcount()
 def forward_weight(weight: float, ts_ms: int, half_life_ms: int) -> int:
     """Return the integer an event of this weight adds to the sum of its epoch.
 
@@ -84,7 +84,7 @@ def forward_weight(weight: float, ts_ms: int, half_life_ms: int) -> int:
     return np.int64(np.rint(weight * 2.0 ** (scale_bits(half_life_ms) + into_epoch / half_life_ms)))
 
 
-@uncounted()
+@njit_no_refcount()
 def add(epochs: npt.NDArray[np.int32], sums: npt.NDArray[np.int64], which: int, epoch: int, amount: int) -> None:
     """Add `amount` of `epoch` to counter `which`: `epochs[which]`, `sums[which] = (newest, before)`."""
     newest = epochs[which]
@@ -102,7 +102,7 @@ def add(epochs: npt.NDArray[np.int32], sums: npt.NDArray[np.int64], which: int, 
         sums[which, 1] = plus(sums[which, 1], amount)
 
 
-@uncounted()
+@njit_no_refcount()
 def forward_score(epoch: int, newest: int, before: int, half_life_ms: int) -> np.float32:
     """Return log2 of the sum, in half-lives since REFERENCE_MS; NO_SCORE for an empty sum.
 
@@ -115,7 +115,7 @@ def forward_score(epoch: int, newest: int, before: int, half_life_ms: int) -> np
     return np.float32(math.log2(total) - scale_bits(half_life_ms) + epoch_start)
 
 
-@uncounted()
+@njit_no_refcount()
 def value_at(epoch: int, newest: int, before: int, half_life_ms: int, now_ms: int) -> float:
     """Return the decayed sum as of `now_ms`, in units of event weight.
 

@@ -17,11 +17,10 @@ short and the long half-life (`state.rows.decay`); `count` is the undecayed weig
 from collections.abc import Sequence
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit, njit_no_refcount
 from schemas.compiled.prefetch import AHEAD, prefetch_row
 from state.rows.row_codec import Packed, Words, decode_rows, pack_rows, unpack_rows, words
 
@@ -72,7 +71,7 @@ def empty_items(n_rows: int) -> ItemRows:
     return np.zeros(n_rows, ITEM_DTYPE)
 
 
-@uncounted()
+@njit_no_refcount()
 def shift(values: np.ndarray, hole: int, place: int) -> None:
     """Move what lies between `hole` and `place` by one into the hole, so that `place` is free."""
     for j in range(hole, place):
@@ -81,7 +80,7 @@ def shift(values: np.ndarray, hole: int, place: int) -> None:
         values[j] = values[j - 1]
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def write_pairs(pairs: Any, n: int, out: Words, at: int) -> int:
     """Encode the first `n` neighbours of a record behind a header of zeros at byte `at`; return where the row ends."""
     heaviest = np.uint32(0)
@@ -104,7 +103,7 @@ def write_pairs(pairs: Any, n: int, out: Words, at: int) -> int:
     return at + length
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def write_item(row: Any, out: Words, at: int) -> int:
     """Encode a row at `out.u8[at:]`; return where it ends."""
     end = write_pairs(row, np.int64(row.n), out, at)
@@ -127,7 +126,7 @@ def write_item(row: Any, out: Words, at: int) -> int:
     return end
 
 
-@uncounted(nogil=True)
+@njit_no_refcount(nogil=True)
 def _encode(
     rows: ItemRows, slots: npt.NDArray[np.int64], out: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]
 ) -> None:
@@ -139,7 +138,7 @@ def _encode(
         ends[k] = at
 
 
-@uncounted()
+@njit_no_refcount()
 def _decode(
     data: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], slots: npt.NDArray[np.int64], rows: ItemRows
 ) -> None:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit_no_refcount
 from state.rows.row_codec import Packed, decode_rows, pack_rows
 
 VERSION, HEADER = 1, 8
@@ -49,7 +49,7 @@ def empty_purchases(n_rows: int) -> PurchaseRows:
     return PurchaseRows(z(n_rows, np.uint8), z((n_rows, MAX_BOUGHT), np.uint64), *days)
 
 
-@uncounted()
+@njit_no_refcount()
 def _encode(rows: PurchaseRows, slots: Slots, out: Bytes, ends: npt.NDArray[np.int64]) -> None:
     at = 0
     u64, u16 = out.view(np.uint64), out.view(np.uint16)
@@ -67,7 +67,7 @@ def _encode(rows: PurchaseRows, slots: Slots, out: Bytes, ends: npt.NDArray[np.i
         ends[k] = at
 
 
-@uncounted()
+@njit_no_refcount()
 def _decode(data: Bytes, starts: npt.NDArray[np.int64], slots: Slots, rows: PurchaseRows) -> None:
     u64, u16 = data.view(np.uint64), data.view(np.uint16)
     for k in range(len(slots)):

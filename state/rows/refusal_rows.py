@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit_no_refcount
 from state.rows.row_codec import decode_rows, pack_rows, unpack_rows
 
 VERSION, HEADER = 1, 8
@@ -36,7 +36,7 @@ def empty_refusals(n_rows: int) -> RefusalRows:
     return RefusalRows(np.zeros(n_rows, np.uint8), np.zeros(shape, np.uint64), np.zeros(shape, np.uint32))
 
 
-@uncounted()
+@njit_no_refcount()
 def _encode(rows: RefusalRows, slots: Slots, out: Bytes, ends: npt.NDArray[np.int64]) -> None:
     at = 0
     u64, u32 = out.view(np.uint64), out.view(np.uint32)
@@ -53,7 +53,7 @@ def _encode(rows: RefusalRows, slots: Slots, out: Bytes, ends: npt.NDArray[np.in
         ends[k] = at
 
 
-@uncounted()
+@njit_no_refcount()
 def _decode(data: Bytes, starts: npt.NDArray[np.int64], slots: Slots, rows: RefusalRows) -> None:
     u64, u32 = data.view(np.uint64), data.view(np.uint32)
     for k in range(len(slots)):

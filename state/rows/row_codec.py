@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit_no_refcount
 
 Slots = npt.NDArray[np.int64]
 MOST_COUNTED = 2**32 - 1
@@ -26,7 +26,7 @@ class Words(NamedTuple):
     f32: npt.NDArray[np.float32]
 
 
-@uncounted(nogil=True)
+@njit_no_refcount(nogil=True)
 def words(data: npt.NDArray[np.uint8]) -> Words:
     """Return `data`, whose length is a multiple of 8, as numbers."""
     return Words(
@@ -35,7 +35,7 @@ def words(data: npt.NDArray[np.uint8]) -> Words:
     )  # fmt: skip
 
 
-@uncounted()
+@njit_no_refcount()
 def counted(count: int, by: int) -> int:
     """Return a counter that rests in 32 bits, `by` further, at most MOST_COUNTED.
 

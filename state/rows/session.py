@@ -7,7 +7,7 @@ over events of a function of the event and of the session before it.
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit_no_refcount
 from schemas.compiled.stack_array import stack_array
 
 SESSION_EVENTS = 30
@@ -18,7 +18,7 @@ TABLE = 64
 _table, _counts = stack_array(np.int8, TABLE), stack_array(np.int64, SESSION_EVENTS)
 
 
-@uncounted()
+@njit_no_refcount()
 def distinct_latest_first(
     items: npt.NDArray[np.uint64], n: int, out: npt.NDArray[np.uint64], place: npt.NDArray[np.int8]
 ) -> int:
@@ -48,7 +48,7 @@ def distinct_latest_first(
     return m
 
 
-@uncounted()
+@njit_no_refcount()
 def repeat_cells(place: npt.NDArray[np.int8], n: int, n_distinct: int, cells: npt.NDArray[np.int64]) -> None:
     """Write the repeat-table cell of each of the MAX_DISTINCT latest distinct items into `cells`.
 
@@ -86,7 +86,7 @@ def repeat_cells(place: npt.NDArray[np.int8], n: int, n_distinct: int, cells: np
         cells[r] = (((min(r, 8) - 1) * 3 + min(runs[r], 3) - 1) * 3 + min(revisits, 2)) * 2 + followed[r]
 
 
-@uncounted()
+@njit_no_refcount()
 def _run_ending_at(place: npt.NDArray[np.int8], last: int) -> int:
     """Return how many events in a row up to `last` were of one item."""
     first = last

@@ -6,17 +6,16 @@ shifts the entries behind the gap back, so there are no tombstones.
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit, njit_no_refcount
 from schemas.compiled.prefetch import prefetch_line
 
 ABSENT = -1
 
 
-@uncounted()
+@njit_no_refcount()
 def find(table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], id_hash: np.uint64) -> int:
     """Return the slot of an id, ABSENT if it has none."""
     mask = np.uint64(len(table) - 1)
@@ -28,7 +27,7 @@ def find(table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], id_hash:
     return ABSENT
 
 
-@uncounted()
+@njit_no_refcount()
 def look_for(table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], id_hash: np.uint64) -> None:
     """Start fetching what `find` will read of an id first (`schemas.compiled.prefetch`)."""
     home: Any = np.int64(id_hash & np.uint64(len(table) - 1))
@@ -36,7 +35,7 @@ def look_for(table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], id_h
     prefetch_line(slot_at, home)
 
 
-@numba.njit(cache=True)
+@njit()
 def _find_all(
     table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], ids: npt.NDArray[np.uint64]
 ) -> npt.NDArray[np.int64]:
@@ -46,7 +45,7 @@ def _find_all(
     return slots
 
 
-@uncounted()
+@njit_no_refcount()
 def _insert(table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], id_hash: np.uint64, slot: int) -> None:
     mask = np.uint64(len(table) - 1)
     at = id_hash & mask
@@ -56,7 +55,7 @@ def _insert(table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], id_ha
     slot_at[at] = slot
 
 
-@uncounted()
+@njit_no_refcount()
 def _remove(table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], id_hash: np.uint64) -> None:
     mask = np.uint64(len(table) - 1)
     gap = id_hash & mask
@@ -74,7 +73,7 @@ def _remove(table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], id_ha
         at = (at + np.uint64(1)) & mask
 
 
-@uncounted()
+@njit_no_refcount()
 def _assign(
     table: npt.NDArray[np.uint64],
     slot_at: npt.NDArray[np.int32],
@@ -114,7 +113,7 @@ def _assign(
     return len(ids)
 
 
-@numba.njit(cache=True)
+@njit()
 def _keep(
     table: npt.NDArray[np.uint64],
     slot_at: npt.NDArray[np.int32],

@@ -19,11 +19,10 @@ epoch): [0] categories, [1] brands, by the low 32 bits of the id hash.
 from collections.abc import Sequence
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit, njit_no_refcount
 from schemas.compiled.prefetch import AHEAD, prefetch_row
 from state.rows.row_codec import Packed, Words, decode_rows, pack_rows, unpack_rows, words
 
@@ -74,7 +73,7 @@ def empty_users(n_rows: int) -> UserRows:
     return np.zeros(n_rows, USER_DTYPE)
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def write_history(row: Any, n: Any, out: Words, at: int) -> int:
     """Encode the last `n` events behind a header of zeros at `out.u8[at:]`; return where the row ends."""
     length = (HEADER + 13 * n + 7) // 8 * 8
@@ -90,7 +89,7 @@ def write_history(row: Any, n: Any, out: Words, at: int) -> int:
     return at + length
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def write_user(row: Any, out: Words, at: int) -> int:
     """Encode a row at `out.u8[at:]`; return where it ends."""
     end = write_history(row, np.int64(row.n), out, at)
@@ -114,7 +113,7 @@ def write_user(row: Any, out: Words, at: int) -> int:
     return end
 
 
-@uncounted(nogil=True)
+@njit_no_refcount(nogil=True)
 def _encode(
     rows: UserRows, slots: npt.NDArray[np.int64], out: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64]
 ) -> None:
@@ -126,7 +125,7 @@ def _encode(
         ends[k] = at
 
 
-@uncounted()
+@njit_no_refcount()
 def _decode(
     data: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], slots: npt.NDArray[np.int64], rows: UserRows
 ) -> None:

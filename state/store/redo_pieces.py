@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit, njit_no_refcount
 from state.rows.item_rows import MAX_NEIGHBOURS, ItemRows, decode_items, empty_items, encode_items, shift
 from state.rows.user_rows import MAX_HISTORY, UserRows, decode_users, empty_users, encode_users
 from state.store.row_block import Command, RowBlock, RowSet
@@ -105,7 +104,7 @@ def _check(row: bytes) -> int:
     return int(check_of(np.frombuffer(row, np.uint64), 0, len(row) // 8))
 
 
-@uncounted()
+@njit_no_refcount()
 def _join_users(before: UserRows, rows: UserRows) -> None:
     for i in range(len(rows)):
         new = np.int64(rows[i].n)
@@ -122,7 +121,7 @@ def _join_users(before: UserRows, rows: UserRows) -> None:
         rows[i].n = kept + new
 
 
-@uncounted()
+@njit_no_refcount()
 def _set_pair(row: Any, neighbour: np.uint64, adj: np.uint32, far: np.uint32, bwd: np.uint32) -> None:
     """Give a neighbour these counters, its place among the others if it has none; take it out if all are zero."""
     n: Any = np.int64(row.n)
@@ -145,7 +144,7 @@ def _set_pair(row: Any, neighbour: np.uint64, adj: np.uint32, far: np.uint32, bw
         row.weight[0, at], row.weight[1, at], row.weight[2, at] = adj, far, bwd
 
 
-@numba.njit(cache=True)
+@njit()
 def _join_items(before: ItemRows, rows: ItemRows) -> None:
     for i in range(len(rows)):
         row, n_new = rows[i], np.int64(rows[i].n)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.compiled.copy_bytes import copy_bytes
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit_no_refcount
 from state.store.row_deltas import Differences
 
 CHUNK = 200
@@ -94,7 +94,7 @@ class RowSet(Mapping[bytes, bytes | None]):
             yield [pack(("DEL", *gone[i : i + CHUNK]))]
 
 
-@uncounted()
+@njit_no_refcount()
 def _write_length(out: Bytes, at: int, length: int) -> int:
     """Write `$length` and a line end; return the index behind it."""
     out[at] = ord("$")
@@ -107,13 +107,13 @@ def _write_length(out: Bytes, at: int, length: int) -> int:
     return _end_line(out, at + digits + 1)
 
 
-@uncounted()
+@njit_no_refcount()
 def _end_line(out: Bytes, at: int) -> int:
     out[at], out[at + 1] = 13, 10
     return at + 2
 
 
-@uncounted(nogil=True)
+@njit_no_refcount(nogil=True)
 def _frame(
     prefix: Bytes, hashes: npt.NDArray[np.uint64], values: Bytes, start: int, ends: npt.NDArray[np.int64], out: Bytes
 ) -> int:  # fmt: skip

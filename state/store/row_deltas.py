@@ -11,11 +11,10 @@ whole: where that is shorter, or what changed is not known.
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit, njit_no_refcount
 from schemas.compiled.prefetch import AHEAD, prefetch_row
 from state.rows.item_rows import HEADER as ITEM_HEADER
 from state.rows.item_rows import MANY_GONE, MAX_NEIGHBOURS, ItemRows, write_item, write_pairs
@@ -46,7 +45,7 @@ class Differences(NamedTuple):
     checks: Uint64s
 
 
-@uncounted(nogil=True)
+@njit_no_refcount(nogil=True)
 def check_of(words: Uint64s, first: int, end: int) -> np.uint64:
     """Return a 64-bit hash, never 0, of `words[first:end]`: four streams of multiply and shift."""
     prime, by = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)
@@ -69,7 +68,7 @@ def check_of(words: Uint64s, first: int, end: int) -> np.uint64:
     return a | np.uint64(1)
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def _copy(source: Uint64s, first: int, end: int, out: Uint64s, at: int) -> int:
     """Copy the bytes `first` to `end`, whole words, to byte `at` of `out`; return where they end there."""
     for j in range((end - first) // 8):
@@ -77,7 +76,7 @@ def _copy(source: Uint64s, first: int, end: int, out: Uint64s, at: int) -> int:
     return at + end - first
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def _copy_header(source: Words, first: int, length: int, out: Words, at: int) -> None:
     """Copy a row's header but for its numbers of events or neighbours and the width of counters."""
     n, width = out.u8[at + 1], out.u8[at + 2]
@@ -85,7 +84,7 @@ def _copy_header(source: Words, first: int, length: int, out: Words, at: int) ->
     out.u8[at + 1], out.u8[at + 2] = n, width
 
 
-@uncounted(nogil=True)
+@njit_no_refcount(nogil=True)
 def _pack_users(
     rows: UserRows, slots: Int64s, whole: Bytes, whole_ends: Int64s, out: Bytes, ends: Int64s, checks: Uint64s
 ) -> None:
@@ -107,7 +106,7 @@ def _pack_users(
         to = ends[k] = to_end
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@njit(nogil=True, inline="always")
 def _take_changed(row: Any, out: Any) -> int:
     """Write the neighbours that came, changed or went, and mark none any more; return how many, or more than fit."""
     n, n_gone = 0, np.int64(row.n_gone)
@@ -128,7 +127,7 @@ def _take_changed(row: Any, out: Any) -> int:
     return n
 
 
-@uncounted(nogil=True)
+@njit_no_refcount(nogil=True)
 def _pack_items(
     rows: ItemRows, slots: Int64s, scratch: npt.NDArray[np.void],
     whole: Bytes, whole_ends: Int64s, out: Bytes, ends: Int64s, checks: Uint64s,

@@ -40,9 +40,9 @@ def test_the_class_that_the_hot_path_extends_is_the_one_it_was_written_for():
     source = inspect.getsource(HttpToolsProtocol) + inspect.getsource(RequestResponseCycle.__init__)
     found = hashlib.sha256(source.encode()).hexdigest()[:16]
     assert found == "0bedc9cfc15d33b0", (
-        f"uvicorn's HttpToolsProtocol has changed ({found}). serving/http/fast_protocol.py extends it: it sets `cycle`, reads "
-        "`flow`, `parser`, `url`, `headers`, `expect_100_continue`, and stands for its `data_received`. Compare the "
-        "two versions of uvicorn/protocols/http/httptools_impl.py, mend the hot path where it must be, run "
+        f"uvicorn's HttpToolsProtocol has changed ({found}). serving/http/fast_protocol.py extends it: it sets "
+        "`cycle`, reads `flow`, `parser`, `url`, `headers`, `expect_100_continue`, and stands for its `data_received`. "
+        "Compare the two versions of uvicorn/protocols/http/httptools_impl.py, mend the hot path where it must be, run "
         "tests/serving/test_conformance.py and this file; then put the new hash here, the new bounds into "
         "pyproject.toml"
     )

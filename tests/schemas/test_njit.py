@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numba.core.errors import NumbaError
 
-from schemas.compiled.njit import uncounted
+from schemas.compiled.njit import njit_no_refcount
 from schemas.compiled.stack_array import stack_array
 
 room = stack_array(np.int64, 4)
@@ -19,6 +19,6 @@ def on_the_heap(n):
 
 
 def test_arrays_may_be_made_on_the_stack_alone():
-    assert uncounted()(on_the_stack)(5) == 10
+    assert njit_no_refcount()(on_the_stack)(5) == 10
     with pytest.raises(NumbaError):
-        uncounted()(on_the_heap)(5)
+        njit_no_refcount()(on_the_heap)(5)

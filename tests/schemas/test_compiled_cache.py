@@ -17,6 +17,7 @@ def inner(n):
 """
 OUTER = """
 import os, subprocess, sys
+import schemas.compiled
 import numba
 from schemas.inner import inner
 
@@ -33,13 +34,14 @@ class Program:
 
     def __init__(self, folder):
         self.folder, self.cache = folder, folder / "cache"
-        (folder / "schemas").mkdir()
-        for name in ("__init__.py", "kernel_cache.py"):
-            shutil.copy(Path(schemas.__file__).parent / name, folder / "schemas" / name)
+        (folder / "schemas" / "compiled").mkdir(parents=True)
+        (folder / "schemas" / "__init__.py").write_text("")
+        for name in ("__init__.py", "cache.py"):
+            shutil.copy(Path(schemas.compiled.__file__).parent / name, folder / "schemas" / "compiled" / name)
         (folder / "schemas" / "outer.py").write_text(OUTER)
 
-    def run(self, more, cache=None, **others):
-        (self.folder / "schemas" / "inner.py").write_text(INNER.format(more=more))
+    def run(self, more, cache=None, inner=INNER, **others):
+        (self.folder / "schemas" / "inner.py").write_text(inner.format(more=more))
         environment = os.environ | {"NUMBA_CACHE_DIR": str(cache or self.cache)} | others
         command = [sys.executable, "-c", "import schemas.outer"]
         done = subprocess.run(
@@ -61,8 +63,24 @@ def test_a_kernel_follows_those_that_it_calls_in_other_files(program):
     assert found[0][1] == found[1][1] == found[3][1] != found[2][1]
 
 
+def test_what_no_kernel_imports_may_change_and_nothing_is_compiled_anew(program):
+    before = program.run(1)
+    (program.folder / "schemas" / "handler.py").write_text("from schemas.inner import inner\n")
+    assert program.run(1) == before
+
+
+def test_what_a_kernel_imports_counts_however_the_import_is_written(program):
+    (program.folder / "schemas" / "constants.py").write_text("A = 1\n")
+    inner = "from schemas import (\n    constants,\n)\n" + INNER
+    folders = []
+    for value in (1, 2):
+        (program.folder / "schemas" / "constants.py").write_text(f"A = {value}\n")
+        folders.append(program.run(1, inner=inner)[1])
+    assert folders[0] != folders[1]
+
+
 def test_by_itself_numba_goes_on_with_the_copies_a_kernel_has(program):
-    (program.folder / "schemas" / "__init__.py").write_text("")
+    (program.folder / "schemas" / "compiled" / "__init__.py").write_text("")
     assert [program.run(more)[0] for more in (1, 20)] == [2, 2]
 
 
@@ -72,7 +90,7 @@ def test_a_process_that_another_one_started_uses_the_same_folder(program):
 
 
 def test_kernels_of_a_few_versions_are_kept(program):
-    folders = [program.run(more)[1] for more in range(schemas.kernel_cache.KEPT + 2)]
+    folders = [program.run(more)[1] for more in range(schemas.compiled.cache.KEPT + 2)]
     assert sorted(str(path) for path in program.cache.iterdir()) == sorted(folders[2:])
     assert Path(folders[-1], "").is_dir()
 
