@@ -16,10 +16,10 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from flows import metrics
 from flows.anchor_follower import AnchorFollower
 from flows.erased_elsewhere import ErasedElsewhere
-from flows.fold.erased_users import NOBODY
+from flows.fold.erased_users import EMPTY
 from flows.fold.lane import Lane, LaneSettings
 from flows.leases import Leases
-from flows.log.batch_sizer import BatchSize
+from flows.log.batch_sizer import BatchSizer
 from flows.log.contract import Log, LogUnavailable, PositionLost, RawBatch, TopicReplaced, topic_of
 from flows.log.dead_letters import DeadLetters
 from flows.log.open_log import open_log
@@ -152,11 +152,11 @@ class Flow:
         )
         most = min(settings.batch_max_events, settings.max_cached_users // 4, settings.max_cached_items // 4)
         # Half a lease: others take the lanes of a flow that has not been seen for a whole one.
-        self._size = BatchSize(most, settings.lease_s / 2)
+        self._size = BatchSizer(most, settings.lease_s / 2)
         self._name = settings.flow_name or f"{socket.gethostname()}-{secrets.token_hex(4)}"
         self._follower: AnchorFollower | None = None
         self._leases: Leases | None = None
-        self.erased = NOBODY
+        self.erased = EMPTY
         self._looked_at = self._leased_at = self._reported_at = 0.0
         self._start: Positions = {}
         """Where the generation begins to read."""
@@ -180,7 +180,7 @@ class Flow:
             now_ms, patience_s = time.time_ns() // 1_000_000, self._base.connect_timeout_s
             self.erased = read_erased(self.log, self._registry, generation.erasures, now_ms, patience_s)
             if self._leases is not None:
-                self._leases.leave()
+                self._leases.deregister()
             self.settings = settings
             self._leases = Leases(self.store, generation.name, self.settings.n_lanes, self._name, self.settings.lease_s)
         keep, give = self._leases.look()
@@ -274,9 +274,9 @@ class Flow:
             structlog.contextvars.bind_contextvars(flow=self._name, generation=self.generation, batch=self._n_batches)
             behind, started = raw.full, time.perf_counter()
             metrics.observe(self.runner.fold(raw, behind))
-            self._size.learn(raw, time.perf_counter() - started)
+            self._size.observe(raw, time.perf_counter() - started)
         if self.runner.owes_vectors and not behind:
-            self.runner.settle_some()
+            self.runner.write_pending()
         self._report()
         if self._look_for_changes():
             self.runner.drain()
@@ -347,7 +347,7 @@ class Flow:
         try:
             self.runner.close()
             if self._leases is not None:
-                self._leases.leave()
+                self._leases.deregister()
         except (Fenced, StoreUnavailable) as error:
             log.warning("the last batch was not committed; it is folded again at the next start", error=str(error))
         self.log.close()

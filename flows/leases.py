@@ -22,23 +22,23 @@ class Leases:
 
     def look(self) -> tuple[set[int], set[int]]:
         """Renew what is held; return (lanes held and wanted, lanes held that another process should have)."""
-        members = self._store.meet(keys.members(self._generation), self._name, self._ttl_ms)
+        members = self._store.heartbeat(keys.members(self._generation), self._name, self._ttl_ms)
         rank = members.index(self._name)
         wanted = {lane for lane in range(self._n_lanes) if lane % len(members) == rank}
-        held = {lane for lane in self.owned | wanted if self._store.hold(self._key(lane), self._name, self._ttl_ms)}
+        held = {lane for lane in self.owned | wanted if self._store.acquire(self._key(lane), self._name, self._ttl_ms)}
         self.owned = held
         return held & wanted, held - wanted
 
     def release(self, lanes: Iterable[int]) -> None:
         """Let go of lanes; their commits must be done."""
         for lane in list(lanes):
-            self._store.let_go(self._key(lane), self._name)
+            self._store.release(self._key(lane), self._name)
             self.owned.discard(lane)
 
-    def leave(self) -> None:
+    def deregister(self) -> None:
         """Let go of everything, so that others need not wait for the leases to run out."""
         self.release(self.owned)
-        self._store.leave(keys.members(self._generation), self._name)
+        self._store.deregister(keys.members(self._generation), self._name)
 
     def _key(self, lane: int) -> bytes:
         return keys.owner(keys.prefix(self._generation, lane))

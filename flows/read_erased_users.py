@@ -1,6 +1,6 @@
 """Who the log says was erased, read ahead of a replay."""
 
-from flows.fold.erased_users import NOBODY, Erased, erasures_of
+from flows.fold.erased_users import EMPTY, Erased, erasures_of
 from flows.log.contract import Log
 from flows.log.read_to import read_to
 from schemas.avro_decoder import Limits, decode
@@ -17,7 +17,7 @@ def read_erased(log: Log, registry: SchemaRegistry, until: Positions, now_ms: in
     last: dict[int, int] = {}
     until = erasures_of(until)
     if not until:
-        return NOBODY
+        return EMPTY
     # Of all else only what comes while this reads.
     start = {**log.end(), **erasures_of(log.start())}
     for raw in read_to(log, start, until, patience_s):

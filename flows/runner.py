@@ -90,7 +90,7 @@ class Runner:
     def fold(self, raw: RawBatch, behind: bool = False) -> Report:
         """Decode a batch, fold it into every lane and hand its rows to the commit thread.
 
-        `behind`: many more wait, so users' vectors are left for `settle_some`.
+        `behind`: many more wait, so users' vectors are left for `write_pending`.
 
         Raises what the commit *before* this one met (Fenced, StoreUnavailable): call
         `open` then and read again from the positions it returns.
@@ -182,14 +182,14 @@ class Runner:
     def owes_vectors(self) -> bool:
         return any(lane.owes_vectors for lane in self.lanes)
 
-    def settle_some(self) -> None:
+    def write_pending(self) -> None:
         """Hand one chunk of the vectors owed to the commit thread; call between batches while some are owed.
 
         Raises what the commit before this one met, as `fold`.
         """
         for lane in self.lanes:
             if lane.owes_vectors:
-                changes = lane.settle_some()
+                changes = lane.write_pending()
                 self.drain()
                 self._commit = self._pool.submit(self._commit_all, [(lane, changes)])
                 return

@@ -38,7 +38,7 @@ def run(settings: Settings, end: bool) -> int:
     data = Path(found.origin).parent / "data"
     folder = (settings.data_dir / "demo").absolute()
     environment = {**os.environ, f"{PREFIX}DATA_DIR": str(folder)}
-    supervisor = subprocess.Popen([sys.executable, "-m", "headrace.cli.main", "up"], env=environment)
+    supervisor = subprocess.Popen([sys.executable, "-m", "headrace", "up"], env=environment)
     try:
         where = _wait_until_ready(folder, supervisor)
         _show(folder, where, data)

@@ -115,7 +115,7 @@ def filled(n_users, n_items):
             embedding=embedding.astype(np.float16),
         )  # fmt: skip
         shop.hear_changes()
-        recommender.take_over(VectorIndex(anchor, build_index(factors)[0]))
+        recommender.set_index(VectorIndex(anchor, build_index(factors)[0]))
         shop.rules = Compiled(to_book(BOOK), 1)
         warm_up()
         gc.collect()

@@ -14,7 +14,7 @@ from serving.app.server import Follower
 from serving.app.warm_up import warm_up
 from serving.auth.api_keys import Guard
 from serving.engine.impression_log import Impressions
-from serving.engine.micro_batcher import Gather
+from serving.engine.micro_batcher import MicroBatcher
 from serving.grpc.service import make_server
 from serving.http.app import make_app
 from serving.http.tls import http_tls
@@ -36,7 +36,7 @@ class Running:
         self.url = f"http://127.0.0.1:{self.http_port}"
         self.guard = Guard(self.keys, open_without_keys=not require_key)
         self.impressions = Impressions(self.log, FolderRegistry(), impressions_share)
-        gather = self.gather = Gather(recommender, self.impressions)
+        gather = self.gather = MicroBatcher(recommender, self.impressions)
         self.app = make_app(recommender, gather, self.log, registry or FolderRegistry(), lambda: True, self.guard)
         config = uvicorn.Config(
             self.app,

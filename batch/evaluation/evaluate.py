@@ -14,7 +14,7 @@ from batch.evaluation.metrics import bootstrap, hits_of, over_all, per_predictio
 from batch.evaluation.reliability import reliability
 from batch.training.embedding import embed
 from batch.training.nightly import fit_night
-from batch.training.simulated_shop import Pairs, Shop, View, columns_of, sessions_by_end
+from batch.training.simulated_shop import Pairs, SimulatedState, View, columns_of, sessions_by_end
 from flows.fold.lane import LaneSettings
 from flows.fold.purchases import add_purchases
 from schemas.events import Columns
@@ -60,7 +60,7 @@ def evaluate(train: Columns, pairs: Pairs, options: Options, categories: Categor
     """
     started = time.perf_counter()
     n_items = len(np.unique(train["item"]))
-    shop = Shop(len(np.unique(train["user"])) + len(pairs.target), n_items, options.settings)
+    shop = SimulatedState(len(np.unique(train["user"])) + len(pairs.target), n_items, options.settings)
     shop.learn(train)
     learned = time.perf_counter()
     view = shop.view()
@@ -196,7 +196,7 @@ def _inside_lists(ranked: Ids, view: View, embedding: npt.NDArray[np.float32]) -
 
 
 def _prequential(
-    scorer: Scorer, shop: Shop, embedding: npt.NDArray[np.float32], pairs: Pairs, options: Options,
+    scorer: Scorer, shop: SimulatedState, embedding: npt.NDArray[np.float32], pairs: Pairs, options: Options,
     categories: Categories | None,
 ) -> tuple[Ids, Floats]:  # fmt: skip
     """Predict, then learn the event at once. Pairs of one session follow each other and grow by their target."""
@@ -219,7 +219,7 @@ def _prequential(
     return ranked, probability
 
 
-def _learn(shop: Shop, session: int, items: Ids, now_ms: int, event_id: int) -> int:
+def _learn(shop: SimulatedState, session: int, items: Ids, now_ms: int, event_id: int) -> int:
     """Fold items of a test session, a second apart; return the new time."""
     times = now_ms + 1000 * np.arange(1, len(items) + 1)
     user = np.full(len(items), (1 << 63) + session, np.uint64)

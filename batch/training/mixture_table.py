@@ -8,8 +8,16 @@ import numpy.typing as npt
 
 from batch.training.simulated_shop import Pairs, View
 from schemas.compiled.njit import njit
-from serving.scoring.expansion_cache import Leads, new_leads
-from serving.scoring.item_features import KAPPA, Moment, item_facts, mass_of, moment_of, nearness, session_direction
+from serving.scoring.expansion_cache import ExpansionCache, new_leads
+from serving.scoring.item_features import (
+    KAPPA,
+    PopularitySnapshot,
+    cosine,
+    item_facts,
+    moment_of,
+    session_direction,
+    total_cooccurrence,
+)
 from serving.scoring.neighbours import Candidates, find_candidates, new_candidates, rank_bucket
 from serving.scoring.parameters import DEFAULT, DEFAULT_CONFIG, MixtureParams, ScoreConfig
 from serving.scoring.repeat_odds import ln_item_factor, ln_repeat_tables
@@ -44,8 +52,8 @@ class MixtureTable(NamedTuple):
 @njit()
 def _fill_one(
     session: Uint64s, n_session: int, rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32],
-    embedding: Floats32, totals: Int64s, now: Moment, ln_current: Floats, ln_earlier: Floats, p: MixtureParams,
-    c: ScoreConfig, leads: Leads, candidates: Candidates,
+    embedding: Floats32, totals: Int64s, now: PopularitySnapshot, ln_current: Floats, ln_earlier: Floats,
+    p: MixtureParams, c: ScoreConfig, leads: ExpansionCache, candidates: Candidates,
     item: Uint64s, shares: Floats32, factors: Floats32, repeat: Floats32, places: npt.NDArray[np.int8],
 ) -> int:  # fmt: skip
     distinct, place_of_event = np.empty(SESSION_EVENTS, np.uint64), np.empty(SESSION_EVENTS, np.int8)
@@ -62,7 +70,7 @@ def _fill_one(
         slot = slots[r]
         if slot == ABSENT:
             continue
-        scale, bucket = 1.0 / PAIR_UNIT / (mass_of(rows, slot) + KAPPA), rank_bucket(r)
+        scale, bucket = 1.0 / PAIR_UNIT / (total_cooccurrence(rows, slot) + KAPPA), rank_bucket(r)
         for j in range(np.int64(rows[slot].n)):
             i = candidates.first[r, j]
             if i < n:
@@ -72,14 +80,14 @@ def _fill_one(
     towards, last = np.zeros(d, np.float32), np.zeros(d, np.float32)
     if d > 0:
         session_direction(embedding, slots, m, towards, last)
-    ln_mass = math.log(mass_of(rows, slots[0]) + 1.0) if slots[0] != ABSENT else 0.0
+    ln_mass = math.log(total_cooccurrence(rows, slots[0]) + 1.0) if slots[0] != ABSENT else 0.0
     for i in range(n):
         one = candidates.of[i]
         slot = one.slot
         support, p1, count, rise = item_facts(rows, slot, now)
         es = el = 0.0
         if slot != ABSENT and d > 0:
-            es, el = nearness(embedding, slot, towards, last)
+            es, el = cosine(embedding, slot, towards, last)
         shares[i, 18], shares[i, 19] = one.second[0], one.second[1]
         shares[i, 20], shares[i, 21] = p1 / now.sums[0], count / now.sums[2]
         ln_support, ln_base, trend = math.log(support), math.log(one.base + 1e-4), math.log(rise)
@@ -107,7 +115,7 @@ def _fill_one(
 @njit()
 def _fill(
     sessions: Uint64s, lengths: Int64s, rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32],
-    embedding: Floats32, totals: Int64s, p: MixtureParams, c: ScoreConfig, now_ms: int, leads: Leads,
+    embedding: Floats32, totals: Int64s, p: MixtureParams, c: ScoreConfig, now_ms: int, leads: ExpansionCache,
     out: MixtureTable,
 ) -> None:  # fmt: skip
     ln_current, ln_earlier = np.empty(N_CURRENT_CELLS), np.empty(N_EARLIER_CELLS)

@@ -10,7 +10,7 @@ from batch.training.embedding import embed
 from batch.training.mixture_fit import Fit, fit_mixture
 from batch.training.mixture_table import MixtureTable, mixture_table
 from batch.training.ranker import forest_of, ranked_items, train_ranker
-from batch.training.simulated_shop import Shop, pairs_of, sessions_by_end
+from batch.training.simulated_shop import SimulatedState, pairs_of, sessions_by_end
 from flows.fold.lane import LaneSettings
 from schemas.events import FIRST_NEGATIVE_KIND, Columns
 from serving.scoring.parameters import DEFAULT, MixtureParams
@@ -67,7 +67,7 @@ def slices_of(
     n_users, n_items = len(np.unique(events["user"])), len(np.unique(events["item"]))
     tables = []
     for low, high in slices:
-        shop = Shop(n_users, n_items, settings)
+        shop = SimulatedState(n_users, n_items, settings)
         shop.learn(events[session < low * n_sessions])
         within = (session >= low * n_sessions) & (session < high * n_sessions) & positive
         pairs = pairs_of(session[within], events["item"][within], PREDICTIONS)

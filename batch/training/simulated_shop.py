@@ -42,7 +42,7 @@ def columns_of(
     return columns
 
 
-class Shop:
+class SimulatedState:
     """A lane on a dictionary that keeps every user and item in its cache."""
 
     def __init__(self, n_users: int, n_items: int, settings: LaneSettings | None = None) -> None:

@@ -35,13 +35,13 @@ class Erased(NamedTuple):
         found: npt.NDArray[np.bool_] = (self.users[place] == users) & (at <= self.at[place])
         return found
 
-    def pass_over(self, events: Columns) -> Columns:
+    def skip(self, events: Columns) -> Columns:
         """Return the events without what these users did before they were erased."""
         gone = self.covers(events["user"], events["ts_ms"])
         return events[~gone] if gone.any() else events
 
 
-NOBODY = Erased.of({})
+EMPTY = Erased.of({})
 
 
 def erasures_of(positions: Positions) -> Positions:

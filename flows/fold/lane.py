@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flows.fold.dedupe import DedupeWindow
-from flows.fold.erased_users import NOBODY, Erased
+from flows.fold.erased_users import EMPTY, Erased
 from flows.fold.erasure import unlearn_history
 from flows.fold.foldin import vectors_for
 from flows.fold.item_table import ItemTable
@@ -132,7 +132,7 @@ class Lane:
     """Folds the events of the users with `user hash mod n_lanes == lane`, but for those of `erased` users."""
 
     def __init__(
-        self, settings: LaneSettings, store: Store, generation: str, lane: int = 0, erased: Erased = NOBODY
+        self, settings: LaneSettings, store: Store, generation: str, lane: int = 0, erased: Erased = EMPTY
     ) -> None:
         self.settings, self.lane = settings, lane
         self.prefix = keys.prefix(generation, lane)
@@ -198,14 +198,14 @@ class Lane:
 
     @property
     def owes_vectors(self) -> bool:
-        """Whether some users' vectors are behind their rows: call `settle_some`."""
+        """Whether some users' vectors are behind their rows: call `write_pending`."""
         return bool(self._owed) or self._settling is not None
 
     def apply(self, decoded: Decoded, raw: RawBatch, behind: bool = False) -> Changes:
         """Fold a batch and return the rows it changed.
 
         Messages before the lane's positions were folded already and are passed over.
-        `behind`: many more events wait, so the users' vectors are left for `settle_some`, once for all of them.
+        `behind`: many more events wait, so the users' vectors are left for `write_pending`, once for all of them.
         """
         starts = np.array([self.positions.get(stream, 0) for stream in raw.streams], np.int64)
         ahead = raw.offset >= starts[raw.stream]
@@ -218,7 +218,7 @@ class Lane:
         products = [change for change in decoded.products if ahead[change.message] and self._owns(hash_id(change.item))]
         self._products.fold(products, self._items, self._scopes, rows.single)
         mine = self._mine(decoded.interactions, ahead)
-        events = self._erased.pass_over(mine)
+        events = self._erased.skip(mine)
         erasures = [(e.message, hash_id(e.user)) for e in decoded.erasures if ahead[e.message]]
         erasures = sorted((message, user) for message, user in erasures if self._owns(user))
         payload = raw.payload if decoded.payload is None else decoded.payload
@@ -285,7 +285,7 @@ class Lane:
         ready = RowSet({keys.anchor_ready(self.prefix): anchor.version.encode()})
         yield Changes(self.positions, self.positions, ready)
 
-    def settle_some(self) -> Changes:
+    def write_pending(self) -> Changes:
         """Return a commit that brings some of the vectors owed up to their users' rows.
 
         Call between batches, as `refold`, while `owes_vectors`.

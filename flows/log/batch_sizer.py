@@ -8,7 +8,7 @@ from state.store.contract import Positions
 FIRST_EVENTS = 60_000
 
 
-class BatchSize:
+class BatchSizer:
     """How many messages a batch may have, judged by how long and how heavy those before were.
 
     In a large batch a row that many events change is written once, so batches grow
@@ -25,7 +25,7 @@ class BatchSize:
         raw = log.read(positions, limit, wait_s)
         return None if raw is None else replace(raw, full=len(raw) == limit)
 
-    def learn(self, raw: RawBatch, seconds: float) -> None:
+    def observe(self, raw: RawBatch, seconds: float) -> None:
         """Take notice of a batch that was folded in `seconds`."""
         n = len(raw)
         if not n:

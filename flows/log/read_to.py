@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 
-from flows.log.batch_sizer import BatchSize
+from flows.log.batch_sizer import BatchSizer
 from flows.log.contract import Log, LogUnavailable, RawBatch
 from state.store.contract import Positions
 
@@ -16,14 +16,14 @@ def read_to(log: Log, start: Positions, end: Positions, patience_s: float) -> It
 
     Raises LogUnavailable when reading came no closer to `end` for `patience_s`, and PositionLost.
     """
-    positions, size = dict(start), BatchSize(MOST_MESSAGES, patience_s)
+    positions, size = dict(start), BatchSizer(MOST_MESSAGES, patience_s)
     left, came_at = _left(positions, end), time.monotonic()
     while left:
         raw = size.read(log, positions, min(WAIT_S, patience_s))
         if raw is not None:
             positions = raw.after
             yield raw.until(end)
-            size.learn(raw, 0.0)
+            size.observe(raw, 0.0)
         before, left = left, _left(positions, end)
         if left < before:
             came_at = time.monotonic()

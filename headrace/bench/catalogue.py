@@ -14,7 +14,7 @@ import numpy.typing as npt
 from headrace.bench.up import machine, print_figures
 from headrace.cli.console import OK, WRONG_USAGE, err, progress_bar
 from serving.retrieval.build import RECALL_AT, build_index, exact_search, queries_near, recall_of
-from serving.retrieval.filter_bitmap import Passing
+from serving.retrieval.filter_bitmap import ItemFilter
 from serving.retrieval.vector_index import VectorIndex
 from state.anchor import INDEX, Anchor
 
@@ -87,7 +87,7 @@ class _Tenth:
         """Nothing is remembered."""
 
 
-def _searched(index: VectorIndex, queries: Floats, passing: Passing | None = None) -> tuple[Rows, dict[str, float]]:
+def _searched(index: VectorIndex, queries: Floats, passing: ItemFilter | None = None) -> tuple[Rows, dict[str, float]]:
     """Return (rows found, (Q, RECALL_AT), median and 99th percentile of the milliseconds of one search)."""
     times, found = [], []
     for query in queries:

@@ -12,7 +12,7 @@ import numpy as np
 import redis
 
 from flows.fold.lane import Lane, LaneSettings
-from flows.log.batch_sizer import BatchSize
+from flows.log.batch_sizer import BatchSizer
 from flows.log.contract import Log, Message
 from flows.log.dead_letters import DeadLetters
 from flows.log.open_log import open_log
@@ -153,7 +153,7 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
     assert warm is not None
     runner.fold(warm)
     runner.drain()
-    size, positions = BatchSize(most, Settings().lease_s / 2), warm.after
+    size, positions = BatchSizer(most, Settings().lease_s / 2), warm.after
     client = redis.Redis.from_url(url)
     _rewrite(client)
     cpu_before, rewrites_before = client.info("cpu"), client.info("stats")["total_forks"]
@@ -166,14 +166,14 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
         folding_at = time.perf_counter()
         stages["read"] += folding_at - at
         report = runner.fold(raw, behind=raw.full)
-        size.learn(raw, time.perf_counter() - folding_at)
+        size.observe(raw, time.perf_counter() - folding_at)
         positions, done, largest = raw.after, done + len(raw), max(largest, len(raw))
         n_rows += sum(stats.n_rows for stats in report.stats)
         for stage, seconds in report.seconds.items():
             stages["commit_beside" if stage == "commit" else stage] += seconds
         at = time.perf_counter()
     while runner.owes_vectors:
-        runner.settle_some()
+        runner.write_pending()
     runner.drain()
     stages["vectors"] = time.perf_counter() - at
     seconds = time.perf_counter() - started

@@ -22,7 +22,7 @@ from state.rows import keys
 from state.settings import PREFIX
 from state.store.contract import Positions, decode_positions
 
-HEADRACE = [sys.executable, "-m", "headrace.cli.main"]
+HEADRACE = [sys.executable, "-m", "headrace"]
 START_S = 300.0
 """On a new machine all kernels are compiled first."""
 

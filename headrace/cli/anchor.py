@@ -17,7 +17,7 @@ from batch.training.als import fit, hold_out, recall, whiten
 from batch.training.embedding import embed
 from batch.training.interactions import Interactions, read_interactions
 from batch.training.nightly import Night, fit_night
-from batch.training.simulated_shop import Shop, columns_of
+from batch.training.simulated_shop import SimulatedState, columns_of
 from flows.flow import lane_settings, limits_of, open_store
 from flows.fold.lane import LaneSettings
 from flows.log.contract import Log, LogUnavailable, PositionLost
@@ -156,7 +156,7 @@ def _night(data: Interactions, settings: LaneSettings) -> tuple[npt.NDArray[np.f
     """Return (an embedding for every item of `data`, the fit) from the newest FIT_EVENTS events."""
     newest = np.argsort(data.ts_ms, kind="stable")[-FIT_EVENTS:]
     events = columns_of(data.user_hash[data.user[newest]], data.item_hash[data.item[newest]], data.ts_ms[newest])
-    shop = Shop(len(data.user_hash), len(data.item_hash), settings)
+    shop = SimulatedState(len(data.user_hash), len(data.item_hash), settings)
     shop.learn(events)
     view = shop.view()
     by_slot = embed(view.rows, view.slots)

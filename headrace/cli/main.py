@@ -24,7 +24,7 @@ app = typer.Typer(
 bench = typer.Typer(no_args_is_help=True, help="Measure on this machine; prints machine, data, repeats and stages.")
 app.add_typer(bench, name="bench")
 
-WhenTold = Annotated[
+OnRequest = Annotated[
     bool, typer.Option(hidden=True, help="Load everything, then wait for a line on standard input; end when it ends.")
 ]
 Repeats = Annotated[int, typer.Option(min=1, help="Runs; the median one is printed, and all their rates.")]
@@ -79,7 +79,7 @@ def _part(module: str) -> Any:
         gc.enable()
 
 
-def _wait_to_be_told(settings: Settings, warm_up: str) -> None:
+def _wait_for_request(settings: Settings, warm_up: str) -> None:
     """Do what takes long at a start, then wait for a line; without one the supervisor is gone."""
     _part("state.id_key").use_id_key(settings)
     _part(warm_up).warm_up()
@@ -109,24 +109,24 @@ def features(
 @app.command()
 def flow(
     driver: Annotated[str, typer.Option(help="loop or bytewax")] = "loop",
-    when_told: WhenTold = False,
+    on_request: OnRequest = False,
 ) -> None:
     """Fold the log's events into rows, until SIGTERM or Ctrl-C."""
     if driver not in ("loop", "bytewax"):
         err.print(f"--driver must be loop or bytewax; got {driver!r}")
         raise typer.Exit(WRONG_USAGE)
     part, settings = _part("flows.flow"), _settings()
-    if when_told:
-        _wait_to_be_told(settings, "flows.warm_up")
+    if on_request:
+        _wait_for_request(settings, "flows.warm_up")
     raise typer.Exit(part.run_flow(settings, driver))
 
 
 @app.command()
-def serve(when_told: WhenTold = False) -> None:
+def serve(on_request: OnRequest = False) -> None:
     """Answer requests over HTTP and gRPC, until SIGTERM or Ctrl-C."""
     part, settings = _part("serving.app.server"), _settings()
-    if when_told:
-        _wait_to_be_told(settings, "serving.app.warm_up")
+    if on_request:
+        _wait_for_request(settings, "serving.app.warm_up")
     raise typer.Exit(part.run_server(settings))
 
 

@@ -90,7 +90,7 @@ def _recommender(settings: Settings, store: RedisStore) -> Recommender:
     anchor = store.read([keys.ANCHOR_LIVE])[0]
     if anchor is not None:
         try:
-            recommender.take_over(VectorIndex.load(settings.anchors_dir / anchor.decode()))
+            recommender.set_index(VectorIndex.load(settings.anchors_dir / anchor.decode()))
         except (AnchorDamaged, OSError) as error:
             err.print(f"without the anchor: {error}", markup=False)
     return recommender

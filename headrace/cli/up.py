@@ -63,7 +63,7 @@ class Child:
 
     def _waiting(self) -> subprocess.Popen[str]:
         """Start a process that loads and compiles everything and then waits to be told."""
-        command = [sys.executable, "-m", "headrace.cli.main", self.name, "--when-told"]
+        command = [sys.executable, "-m", "headrace", self.name, "--on-request"]
         process = subprocess.Popen(
             command, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, start_new_session=True,

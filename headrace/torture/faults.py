@@ -83,7 +83,7 @@ def anchor_switch_killed(stage: Stage, outage_s: float) -> None:
     stage.wait_for_share(0.3)
     for _ in range(2):
         environment = stage.environment | {"HEADRACE_FACTORS": "4", "HEADRACE_ALS_ITERATIONS": "2"}
-        command = [sys.executable, "-m", "headrace.cli.main", "anchor", "--json"]
+        command = [sys.executable, "-m", "headrace", "anchor", "--json"]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
         if done.returncode:
             raise Unproven(f"no anchor: {done.stderr[-500:]}")
@@ -244,9 +244,9 @@ def nothing(stage: Stage, outage_s: float) -> None:
 
 WRITER = """
 import resource, sys
-from flows.log import LogUnavailable, Message
-from flows.kafka_log import TIMEOUT_S as LOG_TIMEOUT_S
-from flows.sqlite_log import SqliteLog
+from flows.log.contract import LogUnavailable, Message
+from flows.log.kafka_log import TIMEOUT_S as LOG_TIMEOUT_S
+from flows.log.sqlite_log import SqliteLog
 log = SqliteLog(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 n = 0

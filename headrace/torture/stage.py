@@ -42,7 +42,7 @@ class FlowProcess:
     """One `headrace flow`; what it logs is kept."""
 
     def __init__(self, environment: dict[str, str], name: str) -> None:
-        command = [sys.executable, "-m", "headrace.cli.main", "flow"]
+        command = [sys.executable, "-m", "headrace", "flow"]
         self._process = subprocess.Popen(
             command, env=environment | {"HEADRACE_FLOW_NAME": name}, stderr=subprocess.PIPE, text=True
         )

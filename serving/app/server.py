@@ -23,8 +23,8 @@ from serving.auth.api_keys import BadKeys, Guard, open_guard
 from serving.engine.clock import now_ms
 from serving.engine.guarded_store import GuardedStore
 from serving.engine.impression_log import Impressions
-from serving.engine.micro_batcher import Gather
-from serving.engine.offline_copy import LastGood
+from serving.engine.micro_batcher import MicroBatcher
+from serving.engine.offline_copy import OfflineSnapshot
 from serving.engine.recommender import Recommender
 from serving.grpc.service import make_server
 from serving.http import port
@@ -64,7 +64,7 @@ class Follower:
         self._refused: str | None = None
         self._refused_generation: str | None = None
         self._refused_book = 0
-        self._last_good = LastGood(settings.last_good_dir)
+        self._last_good = OfflineSnapshot(settings.last_good_dir)
         self._saved_at = 0.0
         self._saving: asyncio.Task[None] | None = None
         self._guard = guard
@@ -112,10 +112,10 @@ class Follower:
             if not shop.catalogue.behind:
                 break
             await self._pause()
-            shop.take_changes(CHANGES_AT_ONCE)
+            shop.apply_changes(CHANGES_AT_ONCE)
         for _ in range(TIMES):
             await self._pause()
-            if not shop.read_on(ROWS_AT_ONCE, now_ms()):
+            if not shop.scan_more(ROWS_AT_ONCE, now_ms()):
                 break
         await self._pause()
         self._take_book()
@@ -123,7 +123,7 @@ class Follower:
         live = value.decode() if value else None
         if live and live not in (self._recommender.anchor, self._refused):
             try:
-                self._recommender.take_over(await asyncio.to_thread(VectorIndex.load, self._anchors_dir / live))
+                self._recommender.set_index(await asyncio.to_thread(VectorIndex.load, self._anchors_dir / live))
                 log.info("anchor taken over", anchor=live)
             except (AnchorDamaged, OSError, RuntimeError) as error:
                 self._refused = live
@@ -168,10 +168,10 @@ class Follower:
         fresh = await asyncio.to_thread(open_recommender, self._store, self._settings, generation)
         await asyncio.to_thread(fresh.refresh, now_ms())
         if self._recommender.shop.index is not None:
-            fresh.take_over(self._recommender.shop.index)
-        await asyncio.to_thread(fresh.shop.read_ahead, now_ms())
+            fresh.set_index(self._recommender.shop.index)
+        await asyncio.to_thread(fresh.shop.prefetch, now_ms())
         fresh.shop.rules = self._recommender.shop.rules
-        self._recommender.become(fresh)
+        self._recommender.replace_snapshot(fresh)
         log.info("generation taken over", generation=generation)
 
 
@@ -183,7 +183,7 @@ def open_recommender(store: Store | GuardedStore, settings: Settings, generation
 
 def _first_recommender(store: RedisStore, settings: Settings) -> Recommender:
     """Return a recommender, from the copy on disk when Redis is away. Raises StoreUnavailable without either."""
-    last_good = LastGood(settings.last_good_dir)
+    last_good = OfflineSnapshot(settings.last_good_dir)
     guarded = GuardedStore(store, settings.store_timeout_s, store.line)
     try:
         connect("Redis", settings.connect_timeout_s if last_good.generation() is None else 0, store.ping)
@@ -208,7 +208,7 @@ async def _serve(settings: Settings, store: RedisStore, guard: Guard, stopping: 
     with contextlib.suppress(StoreUnavailable):
         await follower.look()
         started = time.monotonic()
-        n_read = recommender.shop.read_ahead(now_ms())
+        n_read = recommender.shop.prefetch(now_ms())
         log.info("item rows read ahead", items=n_read, seconds=round(time.monotonic() - started, 2))
     recommender.store.attach()
     await follower.saved()  # the first copy on disk of a large catalogue takes a second of Python
@@ -216,7 +216,7 @@ async def _serve(settings: Settings, store: RedisStore, guard: Guard, stopping: 
     events_log = open_log(settings.log_address, config={**bound, **settings.kafka_config})
     registry = open_registry(settings)
     impressions = Impressions(events_log, registry, settings.impressions_share)
-    gather = Gather(recommender, impressions)
+    gather = MicroBatcher(recommender, impressions)
     app = make_app(
         recommender, gather, events_log, registry, lambda: len(recommender.shop.catalogue) > 0 or follower.ready, guard
     )

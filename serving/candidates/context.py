@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.candidates.pool import Pool
-from serving.rendering.items import Said
+from serving.rendering.items import RenderedReason
 from serving.scoring.scorer import Scored
-from serving.snapshot.snapshot import Shop, Vectors
+from serving.snapshot.snapshot import ServingSnapshot, Vectors
 from serving.snapshot.visitor import Visitor
 from state.rows.purchase_rows import PurchaseRows
 
@@ -16,10 +16,10 @@ SEEDS = 5
 """Latest items of the session that related items are looked for."""
 
 
-class Asking(NamedTuple):
+class RequestContext(NamedTuple):
     """One request on its way through the sources."""
 
-    shop: Shop
+    shop: ServingSnapshot
     visitor: Visitor
     pool: Pool
     scored: Scored | None
@@ -37,7 +37,7 @@ class Asking(NamedTuple):
     def lang(self) -> str:
         return self.visitor.request.lang
 
-    def because(self, source: str, code: str, item: int) -> Said:
+    def because(self, source: str, code: str, item: int) -> RenderedReason:
         """Return a reason that names an item."""
         return self.shop.phrases[source, code, self.lang, item]
 

@@ -30,8 +30,8 @@ def habits(rows: PurchaseRows, slot: int, totals: npt.NDArray[np.int64], popular
     """
     n = int(rows.n[slot])
     times, first, last = (column[slot, :n].astype(np.int64) for column in (rows.times, rows.first_day, rows.last_day))
-    again = (last > first).any() or totals[1] > SHOP_OF_HABITS * totals[0]
-    if times.sum() < LEAST_PURCHASES or not again:
+    repurchase_reason = (last > first).any() or totals[1] > SHOP_OF_HABITS * totals[0]
+    if times.sum() < LEAST_PURCHASES or not repurchase_reason:
         return np.zeros(0, np.uint64), np.zeros(0)
     weight = times * np.exp2((last - last.max()) / HALF_LIFE_DAYS) * (1 + popularity) ** POPULARITY
     order = np.argsort(-weight, kind="stable")  # the items of a row ascend

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from schemas.compiled.njit import njit_no_refcount
 from serving.catalogue.catalogue import Catalogue
-from serving.rendering.items import Said
+from serving.rendering.items import RenderedReason
 from serving.rules.item_filter import Selection
 
 RANK_DECAY = 0.98
@@ -60,7 +60,7 @@ def _take(
 
 
 @njit_no_refcount()
-def _meet(rows: Ints, met_in: Ints, answer: int) -> None:
+def mark_seen(rows: Ints, met_in: Ints, answer: int) -> None:
     for row in rows:
         if row >= 0:
             met_in[row] = answer
@@ -91,17 +91,17 @@ class Scratch:
         return self.candidates
 
 
-class Tier(NamedTuple):
+class Priority(NamedTuple):
     """What one source brought, and what is to be said of those that are shown, by their places in it."""
 
     level: str
     """How far down the fallback ladder it is."""
-    said: Callable[[list[int]], list[Said]]
+    said: Callable[[list[int]], list[RenderedReason]]
 
 
-def each(level: str, said: Callable[[int], Said]) -> Tier:
+def uniform(level: str, said: Callable[[int], RenderedReason]) -> Priority:
     """Return a tier of which something is said one by one."""
-    return Tier(level, lambda places: [said(place) for place in places])
+    return Priority(level, lambda places: [said(place) for place in places])
 
 
 class Pool:
@@ -110,16 +110,16 @@ class Pool:
     def __init__(self, catalogue: Catalogue, selection: Selection, scratch: Scratch) -> None:
         self._catalogue, self.selection, self._scratch = catalogue, selection, scratch
         scratch.begin(len(catalogue))
-        self.tiers: list[Tier] = []
+        self.tiers: list[Priority] = []
         self._least = 1.0
         self.n = 0
 
     def leave_out(self, hashes: Hashes) -> None:
         """Let none of these items in."""
-        _meet(self._catalogue.rows_of(hashes), self._scratch.met_in, self._scratch.answer)
+        mark_seen(self._catalogue.rows_of(hashes), self._scratch.met_in, self._scratch.answer)
 
     def add(
-        self, hashes: Hashes, scores: Floats, tier: Tier, worth: Floats = NO_WORTH, rows: Ints | None = None
+        self, hashes: Hashes, scores: Floats, tier: Priority, worth: Floats = NO_WORTH, rows: Ints | None = None
     ) -> None:
         """Add a source's distinct items, best first; `worth` where it is comparable, else it follows from the rank."""
         rows = self._catalogue.rows_of(hashes) if rows is None else rows
@@ -136,7 +136,7 @@ class Pool:
         """Say whether an item may be shown that no source brought."""
         return bool(self.selection.mask[row]) and bool(self._scratch.met_in[row] != self._scratch.answer)
 
-    def some_unmet(self, n: int, rng: np.random.Generator) -> Ints:
+    def unseen_sample(self, n: int, rng: np.random.Generator) -> Ints:
         """Return `n` rows at random, or all, of those that may be shown and that no source brought."""
         mask, met_in, answer = self.selection.mask, self._scratch.met_in, self._scratch.answer
         if len(mask):

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.compiled.top_k import largest_first
-from serving.candidates.context import Asking
-from serving.candidates.pool import each
-from serving.rendering.items import Said
+from serving.candidates.context import RequestContext
+from serving.candidates.pool import uniform
+from serving.rendering.items import RenderedReason
 from serving.request.columns import Text
 from state.rows.item_rows import PAIR_UNIT
 
@@ -17,13 +17,13 @@ CONTENT_CATEGORY, CONTENT_BRAND, CONTENT_PRICE = 1.0, 0.5, 0.3
 """What sharing a category or brand is worth, and being of the same price beside one of them."""
 
 
-def together(asking: Asking) -> None:
+def cooccurring(context: RequestContext) -> None:
     """What occurs in the same sessions and baskets as the items in context, or as the latest of the session."""
-    seeds = asking.seeds()
-    rows = asking.shop.items.rows
+    seeds = context.seeds()
+    rows = context.shop.items.rows
     found: dict[int, float] = {}
     owed: dict[int, tuple[float, int]] = {}
-    slots = asking.shop.slots_of(np.array(seeds, np.uint64), asking.visitor.now_ms)
+    slots = context.shop.slots_of(np.array(seeds, np.uint64), context.visitor.now_ms)
     for seed, slot in zip(seeds, slots.tolist(), strict=True):
         n = int(rows["n"][slot])
         pairs = rows["weight"][slot, :, :n].sum(axis=0) / PAIR_UNIT
@@ -35,36 +35,36 @@ def together(asking: Asking) -> None:
     hashes = np.array([item for item, _ in ranked], np.uint64)
     weights = np.array([weight for _, weight in ranked])
 
-    def say(k: int) -> Said:
-        return asking.because("cooccurrence", "bought_together", owed[ranked[k][0]][1])
+    def say(k: int) -> RenderedReason:
+        return context.because("cooccurrence", "bought_together", owed[ranked[k][0]][1])
 
-    asking.pool.add(hashes, weights, each("cooccurrence", say))
+    context.pool.add(hashes, weights, uniform("cooccurrence", say))
 
 
-def similar(asking: Asking) -> None:
+def similar(context: RequestContext) -> None:
     """The items whose factors point where those of the items in context do."""
-    index, seeds = asking.shop.index, asking.seeds()
+    index, seeds = context.shop.index, context.seeds()
     if index is None:
         return
     best: dict[int, tuple[float, int]] = {}
     for seed in seeds:
-        for item, cosine in index.similar(seed, asking.want + len(seeds) + 1):
+        for item, cosine in index.similar(seed, context.want + len(seeds) + 1):
             if item not in seeds and cosine > best.get(item, (0.0, 0))[0]:
                 best[item] = (cosine, seed)
     ranked = sorted(best.items(), key=lambda entry: (-entry[1][0], entry[0]))
-    asking.pool.add(
+    context.pool.add(
         np.array([item for item, _ in ranked], np.uint64), np.array([cosine for _, (cosine, _) in ranked]),
-        each("cooccurrence", lambda k: asking.because("vector", "similar_to", ranked[k][1][1])),
+        uniform("cooccurrence", lambda k: context.because("vector", "similar_to", ranked[k][1][1])),
     )  # fmt: skip
 
 
-def content(asking: Asking) -> None:
+def content(context: RequestContext) -> None:
     """Items of the same category, brand and price as the latest ones: works without a single event of theirs."""
-    catalogue, seeds = asking.shop.catalogue, asking.seeds()
+    catalogue, seeds = context.shop.catalogue, context.seeds()
     at = catalogue.rows_of(np.array(seeds, np.uint64)) if seeds else np.zeros(0, np.int64)
     known = at[at >= 0]
     texts = (catalogue.text("category"), catalogue.text("brand"))
-    rows = np.flatnonzero((_one_of(texts[0], known) | _one_of(texts[1], known)) & asking.pool.selection.mask)
+    rows = np.flatnonzero((_one_of(texts[0], known) | _one_of(texts[1], known)) & context.pool.selection.mask)
     rows = rows[~np.isin(rows, known)]
     categories, brands = (text.codes[rows] for text in texts)
     price = catalogue.number("price")
@@ -81,10 +81,10 @@ def content(asking: Asking) -> None:
         alike = (alike + CONTENT_PRICE * near * (alike > 0)) * math.exp(-rank / 2)
         owed = np.where(alike > score, rank, owed)
         score = np.maximum(score, alike)
-    best = largest_first(score, 2 * asking.want)
-    asking.pool.add(
+    best = largest_first(score, 2 * context.want)
+    context.pool.add(
         catalogue.hashes()[rows[best]], score[best],
-        each("content", lambda k: asking.because("content", "similar_to", seeds[int(owed[best[k]])])),
+        uniform("content", lambda k: context.because("content", "similar_to", seeds[int(owed[best[k]])])),
         rows=rows[best],
     )  # fmt: skip
 

@@ -5,10 +5,10 @@ import numpy.typing as npt
 
 from schemas.compiled.njit import njit_no_refcount
 from schemas.events import Kind
-from serving.candidates.repurchase import again_phrase
-from serving.rendering.reason_cache import Phrase
+from serving.candidates.repurchase import repurchase_reason_key
+from serving.rendering.reason_cache import ReasonKey
 from serving.scoring.neighbours import BY_POPULARITY, BY_REPEAT
-from serving.snapshot.snapshot import Shop
+from serving.snapshot.snapshot import ServingSnapshot
 from serving.snapshot.visitor import Visitor
 from state.rows.item_rows import ADJ
 from state.rows.slot_map import ABSENT, find
@@ -26,11 +26,11 @@ Ints = npt.NDArray[np.int64]
 Uint64s = npt.NDArray[np.uint64]
 
 
-def phrase_of(shop: Shop, visitor: Visitor, why: int, seed: int, item: int) -> Phrase:
+def phrase_of(shop: ServingSnapshot, visitor: Visitor, why: int, seed: int, item: int) -> ReasonKey:
     """Return what is said of an item, given what decided and the item of the event it came from (0: none)."""
     lang = visitor.request.lang
     if why == BY_REPEAT:
-        return again_phrase(visitor, item)
+        return repurchase_reason_key(visitor, item)
     if why == BY_POPULARITY or seed == 0:
         return "popular", IN_SCOPE[shop.trends(item)], lang, WHOLE_SHOP[lang]
     source = "next_item" if why == ADJ else "cooccurrence"
@@ -80,17 +80,34 @@ def _look_up(
 
 
 def numbers_of_said(
-    shop: Shop, visitors: dict[int, Visitor], users: UserRows, n: Ints, why: Ints, seeds: Uint64s, items: Uint64s
+    shop: ServingSnapshot,
+    visitors: dict[int, Visitor],
+    users: UserRows,
+    n: Ints,
+    why: Ints,
+    seeds: Uint64s,
+    items: Uint64s,
 ) -> Ints:
     """Return the number of what is said of each item of lists (B, K), given the visitors of the lists by place."""
     languages = np.zeros(len(n), np.int64)
     for b, visitor in visitors.items():
         if visitor.request.lang != LANGUAGES[0]:
             languages[b] = LANGUAGES.index(visitor.request.lang)
-    spoken, said, keys = shop.phrases.spoken, np.zeros(items.shape, np.int64), np.zeros(items.shape, np.uint64)
-    table = spoken.keys
+    rendered, said, keys = shop.phrases.rendered, np.zeros(items.shape, np.int64), np.zeros(items.shape, np.uint64)
+    table = rendered.keys
     absent = _look_up(
-        users, n, why, seeds, items, languages, shop.trending, table.table, table.slot_at, spoken.number_at, keys, said
+        users,
+        n,
+        why,
+        seeds,
+        items,
+        languages,
+        shop.trending,
+        table.table,
+        table.slot_at,
+        rendered.number_at,
+        keys,
+        said,
     )
     if absent:
         new: dict[int, int] = {}
@@ -99,9 +116,9 @@ def numbers_of_said(
             number = new.get(key)
             if number is None:
                 phrase = phrase_of(shop, visitors[b], int(why[b, k]), int(seeds[b, k]), int(items[b, k]))
-                number = spoken.add(phrase) if key else spoken.number(phrase)
+                number = rendered.add(phrase) if key else rendered.number(phrase)
                 if key and shop.phrases.is_final(phrase):
                     new[key] = number
             said[b, k] = number
-        spoken.learn(new)
+        rendered.learn(new)
     return said

@@ -50,7 +50,7 @@ class Together(NamedTuple):
     calls: list[Call]
 
 
-Begun = tuple[list[Together], Callable[[], list[Answer]]]
+InFlight = tuple[list[Together], Callable[[], list[Answer]]]
 """A batch whose rows are on their way, and what ends it."""
 
 
@@ -78,7 +78,7 @@ def _fail(error: Exception) -> list[Answer]:
     raise error
 
 
-class _Pieces:
+class PartialResult:
     """Puts the answers to the pieces of a call together, which are answered one after the other."""
 
     def __init__(self, n: int, done: Done) -> None:
@@ -98,7 +98,7 @@ class _Pieces:
             self._done(self._answers)
 
 
-class Gather:
+class MicroBatcher:
     """Hands batches of requests to the recommender. One event loop uses it."""
 
     def __init__(self, recommender: Recommender, impressions: Impressions | None = None) -> None:
@@ -126,7 +126,7 @@ class Gather:
         if len(requests) <= MAX_OF_CALLS:
             self._calls.append((requests, key, done))
         else:
-            pieces = _Pieces(len(requests), done)
+            pieces = PartialResult(len(requests), done)
             for first in range(0, len(requests), MAX_OF_CALLS):
                 self._calls.append((requests[first : first + MAX_OF_CALLS], b"", pieces.put))
         if not self._scheduled:
@@ -170,10 +170,10 @@ class Gather:
         else:
             _send(call, found)
 
-    def _begin(self) -> Begun:
+    def _begin(self) -> InFlight:
         return self._begin_all(self._take())
 
-    def _begin_all(self, batch: list[Together]) -> Begun:
+    def _begin_all(self, batch: list[Together]) -> InFlight:
         requests = [request for together in batch for request in together.requests]
         try:
             return batch, self._recommender.begin(requests, clock.now_ms())

@@ -16,14 +16,14 @@ import orjson
 from schemas.ids import hash_ids
 from serving.catalogue.catalogue import Catalogue
 from serving.rules.book_store import BadBook, compiled
-from serving.snapshot.snapshot import ScopeItems, Shop
+from serving.snapshot.snapshot import ScopeItems, ServingSnapshot
 
 CATALOGUE, LISTS = "catalogue.jsonl", "lists.json"
 AT_ONCE, PAUSE_S = 200, 0.0005
 """Items written between two pauses."""
 
 
-class LastGood:
+class OfflineSnapshot:
     """The copy of one server, or of all servers that share a folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -32,7 +32,7 @@ class LastGood:
         """Of which the file is a copy, as it was at `_version`."""
         self._version, self._n_lines = 0, 0
 
-    def save(self, shop: Shop) -> None:
+    def save(self, shop: ServingSnapshot) -> None:
         """Write what the shop knows now; may run beside the thread that uses the shop. Raises OSError."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._save_catalogue(shop)
@@ -50,7 +50,7 @@ class LastGood:
         lists = self._read(LISTS)
         return None if lists is None else str(lists["generation"])
 
-    def load_into(self, shop: Shop) -> bool:
+    def load_into(self, shop: ServingSnapshot) -> bool:
         """Fill an empty shop from the copy; say whether there was one for its generation."""
         items, lists = self._read_catalogue(), self._read(LISTS)
         if items is None or lists is None or lists["generation"] != shop.generation:
@@ -65,7 +65,7 @@ class LastGood:
             return False
         return True
 
-    def _save_catalogue(self, shop: Shop) -> None:
+    def _save_catalogue(self, shop: ServingSnapshot) -> None:
         catalogue = shop.catalogue
         version, n = catalogue.version, len(catalogue)
         changed = catalogue.changed_since(self._version) if catalogue is self._catalogue else None
@@ -112,14 +112,14 @@ class LastGood:
             return None
 
 
-def _lines(shop: Shop, rows: Sequence[int]) -> Iterator[bytes]:
+def _lines(shop: ServingSnapshot, rows: Sequence[int]) -> Iterator[bytes]:
     """Yield the lines of items, some at once."""
     for first in range(0, len(rows), AT_ONCE):
         yield b"".join(orjson.dumps(_plain(shop, row)) + b"\n" for row in rows[first : first + AT_ONCE])
         time.sleep(PAUSE_S)
 
 
-def _plain(shop: Shop, row: int) -> dict[str, Any]:
+def _plain(shop: ServingSnapshot, row: int) -> dict[str, Any]:
     """Return an item as its product row says it, without what is not known."""
     item = shop.catalogue.item(row)
     said = {**item._asdict(), "title": "" if item.title == item.item else item.title}

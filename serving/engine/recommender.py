@@ -6,8 +6,8 @@ from functools import partial
 
 from pydantic import TypeAdapter, ValidationError
 
-from serving.candidates.context import Asking
-from serving.candidates.strategies import last_known, popular
+from serving.candidates.context import RequestContext
+from serving.candidates.strategies import offline_popular, popular
 from serving.engine.answer_cache import AnswerCache
 from serving.engine.guarded_store import GuardedStore, Wake
 from serving.engine.request_batch import NO_ROWS, Batch, pool_of, wanted
@@ -19,8 +19,8 @@ from serving.request.trials import Budget
 from serving.retrieval.vector_index import VectorIndex
 from serving.rules.model import Acting, Compiled, RuleFailed
 from serving.snapshot.recent_events import recent_events
-from serving.snapshot.snapshot import Shop, Vectors
-from serving.snapshot.visitor import Visitor, plan_of
+from serving.snapshot.snapshot import ServingSnapshot, Vectors
+from serving.snapshot.visitor import Visitor, resolve
 from state.rows.user_rows import empty_users
 from state.settings import Settings
 from state.store.contract import Store, StoreUnavailable
@@ -49,11 +49,11 @@ class Recommender:
     """Answers requests from one generation's rows. One thread calls it."""
 
     def __init__(
-        self, store: Store | GuardedStore, settings: Settings, generation: str, shop: Shop | None = None
+        self, store: Store | GuardedStore, settings: Settings, generation: str, shop: ServingSnapshot | None = None
     ) -> None:
         """While the store is away answers come from memory. `shop`: one that is there already."""
         self.store = store if isinstance(store, GuardedStore) else GuardedStore(store)
-        self.shop = shop or Shop(self.store, settings, generation)
+        self.shop = shop or ServingSnapshot(self.store, settings, generation)
         self._settings = settings
         self._cache = AnswerCache()
 
@@ -73,11 +73,11 @@ class Recommender:
         store = TrialStore(self.store)
         return Recommender(store, self._settings, self.generation, self.shop.frozen(store, budget))
 
-    def take_over(self, index: VectorIndex) -> None:
+    def set_index(self, index: VectorIndex) -> None:
         """Answer from this anchor from now on."""
-        self.shop.take_over(index)
+        self.shop.set_index(index)
 
-    def become(self, other: "Recommender") -> None:
+    def replace_snapshot(self, other: "Recommender") -> None:
         """Answer as `other` does from now on: another generation, loaded aside."""
         self.shop.close()
         self.__dict__.update(other.__dict__)
@@ -177,21 +177,21 @@ class Recommender:
         named = None if scope == "all" else [(self.shop.scope(SCOPES.index(scope), name, now_ms), name)]
         return self._of_nobody(request, self.shop.rules, now_ms, lambda asking: popular(asking, named))
 
-    def _asking_nobody(self, request: RecommendRequest, rules: Compiled, now_ms: int) -> tuple[Asking, Acting]:
+    def _asking_nobody(self, request: RecommendRequest, rules: Compiled, now_ms: int) -> tuple[RequestContext, Acting]:
         """Return a request ready for sources that need nothing of the store, and the rules that act on it."""
         self.shop.phrases.look()
-        plan = plan_of(request, rules.placement(request.placement), self._settings)
+        plan = resolve(request, rules.placement(request.placement), self._settings)
         nobody = empty_users(1)
         visitor = Visitor(request, plan, nobody, recent_events(nobody, now_ms, 0), 0, now_ms)
         acting = rules.acting(visitor.facts)
         pool, nothing = pool_of(self.shop, visitor, acting, rules.version), Vectors(self.shop, [0])
-        return Asking(self.shop, visitor, pool, None, 0, NO_ROWS, nothing, wanted(visitor, acting)), acting
+        return RequestContext(self.shop, visitor, pool, None, 0, NO_ROWS, nothing, wanted(visitor, acting)), acting
 
     def _from_memory(self, request: RecommendRequest, rules: Compiled, now_ms: int) -> Answer:
-        return self._of_nobody(request, rules, now_ms, last_known)
+        return self._of_nobody(request, rules, now_ms, offline_popular)
 
     def _of_nobody(
-        self, request: RecommendRequest, rules: Compiled, now_ms: int, source: Callable[[Asking], None]
+        self, request: RecommendRequest, rules: Compiled, now_ms: int, source: Callable[[RequestContext], None]
     ) -> Answer:
         """Return the answer with what one source brings; a rule that cannot be evaluated is left out of it."""
         while True:

@@ -9,20 +9,20 @@ import numpy.typing as npt
 from prometheus_client import Counter
 
 from schemas.ids import hash_ids
-from serving.candidates.context import Asking
+from serving.candidates.context import RequestContext
 from serving.candidates.pool import Pool
 from serving.candidates.strategies import FOR_EVERYBODY, SOURCES, WITH_HABITS, WITH_MIXTURE, WITH_VECTOR, popular
 from serving.engine.answer_cache import AnswerCache, Made
 from serving.ranking.answers import answer_of, name_arms, quick_answer
-from serving.ranking.batch_lists import Waiting, asks_everybody, is_quick, quick_lists
-from serving.rendering.lists import Listed
+from serving.ranking.batch_lists import RankingInput, asks_everybody, is_quick, quick_lists
+from serving.rendering.lists import LazyItems
 from serving.request.requests import Answer, RecommendRequest
 from serving.rules.model import Acting, Compiled
 from serving.scoring.scorer import REPEAT_MODES, Scored
 from serving.scoring.sessions import Sessions
 from serving.snapshot.recent_events import recent_events
-from serving.snapshot.snapshot import Shop, Vectors, Visited
-from serving.snapshot.visitor import Visitor, may_follow, plan_of, subjects_of
+from serving.snapshot.snapshot import ServingSnapshot, Vectors, Visited
+from serving.snapshot.visitor import Visitor, may_follow, resolve, subjects_of
 
 NO_ROWS = np.zeros(0, np.int64)
 Flags = npt.NDArray[np.bool_]
@@ -46,8 +46,8 @@ class Batch:
     """One batch on its way; `answers` is called once."""
 
     def __init__(
-        self, shop: Shop, cache: AnswerCache, requests: Sequence[RecommendRequest], rules: Compiled, now_ms: int,
-        started: float,
+        self, shop: ServingSnapshot, cache: AnswerCache, requests: Sequence[RecommendRequest], rules: Compiled,
+        now_ms: int, started: float,
     ) -> None:  # fmt: skip
         """`started` (`time.perf_counter`): when the batch came, for deadlines."""
         self.shop, self.requests, self.rules, self.now_ms, self.started = shop, requests, rules, now_ms, started
@@ -55,7 +55,7 @@ class Batch:
         self._read: Callable[[], Visited] | None = None
         self._arms = [rules.assign(request, now_ms) for request in requests]
         self._plans = [
-            plan_of(request, rules.placement(request.placement, arms), shop.settings)
+            resolve(request, rules.placement(request.placement, arms), shop.settings)
             for request, arms in zip(requests, self._arms, strict=True)
         ]
         self._subjects = subjects_of(requests)
@@ -147,7 +147,7 @@ class Batch:
         may_need: Flags = with_vector & (filtered | (wanted + self._users["n"] > scored.n))
         return may_need
 
-    def _quick_lists(self, scored: Scored, rows: npt.NDArray[np.int64]) -> dict[int, Listed]:
+    def _quick_lists(self, scored: Scored, rows: npt.NDArray[np.int64]) -> dict[int, LazyItems]:
         self.shop.phrases.look()
         found = self._mixed & (scored.n > 0)
         self._popular = [not one and self._is_for_everybody(i) for i, one in enumerate(found.tolist())]
@@ -156,7 +156,7 @@ class Batch:
         if self._purchases is not None:
             quick &= ~(self._returning & (self._purchases.n > 0))
         waiting = [
-            Waiting(i, self._visitors[i], self._acting[i], self._wanted[i], self._popular[i])
+            RankingInput(i, self._visitors[i], self._acting[i], self._wanted[i], self._popular[i])
             for i in np.flatnonzero(quick).tolist()
             if is_quick(self._visitors[i], self._acting[i])
         ]
@@ -173,7 +173,7 @@ class Batch:
         vector = self._vectors.of(i) if strategy in WITH_VECTOR and self.shop.index is not None else None
         return vector is None or not vector.any()
 
-    def _answer(self, i: int, quick: Listed | None, scored: Scored, rows: npt.NDArray[np.int64]) -> Answer:
+    def _answer(self, i: int, quick: LazyItems | None, scored: Scored, rows: npt.NDArray[np.int64]) -> Answer:
         shop, visitor, acting, kept = self.shop, self._visitors[i], self._acting[i], self._kept[i]
         if kept is not None:
             return kept
@@ -183,14 +183,14 @@ class Batch:
         else:
             mine, candidates = (scored, rows[i, : scored.n[i]]) if self._mixed[i] else (None, NO_ROWS)
             pool = pool_of(shop, visitor, acting, self.rules.version)
-            asking = Asking(
+            asking = RequestContext(
                 shop, visitor, pool, mine, i, candidates, self._vectors, self._wanted[i], self._purchases
             )  # fmt: skip
-            left_out = _ask(asking, self.started)
-            answer = answer_of(asking, acting, self.rules, left_out, self.now_ms)
+            skipped = _ask(asking, self.started)
+            answer = answer_of(asking, acting, self.rules, skipped, self.now_ms)
         if self._arms[i].arms:
             name_arms(answer, self._arms[i])
-        if visitor.plan.cache_s and not answer.left_out:
+        if visitor.plan.cache_s and not answer.skipped_sources:
             if quick is not None:
                 answer.items = quick.alone  # what is kept keeps no other lists of the batch
             until_ms = self.now_ms + visitor.plan.cache_s * 1000
@@ -214,7 +214,7 @@ def _break_ties(scored: Scored, rows: npt.NDArray[np.int64], i: int, ids: Sequen
                 column[i, first:last] = column[i, order]
 
 
-def pool_of(shop: Shop, visitor: Visitor, acting: Acting, book: int) -> Pool:
+def pool_of(shop: ServingSnapshot, visitor: Visitor, acting: Acting, book: int) -> Pool:
     """Return an empty pool for a visitor's candidates: it lets in what may be shown and is not excluded."""
     request = visitor.request
     pool = Pool(shop.catalogue, shop.selections.of(visitor.plan.in_stock, request.filters, acting, book), shop.scratch)
@@ -233,14 +233,14 @@ def wanted(visitor: Visitor, acting: Acting) -> int:
     return visitor.plan.count * (3 if more else 1) + 1
 
 
-def _ask(asking: Asking, started: float) -> list[str]:
+def _ask(asking: RequestContext, started: float) -> list[str]:
     """Ask the strategy's sources until there are enough candidates; return those the deadline left no time for."""
-    deadline_ms, left_out = asking.visitor.request.deadline_ms, []
+    deadline_ms, skipped = asking.visitor.request.deadline_ms, []
     for source in SOURCES[asking.visitor.plan.strategy]:
         if asking.pool.n >= asking.want:
             break
         if deadline_ms and (time.perf_counter() - started) * 1000 > deadline_ms and source is not popular:
-            left_out.append(source.__name__)
+            skipped.append(source.__name__)
         else:
             source(asking)
-    return left_out
+    return skipped

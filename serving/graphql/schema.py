@@ -17,7 +17,7 @@ from serving.auth.access import GRAPHQL, HIGHEST
 from serving.auth.api_keys import Guard
 from serving.engine.clock import now_ms
 from serving.engine.metrics import count as count_answers
-from serving.engine.micro_batcher import Gather
+from serving.engine.micro_batcher import MicroBatcher
 from serving.engine.recommender import BadRequest, Recommender
 from serving.graphql.limits import extensions
 from serving.http.middleware import secret_of
@@ -71,8 +71,8 @@ class AnswerType:
     strategy: str
     rules_version: int
     attribution: str
-    next: str | None
-    left_out: list[str]
+    next_cursor: str | None
+    skipped_sources: list[str]
     rules: list[RuleTraceType]
     milliseconds: float
     experiments: JSON
@@ -136,7 +136,8 @@ def _typed(answer: Answer) -> AnswerType:
         items=items, request_id=answer.request_id, generation=answer.generation, anchor=answer.anchor,
         fallback=answer.fallback, milliseconds=answer.milliseconds, placement=answer.placement,
         strategy=answer.strategy, rules_version=answer.rules_version, attribution=answer.attribution,
-        next=answer.next, left_out=answer.left_out, rules=[RuleTraceType(**asdict(trace)) for trace in answer.rules],
+        next_cursor=answer.next_cursor, skipped_sources=answer.skipped_sources,
+        rules=[RuleTraceType(**asdict(trace)) for trace in answer.rules],
         experiments=JSON(answer.experiments),
     )  # fmt: skip
 
@@ -190,7 +191,7 @@ class Query:
             explore=explore, seed=seed, explain=explain, cursor=cursor, deadline_ms=deadline_ms, lang=lang,
             experiments=experiments or JSON({}),
         )  # fmt: skip
-        gather: Gather = info.context["gather"]
+        gather: MicroBatcher = info.context["gather"]
         return _given([await gather.recommend(_checked(info, asked))])[0]
 
     @strawberry.field
@@ -200,7 +201,7 @@ class Query:
         if not 1 <= len(requests) <= MAX_BATCH:
             raise BadRequest("requests", f"must hold 1 to {MAX_BATCH}")
         asked = [_checked(info, one, f"requests.{n}.") for n, one in enumerate(requests)]
-        gather: Gather = info.context["gather"]
+        gather: MicroBatcher = info.context["gather"]
         return _given(await gather.recommend_all(asked))
 
     @strawberry.field
@@ -248,7 +249,7 @@ class _Router(GraphQLRouter[dict[str, Any], None]):
         return found
 
 
-def make_router(recommender: Recommender, gather: Gather, guard: Guard) -> Any:
+def make_router(recommender: Recommender, gather: MicroBatcher, guard: Guard) -> Any:
     """Return the router that serves queries; no page that loads scripts from elsewhere, no sockets, no batches."""
 
     async def context(request: Request) -> dict[str, Any]:

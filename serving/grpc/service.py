@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from serving.auth.api_keys import Guard
 from serving.engine.clock import now_ms
 from serving.engine.metrics import count as count_answers
-from serving.engine.micro_batcher import Gather
+from serving.engine.micro_batcher import MicroBatcher
 from serving.engine.recommender import BadRequest, Recommender
 from serving.grpc.failures import Code, Failure
 from serving.grpc.interceptors import SECRET, SERVICE, CallInterceptor, Context
@@ -45,7 +45,7 @@ class Servicer:
     Requests and answers are bytes here: equal requests are found by theirs, and the kernels write answers.
     """
 
-    def __init__(self, recommender: Recommender, gather: Gather, guard: Guard) -> None:
+    def __init__(self, recommender: Recommender, gather: MicroBatcher, guard: Guard) -> None:
         self._recommender, self._gather, self._guard = recommender, gather, guard
         self.streams = OpenStreams()
 
@@ -166,7 +166,7 @@ def _common(request: Any) -> tuple[int, str]:
     return request.count or 20, request.lang or "en"
 
 
-def make_server(recommender: Recommender, gather: Gather, guard: Guard) -> GrpcServer:
+def make_server(recommender: Recommender, gather: MicroBatcher, guard: Guard) -> GrpcServer:
     """Return a server with health and reflection; health is of the whole process, and open as reflection is."""
     servicer = Servicer(recommender, gather, guard)
     return GrpcServer(SERVICE, servicer.handlers(), [CallInterceptor(guard)], servicer.streams)

@@ -18,7 +18,7 @@ from schemas.registry import SchemaRegistry
 from serving.auth.api_keys import Guard
 from serving.engine.clock import now_ms
 from serving.engine.metrics import count as count_answers
-from serving.engine.micro_batcher import Gather
+from serving.engine.micro_batcher import MicroBatcher
 from serving.engine.recommender import Recommender
 from serving.graphql.schema import make_router
 from serving.http.events_api import Events, events_router
@@ -49,8 +49,8 @@ def _same_for_everybody(request: Request, method: str, answer: Answer) -> Respon
 
 
 def make_app(
-    recommender: Recommender, gather: Gather, events_log: Log, registry: SchemaRegistry, ready: Callable[[], bool],
-    guard: Guard,
+    recommender: Recommender, gather: MicroBatcher, events_log: Log, registry: SchemaRegistry,
+    ready: Callable[[], bool], guard: Guard,
 ) -> FastAPI:  # fmt: skip
     """Return the application; `ready` says whether /readyz answers 200. `state.hot` is the protocol to serve it by."""
     app = FastAPI(title="headrace", version="1", docs_url=None, redoc_url=None)
@@ -60,7 +60,7 @@ def make_app(
     explorer = Explorer(recommender)
     schema = {"requestBody": {"content": {"application/json": {"schema": RecommendRequest.model_json_schema()}}}}
 
-    asks = make_asks(recommender, gather, guard, explorer.met)
+    asks = make_asks(recommender, gather, guard, explorer.note_user)
     app.state.hot = partial(HotProtocol, asks, guard)
 
     async def by_route(path: str, request: Request) -> Response:
@@ -103,7 +103,7 @@ def make_app(
         return _same_for_everybody(request, "popular", recommender.popular(scope, name, count, now_ms(), lang))
 
     events = Events(events_log, registry, limits_of(recommender.shop.settings))
-    app.include_router(events_router(events, guard, explorer.met))
+    app.include_router(events_router(events, guard, explorer.note_user))
     app.include_router(make_router(recommender, gather, guard), prefix="/graphql")
     app.include_router(rules_router(recommender))
     app.include_router(explorer.router)
@@ -115,7 +115,7 @@ def make_app(
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
         shop = recommender.shop
-        state = {"ready": ready(), "items": len(shop.catalogue), "rules_left_out": sorted(shop.rules.left_out)}
+        state = {"ready": ready(), "items": len(shop.catalogue), "skipped_rules": sorted(shop.rules.skipped)}
         return JSONResponse(state, 200 if ready() else 503)
 
     @app.get("/metrics")

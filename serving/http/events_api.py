@@ -169,8 +169,8 @@ def _new_id(retry_key: str | None, index: int) -> str:
     return uuid.uuid5(uuid.NAMESPACE_OID, f"{retry_key}:{index}").hex
 
 
-def events_router(events: Events, guard: Guard, met: Callable[[Any], None]) -> APIRouter:
-    """Return the route; `met` is told of every user who did something."""
+def events_router(events: Events, guard: Guard, note_user: Callable[[Any], None]) -> APIRouter:
+    """Return the route; `note_user` is told of every user who did something."""
     router = APIRouter()
 
     @router.post("/v1/events", status_code=202)
@@ -182,7 +182,7 @@ def events_router(events: Events, guard: Guard, met: Callable[[Any], None]) -> A
         except NotTaken as refused:
             return refused.answer()
         for user in taken.users:
-            met(user)
+            note_user(user)
         return JSONResponse({"accepted": len(taken.event_ids), "event_ids": taken.event_ids}, 202)
 
     return router

@@ -18,7 +18,7 @@ from serving.http.middleware import json
 from serving.request.requests import RecommendRequest
 from serving.rules.model import PLACEMENTS
 from serving.snapshot.recent_events import recent_events
-from serving.snapshot.visitor import Visitor, plan_of
+from serving.snapshot.visitor import Visitor, resolve
 from state.rows.decay import value_at
 from state.rows.item_rows import PAIR_UNIT
 from state.rows.lane_rows import COUNT, EVENTS, MAX_TS
@@ -37,28 +37,28 @@ class Explorer:
 
     def __init__(self, recommender: Recommender) -> None:
         self._recommender = recommender
-        self._met: deque[str] = deque(maxlen=10 * MOST_MET)  # some of them again and again
+        self._noted: deque[str] = deque(maxlen=10 * MOST_MET)  # some of them again and again
         self.router = APIRouter()
         self._add_routes()
 
-    def met(self, user: object) -> None:
+    def note_user(self, user: object) -> None:
         """Take note of a user who asked or acted."""
         if isinstance(user, str) and user:
-            self._met.append(user)
+            self._noted.append(user)
 
     def users(self) -> list[str]:
         """Return the users met last who have a row: not those who were only named, or have been erased since."""
-        met = list(dict.fromkeys(reversed(self._met)))
-        subjects, no = hash_ids(met).tolist(), [False] * len(met)
+        note_user = list(dict.fromkeys(reversed(self._noted)))
+        subjects, no = hash_ids(note_user).tolist(), [False] * len(note_user)
         rows = self._recommender.shop.begin_visitors(subjects, no, no)().users
-        return [user for user, seen in zip(met, rows["seen"].tolist(), strict=True) if seen][:MOST_MET]
+        return [user for user, seen in zip(note_user, rows["seen"].tolist(), strict=True) if seen][:MOST_MET]
 
     def user(self, user: str) -> dict[str, Any]:
         """Return a user's recent events, newest first, and what the profile says."""
         shop = self._recommender.shop
         rows = shop.begin_visitors([hash_id(user)], [False], [False])().users
         request = RecommendRequest(user=user)
-        plan = plan_of(request, PLACEMENTS["home"], shop.settings)
+        plan = resolve(request, PLACEMENTS["home"], shop.settings)
         now_ms = clock.now_ms()
         visitor = Visitor(request, plan, rows, recent_events(rows, now_ms, 0), 0, now_ms)
         events = []

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from serving.auth.api_keys import Guard, Refused
 from serving.engine.metrics import count as count_answers
-from serving.engine.micro_batcher import Gather, Overloaded, RequestFailed, failed
+from serving.engine.micro_batcher import MicroBatcher, Overloaded, RequestFailed, failed
 from serving.engine.recommender import BadRequest, Recommender
 from serving.http.fast_protocol import Ask, Reply
 from serving.http.middleware import error, refused
@@ -24,15 +24,15 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def make_asks(
-    recommender: Recommender, gather: Gather, guard: Guard, met: Callable[[str | None], None]
+    recommender: Recommender, gather: MicroBatcher, guard: Guard, note_user: Callable[[str | None], None]
 ) -> Mapping[bytes, Ask]:
-    """Return what answers POST, by path; `met` is told the user of each single request."""
+    """Return what answers POST, by path; `note_user` is told the user of each single request."""
 
     def one_of(body: bytes) -> list[RecommendRequest]:
         # Validated here: the framework's own way through its dependencies takes twice as long.
         asked = _read(RecommendRequest, body or b"{}")
         recommender.check(asked)
-        met(asked.user)
+        note_user(asked.user)
         return [asked]
 
     def many_of(body: bytes) -> list[RecommendRequest]:

@@ -44,7 +44,7 @@ def preview(frozen: Recommender, rules: Compiled, asked: RecommendRequest, at_ms
     after = frozen.recommend([asked], at_ms, rules)[0]
     if frozen.store.is_away:  # answers from memory do not show what the book does
         raise StoreUnavailable("the store went away while the book was tried")
-    return {"before": before, "after": after, "left_out": rules.left_out}
+    return {"before": before, "after": after, "skipped_rules": rules.skipped}
 
 
 def trial(book: Any) -> Compiled:
@@ -73,7 +73,7 @@ def rules_router(recommender: Recommender) -> APIRouter:
         record = await recommender.store.aside(partial(read_record, version=version)) if version else None
         there = {name: one.model_dump() for name, one in rules.placements.items()}
         live = record or {"version": 0, "book": {}}
-        return json({**live, "all_placements": there, "left_out": rules.left_out})
+        return json({**live, "all_placements": there, "skipped_rules": rules.skipped})
 
     @router.get("/v1/rules/history")
     async def versions() -> Response:

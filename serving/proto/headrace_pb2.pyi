@@ -169,7 +169,7 @@ class RuleTrace(_message.Message):
     def __init__(self, rule: _Optional[str] = ..., action: _Optional[str] = ..., effect: _Optional[str] = ..., items: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("items", "request_id", "generation", "anchor", "fallback", "milliseconds", "placement", "strategy", "rules_version", "attribution", "next", "left_out", "rules", "experiments")
+    __slots__ = ("items", "request_id", "generation", "anchor", "fallback", "milliseconds", "placement", "strategy", "rules_version", "attribution", "next_cursor", "skipped_sources", "rules", "experiments")
     class ExperimentsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -187,8 +187,8 @@ class Answer(_message.Message):
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
     RULES_VERSION_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTION_FIELD_NUMBER: _ClassVar[int]
-    NEXT_FIELD_NUMBER: _ClassVar[int]
-    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    NEXT_CURSOR_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_SOURCES_FIELD_NUMBER: _ClassVar[int]
     RULES_FIELD_NUMBER: _ClassVar[int]
     EXPERIMENTS_FIELD_NUMBER: _ClassVar[int]
     items: _containers.RepeatedCompositeFieldContainer[Recommendation]
@@ -201,8 +201,8 @@ class Answer(_message.Message):
     strategy: str
     rules_version: int
     attribution: str
-    next: str
-    left_out: _containers.RepeatedScalarFieldContainer[str]
+    next_cursor: str
+    skipped_sources: _containers.RepeatedScalarFieldContainer[str]
     rules: _containers.RepeatedCompositeFieldContainer[RuleTrace]
     experiments: _containers.ScalarMap[str, str]
-    def __init__(self, items: _Optional[_Iterable[_Union[Recommendation, _Mapping]]] = ..., request_id: _Optional[str] = ..., generation: _Optional[str] = ..., anchor: _Optional[str] = ..., fallback: _Optional[str] = ..., milliseconds: _Optional[float] = ..., placement: _Optional[str] = ..., strategy: _Optional[str] = ..., rules_version: _Optional[int] = ..., attribution: _Optional[str] = ..., next: _Optional[str] = ..., left_out: _Optional[_Iterable[str]] = ..., rules: _Optional[_Iterable[_Union[RuleTrace, _Mapping]]] = ..., experiments: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    def __init__(self, items: _Optional[_Iterable[_Union[Recommendation, _Mapping]]] = ..., request_id: _Optional[str] = ..., generation: _Optional[str] = ..., anchor: _Optional[str] = ..., fallback: _Optional[str] = ..., milliseconds: _Optional[float] = ..., placement: _Optional[str] = ..., strategy: _Optional[str] = ..., rules_version: _Optional[int] = ..., attribution: _Optional[str] = ..., next_cursor: _Optional[str] = ..., skipped_sources: _Optional[_Iterable[str]] = ..., rules: _Optional[_Iterable[_Union[RuleTrace, _Mapping]]] = ..., experiments: _Optional[_Mapping[str, str]] = ...) -> None: ...

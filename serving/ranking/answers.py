@@ -6,19 +6,19 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.compiled.distinct import distinct
-from serving.candidates.context import Asking
+from serving.candidates.context import RequestContext
 from serving.candidates.pool import Pool
 from serving.ranking.apply_rules import arrange
 from serving.ranking.contributions import contributions
 from serving.ranking.diversify import varied
-from serving.rendering.items import ItemList, Items, Said
-from serving.rendering.lists import Listed
+from serving.rendering.items import ItemList, Items, RenderedReason
+from serving.rendering.lists import LazyItems
 from serving.request.cursor import encode_cursor
 from serving.request.reasons import reason
 from serving.request.requests import Answer, RuleTrace
 from serving.rules.experiments import Assigned
 from serving.rules.model import Acting, Compiled
-from serving.snapshot.snapshot import Shop
+from serving.snapshot.snapshot import ServingSnapshot
 from serving.snapshot.visitor import Hashes, Visitor
 
 MAX_LEFT_OUT = 50
@@ -27,30 +27,32 @@ IDS = random.Random()
 NOTHING = np.zeros(0, np.int64)
 
 
-def quick_answer(shop: Shop, visitor: Visitor, items: Listed, fallback: str, rules: Compiled) -> Answer:
+def quick_answer(shop: ServingSnapshot, visitor: Visitor, items: LazyItems, fallback: str, rules: Compiled) -> Answer:
     """Return the answer with a list that was made without the sources."""
     return _answer(shop, visitor, items, items.hashes, fallback, rules)
 
 
-def answer_of(asking: Asking, acting: Acting, rules: Compiled, left_out: list[str], now_ms: int) -> Answer:
+def answer_of(context: RequestContext, acting: Acting, rules: Compiled, left_out: list[str], now_ms: int) -> Answer:
     """Return the answer to a request whose sources have brought their candidates."""
-    shop, visitor, pool = asking.shop, asking.visitor, asking.pool
+    shop, visitor, pool = context.shop, context.visitor, context.pool
     request, plan = visitor.request, visitor.plan
     # So many that enough of them are left when the rules have placed items that no source brought.
-    unmet = pool.some_unmet(plan.explore + plan.count, np.random.default_rng(request.seed)) if plan.explore else NOTHING
+    unmet = (
+        pool.unseen_sample(plan.explore + plan.count, np.random.default_rng(request.seed)) if plan.explore else NOTHING
+    )
     n_explored = min(plan.explore, plan.count - 1, len(unmet))
-    items, traces = _items(asking, acting, rules.version, plan.count - n_explored, len(visitor.shown))
+    items, traces = _items(context, acting, rules.version, plan.count - n_explored, len(visitor.shown))
     for row in [row for row in unmet.tolist() if row not in items.rows][:n_explored]:
         items.rows.append(row)
         items.scores.append(0.0)
         items.said.append(shop.phrases["explore", "exploration", request.lang, None])
         items.rules.append(())
-    fallback = pool.tiers[0].level if pool.tiers else "rules" if len(items) else "nothing_known"
+    fallback = pool.tiers[0].level if pool.tiers else "rules" if len(items) else "no_data"
     answer = _answer(shop, visitor, items, shop.catalogue.hashes()[items.rows], fallback, rules)
-    answer.left_out = left_out
+    answer.skipped_sources = left_out
     if request.explain:
-        answer.rules = _left_out_by_rules(asking, acting, rules.version) + traces + _not_acting(rules)
-        items.contributions = contributions(asking, [one.item for one in items], now_ms)
+        answer.rules = _left_out_by_rules(context, acting, rules.version) + traces + _not_acting(rules)
+        items.contributions = contributions(context, [one.item for one in items], now_ms)
     pool.tiers.clear()  # they know who asks, who knows them: what is left in a circle waits for the garbage collector
     return answer
 
@@ -62,7 +64,9 @@ def name_arms(answer: Answer, assigned: Assigned) -> None:
         answer.attribution = ".".join((*answer.attribution.split(".")[:4], assigned.text))
 
 
-def _answer(shop: Shop, visitor: Visitor, items: ItemList, shown: Hashes, fallback: str, rules: Compiled) -> Answer:
+def _answer(
+    shop: ServingSnapshot, visitor: Visitor, items: ItemList, shown: Hashes, fallback: str, rules: Compiled
+) -> Answer:
     """Return an answer with these items, `shown` (their id hashes) on this page."""
     request_id = f"{IDS.getrandbits(128):032x}"
     placement, strategy = visitor.request.placement or "", visitor.plan.strategy
@@ -75,30 +79,32 @@ def _answer(shop: Shop, visitor: Visitor, items: ItemList, shown: Hashes, fallba
     )
 
 
-def _items(asking: Asking, acting: Acting, version: int, count: int, offset: int) -> tuple[Items, list[RuleTrace]]:
+def _items(
+    context: RequestContext, acting: Acting, version: int, count: int, offset: int
+) -> tuple[Items, list[RuleTrace]]:
     """Return the items of the list, and what the rules did."""
-    shop, pool = asking.shop, asking.pool
+    shop, pool = context.shop, context.pool
     found = pool.candidates()
-    if not acting.rules and asking.visitor.plan.diversity == 0:
+    if not acting.rules and context.visitor.plan.diversity == 0:
         # As the sources brought them: the usual case, and a quick one.
         rows = found.row[:count].tolist()
         said = _said(pool, found.tier[:count], found.place[:count])
         return Items(shop.heads, rows, found.score[:count].tolist(), said, [()] * len(rows)), []
-    vary = (lambda *args: varied(asking, *args)) if asking.visitor.plan.diversity > 0 else None
-    explain = asking.visitor.request.explain
+    vary = (lambda *args: varied(context, *args)) if context.visitor.plan.diversity > 0 else None
+    explain = context.visitor.request.explain
     placed, traces = arrange(pool, acting, shop.selections, version, shop.catalogue, count, offset, vary, explain)
     brought = [k for k in placed.candidates if k >= 0]
     scores, said = found.score[brought].tolist(), _said(pool, found.tier[brought], found.place[brought])
     for at, rule in placed.promoted.items():
         if placed.candidates[at] < 0:
             scores.insert(at, 0.0)
-            said.insert(at, Said("rule", reason("promoted", asking.lang, rule=rule)))
+            said.insert(at, RenderedReason("rule", reason("promoted", context.lang, rule=rule)))
         else:
-            said[at] = Said(said[at].source, reason("promoted", asking.lang, rule=rule))
+            said[at] = RenderedReason(said[at].source, reason("promoted", context.lang, rule=rule))
     return Items(shop.heads, placed.rows, scores, said, placed.rules), traces
 
 
-def _said(pool: Pool, tiers: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> list[Said]:
+def _said(pool: Pool, tiers: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> list[RenderedReason]:
     """Return what is said of candidates, given their tiers and their places in them."""
     if not len(tiers):
         return []
@@ -111,18 +117,18 @@ def _said(pool: Pool, tiers: npt.NDArray[np.int64], places: npt.NDArray[np.int64
 
 def _not_acting(rules: Compiled) -> list[RuleTrace]:
     """Say which rules of the book do not act at all."""
-    return [RuleTrace(rule, "none", f"left out: {why}") for rule, why in rules.left_out.items()]
+    return [RuleTrace(rule, "none", f"left out: {why}") for rule, why in rules.skipped.items()]
 
 
-def _left_out_by_rules(asking: Asking, acting: Acting, version: int) -> list[RuleTrace]:
+def _left_out_by_rules(context: RequestContext, acting: Acting, version: int) -> list[RuleTrace]:
     """Say which of the likeliest items the rules left out."""
-    shop = asking.shop
+    shop = context.shop
     popular = shop.catalogue.rows_of(shop.popular.hashes)
-    candidates = distinct(np.concatenate((asking.rows, popular)))
+    candidates = distinct(np.concatenate((context.rows, popular)))
     candidates = candidates[candidates >= 0]
     traces = []
     for rule in acting.limiting:
-        gone = candidates[shop.selections.left_out(rule, version)[candidates]][:MAX_LEFT_OUT]
+        gone = candidates[shop.selections.hidden_by(rule, version)[candidates]][:MAX_LEFT_OUT]
         items = [shop.catalogue.ids[row] for row in gone.tolist()]
         traces.append(RuleTrace(rule.id, rule.action, "left out, of the likeliest", items))
     return traces

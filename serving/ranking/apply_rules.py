@@ -15,7 +15,7 @@ import numpy.typing as npt
 from schemas.ids import hash_id
 from serving.candidates.pool import Pool
 from serving.catalogue.catalogue import Catalogue
-from serving.ranking.caps import FIXED, NOBODY, fill
+from serving.ranking.caps import EMPTY, FIXED, fill
 from serving.rendering.items import Rules
 from serving.request.requests import RuleTrace
 from serving.rules.item_filter import Selections
@@ -101,9 +101,9 @@ def arrange(
 
 
 def _lists(chosen: list[int], rows: npt.NDArray[np.int64], fixed: dict[int, Placed], offset: int) -> Arranged:
-    """Return the places, given the candidate of each, FIXED or NOBODY."""
+    """Return the places, given the candidate of each, FIXED or EMPTY."""
     if not fixed:
-        candidates = [k for k in chosen if k != NOBODY]
+        candidates = [k for k in chosen if k != EMPTY]
         return Arranged(candidates, rows[candidates].tolist(), [()] * len(candidates), {})
     placed = Arranged([], [], [], {})
     for position, k in enumerate(chosen, offset + 1):  # what lies before was on an earlier page
@@ -113,7 +113,7 @@ def _lists(chosen: list[int], rows: npt.NDArray[np.int64], fixed: dict[int, Plac
             placed.candidates.append(place.candidate)
             placed.rows.append(place.row)
             placed.rules.append((place.rule,))
-        elif k != NOBODY:
+        elif k != EMPTY:
             placed.candidates.append(k)
             placed.rows.append(int(rows[k]))
             placed.rules.append(())

@@ -14,16 +14,16 @@ from schemas.compiled.njit import njit, njit_no_refcount
 from schemas.ids import hash_id
 from serving.candidates.pool import RANK_DECAY
 from serving.candidates.score_reasons import numbers_of_said
-from serving.ranking.caps import NOBODY, fill_places, limits_of
+from serving.ranking.caps import EMPTY, fill_places, limits_of
 from serving.rendering.items import Rules
-from serving.rendering.lists import Listed, Lists
+from serving.rendering.lists import LazyItems, RenderedLists
 from serving.request.columns import TextColumn
 from serving.request.requests import Filters
 from serving.rules.item_filter import Selection
 from serving.rules.model import Acting
 from serving.scoring.neighbours import BY_POPULARITY
 from serving.scoring.scorer import Scored
-from serving.snapshot.snapshot import Shop
+from serving.snapshot.snapshot import ServingSnapshot
 from serving.snapshot.visitor import Visitor
 from state.rows.user_rows import UserRows
 
@@ -36,7 +36,7 @@ FEW = 256
 """Candidates that insertion puts in order; with more of them it could take longer than sorting."""
 
 
-class Waiting(NamedTuple):
+class RankingInput(NamedTuple):
     """One request of the batch, ready for its list."""
 
     place: int
@@ -49,7 +49,7 @@ class Waiting(NamedTuple):
     """Whether they are those of the list of everything, not of the mixture."""
 
 
-class Choices(NamedTuple):
+class Selected(NamedTuple):
     """What lists are chosen from, best first: columns (R, M), of each of whose rows the first `n` (R,) count."""
 
     n: Ints
@@ -62,8 +62,8 @@ class Choices(NamedTuple):
 
 
 @njit_no_refcount()
-def _let_through(
-    candidates: Choices, b: int, mask: Flags, factors: Floats, met_in: Ints, excluded: int, left: Ints, worth: Floats
+def apply_filter(
+    candidates: Selected, b: int, mask: Flags, factors: Floats, met_in: Ints, excluded: int, left: Ints, worth: Floats
 ) -> int:
     """Write which candidates of row `b` may be shown and what they are worth; return how many.
 
@@ -96,7 +96,7 @@ def put_in_order(worth: Floats, candidates: Ints) -> None:
 
 @njit()
 def _choose(
-    places: Ints, at: Ints, wants: Ints, counts: Ints, candidates: Choices, mask: Flags, factors: Floats,
+    places: Ints, at: Ints, wants: Ints, counts: Ints, candidates: Selected, mask: Flags, factors: Floats,
     codes: npt.NDArray[np.int32], limits: Ints, excluded: Ints, ends: Ints, met_in: Ints, answer: int, out: Ints,
 ) -> None:  # fmt: skip
     """Write the candidates of each request's list, best first; nothing where they are not enough.
@@ -111,7 +111,7 @@ def _choose(
         for k in range(ends[g - 1] if g > 0 else 0, ends[g]):
             if excluded[k] >= 0:
                 met_in[excluded[k]] = answer + g
-        n_left = _let_through(candidates, b, mask, factors, met_in, answer + g, left, worth)
+        n_left = apply_filter(candidates, b, mask, factors, met_in, answer + g, left, worth)
         if n_left < wants[g]:
             continue
         order = left[:n_left]
@@ -127,7 +127,7 @@ def _choose(
 
 @njit_no_refcount()
 def _look_up(
-    places: Ints, at: Ints, chosen: Ints, candidates: Choices, n: Ints, shown: Ints, items: Uint64s, worth: Floats,
+    places: Ints, at: Ints, chosen: Ints, candidates: Selected, n: Ints, shown: Ints, items: Uint64s, worth: Floats,
     why: Ints, seeds: Uint64s,
 ) -> None:  # fmt: skip
     """Write how many candidates each list has and, of each: catalogue row, id hash, score, what decided on it."""
@@ -135,7 +135,7 @@ def _look_up(
         b, place = at[g], places[g]
         for k in range(chosen.shape[1]):
             c = chosen[place, k]
-            if c == NOBODY:
+            if c == EMPTY:
                 break
             n[place] += 1
             shown[place, k], items[place, k] = candidates.row[b, c], candidates.item[b, c]
@@ -174,18 +174,18 @@ def asks_everybody(visitor: Visitor) -> bool:
 
 
 def quick_lists(
-    shop: Shop, waiting: Sequence[Waiting], users: UserRows, scored: Scored, rows: Ints, book: int
-) -> dict[int, Listed]:
+    shop: ServingSnapshot, waiting: Sequence[RankingInput], users: UserRows, scored: Scored, rows: Ints, book: int
+) -> dict[int, LazyItems]:
     """Return lists by place in the batch, of those that have enough candidates; `rows` (B, M): their catalogue rows."""
     shape = len(rows), max(one.visitor.plan.count for one in waiting)
-    chosen, n = np.full(shape, NOBODY), np.zeros(len(rows), np.int64)
+    chosen, n = np.full(shape, EMPTY), np.zeros(len(rows), np.int64)
     shown, why, worth = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape)
     items, seeds = np.zeros(shape, np.uint64), np.zeros(shape, np.uint64)
-    groups: dict[tuple[bool, bool, Filters | None, Acting], list[Waiting]] = {}
+    groups: dict[tuple[bool, bool, Filters | None, Acting], list[RankingInput]] = {}
     for one in waiting:
         plan, request = one.visitor.plan, one.visitor.request
         groups.setdefault((one.popular, plan.in_stock, request.filters, one.acting), []).append(one)
-    mixture = Choices(scored.n, rows, scored.item, scored.probability, scored.seed, scored.why, False)
+    mixture = Selected(scored.n, rows, scored.item, scored.probability, scored.seed, scored.why, False)
     for (popular, in_stock, filters, acting), members in groups.items():
         selection = shop.selections.of(in_stock, filters, acting, book)
         candidates = _everything(shop) if popular else mixture
@@ -195,23 +195,23 @@ def quick_lists(
         _look_up(places, at, chosen, candidates, n, shown, items, worth, why, seeds)
     moved, rules = _moved(shop, [(acting, members) for (*_, acting), members in groups.items()], n, shown, book)
     said = numbers_of_said(shop, {one.place: one.visitor for one in waiting}, users, n, why, seeds, items)
-    lists = Lists(shop.heads, shop.phrases.spoken, n, shown, items, worth, said, moved, rules)
-    return {b: Listed(lists, b) for b in np.flatnonzero(n).tolist()}
+    lists = RenderedLists(shop.heads, shop.phrases.rendered, n, shown, items, worth, said, moved, rules)
+    return {b: LazyItems(lists, b) for b in np.flatnonzero(n).tolist()}
 
 
-def _everything(shop: Shop) -> Choices:
+def _everything(shop: ServingSnapshot) -> Selected:
     """Return the list of everything as one row."""
     found = shop.popular
     m = len(found.hashes)
-    return Choices(
+    return Selected(
         np.array([m]), shop.catalogue.rows_of(found.hashes)[None, :], found.hashes[None, :], found.weight[None, :],
         np.zeros((1, m), np.uint64), np.full((1, m), BY_POPULARITY), True,
     )  # fmt: skip
 
 
 def _choose_for(
-    shop: Shop, selection: Selection, acting: Acting, members: list[Waiting], places: Ints, at: Ints,
-    candidates: Choices, book: int, chosen: Ints,
+    shop: ServingSnapshot, selection: Selection, acting: Acting, members: list[RankingInput], places: Ints, at: Ints,
+    candidates: Selected, book: int, chosen: Ints,
 ) -> None:  # fmt: skip
     """Choose for requests that see the same items under the same rules."""
     excluded: list[int] = []
@@ -235,7 +235,7 @@ def _choose_for(
 
 
 def _moved(
-    shop: Shop, groups: list[tuple[Acting, list[Waiting]]], n: Ints, shown: Ints, book: int
+    shop: ServingSnapshot, groups: list[tuple[Acting, list[RankingInput]]], n: Ints, shown: Ints, book: int
 ) -> tuple[Ints, list[Rules]]:
     """Return which rules moved each item shown, as a place among sets of rules, and these sets."""
     moved = np.zeros(shown.shape, np.int64)

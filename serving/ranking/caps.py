@@ -10,7 +10,7 @@ from serving.catalogue.catalogue import Catalogue
 from serving.request.columns import TextColumn
 from serving.rules.model import Cap
 
-NOBODY, FIXED = -1, -2
+EMPTY, FIXED = -1, -2
 """Instead of a candidate: the place stays empty; the place was given away before."""
 
 Rows = npt.NDArray[np.int64]
@@ -26,7 +26,7 @@ def fill_places(
     """Write the candidate of each place into `places`, and who was held back; `limits` (n_caps, 2): most, first."""
     n_caps, n_places = len(limits), len(places)
     most, first = limits[:, 0], limits[:, 1]
-    places[:] = NOBODY
+    places[:] = EMPTY
     counted = np.zeros((n_caps, n_places + len(is_fixed)), np.int32)  # codes that count among the first, 0 for none
     n_counted = np.zeros(n_caps, np.int64)
     for position in range(len(is_fixed)):  # what is fixed counts before anything else is placed
@@ -64,7 +64,7 @@ def fill_places(
                         counted[c, n_counted[c]] = code
                         n_counted[c] += 1
                 break
-        ended = places[k] == NOBODY  # what comes behind would move up to where it must not be
+        ended = places[k] == EMPTY  # what comes behind would move up to where it must not be
 
 
 def limits_of(caps: Sequence[Cap]) -> Rows:
@@ -75,7 +75,7 @@ def limits_of(caps: Sequence[Cap]) -> Rows:
 def fill(
     order: Rows, rows: Rows, caps: Sequence[Cap], catalogue: Catalogue, fixed: dict[int, int], offset: int, count: int
 ) -> tuple[Rows, Flags]:
-    """Return (candidate of each of the `count` places behind `offset`, or FIXED or NOBODY; who was held back by cap).
+    """Return (candidate of each of the `count` places behind `offset`, or FIXED or EMPTY; who was held back by cap).
 
     `order`: the candidates that wait, best first; `rows`: catalogue row of each candidate; `fixed`: catalogue row by
     position (from 1) of the places given away before. A candidate a cap holds back gives way to the next.

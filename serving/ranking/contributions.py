@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from schemas.ids import hash_id
-from serving.candidates.context import Asking
+from serving.candidates.context import RequestContext
 from serving.scoring.scorer import REPEAT_MODES
 from serving.scoring.sessions import padded_sessions
 
@@ -19,11 +19,11 @@ MAX_EVENTS = 10
 LEAST_SHARE = 0.01
 
 
-def contributions(asking: Asking, items: list[str], now_ms: int) -> list[list[dict[str, Any]]]:
+def contributions(context: RequestContext, items: list[str], now_ms: int) -> list[list[dict[str, Any]]]:
     """Return for each item `{"kind", "item", "title", "share"}` of the session's latest items, largest first."""
-    visitor, shop = asking.visitor, asking.shop
+    visitor, shop = context.visitor, context.shop
     session = visitor.session
-    if asking.scored is None or not len(session):
+    if context.scored is None or not len(session):
         return [[] for _ in items]
     seeds = list(dict.fromkeys(session.tolist()[::-1]))[:MAX_EVENTS]
     sessions = [session, *(session[session != np.uint64(seed)] for seed in seeds)]

@@ -3,11 +3,11 @@
 import numpy as np
 import numpy.typing as npt
 
-from serving.candidates.context import Asking
+from serving.candidates.context import RequestContext
 from serving.ranking.apply_rules import Order
 from serving.ranking.calibration import calibrated, department
 from serving.ranking.mmr_dpp import METHODS, Alike, similarity
-from serving.snapshot.snapshot import Shop
+from serving.snapshot.snapshot import ServingSnapshot
 
 MAX_VARIED = 400
 """Candidates among which a diverse list is looked for."""
@@ -16,13 +16,13 @@ Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 
 
-def varied(asking: Asking, order: Order, worth: Floats, rows: Rows) -> Order:
+def varied(context: RequestContext, order: Order, worth: Floats, rows: Rows) -> Order:
     """Return candidates in the order the request's method gives them; what is not needed stays behind."""
-    shop, plan, request = asking.shop, asking.visitor.plan, asking.visitor.request
+    shop, plan, request = context.shop, context.visitor.plan, context.visitor.request
     first, rest = order[:MAX_VARIED], order[MAX_VARIED:]
     relevance = worth[first] / max(float(worth[first].max()), 1e-300)
     if request.diversity_method == "calibrated":
-        past = np.concatenate((asking.visitor.history_items, asking.visitor.context))
+        past = np.concatenate((context.visitor.history_items, context.visitor.context))
         known = shop.catalogue.rows_of(past)
         departments, wanted = _departments(shop, rows[first]), _departments(shop, known[known >= 0])
         chosen = calibrated(relevance, departments, wanted, plan.diversity, plan.count)
@@ -34,11 +34,11 @@ def varied(asking: Asking, order: Order, worth: Floats, rows: Rows) -> Order:
     return np.concatenate((first[chosen], first[left], rest))
 
 
-def _departments(shop: Shop, rows: Rows) -> list[str]:
+def _departments(shop: ServingSnapshot, rows: Rows) -> list[str]:
     return [department(shop.catalogue.category.get(row)) for row in rows.tolist()]
 
 
-def _alike(shop: Shop, rows: Rows) -> Alike:
+def _alike(shop: ServingSnapshot, rows: Rows) -> Alike:
     """Return what says how alike items are: the embedding of their rows, else their categories."""
     embedding, slots = shop.items.embedding, shop.items.slots.find(shop.catalogue.hashes()[rows])
     vectors = np.zeros((len(rows), embedding.shape[1] if len(embedding) else 0), np.float32)

@@ -19,7 +19,7 @@ def _fields(answer: Answer) -> dict[str, Any]:
         "items": orjson.Fragment(answer.items.to_json()), "request_id": answer.request_id,
         "generation": answer.generation, "anchor": answer.anchor, "fallback": answer.fallback,
         "placement": answer.placement, "strategy": answer.strategy, "rules_version": answer.rules_version,
-        "attribution": answer.attribution, "next": answer.next, "left_out": answer.left_out,
+        "attribution": answer.attribution, "next_cursor": answer.next_cursor, "skipped_sources": answer.skipped_sources,
         "rules": answer.rules, "milliseconds": answer.milliseconds, "experiments": answer.experiments,
     }  # fmt: skip
 
@@ -47,7 +47,7 @@ def answer_message(answer: Answer) -> bytes:
         request_id=answer.request_id, generation=answer.generation, anchor=answer.anchor or "",
         fallback=answer.fallback, milliseconds=answer.milliseconds, placement=answer.placement,
         strategy=answer.strategy, rules_version=answer.rules_version, attribution=answer.attribution,
-        next=answer.next or "", left_out=answer.left_out, experiments=answer.experiments,
+        next_cursor=answer.next_cursor or "", skipped_sources=answer.skipped_sources, experiments=answer.experiments,
         rules=[
             headrace_pb2.RuleTrace(rule=trace.rule, action=trace.action, effect=trace.effect, items=trace.items)
             for trace in answer.rules

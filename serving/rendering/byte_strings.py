@@ -20,7 +20,7 @@ class Packed(NamedTuple):
     bounds: npt.NDArray[np.int64]
 
 
-class Pieces:
+class ByteStringPool:
     """A growing list of byte strings; what was packed before stays as it was."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ from schemas.compiled.distinct import distinct
 from schemas.varint import varint
 from serving.catalogue.catalogue import Catalogue
 from serving.proto import headrace_pb2
-from serving.rendering.byte_strings import Pieces
+from serving.rendering.byte_strings import ByteStringPool
 from serving.request.reasons import Reason
 
 MAX_KEPT = 1_000_000
@@ -40,7 +40,7 @@ class Recommendation:
     """With `explain`: by how much its score is due to what (`kind`, `item`, `share`)."""
 
 
-class Said:
+class RenderedReason:
     """Where an item came from and why it is there; most lists say the same few things, so it is written once."""
 
     def __init__(self, source: str, reason: Reason) -> None:
@@ -66,7 +66,7 @@ class Heads:
     def _begin(self) -> None:
         self._version = self.catalogue.names_version
         self._rows = list[int]()
-        self._json, self._message = Pieces(), Pieces()
+        self._json, self._message = ByteStringPool(), ByteStringPool()
         self._number_of = np.full(len(self.catalogue), NOT_YET, np.int32)
 
     def numbers(self, rows: Rows) -> Rows:
@@ -89,7 +89,7 @@ class Heads:
         return numbers
 
     @property
-    def json(self) -> Pieces:
+    def json(self) -> ByteStringPool:
         """Heads as JSON, by number; made here, for a server may never be asked for one of both."""
         names = self._names(len(self._json))
         dumps = orjson.dumps
@@ -97,7 +97,7 @@ class Heads:
         return self._json
 
     @property
-    def message(self) -> Pieces:
+    def message(self) -> ByteStringPool:
         """Heads as fields of a `Recommendation` message and the tag of the score, by number."""
         names = self._names(len(self._message))
         heads = [headrace_pb2.Recommendation(item=item, title=title) for item, title in names]
@@ -164,7 +164,7 @@ class Items(ItemList):
     """The items of a list, best first: catalogue row, score, what is said of it, and the rules that moved it."""
 
     def __init__(
-        self, heads: Heads, rows: list[int], scores: list[float], said: list[Said], rules: list[Rules]
+        self, heads: Heads, rows: list[int], scores: list[float], said: list[RenderedReason], rules: list[Rules]
     ) -> None:
         self.heads, self.rows, self.scores, self.said, self.rules = heads, rows, scores, said, rules
         self.contributions: list[list[dict[str, Any]]] = []

@@ -14,10 +14,10 @@ import orjson
 
 from schemas.compiled.copy_bytes import copy_bytes
 from schemas.compiled.njit import njit, njit_no_refcount
-from serving.rendering.byte_strings import Bytes, Packed, Pieces, length, put
+from serving.rendering.byte_strings import Bytes, ByteStringPool, Packed, length, put
 from serving.rendering.items import TAG as ITEM_TAG
 from serving.rendering.items import Heads, ItemList, Items, Recommendation, Rules, end_json, end_message
-from serving.rendering.reason_cache import Spoken
+from serving.rendering.reason_cache import RenderedReasons
 
 Ints = npt.NDArray[np.int64]
 TAG = ITEM_TAG[0]
@@ -98,21 +98,28 @@ def _write_messages(parts: _Parts, scores: Bytes) -> tuple[Bytes, Ints]:
 
 
 @lru_cache(maxsize=256)  # few rules move anything, and so do few sets of them
-def _ends(end: Callable[[Rules], bytes], rules: tuple[Rules, ...]) -> Packed:
-    pieces = Pieces()
+def offsets(end: Callable[[Rules], bytes], rules: tuple[Rules, ...]) -> Packed:
+    pieces = ByteStringPool()
     pieces.extend([end(one) for one in rules])
     return pieces.packed
 
 
-class Lists:
+class RenderedLists:
     """Lists of one batch."""
 
     def __init__(
-        self, heads: Heads, spoken: Spoken, n: Ints, rows: Ints, hashes: npt.NDArray[np.uint64],
+        self, heads: Heads, rendered: RenderedReasons, n: Ints, rows: Ints, hashes: npt.NDArray[np.uint64],
         scores: npt.NDArray[np.float64], said: Ints, moved: Ints, rules: Sequence[Rules],
     ) -> None:  # fmt: skip
-        """`n` (B,): items of each list; (B, K): their rows, id hashes, scores, numbers in `spoken` and in `rules`."""
-        self.heads, self.spoken, self.n, self.rows, self.hashes, self.scores = heads, spoken, n, rows, hashes, scores
+        """`n` (B,): items of each list; (B, K): their rows, id hashes, scores, numbers in `rendered` and in `rules`."""
+        self.heads, self.rendered, self.n, self.rows, self.hashes, self.scores = (
+            heads,
+            rendered,
+            n,
+            rows,
+            hashes,
+            scores,
+        )
         self.said, self.moved, self.rules = said, moved, rules
 
     def json(self, place: int) -> bytes:
@@ -128,7 +135,7 @@ class Lists:
     @cached_property
     def _json(self) -> tuple[bytes, list[int]]:
         numbers = self.heads.numbers(self.rows)
-        parts = self._parts(numbers, self.heads.json, self.spoken.json, end_json)
+        parts = self._parts(numbers, self.heads.json, self.rendered.json, end_json)
         scores = orjson.dumps(self.scores, option=orjson.OPT_SERIALIZE_NUMPY)
         data, bounds = _write_json(parts, np.frombuffer(scores, np.uint8))
         return data.tobytes(), bounds.tolist()
@@ -136,19 +143,21 @@ class Lists:
     @cached_property
     def _messages(self) -> tuple[bytes, list[int]]:
         numbers = self.heads.numbers(self.rows)
-        parts = self._parts(numbers, self.heads.message, self.spoken.message, end_message)
+        parts = self._parts(numbers, self.heads.message, self.rendered.message, end_message)
         data, bounds = _write_messages(parts, self.scores.view(np.uint8))
         return data.tobytes(), bounds.tolist()
 
-    def _parts(self, heads_at: Ints, heads: Pieces, phrases: Pieces, end: Callable[[Rules], bytes]) -> _Parts:
-        ends = _ends(end, tuple(self.rules))
+    def _parts(
+        self, heads_at: Ints, heads: ByteStringPool, phrases: ByteStringPool, end: Callable[[Rules], bytes]
+    ) -> _Parts:
+        ends = offsets(end, tuple(self.rules))
         return _Parts(self.n, heads_at, heads.packed, self.said, phrases.packed, self.moved, ends)
 
 
-class Listed(ItemList):
+class LazyItems(ItemList):
     """One list of a batch."""
 
-    def __init__(self, lists: Lists, place: int) -> None:
+    def __init__(self, lists: RenderedLists, place: int) -> None:
         self._lists, self._place, self._n = lists, place, int(lists.n[place])
 
     @cached_property
@@ -156,7 +165,7 @@ class Listed(ItemList):
         """The same list without those beside it."""
         lists, b = self._lists, self._place
         n = self._n
-        said = [lists.spoken.said(number) for number in lists.said[b, :n].tolist()]
+        said = [lists.rendered.said(number) for number in lists.said[b, :n].tolist()]
         rules = [lists.rules[number] for number in lists.moved[b, :n].tolist()]
         return Items(lists.heads, lists.rows[b, :n].tolist(), lists.scores[b, :n].tolist(), said, rules)
 
@@ -172,7 +181,7 @@ class Listed(ItemList):
         return iter(self.alone)
 
     def sources(self) -> list[tuple[str, str]]:
-        lists, ids, phrases = self._lists, self._lists.heads.catalogue.ids, self._lists.spoken.phrases
+        lists, ids, phrases = self._lists, self._lists.heads.catalogue.ids, self._lists.rendered.phrases
         shown = zip(lists.rows[self._place].tolist(), lists.said[self._place].tolist(), strict=True)
         return [(ids[row], phrases[number][0]) for row, number in islice(shown, self._n)]
 

@@ -81,7 +81,7 @@ class RecommendRequest(BaseModel):
     explore: int | None = Field(None, ge=0, le=20, description="Places at the end for items that are rarely shown")
     seed: int | None = Field(None, ge=0, lt=2**63, description="Makes exploration repeatable")
     explain: bool = Field(False, description="Say what each item owes to what, and which rule did what")
-    cursor: str | None = Field(None, max_length=16_000, description="`next` of an answer: go on behind it")
+    cursor: str | None = Field(None, max_length=16_000, description="`next_cursor` of an answer: go on behind it")
     deadline_ms: Finite | None = Field(None, gt=0, description="A source that would begin later is left out")
     lang: Literal["en", "de"] = Field("en", description="Language of the reasons")
     experiments: dict[Name, Name] = Field(
@@ -121,9 +121,9 @@ class Answer:
     rules_version: int = 0
     attribution: str = ""
     """To be sent back in the `context` of events that come of this answer."""
-    next: str | None = None
+    next_cursor: str | None = None
     """Cursor of the next page; None: there is nothing more."""
-    left_out: list[str] = field(default_factory=list)
+    skipped_sources: list[str] = field(default_factory=list)
     """Sources the deadline left no time for."""
     rules: list[RuleTrace] = field(default_factory=list)
     milliseconds: float = 0.0

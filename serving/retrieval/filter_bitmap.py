@@ -16,7 +16,7 @@ KEPT_FACTORS = 4 << 20
 """Bytes of factors that are gathered once for a selection; more are gathered for each search."""
 
 
-class Listing(Protocol):
+class CatalogueView(Protocol):
     """A catalogue, as far as an index needs it."""
 
     @property
@@ -27,19 +27,19 @@ class Listing(Protocol):
     def changed_since(self, version: int, /) -> Rows | None: ...
 
 
-class Passing(Protocol):
+class ItemFilter(Protocol):
     """A selection of a catalogue's items."""
 
     @property
-    def catalogue(self) -> Listing: ...
+    def catalogue(self) -> CatalogueView: ...
     @property
     def mask(self) -> Flags: ...
 
 
-class Allowed:
+class FilterBitmap:
     """The items of an anchor and its index that pass."""
 
-    def __init__(self, passing: Passing, anchor: Anchor, head: Rows) -> None:
+    def __init__(self, passing: ItemFilter, anchor: Anchor, head: Rows) -> None:
         """`head`: rows of the anchor in the order of the index."""
         self.passing, self._anchor, self._head, self._version = passing, anchor, head, -1
         self._there = np.zeros(len(anchor.item_hash), np.bool_)

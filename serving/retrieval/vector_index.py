@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from schemas.compiled.top_k import largest_first
 from serving.retrieval.build import EXACT_UP_TO, longest
-from serving.retrieval.filter_bitmap import Allowed, Passing
+from serving.retrieval.filter_bitmap import FilterBitmap, ItemFilter
 from serving.retrieval.new_items import NewItems
 from state.anchor import INDEX, Anchor, load_anchor
 
@@ -37,7 +37,7 @@ class _Kept(NamedTuple):
     """What a search found in the index, best first."""
 
     changes: int
-    """Of the filter, when it was searched (`Allowed.changes`)."""
+    """Of the filter, when it was searched (`FilterBitmap.changes`)."""
     rows: Rows
     scores: Floats
 
@@ -58,9 +58,9 @@ class VectorIndex:
         self.new_items = NewItems(anchor)
         self.anchor, self._index = anchor, index
         self._head = longest(anchor.whitened, index.ntotal)
-        self._filters: dict[Passing, Allowed] = {}
+        self._filters: dict[ItemFilter, FilterBitmap] = {}
         self._similar: dict[int, _Similar] = {}
-        self._searches: dict[tuple[bytes, int, Passing | None], _Kept] = {}
+        self._searches: dict[tuple[bytes, int, ItemFilter | None], _Kept] = {}
         self._directions = _directions(anchor.whitened) if len(anchor.whitened) <= EXACT_UP_TO else None
 
     @classmethod
@@ -78,7 +78,7 @@ class VectorIndex:
         """Return the items with the n longest factors."""
         return self.anchor.item_hash[longest(self.anchor.whitened, n)]
 
-    def search(self, vector: Floats, k: int, passing: Passing | None = None) -> tuple[Hashes, Floats]:
+    def search(self, vector: Floats, k: int, passing: ItemFilter | None = None) -> tuple[Hashes, Floats]:
         """Return (item hashes, scores) of the k items with the largest inner product, best first, new ones among them.
 
         `passing` goes into the search: k items are found among those that pass, however few they are.
@@ -93,7 +93,7 @@ class VectorIndex:
         order = np.lexsort((hashes, -scores))[:k]
         return hashes[order], scores[order]
 
-    def _known(self, vector: Floats, k: int, allowed: Allowed | None) -> tuple[Rows, Floats]:
+    def _known(self, vector: Floats, k: int, allowed: FilterBitmap | None) -> tuple[Rows, Floats]:
         """Return (rows, scores) of the best items of the anchor, best first; from memory if nothing has changed."""
         key = vector.tobytes(), k, None if allowed is None else allowed.passing
         changes = 0 if allowed is None else allowed.changes
@@ -135,18 +135,18 @@ class VectorIndex:
         there = places[0] >= 0
         return self._head[places[0][there]], scores[0][there]
 
-    def _filter(self, passing: Passing) -> Allowed:
+    def _filter(self, passing: ItemFilter) -> FilterBitmap:
         """Return what a search needs of a selection; most come again."""
         found = self._filters.get(passing)
         if found is None:
             if len(self._filters) >= KEPT_FILTERS:
                 self._filters.clear()
                 self._searches.clear()  # their changes were counted by these filters
-            found = self._filters[passing] = Allowed(passing, self.anchor, self._head)
+            found = self._filters[passing] = FilterBitmap(passing, self.anchor, self._head)
         found.follow()
         return found
 
-    def _among(self, vector: Floats, k: int, allowed: Allowed) -> tuple[Rows, Floats]:
+    def _among(self, vector: Floats, k: int, allowed: FilterBitmap) -> tuple[Rows, Floats]:
         """Return the best of the allowed rows: exactly if they are few, or too few of them are in the index."""
         n = self._index.ntotal
         exact = isinstance(self._index, faiss.IndexFlat) and n == len(self.anchor.item_hash)

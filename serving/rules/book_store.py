@@ -86,25 +86,25 @@ def compiled(document: Any, version: int) -> Compiled:
     except BadBook as refused:
         if not isinstance(document, dict) or not isinstance(document.get("rules"), list):
             raise
-        good, left_out = [], dict[str, str]()
+        good, skipped = [], dict[str, str]()
         for n, rule in enumerate(document["rules"]):
             try:
                 to_book({**document, "rules": [rule], "experiments": []})
                 good.append(rule)
             except BadBook as wrong:
-                left_out[str(rule.get("id", n)) if isinstance(rule, dict) else str(n)] = wrong.message
-        if not left_out:
+                skipped[str(rule.get("id", n)) if isinstance(rule, dict) else str(n)] = wrong.message
+        if not skipped:
             raise
-        log.error("rules are left out", version=version, rules=left_out, error=str(refused))
-        RULE_FAILURES.inc(len(left_out))
-        experiments = [_without(left_out, one) for one in document.get("experiments", [])]
-        return Compiled(to_book({**document, "rules": good, "experiments": experiments}), version, left_out)
+        log.error("rules are left out", version=version, rules=skipped, error=str(refused))
+        RULE_FAILURES.inc(len(skipped))
+        experiments = [_without(skipped, one) for one in document.get("experiments", [])]
+        return Compiled(to_book({**document, "rules": good, "experiments": experiments}), version, skipped)
 
 
-def _without(left_out: Mapping[str, str], experiment: dict[str, Any]) -> dict[str, Any]:
+def _without(skipped: Mapping[str, str], experiment: dict[str, Any]) -> dict[str, Any]:
     """Return an experiment that no longer names rules which are left out."""
     arms = [
-        {**arm, "without_rules": [rule for rule in arm.get("without_rules", ()) if rule not in left_out]}
+        {**arm, "without_rules": [rule for rule in arm.get("without_rules", ()) if rule not in skipped]}
         for arm in experiment.get("arms", ())
     ]
     return {**experiment, "arms": arms}

@@ -122,16 +122,16 @@ class Selections:
                 if filters is not None:
                     mask &= filter_mask(filters, part)
                 for rule in acting.limiting:
-                    mask &= ~left_out(rule, part.of(self.matching(rule, book)))
+                    mask &= ~hidden(rule, part.of(self.matching(rule, book)))
                 return mask
 
             narrow = filters is not None or bool(acting.limiting)
             found = self._kept[key] = Selection(self._catalogue, Followed(self._catalogue, passing), narrow)
         return found
 
-    def left_out(self, rule: Rule, book: int) -> Mask:
+    def hidden_by(self, rule: Rule, book: int) -> Mask:
         """Return which items the rule takes out of every answer."""
-        return left_out(rule, self.matching(rule, book))
+        return hidden(rule, self.matching(rule, book))
 
     def matching(self, rule: Rule, book: int) -> Mask:
         """Return which items a rule is about. Raises RuleFailed."""
@@ -178,7 +178,7 @@ class Selections:
         return found.now()
 
 
-def left_out(rule: Rule, about: Mask) -> Mask:
+def hidden(rule: Rule, about: Mask) -> Mask:
     """Return which items a limiting rule takes out, given those it is about."""
     return ~about if isinstance(rule, Include) else about
 

@@ -9,7 +9,7 @@ from serving.catalogue.catalogue import Catalogue
 from serving.request.columns import Mask
 from serving.request.trials import UNBOUNDED, Budget
 from serving.rules.book_store import BadBook
-from serving.rules.item_filter import Part, left_out, rule_mask
+from serving.rules.item_filter import Part, hidden, rule_mask
 from serving.rules.model import Book, Boost, Exclude, Include, Limiting, Pin, Promote, Rule
 
 
@@ -108,7 +108,7 @@ def _together(rule: Rule, other: Rule, masks: dict[str, Mask], catalogue: Catalo
     found = []
     for a, b in ((rule, other), (other, rule)):
         if isinstance(b, Limiting):
-            found += _hidden(a, masks[a.id], b, left_out(b, masks[b.id]), catalogue)
+            found += _hidden(a, masks[a.id], b, hidden(b, masks[b.id]), catalogue)
     if isinstance(rule, Pin) and isinstance(other, Pin):
         wanted = [range(pin.position, pin.position + len(pin.items)) for pin in (rule, other)]
         both = sorted(set(wanted[0]) & set(wanted[1]))

@@ -244,9 +244,9 @@ class RuleFailed(Exception):
 class Compiled:
     """A book ready for requests."""
 
-    def __init__(self, book: Book, version: int = 0, left_out: Mapping[str, str] = NONE_LEFT_OUT) -> None:
+    def __init__(self, book: Book, version: int = 0, skipped: Mapping[str, str] = NONE_LEFT_OUT) -> None:
         self.book, self.version, self.placements = book, version, book.all_placements
-        self.left_out = dict(left_out)
+        self.skipped = dict(skipped)
         """Why rules of the book do not act, by id; where it is a `when` that failed, for some requests."""
         order = sorted(book.rules, key=lambda rule: (-rule.priority, rule.id))
         self._act_by([rule for rule in order if rule.enabled])
@@ -261,7 +261,7 @@ class Compiled:
     def copy(self) -> "Compiled":
         """Return the same book for another thread."""
         same = copy(self)
-        same._sets, same.left_out = {}, dict(self.left_out)
+        same._sets, same.skipped = {}, dict(self.skipped)
         return same
 
     def leave_out(self, failures: Sequence[RuleFailed]) -> None:
@@ -270,7 +270,7 @@ class Compiled:
         others = [rule for rule in self.acting_rules if rule.id not in failed]
         if len(others) == len(self.acting_rules):
             raise failures[0]  # it does not act, so that leaving it out would change nothing
-        self.left_out |= {failure.rule: str(failure) for failure in failures}
+        self.skipped |= {failure.rule: str(failure) for failure in failures}
         RULE_FAILURES.inc(len(failures))
         # One traceback: a book may have a thousand rules.
         log.error("rules are left out", rules=sorted(failed)[:MAX_SAID], version=self.version, exc_info=failures[0])
@@ -279,8 +279,8 @@ class Compiled:
     def _does_not_hold(self, rule: str, error: Exception) -> None:
         """Take note of a rule whose `when` could not be evaluated for a request."""
         RULE_FAILURES.inc()
-        if rule not in self.left_out:
-            self.left_out[rule] = str(error)
+        if rule not in self.skipped:
+            self.skipped[rule] = str(error)
             log.error("a rule does not hold, as its `when` failed", rule=rule, version=self.version, exc_info=error)
 
     def assign(self, request: RecommendRequest, now_ms: int) -> Assigned:

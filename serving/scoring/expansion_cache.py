@@ -13,7 +13,7 @@ from schemas.compiled.njit import njit_no_refcount
 from schemas.compiled.prefetch import prefetch_head
 from schemas.compiled.stack_array import stack_array
 from schemas.compiled.vector_math import logarithms
-from serving.scoring.item_features import KAPPA, mass_of, pair_mass
+from serving.scoring.item_features import KAPPA, pair_mass, total_cooccurrence
 from serving.scoring.second_order import KEPT, SecondOrder, second_order
 from state.rows.item_rows import MAX_NEIGHBOURS, PAIR_UNIT, ItemRows
 from state.rows.slot_map import ABSENT, find, look_for
@@ -36,7 +36,7 @@ LEADS_DTYPE = np.dtype(
 _slots, _rarity = stack_array(np.int64, max(MAX_NEIGHBOURS, KEPT)), stack_array(np.float64, max(MAX_NEIGHBOURS, KEPT))
 
 
-class Leads(NamedTuple):
+class ExpansionCache(NamedTuple):
     """What was worked out, by slot of the item's row, as long as `second` is good."""
 
     rows: npt.NDArray[np.void]  # of LEADS_DTYPE; memory is taken up where a slot is used
@@ -44,9 +44,9 @@ class Leads(NamedTuple):
     read_in: npt.NDArray[np.int64]  # of each row: another number is another content
 
 
-def new_leads(n_rows: int) -> Leads:
+def new_leads(n_rows: int) -> ExpansionCache:
     """Return room for the items of a table of `n_rows` rows that do not change."""
-    return Leads(np.zeros(n_rows, LEADS_DTYPE), second_order(n_rows), np.zeros(n_rows, np.int64))
+    return ExpansionCache(np.zeros(n_rows, LEADS_DTYPE), second_order(n_rows), np.zeros(n_rows, np.int64))
 
 
 @njit_no_refcount()
@@ -74,9 +74,9 @@ def _lift(
 
 
 @njit_no_refcount()
-def look_ahead(
+def expand(
     rows: ItemRows, table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], slot: int, item: np.uint64,
-    sessions: int, two_steps: bool, leads: Leads,
+    sessions: int, two_steps: bool, leads: ExpansionCache,
 ) -> None:  # fmt: skip
     """Have `leads.rows[slot].first` in time; `.second` too if `two_steps`, given `leads.second.rows[slot]`.
 
@@ -88,7 +88,7 @@ def look_ahead(
         kept[slot].first_made = kept[slot].second_made = NEVER
     if kept[slot].first_made < second.oldest:
         n: Any = np.int64(rows[slot].n)
-        scale = 1.0 / PAIR_UNIT / (mass_of(rows, slot) + KAPPA)
+        scale = 1.0 / PAIR_UNIT / (total_cooccurrence(rows, slot) + KAPPA)
         for j in range(n):
             kept[slot].first[j] = pair_mass(rows, slot, j) * scale
         there = _lift(rows, table, slot_at, rows[slot].neighbour, n, sessions, kept[slot].first)

@@ -29,7 +29,7 @@ Floats32 = npt.NDArray[np.float32]
 Int64s = npt.NDArray[np.int64]
 
 
-class Moment(NamedTuple):
+class PopularitySnapshot(NamedTuple):
     """Popularity as of one moment, by half-life (short, long)."""
 
     sums: Floats  # (3,): weight of all items at both half-lives, and undecayed; never 0
@@ -38,7 +38,7 @@ class Moment(NamedTuple):
 
 
 @njit_no_refcount()
-def mass_of(rows: ItemRows, slot: int) -> float:
+def total_cooccurrence(rows: ItemRows, slot: int) -> float:
     """Return R = adj + far + 0.8 · bwd over everything the row ever counted, in pairs."""
     total = rows[slot].total
     mass: float = (total[ADJ] + total[FAR] + BWD_MASS * total[BWD]) / PAIR_UNIT
@@ -54,7 +54,7 @@ def pair_mass(rows: ItemRows, slot: int, j: int) -> float:
 
 
 @njit()
-def moment_of(totals: Int64s, c: ScoreConfig, now_ms: int) -> Moment:
+def moment_of(totals: Int64s, c: ScoreConfig, now_ms: int) -> PopularitySnapshot:
     """Return what all items of a batch share."""
     sums, epoch, scale = np.empty(3), np.empty(2, np.int64), np.empty(2)
     half_lives = (c.short_half_life_ms, c.long_half_life_ms)
@@ -66,11 +66,11 @@ def moment_of(totals: Int64s, c: ScoreConfig, now_ms: int) -> Moment:
     sums[2] = totals[COUNT]
     for k in range(3):
         sums[k] = max(sums[k], 1e-9)
-    return Moment(sums, epoch, scale)
+    return PopularitySnapshot(sums, epoch, scale)
 
 
 @njit_no_refcount(error_model="numpy")
-def _popularity(rows: ItemRows, slot: int, h: int, now: Moment) -> float:
+def _popularity(rows: ItemRows, slot: int, h: int, now: PopularitySnapshot) -> float:
     """Return `value_at` of an item's sums: a power of two away from the moment's scale, mostly by 0."""
     total = rows[slot].pop[h, 0] + rows[slot].pop[h, 1] * 2.0**-EPOCH_HALF_LIVES
     epochs = min(max(np.int64(rows[slot].pop_epoch[h]) - now.epoch[h], -MOST_EPOCHS), MOST_EPOCHS)
@@ -78,7 +78,7 @@ def _popularity(rows: ItemRows, slot: int, h: int, now: Moment) -> float:
 
 
 @njit_no_refcount(error_model="numpy")
-def item_facts(rows: ItemRows, slot: int, now: Moment) -> tuple[float, float, float, float]:
+def item_facts(rows: ItemRows, slot: int, now: PopularitySnapshot) -> tuple[float, float, float, float]:
     """Return (support, short popularity, undecayed weight, e to the trend) of an item; ABSENT counts as never seen."""
     support, p1, p7, count = 1.0, 0.0, 0.0, 0.0
     if slot != ABSENT:
@@ -90,7 +90,7 @@ def item_facts(rows: ItemRows, slot: int, now: Moment) -> tuple[float, float, fl
 
 
 @njit_no_refcount(fastmath=True)
-def nearness(embedding: Floats32, slot: int, towards: Floats32, last: Floats32) -> tuple[float, float]:
+def cosine(embedding: Floats32, slot: int, towards: Floats32, last: Floats32) -> tuple[float, float]:
     """Return the inner products of an item's vector with two directions; the order of summing is the processor's."""
     to_all, to_last = np.float32(0.0), np.float32(0.0)
     for k in range(len(towards)):

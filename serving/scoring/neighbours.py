@@ -10,9 +10,9 @@ from schemas.compiled.prefetch import prefetch_head, prefetch_row
 from schemas.compiled.stack_array import stack_array
 from schemas.compiled.top_k import largest
 from schemas.compiled.vector_math import bits_of, of_bits
-from serving.scoring.candidate_table import MAX_FOUND, Found, begin_search, new_found, place
-from serving.scoring.expansion_cache import Leads, look_ahead
-from serving.scoring.item_features import FADES, KAPPA, mass_of
+from serving.scoring.candidate_table import MAX_CANDIDATES, CandidateTable, accumulate, begin, new_candidate_table
+from serving.scoring.expansion_cache import ExpansionCache, expand
+from serving.scoring.item_features import FADES, KAPPA, total_cooccurrence
 from serving.scoring.parameters import MixtureParams
 from serving.scoring.second_order import KEPT, look_two_steps
 from serving.scoring.tree_ensemble import N_PAIRS
@@ -54,9 +54,9 @@ class Candidates(NamedTuple):
     of: npt.NDArray[np.void]  # of CANDIDATE_DTYPE, the session's items first
     first: Int64s  # (MAX_DISTINCT, MAX_NEIGHBOURS): which was found, then which was chosen, of each item's neighbours
     second: Int64s  # (SECOND_SEEDS, KEPT): likewise, of those two steps away
-    rank: Int64s  # (MAX_FOUND,): where an item found stands among the chosen; behind them: not at all
+    rank: Int64s  # (MAX_CANDIDATES,): where an item found stands among the chosen; behind them: not at all
     chosen: Int64s  # (width,): indexes of the items found
-    found: Found
+    found: CandidateTable
 
 
 _direct, _best = stack_array(np.float64, MAX_NEIGHBOURS), stack_array(np.int64, MAX_NEIGHBOURS)
@@ -68,7 +68,8 @@ def new_candidates(n_others: int) -> Candidates:
     width = MAX_DISTINCT + n_others
     return Candidates(
         np.empty(width + 1, CANDIDATE_DTYPE), np.empty((MAX_DISTINCT, MAX_NEIGHBOURS), np.int64),
-        np.empty((SECOND_SEEDS, KEPT), np.int64), np.empty(MAX_FOUND, np.int64), np.empty(width, np.int64), new_found(),
+        np.empty((SECOND_SEEDS, KEPT), np.int64), np.empty(MAX_CANDIDATES, np.int64), np.empty(width, np.int64),
+        new_candidate_table(),
     )  # fmt: skip
 
 
@@ -83,12 +84,14 @@ def rank_bucket(rank: int) -> int:
 
 
 @njit_no_refcount()
-def _find(distinct: Uint64s, slots: Int64s, m: int, rows: ItemRows, leads: Leads, candidates: Candidates) -> int:
+def _find(
+    distinct: Uint64s, slots: Int64s, m: int, rows: ItemRows, leads: ExpansionCache, candidates: Candidates
+) -> int:
     """Find what the session leads to and what it is worth; return how many items."""
     found, second, n = candidates.found, leads.second.rows, 0
-    begin_search(found)
+    begin(found)
     for r in range(m):
-        _, n = place(found, n, distinct[r], 0.0)
+        _, n = accumulate(found, n, distinct[r], 0.0)
     for r in range(m):
         slot = slots[r]
         if slot == ABSENT:
@@ -97,12 +100,12 @@ def _find(distinct: Uint64s, slots: Int64s, m: int, rows: ItemRows, leads: Leads
             prefetch_row(leads.rows, slots[r + ROWS_AHEAD])
         fade = FADES[r]
         for j in range(np.int64(rows[slot].n)):
-            worth = fade * leads.rows[slot].first[j]
-            candidates.first[r, j], n = place(found, n, rows[slot].neighbour[j], worth)
+            score = fade * leads.rows[slot].first[j]
+            candidates.first[r, j], n = accumulate(found, n, rows[slot].neighbour[j], score)
         if r < SECOND_SEEDS:
             for k in range(second[slot].n):
-                worth = fade * leads.rows[slot].second[k]
-                candidates.second[r, k], n = place(found, n, second[slot].item[k], worth)
+                score = fade * leads.rows[slot].second[k]
+                candidates.second[r, k], n = accumulate(found, n, second[slot].item[k], score)
     return n
 
 
@@ -112,13 +115,13 @@ def _choose(n: int, m: int, n_others: int, for_trees: bool, candidates: Candidat
     of, found, rank, chosen = candidates.of, candidates.found, candidates.rank, candidates.chosen
     for i in range(m):
         chosen[i] = i
-    n_chosen = m + largest(found.worth[m:n], n_others, chosen[m:])
+    n_chosen = m + largest(found.score[m:n], n_others, chosen[m:])
     for i in range(m, n_chosen):
         chosen[i] += m
     rank[:n] = n_chosen
     for i in range(n_chosen):
         rank[chosen[i]] = i
-        of[i].item, of[i].base = found.item[chosen[i]], found.worth[chosen[i]]
+        of[i].item, of[i].base = found.item[chosen[i]], found.score[chosen[i]]
     for i in range(n_chosen + 1):  # the last one takes what would go to those that were not chosen
         of[i].direct = of[i].second[0] = of[i].second[1] = 0.0
         of[i].hits = of[i].best = 0
@@ -138,7 +141,13 @@ def best_of(best: int) -> tuple[float, int, int]:
 
 @njit_no_refcount()
 def _add_up(
-    slots: Int64s, m: int, rows: ItemRows, leads: Leads, p: MixtureParams, for_trees: bool, candidates: Candidates
+    slots: Int64s,
+    m: int,
+    rows: ItemRows,
+    leads: ExpansionCache,
+    p: MixtureParams,
+    for_trees: bool,
+    candidates: Candidates,
 ) -> None:
     """Sum up what each item of the session says of the chosen ones."""
     of, rank, second, direct, best = candidates.of, candidates.rank, leads.second.rows, _direct(), _best()
@@ -147,7 +156,7 @@ def _add_up(
         if slot == ABSENT:
             continue
         n, weight, gain_of = np.int64(rows[slot].n), rows[slot].weight, p.pairs[rank_bucket(r)]
-        scale, pair = 1.0 / PAIR_UNIT / (mass_of(rows, slot) + KAPPA), 3 * min(r, 2)
+        scale, pair = 1.0 / PAIR_UNIT / (total_cooccurrence(rows, slot) + KAPPA), 3 * min(r, 2)
         for j in range(n):  # side by side
             direct[j], best[j] = 0.0, 0
             for t in range(3):
@@ -173,7 +182,7 @@ def _add_up(
 @njit_no_refcount()
 def find_candidates(
     rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32], distinct: Uint64s, slots: Int64s, m: int,
-    totals: Int64s, p: MixtureParams, n_others: int, for_trees: bool, leads: Leads, candidates: Candidates,
+    totals: Int64s, p: MixtureParams, n_others: int, for_trees: bool, leads: ExpansionCache, candidates: Candidates,
 ) -> int:  # fmt: skip
     """Fill `candidates.of`; return how many they are.
 
@@ -191,7 +200,7 @@ def find_candidates(
                 look_two_steps(
                     rows, table, slot_at, slots[r], distinct[r], leads.second, candidates.found
                 )  # fmt: skip
-            look_ahead(rows, table, slot_at, slots[r], distinct[r], sessions, two_steps, leads)
+            expand(rows, table, slot_at, slots[r], distinct[r], sessions, two_steps, leads)
     n = _choose(_find(distinct, slots, m, rows, leads, candidates), m, n_others, for_trees, candidates)
     for i in range(n):  # rows in random order: each is asked for while other things are done
         look_for(table, slot_at, candidates.of[i].item)

@@ -10,9 +10,16 @@ from schemas.compiled.njit import njit, njit_no_refcount
 from schemas.compiled.prefetch import prefetch_row
 from schemas.compiled.stack_array import stack_array
 from schemas.compiled.vector_math import exponentials, logarithms
-from serving.scoring.candidate_table import MAX_FOUND
-from serving.scoring.expansion_cache import Leads, new_leads
-from serving.scoring.item_features import Moment, item_facts, mass_of, moment_of, nearness, session_direction
+from serving.scoring.candidate_table import MAX_CANDIDATES
+from serving.scoring.expansion_cache import ExpansionCache, new_leads
+from serving.scoring.item_features import (
+    PopularitySnapshot,
+    cosine,
+    item_facts,
+    moment_of,
+    session_direction,
+    total_cooccurrence,
+)
 from serving.scoring.neighbours import (
     BY_POPULARITY,
     BY_REPEAT,
@@ -35,7 +42,7 @@ ALLOW, DEMOTE, EXCLUDE = 0, 1, 2
 REPEAT_MODES = {"allow": ALLOW, "demote": DEMOTE, "exclude": EXCLUDE}
 FLOOR = 1e-5
 VECTORS_AHEAD = 4
-PLACE_BITS = MAX_FOUND - 1
+PLACE_BITS = MAX_CANDIDATES - 1
 NO_EMBEDDING = np.zeros((0, 0), np.float32)
 
 _distinct, _places = stack_array(np.uint64, SESSION_EVENTS), stack_array(np.int8, SESSION_EVENTS)
@@ -81,7 +88,13 @@ class _Room(NamedTuple):
 
 @njit_no_refcount(error_model="numpy")
 def _look_up_facts(
-    n: int, rows: ItemRows, embedding: Floats32, now: Moment, p: MixtureParams, of: npt.NDArray[np.void], room: _Room
+    n: int,
+    rows: ItemRows,
+    embedding: Floats32,
+    now: PopularitySnapshot,
+    p: MixtureParams,
+    of: npt.NDArray[np.void],
+    room: _Room,
 ) -> None:
     """Write what the formula takes of each candidate; `room.probability` is the logarithm of the sum of its shares."""
     if embedding.shape[1] > 0:
@@ -90,7 +103,7 @@ def _look_up_facts(
                 prefetch_row(embedding, of[i + VECTORS_AHEAD].slot)
             near_all, near_last = 0.0, 0.0
             if of[i].slot != ABSENT:
-                near_all, near_last = nearness(embedding, of[i].slot, room.towards, room.last)
+                near_all, near_last = cosine(embedding, of[i].slot, room.towards, room.last)
             room.near_all[i], room.near_last[i] = near_all, near_last
     else:
         room.near_all[:n], room.near_last[:n] = 0.0, 0.0
@@ -109,8 +122,8 @@ def _look_up_facts(
 @njit_no_refcount(error_model="numpy")
 def _score_one(
     session: Uint64s, n_session: int, rows: ItemRows, table: Uint64s, slot_at: npt.NDArray[np.int32],
-    embedding: Floats32, totals: Int64s, now: Moment, ln_current: Floats, ln_earlier: Floats,
-    p: MixtureParams, c: ScoreConfig, repeat_mode: int, leads: Leads, candidates: Candidates, for_trees: bool,
+    embedding: Floats32, totals: Int64s, now: PopularitySnapshot, ln_current: Floats, ln_earlier: Floats,
+    p: MixtureParams, c: ScoreConfig, repeat_mode: int, leads: ExpansionCache, candidates: Candidates, for_trees: bool,
     room: _Room,
 ) -> tuple[int, int]:  # fmt: skip
     """Return (candidates, how many of them, the first ones, are the session's); `room` says the rest."""
@@ -128,7 +141,7 @@ def _score_one(
         session_direction(embedding, slots, m, room.towards, room.last)
     of = candidates.of
     _look_up_facts(n, rows, embedding, now, p, of, room)
-    ln_mass = math.log(mass_of(rows, slots[0]) + 1.0) if m > 0 and slots[0] != ABSENT else 0.0
+    ln_mass = math.log(total_cooccurrence(rows, slots[0]) + 1.0) if m > 0 and slots[0] != ABSENT else 0.0
     probability, odds, t = room.probability, room.odds, p.theta
     for i in range(n):
         es, el, ln_support, ln_base = room.near_all[i], room.near_last[i], room.ln_support[i], room.ln_base[i]
@@ -228,7 +241,7 @@ def likeliest_first(probability: Floats, items: Uint64s, keys: Int64s, order: In
 def _score(
     sessions: Uint64s, lengths: Int64s, modes: Int64s, rows: ItemRows, table: Uint64s,
     slot_at: npt.NDArray[np.int32], embedding: Floats32, totals: Int64s, p: MixtureParams,
-    c: ScoreConfig, forest: Forest, now_ms: int, leads: Leads, used_in: Int64s, round_no: int, out: Scored,
+    c: ScoreConfig, forest: Forest, now_ms: int, leads: ExpansionCache, used_in: Int64s, round_no: int, out: Scored,
 ) -> None:  # fmt: skip
     ln_current, ln_earlier = np.empty(N_CURRENT_CELLS), np.empty(N_EARLIER_CELLS)
     ln_repeat_tables(totals, ln_current, ln_earlier)
@@ -327,7 +340,7 @@ class Scorer:
         self._n_calls += 1
         now, oldest = (now_ms, now_ms - self._leads_age_ms) if self._leads_age_ms else (self._n_calls, self._n_calls)
         second = self._leads.second._replace(now=now, oldest=oldest)
-        leads = Leads(self._leads.rows, second, self._leads.read_in if read_in is None else read_in)
+        leads = ExpansionCache(self._leads.rows, second, self._leads.read_in if read_in is None else read_in)
         mode_of = np.full(b, modes, np.int64)  # one for all, or one for each
         _score(
             sessions.item, sessions.n, mode_of, rows, slots.table, slots.slot_at, embedding, totals, self.params,

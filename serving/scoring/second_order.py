@@ -13,8 +13,8 @@ from schemas.compiled.njit import njit_no_refcount
 from schemas.compiled.prefetch import prefetch_row
 from schemas.compiled.stack_array import stack_array
 from schemas.compiled.top_k import largest
-from serving.scoring.candidate_table import Found, begin_search, place
-from serving.scoring.item_features import KAPPA, mass_of, pair_mass
+from serving.scoring.candidate_table import CandidateTable, accumulate, begin
+from serving.scoring.item_features import KAPPA, pair_mass, total_cooccurrence
 from state.rows.item_rows import MAX_NEIGHBOURS, PAIR_UNIT, ItemRows
 from state.rows.slot_map import ABSENT, find
 
@@ -54,7 +54,7 @@ def second_order(n_rows: int) -> SecondOrder:
 @njit_no_refcount()
 def look_two_steps(
     rows: ItemRows, table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], slot: int, item: np.uint64,
-    second: SecondOrder, found: Found,
+    second: SecondOrder, found: CandidateTable,
 ) -> None:  # fmt: skip
     """Have `second.rows[slot]` in time: Σ over neighbours k of share(item, k) · share(k, j), j not the item itself.
 
@@ -63,8 +63,8 @@ def look_two_steps(
     kept = second.rows
     if kept[slot].of == item and kept[slot].made >= second.oldest:
         return
-    begin_search(found)
-    scale = 1.0 / PAIR_UNIT / (mass_of(rows, slot) + KAPPA)
+    begin(found)
+    scale = 1.0 / PAIR_UNIT / (total_cooccurrence(rows, slot) + KAPPA)
     middles, shares, m, n = _middles(), _shares(), 0, 0
     for k in range(np.int64(rows[slot].n)):
         through = pair_mass(rows, slot, k) * scale
@@ -78,13 +78,13 @@ def look_two_steps(
         if k + ROWS_AHEAD < m:
             prefetch_row(rows, middles[k + ROWS_AHEAD])
         middle = middles[k]
-        step = shares[k] / PAIR_UNIT / (mass_of(rows, middle) + KAPPA)
+        step = shares[k] / PAIR_UNIT / (total_cooccurrence(rows, middle) + KAPPA)
         for j in range(np.int64(rows[middle].n)):
             if rows[middle].neighbour[j] == item:
                 continue
-            _, n = place(found, n, rows[middle].neighbour[j], step * pair_mass(rows, middle, j))
+            _, n = accumulate(found, n, rows[middle].neighbour[j], step * pair_mass(rows, middle, j))
     strongest = _strongest()
-    n_kept = largest(found.worth[:n], KEPT, strongest)
+    n_kept = largest(found.score[:n], KEPT, strongest)
     for k in range(n_kept):
-        kept[slot].item[k], kept[slot].share[k] = found.item[strongest[k]], found.worth[strongest[k]]
+        kept[slot].item[k], kept[slot].share[k] = found.item[strongest[k]], found.score[strongest[k]]
     kept[slot].of, kept[slot].made, kept[slot].n = item, second.now, n_kept

@@ -11,7 +11,7 @@ from schemas.ids import hash_id
 from serving.candidates.pool import Scratch
 from serving.catalogue.catalogue import Catalogue
 from serving.rendering.items import Heads
-from serving.rendering.reason_cache import Phrases
+from serving.rendering.reason_cache import ReasonCache
 from serving.request.trials import Budget
 from serving.retrieval.new_items import NewItems
 from serving.retrieval.vector_index import VectorIndex
@@ -109,7 +109,7 @@ class Unheard(NamedTuple):
         return NoChanges()
 
 
-class Shop:
+class ServingSnapshot:
     """Everything answers are made of, except the request. One thread uses it."""
 
     def __init__(
@@ -119,7 +119,7 @@ class Shop:
         self.store, self.settings, self.generation = store, settings, generation
         self.prefixes = [keys.prefix(generation, lane) for lane in range(settings.n_lanes)]
         self.catalogue = catalogue or Catalogue(self.prefixes)
-        self.heads, self.phrases = Heads(self.catalogue), Phrases(self.catalogue)
+        self.heads, self.phrases = Heads(self.catalogue), ReasonCache(self.catalogue)
         self.selections, self.scratch = Selections(self.catalogue), Scratch()
         self._feed = store.changes([keys.item_prefix(prefix) for prefix in self.prefixes])
         self.items = ItemCache(settings.server_cached_items, self.prefixes, self._feed)
@@ -137,11 +137,11 @@ class Shop:
         self._n_ahead = 0
         """Items whose rows have been read ahead."""
 
-    def frozen(self, store: RowReader, budget: Budget) -> "Shop":
+    def frozen(self, store: RowReader, budget: Budget) -> "ServingSnapshot":
         """Return the shop as it is now, with caches of its own, for another thread to answer a few requests from."""
         most = min(self.settings.server_cached_items, FROZEN_ITEMS)
         settings = self.settings.model_copy(update={"server_cached_items": most})
-        same = Shop(Unheard(store), settings, self.generation, self.catalogue.copy())
+        same = ServingSnapshot(Unheard(store), settings, self.generation, self.catalogue.copy())
         same.selections = Selections(same.catalogue, budget)
         same.scorer = Scorer(self.scorer.params, self.scorer.config, self.scorer.forest, LEADS_AGE_MS)
         same.totals, same.bought, same.rules = self.totals, self.bought, self.rules.copy()
@@ -157,7 +157,7 @@ class Shop:
         values = self.store.read([keys.scope(prefix, key) for prefix in self.prefixes])
         self.set_popular(self._merged(lane_rows.ALL, values, now_ms))
 
-    def take_over(self, index: VectorIndex) -> None:
+    def set_index(self, index: VectorIndex) -> None:
         """Answer from this anchor from now on."""
         index.new_items.watch(self.catalogue.hashes())
         self.items.use_anchor(index.anchor)
@@ -178,20 +178,20 @@ class Shop:
         wanted += [keys.scope(prefix, key) for prefix in self.prefixes]
         values = self.store.read(wanted)
         self._lane_globals = values[:n]
-        self.take_changes(most)
+        self.apply_changes(most)
         if self.index is not None:
             self._renew_new_items(self.index.new_items, now_ms)
         self.totals = sum_totals(values[:n])
         self.bought = decode_purchase_totals(values[n : 2 * n])
         self.set_popular(self._merged(lane_rows.ALL, values[2 * n :], now_ms))
 
-    def take_changes(self, most: int | None) -> None:
+    def apply_changes(self, most: int | None) -> None:
         """Take over what `refresh` heard of new items and changed products (`Catalogue.refresh`)."""
         added = self.catalogue.refresh(self.store, self._lane_globals, most)
         if self.index is not None:
             self.index.new_items.watch(added)
 
-    def read_ahead(self, now_ms: int) -> int:
+    def prefetch(self, now_ms: int) -> int:
         """Have the rows of as many items as there is room for before anybody asks; return how many.
 
         Where there are more, those with the longest factors: they are in the most lists. Raises StoreUnavailable.
@@ -205,10 +205,10 @@ class Shop:
                 self.slots_of(likely[first : first + READ_AHEAD], now_ms)
             self._n_ahead = room
         while self._n_ahead < min(len(self.catalogue), room):
-            self.read_on(READ_AHEAD, now_ms)
+            self.scan_more(READ_AHEAD, now_ms)
         return self._n_ahead
 
-    def read_on(self, n: int, now_ms: int) -> int:
+    def scan_more(self, n: int, now_ms: int) -> int:
         """Read `n` rows ahead: of items that are new here, else of items whose rows are stale; return how many."""
         room = len(self.items.rows)
         new = self.catalogue.hashes()[self._n_ahead : room][:n]
@@ -366,7 +366,7 @@ class Shop:
 class Vectors:
     """Users' vectors for the anchor in use, by place in the batch; read together, or later when one is asked for."""
 
-    def __init__(self, shop: Shop, subjects: Sequence[int]) -> None:
+    def __init__(self, shop: ServingSnapshot, subjects: Sequence[int]) -> None:
         self._shop, self._subjects = shop, subjects
         self._read: dict[int, npt.NDArray[np.float32] | None] = {}
 

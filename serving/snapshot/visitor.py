@@ -23,7 +23,7 @@ NOTHING: Hashes = np.zeros(0, np.uint64)
 
 
 @dataclass(slots=True)
-class Plan:
+class ResolvedOptions:
     """What a request comes to: what it says itself, else its placement, else the settings."""
 
     strategy: str
@@ -36,10 +36,10 @@ class Plan:
     cache_s: float
 
 
-def plan_of(request: RecommendRequest, placement: Placement, settings: Settings) -> Plan:
+def resolve(request: RecommendRequest, placement: Placement, settings: Settings) -> ResolvedOptions:
     """Return the plan of a request."""
     in_stock, bought = request.exclude_out_of_stock, request.exclude_purchased
-    return Plan(
+    return ResolvedOptions(
         request.strategy or placement.strategy,
         request.count or placement.count or settings.default_count,
         request.repeat or placement.repeat,
@@ -55,7 +55,7 @@ class Visitor:
     """The user of one request, read from row `i` of `users`; nobody has an empty row."""
 
     def __init__(
-        self, request: RecommendRequest, plan: Plan, users: UserRows, recent: Recent, i: int, now_ms: int,
+        self, request: RecommendRequest, plan: ResolvedOptions, users: UserRows, recent: Recent, i: int, now_ms: int,
         refused: Hashes = NOTHING, purchased: Hashes = NOTHING,
     ) -> None:  # fmt: skip
         """`refused`, `purchased`: what the rows of refusals and purchases hold, as far as they were read."""
@@ -214,7 +214,7 @@ class Visitor:
         )  # fmt: skip
 
 
-def may_follow(request: RecommendRequest, plan: Plan) -> bool:
+def may_follow(request: RecommendRequest, plan: ResolvedOptions) -> bool:
     """Say whether an answer may follow habits, if it is one of a new visit."""
     return plan.repeat == "allow" and not request.items
 

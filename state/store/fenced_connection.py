@@ -10,7 +10,7 @@ from state.store.row_block import Command, pack
 LARGE_PART = 16_384
 
 
-class Guard(NamedTuple):
+class FencedConnection(NamedTuple):
     """What tells an owner that nobody else is at work: the lane's positions, and its redo record if there is one."""
 
     positions: bytes | None = None
@@ -22,14 +22,14 @@ class GuardedConnection:
 
     def __init__(self, connection: Any, positions_key: bytes = b"", redo_key: bytes = b"") -> None:
         self._connection, self._keys = connection, (positions_key, redo_key)
-        self._seen = self._expected = Guard()
+        self._seen = self._expected = FencedConnection()
         self._watching = False
         self._n_answers = 0
 
-    def watch(self) -> Guard:
+    def watch(self) -> FencedConnection:
         """Watch anew and return what is stored."""
         self._send([pack(("UNWATCH",)), pack(("WATCH", *self._keys)), pack(("MGET", *self._keys))])
-        self._seen = Guard(*self._receive(3)[-1])
+        self._seen = FencedConnection(*self._receive(3)[-1])
         self._watching = True
         return self._seen
 
@@ -46,7 +46,7 @@ class GuardedConnection:
         """Make these what every transaction is for; raises Fenced when others are stored."""
         seen = self._seen if self._watching else self.watch()
         none_yet = seen.positions is None and not positions
-        self._expected = Guard(None if none_yet else encode_positions(positions), redo)
+        self._expected = FencedConnection(None if none_yet else encode_positions(positions), redo)
         if seen != self._expected:
             self._watching = False
             found = decode_positions(seen.positions)
@@ -69,7 +69,7 @@ class GuardedConnection:
         if not n_answers:
             return
         *_, done, _, seen = self._receive(n_answers)
-        self._seen = Guard(*seen)
+        self._seen = FencedConnection(*seen)
         if done is None:
             self._watching = False
             raise Fenced("another owner wrote the lane")

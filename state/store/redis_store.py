@@ -45,7 +45,7 @@ from redis.lock import Lock
 from state.rows import keys
 from state.store.changes import ChangeFeed, NoChanges
 from state.store.contract import Fenced, Positions, Reading, Rows, StoreUnavailable, decode_positions, encode_positions
-from state.store.fenced_connection import Guard, GuardedConnection
+from state.store.fenced_connection import FencedConnection, GuardedConnection
 from state.store.line import Line, LineBroken, RedisLine, ThreadLine
 from state.store.pipelined_reads import Asked, QuickReads
 from state.store.redis_change_feed import RedisChanges
@@ -204,7 +204,7 @@ class RedisStore:
         finally:
             pool.release(connection)
 
-    def meet(self, key: bytes, name: str, ttl_ms: int) -> list[str]:
+    def heartbeat(self, key: bytes, name: str, ttl_ms: int) -> list[str]:
         """Enter the set of processes at `key`; return the names of all seen within `ttl_ms`, sorted."""
         with self._trouble():
             client = self._nodes.client_for(key)
@@ -216,12 +216,12 @@ class RedisStore:
             pipeline.zrange(key, 0, -1)
             return sorted(member.decode() for member in pipeline.execute()[-1])
 
-    def leave(self, key: bytes, name: str) -> None:
+    def deregister(self, key: bytes, name: str) -> None:
         """Take a name out of the set of processes at `key`."""
         with self._trouble():
             self._nodes.client_for(key).zrem(key, name)
 
-    def hold(self, key: bytes, name: str, ttl_ms: int) -> bool:
+    def acquire(self, key: bytes, name: str, ttl_ms: int) -> bool:
         """Take or renew the lease at `key`, atomically; say whether `name` has it now."""
         with self._trouble():
             lease = self._lease(key, name, ttl_ms)
@@ -231,7 +231,7 @@ class RedisStore:
                 return bool(lease.acquire(blocking=False, token=name))
             return True
 
-    def let_go(self, key: bytes, name: str) -> None:
+    def release(self, key: bytes, name: str) -> None:
         """Give the lease at `key` back, atomically, if `name` has it."""
         with self._trouble(), contextlib.suppress(LockNotOwnedError):
             self._lease(key, name, 1).release()
@@ -303,7 +303,9 @@ class RedisStore:
         )
         return record, pieces
 
-    def _finish(self, lane: _Lane, lane_prefix: bytes, guard: Guard, new: Positions, pieces: list[bytes]) -> None:
+    def _finish(
+        self, lane: _Lane, lane_prefix: bytes, guard: FencedConnection, new: Positions, pieces: list[bytes]
+    ) -> None:
         """Apply and seal the record that another owner left behind; raises Fenced, RowsDoNotFit."""
         client = self._nodes.client_for(lane_prefix)
         commands: list[Command] = []

@@ -17,7 +17,7 @@ from schemas.compiled.njit import njit, njit_no_refcount
 from state.rows.item_rows import MAX_NEIGHBOURS, ItemRows, decode_items, empty_items, encode_items, shift
 from state.rows.user_rows import MAX_HISTORY, UserRows, decode_users, empty_users, encode_users
 from state.store.row_block import Command, RowBlock, RowSet
-from state.store.row_deltas import ITEMS, USERS, WHOLE, Differences, check_of
+from state.store.row_deltas import FULL_ROW, ITEMS, USERS, Differences, checksum
 
 ROWS_A_PIECE = 600
 """About 150 kB: Redis hands a command to its append-only file in one go, and readers wait meanwhile."""
@@ -86,7 +86,7 @@ def _rows(
     kind.join(before, rows)
     found = []
     for old, value, check, joined in zip(stored, values, checks, kind.encode(rows, slots), strict=True):
-        if check == WHOLE:
+        if check == FULL_ROW:
             found.append(value)
         elif old is not None and _check(old) == check:
             found.append(old)
@@ -101,7 +101,7 @@ def _rows(
 
 
 def _check(row: bytes) -> int:
-    return int(check_of(np.frombuffer(row, np.uint64), 0, len(row) // 8))
+    return int(checksum(np.frombuffer(row, np.uint64), 0, len(row) // 8))
 
 
 @njit_no_refcount()

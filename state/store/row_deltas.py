@@ -29,7 +29,7 @@ Int64s = npt.NDArray[np.int64]
 Uint64s = npt.NDArray[np.uint64]
 
 USERS, ITEMS = b"U", b"I"
-WHOLE = np.uint64(0)
+FULL_ROW = np.uint64(0)
 NOT_AT_THE_END = 255
 """`appended` of a user row in whose history an event was put elsewhere than at the end."""
 
@@ -46,7 +46,7 @@ class Differences(NamedTuple):
 
 
 @njit_no_refcount(nogil=True)
-def check_of(words: Uint64s, first: int, end: int) -> np.uint64:
+def checksum(words: Uint64s, first: int, end: int) -> np.uint64:
     """Return a 64-bit hash, never 0, of `words[first:end]`: four streams of multiply and shift."""
     prime, by = np.uint64(0x9E3779B97F4A7C15), np.uint64(29)
     a = b = c = d = prime ^ np.uint64(end - first)
@@ -95,11 +95,11 @@ def _pack_users(
         row = rows[slots[k]]
         end = write_user(row, row_words, at)
         if row.appended < row.n:
-            checks[k] = check_of(row_words.u64, at // 8, end // 8)
+            checks[k] = checksum(row_words.u64, at // 8, end // 8)
             to_end = write_history(row, np.int64(row.appended), words_out, to)
             _copy_header(row_words, at, USER_HEADER, words_out, to)
         else:
-            checks[k] = WHOLE
+            checks[k] = FULL_ROW
             to_end = _copy(row_words.u64, at, end, words_out.u64, to)
         row.appended = 0
         at = whole_ends[k] = end
@@ -140,11 +140,11 @@ def _pack_items(
         end = write_item(row, row_words, at)
         n = _take_changed(row, pairs)
         if n < row.n:
-            checks[k] = check_of(row_words.u64, at // 8, end // 8)
+            checks[k] = checksum(row_words.u64, at // 8, end // 8)
             to_end = write_pairs(pairs, n, words_out, to)
             _copy_header(row_words, at, ITEM_HEADER, words_out, to)
         else:
-            checks[k] = WHOLE
+            checks[k] = FULL_ROW
             to_end = _copy(row_words.u64, at, end, words_out.u64, to)
         at = whole_ends[k] = end
         to = ends[k] = to_end

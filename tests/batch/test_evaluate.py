@@ -11,7 +11,7 @@ from batch.evaluation.evaluate import Options, evaluate
 from batch.training.embedding import embed
 from batch.training.mixture_fit import SIZE, _loss, fit_mixture, pack, probabilities, unpack
 from batch.training.mixture_table import mixture_table
-from batch.training.simulated_shop import Pairs, Shop, columns_of, pairs_of, sessions_by_end
+from batch.training.simulated_shop import Pairs, ServingSnapshot, columns_of, pairs_of, sessions_by_end
 from flows.fold.lane import LaneSettings
 from schemas.ids import hash_id
 from serving.scoring.parameters import DEFAULT
@@ -39,7 +39,7 @@ def walk(n_sessions, seed, n_items=40, follow=0.7):
 @pytest.fixture(scope="module")
 def shop():
     events = walk(1500, 1)
-    shop = Shop(2000, 100)
+    shop = ServingSnapshot(2000, 100)
     shop.learn(events)
     return events, shop.view()
 
@@ -129,7 +129,7 @@ def test_prequential_learns_what_frozen_cannot_know():
 
 
 def evaluate_by_command(tmp_path, *arguments):
-    command = [sys.executable, "-m", "headrace.cli.main", "evaluate", *map(str, arguments)]
+    command = [sys.executable, "-m", "headrace", "evaluate", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, cwd=tmp_path)
 
 

@@ -10,7 +10,7 @@ from flows.log.sqlite_log import SqliteLog
 
 
 def tune(folder, *arguments):
-    command = [sys.executable, "-m", "headrace.cli.main", "tune", "--json", *arguments]
+    command = [sys.executable, "-m", "headrace", "tune", "--json", *arguments]
     environment = os.environ | {"HEADRACE_DATA_DIR": str(folder), "HEADRACE_ALS_THREADS": "1"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
 

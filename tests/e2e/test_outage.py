@@ -13,7 +13,7 @@ from headrace.bench.up import everything_up
 from state.ports import free_port
 
 pytestmark = [pytest.mark.redis, pytest.mark.e2e]
-HEADRACE = [sys.executable, "-m", "headrace.cli.main"]
+HEADRACE = [sys.executable, "-m", "headrace"]
 
 
 def until(true, seconds=60):

@@ -11,17 +11,17 @@ FOLD_EVERYTHING = (
 import random, tempfile
 from pathlib import Path
 import numpy as np
-from flows.lane import Lane, LaneSettings
-from flows.log import Message
-from flows.sqlite_log import SqliteLog
+from flows.fold.lane import Lane, LaneSettings
+from flows.log.contract import Message
+from flows.log.sqlite_log import SqliteLog
 from flows.warm_up import warm_up
-from schemas.decode import Limits, decode
-from schemas.encode import encode, event_from_json
+from schemas.avro_decoder import Limits, decode
+from schemas.json_events import encode, event_from_json
 from schemas.ids import hash_id, use_key
 from schemas.registry import FolderRegistry
 from state.anchor import Anchor, load_anchor, save_anchor
-from state.redo_pieces import commands_of, redo_pieces
-from state.store import MemoryStore
+from state.store.redo_pieces import commands_of, redo_pieces
+from state.store.contract import MemoryStore
 
 use_key(bytes(16))
 warm_up()
@@ -70,7 +70,7 @@ for n_lanes in (1, 2):
         if n % 400 == 0:
             lane.open()
     while lane.owes_vectors:
-        lane.settle_some()
+        lane.write_pending()
     for _ in lane.refold(load_anchor(folder / "a")):
         pass
 print(*sorted(compiled() - before), sep="\\n", end="")

@@ -3,17 +3,14 @@
 import numpy as np
 import pytest
 
-import flows.fold.lane
-import flows.fold.products
-import flows.fold.purchases
-import flows.fold.top_lists
-import schemas.avro_decoder
-import schemas.records
+from flows.fold import lane as lane_module
+from flows.fold import products, purchases, top_lists
 from flows.fold.lane import Lane, LaneSettings
 from flows.log.contract import Message
 from flows.log.dead_letters import DeadLetters
 from flows.log.sqlite_log import SqliteLog
 from flows.runner import Runner, TooManyBadMessages
+from schemas import avro_decoder
 from schemas.avro_decoder import Limits
 from schemas.ids import hash_id, hash_visitor
 from schemas.json_events import encode, event_from_json
@@ -108,19 +105,19 @@ def fails_if(bad):
 
 
 STAGES = {
-    "kernel": (VIEW, schemas.decode, "read_messages", lambda data, bounds, messages, *_: any(
+    "kernel": (VIEW, avro_decoder, "read_messages", lambda data, bounds, messages, *_: any(
         POISON.encode() in data[bounds[m] : bounds[m + 1]].tobytes() for m in messages), "decode_failed"),
-    "record": (PRODUCT, schemas.decode, "read_body", lambda resolved, body: POISON.encode() in body, "decode_failed"),
-    "validation": (VIEW, schemas.decode, "refuse", lambda rows, *_: in_rows(rows), "decode_failed"),
-    "product": (PRODUCT, flows.products, "encode_product", lambda item, *_: item == POISON, "fold_failed"),
-    "events": (VIEW, flows.lane, "fold_events", lambda events, *_: in_rows(events), "fold_failed"),
-    "purchases": (PURCHASE, flows.purchases.PurchaseTable, "fold", lambda self, rows: in_rows(rows), "fold_failed"),
-    "countries": (VIEW, flows.scopes.ScopeFold, "count_countries", lambda self, rows: in_rows(rows), "fold_failed"),
-    "scopes": (VIEW, flows.scopes.ScopeFold, "fold", lambda self, items, rows: ITEM in items.ids_of(items.changed()),
+    "record": (PRODUCT, avro_decoder, "read_body", lambda resolved, body: POISON.encode() in body, "decode_failed"),
+    "validation": (VIEW, avro_decoder, "refuse", lambda rows, *_: in_rows(rows), "decode_failed"),
+    "product": (PRODUCT, products, "encode_product", lambda item, *_: item == POISON, "fold_failed"),
+    "events": (VIEW, lane_module, "fold_events", lambda events, *_: in_rows(events), "fold_failed"),
+    "purchases": (PURCHASE, purchases.PurchaseTable, "fold", lambda self, rows: in_rows(rows), "fold_failed"),
+    "countries": (VIEW, top_lists.ScopeFold, "count_countries", lambda self, rows: in_rows(rows), "fold_failed"),
+    "scopes": (VIEW, top_lists.ScopeFold, "fold", lambda self, items, rows: ITEM in items.ids_of(items.changed()),
                "fold_failed"),
-    "vectors": (VIEW, flows.lane, "vectors_for", lambda rows, slots, anchor: bool(
+    "vectors": (VIEW, lane_module, "vectors_for", lambda rows, slots, anchor: bool(
         (rows["item"][slots] == ITEM).any()), "fold_failed"),
-    "erasure": (ERASURE, flows.lane.Lane, "_forget", lambda self, user: user == hash_visitor(POISON, ""),
+    "erasure": (ERASURE, lane_module.Lane, "_forget", lambda self, user: user == hash_visitor(POISON, ""),
                 "fold_failed"),
 }  # fmt: skip
 
@@ -149,8 +146,8 @@ def test_an_exception_in_any_stage_makes_that_message_a_letter_and_its_neighbour
 
 def test_a_bug_that_hits_every_message_stops_the_flow(tmp_path, monkeypatch):
     log = log_of(12, None, tmp_path)
-    monkeypatch.setattr(flows.lane.Lane, "_fold", fails_if(lambda self, events, _: len(events) > 0)(Lane._fold))
-    monkeypatch.setattr(flows.products, "encode_product", fails_if(lambda *_: True)(flows.products.encode_product))
+    monkeypatch.setattr(lane_module.Lane, "_fold", fails_if(lambda self, events, _: len(events) > 0)(Lane._fold))
+    monkeypatch.setattr(products, "encode_product", fails_if(lambda *_: True)(products.encode_product))
     with pytest.raises(TooManyBadMessages, match="the last 21 messages"):
         fold_all(log, 1000, max_bad=20)
 
@@ -161,6 +158,6 @@ def test_a_store_out_of_reach_is_no_messages_failure(tmp_path, monkeypatch):
     def away(*_):
         raise StoreUnavailable("away")
 
-    monkeypatch.setattr(flows.lane.Lane, "_fold", away)
+    monkeypatch.setattr(lane_module.Lane, "_fold", away)
     with pytest.raises(StoreUnavailable):
         fold_all(log, 1000)

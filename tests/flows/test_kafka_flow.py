@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from test_process import REGISTRY, T0, position, start, stop, view, wait_for, wait_until
+from test_flow import REGISTRY, T0, position, start, stop, view, wait_for, wait_until
 
 from flows.log.contract import Message
 from flows.log.open_log import open_log
@@ -52,7 +52,7 @@ def headrace(shop, *arguments):
         "HEADRACE_LOG_URL": url, "HEADRACE_REDIS_URL": redis.url, "HEADRACE_GENERATION": "g1",
         "HEADRACE_DATA_DIR": str(folder), "HEADRACE_CONNECT_TIMEOUT_S": "10",
     }  # fmt: skip
-    command = [sys.executable, "-m", "headrace.cli.main", *arguments]
+    command = [sys.executable, "-m", "headrace", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
 
 

@@ -7,7 +7,7 @@ from fold_oracle import EPOCH_MS, Event, Expected, batch_of, decayed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.fold.erased_users import NOBODY
+from flows.fold.erased_users import EMPTY
 from flows.fold.lane import Lane, LaneSettings
 from schemas.events import Decoded, Erasure, Kind, ProductChange
 from schemas.ids import hash_id
@@ -22,7 +22,7 @@ PREFIX = keys.prefix("g1", 0)
 MINUTE = 60_000
 
 
-def fold(events, cuts=(), settings=SETTINGS, store=None, crash=False, erased=NOBODY):
+def fold(events, cuts=(), settings=SETTINGS, store=None, crash=False, erased=EMPTY):
     """Fold events in batches that end at `cuts`; with `crash`, by a new lane for each batch."""
     store = store or MemoryStore()
     lane = Lane(settings, store, "g1", erased=erased)

@@ -188,8 +188,8 @@ def test_a_reader_sees_what_another_process_appends(log, url):
     log.append([message(0)])
     positions = read_all(log, {})[1]
     program = f"""
-from flows.log import Message
-from flows.open_log import open_log
+from flows.log.contract import Message
+from flows.log.open_log import open_log
 log = open_log({url!r})
 log.append([Message("ratings", b"k", b"hello", {T0})])
 """
@@ -347,9 +347,9 @@ def test_an_acknowledged_append_survives_kill_minus_nine(tmp_path):
     path = tmp_path / "log.sqlite"
     program = f"""
 import sys
-from flows.log import Message
-from flows.read_to import read_to
-from flows.sqlite_log import TABLES, SqliteLog
+from flows.log.contract import Message
+from flows.log.read_to import read_to
+from flows.log.sqlite_log import TABLES, SqliteLog
 log = SqliteLog({str(path)!r})
 n = log.end()["product-views:0"]
 while True:
@@ -429,7 +429,7 @@ def test_another_process_that_closes_a_log_leaves_the_wal_of_those_who_read_it(t
     path = tmp_path / "log.sqlite"
     log, letters = SqliteLog(path), SqliteLog(path)  # a flow has two
     wal = (tmp_path / "log.sqlite-wal").stat().st_ino
-    code = "import sys; from flows.sqlite_log import SqliteLog; SqliteLog(sys.argv[1]).close()"
+    code = "import sys; from flows.log.sqlite_log import SqliteLog; SqliteLog(sys.argv[1]).close()"
     subprocess.run([sys.executable, "-c", code, str(path)], check=True)
     assert (tmp_path / "log.sqlite-wal").stat().st_ino == wal
     assert path.stat().st_mode & 0o777 == 0o600

@@ -12,7 +12,7 @@ from state.embedded_redis import EmbeddedRedis, RedisMissing
 from state.store.contract import MemoryStore
 from state.store.redis_store import RedisStore
 from state.store.redo_pieces import RowsDoNotFit, commands_of, redo_pieces
-from state.store.row_deltas import WHOLE
+from state.store.row_deltas import FULL_ROW
 
 SMALL = LaneSettings(max_cached_users=64, max_cached_items=64, dedupe_window=2048, neighbours=3, lateness_ms=10**12)
 LARGE = LaneSettings(max_cached_users=4000, max_cached_items=4000, dedupe_window=2048)
@@ -89,8 +89,8 @@ def test_of_full_rows_the_differences_are_a_fraction():
     lane.open()
     changes = shop(lane, store, np.random.default_rng(1), 25, commit=True)
     users, items = changes.rows.blocks[1], changes.rows.blocks[0]
-    assert (users.differences.checks != WHOLE).mean() > 0.9
-    assert (items.differences.checks != WHOLE).any()
+    assert (users.differences.checks != FULL_ROW).mean() > 0.9
+    assert (items.differences.checks != FULL_ROW).any()
     assert users.differences.ends[-1] < 0.5 * users.ends[-1]
 
 
@@ -103,7 +103,7 @@ def test_a_row_changed_by_something_else_is_found_out(table):
     pieces = [b"".join(piece) for piece in redo_pieces(changes.rows)]
     assert written_by(pieces, store.rows) == dict(changes.rows)
     block = changes.rows.blocks[table]
-    key = list(dict(block.items()))[int(np.flatnonzero(block.differences.checks != WHOLE)[0])]
+    key = list(dict(block.items()))[int(np.flatnonzero(block.differences.checks != FULL_ROW)[0])]
     # The first id behind the header: an event the user does not have, a neighbour the item does not have.
     at = 224 if table == 1 else 136
     store.rows[key] = store.rows[key][:at] + b"\1" + store.rows[key][at + 1 :]

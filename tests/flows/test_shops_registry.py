@@ -14,7 +14,7 @@ import pytest
 from apicurio import Apicurio
 from confluent_kafka.schema_registry import Schema as RegistrySchema
 from confluent_kafka.schema_registry import SchemaRegistryClient
-from test_process import start, stop
+from test_flow import start, stop
 
 from flows.log.confluent_registry import without_credentials
 from flows.log.contract import Message
@@ -41,7 +41,7 @@ DATED = {"type": "record", "name": "Dated", "fields": [
 
 
 def wait_until(true):
-    """As `test_process.wait_until`, for a flow that may have kernels to compile first."""
+    """As `test_flow.wait_until`, for a flow that may have kernels to compile first."""
     deadline = time.monotonic() + 300
     while not true():
         assert time.monotonic() < deadline, "it did not happen in time"

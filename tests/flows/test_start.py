@@ -24,7 +24,7 @@ def end_of(command, folder, redis_url, **more):
         "HEADRACE_HTTP_PORT": "0", "HEADRACE_GRPC_PORT": "0",
     } | more  # fmt: skip
     done = subprocess.run(
-        [sys.executable, "-m", "headrace.cli.main", command], env=environment, capture_output=True, text=True,
+        [sys.executable, "-m", "headrace", command], env=environment, capture_output=True, text=True,
         timeout=60, check=False,
     )  # fmt: skip
     return done.returncode, done.stderr.strip()

@@ -27,7 +27,7 @@ def run(tmp_path):
     def run(*arguments, columns=80):
         environment = os.environ | {"HEADRACE_DATA_DIR": str(tmp_path), "COLUMNS": str(columns)}
         environment["HEADRACE_LOG_URL"] = f"sqlite:{tmp_path / 'log.sqlite'}"
-        command = [sys.executable, "-m", "headrace.cli.main", "dead-letters", *arguments]
+        command = [sys.executable, "-m", "headrace", "dead-letters", *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
     return run

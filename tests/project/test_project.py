@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def headrace(*arguments, **environment):
-    command = [sys.executable, "-m", "headrace.cli.main", *arguments]
+    command = [sys.executable, "-m", "headrace", *arguments]
     return subprocess.run(
         command, env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT
     )

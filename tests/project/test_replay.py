@@ -28,7 +28,7 @@ def shop(tmp_path_factory):
 
 def headrace(up, *arguments):
     environment = up.environment | {"HEADRACE_REDIS_URL": up.where["redis_url"]}
-    command = [sys.executable, "-m", "headrace.cli.main", *arguments]
+    command = [sys.executable, "-m", "headrace", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -160,6 +160,6 @@ def test_the_commands_of_the_runbook_run(shop):
     environment = shop.environment | {"HEADRACE_REDIS_URL": shop.where["redis_url"]}
     for line in blocks:
         words = shlex.split(line, comments=True)
-        command = [sys.executable, "-m", "headrace.cli.main", *words[1:]]
+        command = [sys.executable, "-m", "headrace", *words[1:]]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode in (0, 1) if words[1] == "diff" else done.returncode == 0, (line, done.stderr)

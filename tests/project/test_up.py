@@ -16,7 +16,7 @@ import redis
 
 from schemas.ids import hash_id
 
-HEADRACE = [sys.executable, "-m", "headrace.cli.main"]
+HEADRACE = [sys.executable, "-m", "headrace"]
 
 
 def post(url, body):

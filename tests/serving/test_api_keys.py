@@ -45,7 +45,7 @@ def test_a_server_that_others_reach_needs_keys_or_the_word_that_it_needs_none(tm
 def test_a_program_that_would_be_open_to_all_does_not_start(tmp_path, command):
     environment = os.environ | {"HEADRACE_DATA_DIR": str(tmp_path / "data"), "HEADRACE_HTTP_HOST": "0.0.0.0",
                                 "HEADRACE_REDIS_URL": "redis://127.0.0.1:1/0"}  # fmt: skip
-    done = subprocess.run([sys.executable, "-m", "headrace.cli.main", command], env=environment, capture_output=True,
+    done = subprocess.run([sys.executable, "-m", "headrace", command], env=environment, capture_output=True,
                           text=True, timeout=120, check=False)  # fmt: skip
     assert done.returncode == 2
     assert "headrace keys add" in done.stderr

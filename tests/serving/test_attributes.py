@@ -12,7 +12,7 @@ from schemas.ids import hash_id
 from serving.catalogue import attributes as attributes_module
 from serving.catalogue.attributes import Attributes
 from serving.catalogue.catalogue import Catalogue
-from serving.engine.offline_copy import LastGood
+from serving.engine.offline_copy import OfflineSnapshot
 from serving.engine.recommender import Recommender
 from serving.request.columns import TextColumn
 from serving.request.conditions import ItemCondition
@@ -87,8 +87,8 @@ def test_a_rule_on_the_seventieth_attribute_holds_also_after_a_restart(tmp_path)
     restarted = Recommender(store, Settings(server_cached_items=1000), "g1")
     restarted.refresh(NOW)
     from_disk = Recommender(store, Settings(server_cached_items=1000), "g1")
-    LastGood(tmp_path).save(recommender.shop)
-    assert LastGood(tmp_path).load_into(from_disk.shop)
+    OfflineSnapshot(tmp_path).save(recommender.shop)
+    assert OfflineSnapshot(tmp_path).load_into(from_disk.shop)
     for one in (recommender, restarted, from_disk):
         one.shop.rules = Compiled(to_book({"rules": RULES}), 1)
         shown = items(one.recommend([RecommendRequest(count=100, strategy="popular")], NOW)[0])

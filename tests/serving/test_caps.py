@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.ranking.caps import FIXED, NOBODY, fill
+from serving.ranking.caps import EMPTY, FIXED, fill
 from serving.rules.model import Cap
 
 
@@ -26,7 +26,7 @@ def by_definition(order, rows, caps, columns, fixed, offset, count):
         if position in fixed:
             places.append(FIXED)
             continue
-        found = NOBODY
+        found = EMPTY
         for k in [] if ended else list(waiting):
             codes = [columns[cap.by].of[rows[k]] for cap in caps]
             full = [
@@ -43,7 +43,7 @@ def by_definition(order, rows, caps, columns, fixed, offset, count):
             found = k
             break
         places.append(found)
-        ended = ended or found == NOBODY
+        ended = ended or found == EMPTY
     return places, held
 
 

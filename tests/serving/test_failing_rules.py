@@ -78,7 +78,7 @@ def test_a_rule_that_fails_is_left_out_and_said_and_the_others_hold(shop, monkey
     assert {trace.rule: trace.effect for trace in explained.rules}["broken"].startswith("left out: rule broken cannot")
     assert RULE_FAILURES._value.get() - before == 1
     assert [line["rules"] for line in logs if line["event"] == "rules are left out"] == [["broken"]]
-    assert "planted" in book.left_out["broken"]
+    assert "planted" in book.skipped["broken"]
 
 
 def test_lists_from_memory_and_for_everybody_do_without_the_rule_too(shop, monkeypatch):
@@ -90,7 +90,7 @@ def test_lists_from_memory_and_for_everybody_do_without_the_rule_too(shop, monke
     ):
         shop.shop.rules = Compiled(to_book({"rules": [BROKEN]}), 8)
         assert answer().items
-        assert shop.shop.rules.left_out.keys() == {"broken"}
+        assert shop.shop.rules.skipped.keys() == {"broken"}
 
 
 def test_a_thousand_failing_rules_are_left_out_one_after_the_other(shop, monkeypatch):
@@ -99,14 +99,14 @@ def test_a_thousand_failing_rules_are_left_out_one_after_the_other(shop, monkeyp
     with capture_logs() as logs:
         assert ask(shop, user="ann", count=13).items
     assert len(logs) == 1
-    assert len(shop.shop.rules.left_out) == 1000
+    assert len(shop.shop.rules.skipped) == 1000
 
 
 def test_a_rule_whose_when_fails_for_a_request_does_not_hold_for_it(shop, monkeypatch):
     plant(monkeypatch, RuntimeError("planted"), "hour >= 0")
     shop.shop.rules = Compiled(to_book({"rules": [{**NO_ACME, "when": "hour >= 0"}]}), 10)
     assert {"tea", "cup"} & set(items(ask(shop, user="ann", count=13)))
-    assert "planted" in shop.shop.rules.left_out["no-acme"]
+    assert "planted" in shop.shop.rules.skipped["no-acme"]
 
 
 def test_a_lack_of_memory_is_no_fault_of_a_rule(shop, monkeypatch):
@@ -116,7 +116,7 @@ def test_a_lack_of_memory_is_no_fault_of_a_rule(shop, monkeypatch):
         with pytest.raises(MemoryError):
             ask(shop, user="ann", count=13)
     assert not {"tea", "cup"} & set(items(ask(shop, user="ann", count=13)))
-    assert not shop.shop.rules.left_out
+    assert not shop.shop.rules.skipped
 
 
 def test_boosts_together_stay_numbers(shop):
@@ -139,7 +139,7 @@ def test_a_book_put_by_an_older_program_is_read_without_the_rules_that_cannot_be
     book = read_book(store, version)
     assert [rule.id for rule in book.book.rules] == ["no-acme"]
     assert book.book.experiments[0].arms[1].without_rules == ("no-acme",)
-    assert "needs a field without quotes" in book.left_out["big-sizes"]
+    assert "needs a field without quotes" in book.skipped["big-sizes"]
 
 
 def test_over_http_the_book_is_refused_and_what_is_left_out_is_said(tmp_path, shop, monkeypatch):
@@ -153,8 +153,8 @@ def test_over_http_the_book_is_refused_and_what_is_left_out_is_said(tmp_path, sh
         shop.shop.rules = Compiled(to_book({"rules": [BROKEN]}), 0)
         assert server.client.post("/v1/recommend", json={"user": "ann"}).status_code == 200
         ready = server.client.get("/readyz")
-        assert (ready.status_code, ready.json()["rules_left_out"]) == (200, ["broken"])
-        assert "planted" in server.client.get("/v1/rules").json()["left_out"]["broken"]
+        assert (ready.status_code, ready.json()["skipped_rules"]) == (200, ["broken"])
+        assert "planted" in server.client.get("/v1/rules").json()["skipped_rules"]["broken"]
 
 
 @pytest.mark.parametrize("text", ["rules: [5]", '{"rules": ["x"]}', "rules: [[]]", "5"])

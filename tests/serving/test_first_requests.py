@@ -9,7 +9,7 @@ import numpy as np
 from compiled_kernels import COMPILED
 from fold_oracle import Event
 from serving_rows import DAY, NOW, fold_into, product, shop_events
-from test_quick_lists import some_trees
+from test_batch_lists import some_trees
 
 from schemas.events import Kind
 from schemas.ids import hash_id
@@ -28,14 +28,14 @@ import pickle
 from itertools import product
 from pathlib import Path
 from typing import get_args
-from serving.requests import RecommendRequest, Strategy
-from serving.retrieval import VectorIndex
-from serving.rules_api import trial
-from serving.service import Recommender
-from serving.warm_up import warm_up
+from serving.request.requests import RecommendRequest, Strategy
+from serving.retrieval.vector_index import VectorIndex
+from serving.http.rules_api import trial
+from serving.engine.recommender import Recommender
+from serving.app.warm_up import warm_up
 from state.id_key import use_id_key
 from state.settings import Settings
-from state.store import MemoryStore
+from state.store.contract import MemoryStore
 
 use_id_key(Settings())
 warm_up()
@@ -59,7 +59,7 @@ for n_lanes in (1, 2):
     store.write(rows)
     recommender = Recommender(store, Settings(server_cached_items=1000, n_lanes=n_lanes), "g1")
     recommender.refresh(now)
-    recommender.take_over(VectorIndex.load(Path(anchor)))
+    recommender.set_index(VectorIndex.load(Path(anchor)))
     recommender.refresh(now)
     for one, two in product(who, more):
         for answer in recommender.recommend([RecommendRequest(count=3, **one, **two)], now, trial({"rules": rules})):

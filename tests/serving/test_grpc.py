@@ -114,7 +114,7 @@ def test_a_file_that_is_no_certificate_key_or_authority_is_named(tmp_path):
         files[key].write_bytes(issued.private_key_pem.bytes())
     files["none"].write_text("no certificate")
 
-    def said_of(certificate, key, client_ca=None):
+    def reason_of(certificate, key, client_ca=None):
         paths = {name: file and files[file] for name, file in (("certificate", certificate), ("private_key", key))}
         paths["client_ca"] = client_ca and files[client_ca]
         with pytest.raises(BadSettings) as refusal:
@@ -122,10 +122,10 @@ def test_a_file_that_is_no_certificate_key_or_authority_is_named(tmp_path):
         assert "\n" not in str(refusal.value)
         return str(refusal.value)
 
-    assert said_of("none", "key").startswith("HEADRACE_GRPC_CERTIFICATE, HEADRACE_GRPC_PRIVATE_KEY")
-    assert said_of("cert", "other").startswith("HEADRACE_GRPC_CERTIFICATE, HEADRACE_GRPC_PRIVATE_KEY")
-    assert said_of("cert", "key", "none").startswith("HEADRACE_GRPC_CLIENT_CA")
-    assert said_of(None, "key").startswith("HEADRACE_GRPC_CERTIFICATE is needed")
+    assert reason_of("none", "key").startswith("HEADRACE_GRPC_CERTIFICATE, HEADRACE_GRPC_PRIVATE_KEY")
+    assert reason_of("cert", "other").startswith("HEADRACE_GRPC_CERTIFICATE, HEADRACE_GRPC_PRIVATE_KEY")
+    assert reason_of("cert", "key", "none").startswith("HEADRACE_GRPC_CLIENT_CA")
+    assert reason_of(None, "key").startswith("HEADRACE_GRPC_CERTIFICATE is needed")
     assert tls(Settings(grpc_certificate=files["cert"], grpc_private_key=files["key"])) is not None
 
 

@@ -35,7 +35,7 @@ def shown(recommender, **request):
     while True:
         answer = ask(recommender, user="zoe", count=5, **request, **({"cursor": cursor} if cursor else {}))
         found += items(answer)
-        cursor = answer.next
+        cursor = answer.next_cursor
         if not cursor or not answer.items:
             return found
 

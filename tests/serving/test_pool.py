@@ -34,7 +34,7 @@ def test_items_at_random_are_those_that_may_be_shown_and_are_all_as_likely(catal
     n, turns, pool = 12, 4000, pool_of(catalogue, filters)
     times = np.zeros(N)
     for seed in range(turns):
-        rows = pool.some_unmet(n, np.random.default_rng(seed))
+        rows = pool.unseen_sample(n, np.random.default_rng(seed))
         assert len(set(rows.tolist())) == n
         times[rows] += 1
     assert set(np.flatnonzero(times).tolist()) == allowed
@@ -43,7 +43,7 @@ def test_items_at_random_are_those_that_may_be_shown_and_are_all_as_likely(catal
 
 
 def test_where_fewer_are_left_all_of_them_come(catalogue):
-    rows = pool_of(catalogue, Filters(min_price=N - 30)).some_unmet(100, np.random.default_rng(1))
+    rows = pool_of(catalogue, Filters(min_price=N - 30)).unseen_sample(100, np.random.default_rng(1))
     assert sorted(rows.tolist()) == [n for n in range(N - 30, N) if n % 3]
 
 

@@ -151,8 +151,8 @@ def free(server):
 
 def test_a_page_s_worth_of_lists_with_all_their_fields_is_within_the_limits(free):
     fields = """items { item title score source reason { code args text } rules contributions } requestId generation
-        anchor fallback placement strategy rulesVersion attribution next leftOut rules { rule action effect items }
-        milliseconds experiments"""
+        anchor fallback placement strategy rulesVersion attribution nextCursor skippedSources
+        rules { rule action effect items } milliseconds experiments"""
     one = 'recommend(user: "ann", items: ["tea"], count: 3, filters: {category: "x", maxPrice: 3}, explain: true)'
     aliases = " ".join(f"a{n}: {one} {{ ...All }}" for n in range(MAX_ALIASES))
     answer = post(free, "/graphql", {"query": f"{{ {aliases} }} fragment All on Answer {{ {fields} }}"}).json()

@@ -12,7 +12,7 @@ from serving_rows import shop_events
 from structlog.testing import capture_logs
 from test_service import recommender_of
 
-from serving.engine.micro_batcher import FAILURES, Gather, RequestFailed
+from serving.engine.micro_batcher import FAILURES, MicroBatcher, RequestFailed
 from serving.engine.request_batch import Batch
 from serving.request.requests import RecommendRequest
 from state.store.contract import StoreUnavailable
@@ -52,14 +52,14 @@ def plant(monkeypatch, stage, error):
 
 def asked_together(recommender, calls):
     async def together():
-        gather = Gather(recommender)
+        gather = MicroBatcher(recommender)
         return await asyncio.gather(*(gather.recommend_all(call) for call in calls), return_exceptions=True)
 
     return asyncio.run(together())
 
 
 def essence(answers):
-    return [([one.item for one in answer.items], answer.fallback, answer.next) for answer in answers]
+    return [([one.item for one in answer.items], answer.fallback, answer.next_cursor) for answer in answers]
 
 
 users = st.sampled_from(["ann", "bob", "cid", "nobody", CULPRIT])
@@ -116,7 +116,7 @@ def test_an_answer_that_cannot_be_written_is_told_to_its_caller_and_to_nobody_el
             raise ValueError("cannot be written")
 
     async def together():
-        gather = Gather(recommender)
+        gather = MicroBatcher(recommender)
         gather.ask([RecommendRequest(user="ann")], b"", cannot_write)
         return await gather.recommend(RecommendRequest(user="bob"))
 

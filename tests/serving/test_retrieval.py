@@ -202,7 +202,7 @@ def test_more_items_than_the_lists_probed_hold_are_found_in_the_others(built, mo
         monkeypatch.setattr(faiss.extract_index_ivf(index), "nprobe", 1)
         search = VectorIndex(anchor, index)
         monkeypatch.setattr(
-            "serving.retrieval.filter_bitmap.Allowed.factors",
+            "serving.retrieval.filter_bitmap.FilterBitmap.factors",
             property(lambda _: pytest.fail("looked at all that pass")),
         )
         found, scores = search.search(anchor.whitened[5], 200, selling(anchor, Catalogue([b""]), allowed))
@@ -257,7 +257,7 @@ def test_an_index_is_searched_once_until_something_changes(built, monkeypatch):
 
 
 def test_the_catalogue_benchmark_measures_what_it_says():
-    command = [sys.executable, "-m", "headrace.cli.main", "bench", "catalogue", "--queries", "50", "--json", "--items"]
+    command = [sys.executable, "-m", "headrace", "bench", "catalogue", "--queries", "50", "--json", "--items"]
     done = subprocess.run([*command, "60k"], capture_output=True, text=True, timeout=280, check=True)
     found = json.loads(done.stdout)
     assert found["items"] == 60_000

@@ -176,7 +176,7 @@ def test_pages_neither_repeat_nor_skip(shop):
     while True:
         page = ask(shop, user="ann", count=4, cursor=cursor)
         pages += items(page)
-        cursor = page.next
+        cursor = page.next_cursor
         if cursor is None:
             break
     assert sorted(pages) == sorted(whole)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from serving.scoring.candidate_table import new_found
+from serving.scoring.candidate_table import new_candidate_table
 from serving.scoring.second_order import KEPT, look_two_steps, second_order
 from state.rows.item_rows import MAX_NEIGHBOURS, empty_items
 from state.rows.slot_map import SlotMap
@@ -52,7 +52,7 @@ def looked(table, slot, second, found):
 
 
 def test_the_strongest_of_two_steps_are_kept(table):
-    second, found = second_order(N), new_found()
+    second, found = second_order(N), new_candidate_table()
     more = 0
     for slot in range(60):
         expected = slowly(*table[:2], int(table[2][slot]))
@@ -64,7 +64,7 @@ def test_the_strongest_of_two_steps_are_kept(table):
 
 def test_what_was_worked_out_is_kept_until_it_is_too_old_or_the_slot_is_another_items(table):
     rows, slots, ids = table[0].copy(), *table[1:]
-    second, found = second_order(N)._replace(now=1_000, oldest=900), new_found()
+    second, found = second_order(N)._replace(now=1_000, oldest=900), new_candidate_table()
     before = looked((rows, slots, ids), 5, second, found)
     rows["weight"][:] = rows["weight"][:, ::-1]
     assert looked((rows, slots, ids), 5, second._replace(now=1_050, oldest=1_000), found) == before

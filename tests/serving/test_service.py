@@ -67,15 +67,15 @@ def test_an_unknown_user_an_anonymous_one_and_an_empty_shop_are_answered():
     empty = Recommender(MemoryStore(), Settings(server_cached_items=1000), "g1")
     empty.refresh(NOW)
     answer = ask(empty, user="nobody", items=["tea"])
-    assert (answer.items, answer.fallback) == ([], "nothing_known")
+    assert (answer.items, answer.fallback) == ([], "no_data")
 
 
 def test_a_batch_that_was_begun_is_answered_by_the_generation_taken_over_meanwhile():
     recommender, _ = recommender_of(shop_events())
     begun = recommender.begin([RecommendRequest(user="ann", count=3)], NOW)
-    recommender.become(recommender_of([])[0])
+    recommender.replace_snapshot(recommender_of([])[0])
     (answer,) = begun()
-    assert (items(answer), answer.fallback) == ([], "nothing_known")
+    assert (items(answer), answer.fallback) == ([], "no_data")
 
 
 def test_a_store_that_goes_away_after_a_batch_was_begun_leaves_it_the_last_known_list():
@@ -87,11 +87,11 @@ def test_a_store_that_goes_away_after_a_batch_was_begun_leaves_it_the_last_known
     assert items(answer)
 
 
-def read_ahead(recommender, store, monkeypatch):
+def prefetch(recommender, store, monkeypatch):
     """Have rows read ahead; return of which items."""
     asked = []
     monkeypatch.setattr(store, "read", lambda wanted: asked.extend(wanted) or Switchable.read(store, wanted))
-    n = recommender.shop.read_ahead(NOW)
+    n = recommender.shop.prefetch(NOW)
     items = {keys.hash_of(key) for key in asked if b"}i:" in key}
     assert len(items) == n
     asked.clear()
@@ -104,16 +104,16 @@ def test_rows_read_ahead_are_not_read_for_answers(monkeypatch):
     expected = items(ask(recommender, user="ann", count=3))
     fresh = Recommender(store, Settings(server_cached_items=1000), "g1")
     fresh.refresh(NOW)
-    read, asked = read_ahead(fresh, store, monkeypatch)
+    read, asked = prefetch(fresh, store, monkeypatch)
     assert read == set(fresh.shop.catalogue.hashes().tolist())
     assert hash_id("tea") in read
     assert items(ask(fresh, user="ann", count=3)) == expected
     assert asked
     assert not [key for key in asked if b"}i:" in key]
-    assert fresh.shop.read_on(10, NOW) == 0
+    assert fresh.shop.scan_more(10, NOW) == 0
     fresh.shop.catalogue.take(["late"], np.array([hash_id("late")], np.uint64), [{}])
-    assert fresh.shop.read_on(10, NOW) == 1
-    assert fresh.shop.read_on(10, NOW) == 0
+    assert fresh.shop.scan_more(10, NOW) == 1
+    assert fresh.shop.scan_more(10, NOW) == 0
 
 
 def test_where_rows_have_no_room_those_with_the_longest_factors_are_read_ahead(monkeypatch):
@@ -122,8 +122,8 @@ def test_where_rows_have_no_room_those_with_the_longest_factors_are_read_ahead(m
     factors, one = lengths[:, None].astype(np.float32), np.eye(1, dtype=np.float32)
     recommender, store = recommender_of([])
     recommender.shop.catalogue.take([f"i{n}" for n in hashes], hashes, [{}] * len(hashes))
-    recommender.take_over(VectorIndex(Anchor("a", [], hashes, factors, one, 1.0, np.ones(32)), build_index(factors)[0]))
-    read, _ = read_ahead(recommender, store, monkeypatch)
+    recommender.set_index(VectorIndex(Anchor("a", [], hashes, factors, one, 1.0, np.ones(32)), build_index(factors)[0]))
+    read, _ = prefetch(recommender, store, monkeypatch)
     assert read == set(hashes[lengths >= 40].tolist())
 
 
@@ -179,7 +179,7 @@ def test_similar_items_are_those_that_occur_together():
 def test_popular_lists_a_scope(scope, name, found):
     recommender, _ = recommender_of(shop_events())
     answer = recommender.popular(scope, name, 1, NOW)
-    assert answer.fallback == ("popular" if found else "nothing_known")
+    assert answer.fallback == ("popular" if found else "no_data")
     assert len(answer.items) == int(found)
 
 

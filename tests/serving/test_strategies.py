@@ -40,7 +40,7 @@ def shop():
     buys = [Event("eve", "tea", NOW - days * DAY, Kind.PURCHASE) for days in (60, 40, 20)]
     buys += [Event("eve", "cup", NOW - 10 * DAY, Kind.PURCHASE)]
     recommender, store = recommender_of(shop_events() + buys, PRODUCTS)
-    recommender.take_over(anchor_of(["tea", "cup", "mate", "sofa"]))
+    recommender.set_index(anchor_of(["tea", "cup", "mate", "sofa"]))
     for user in ("ann", "eve"):
         store.rows[keys.vector(keys.prefix("g1", 0), "a1", hash_id(user))] = encode_vector(
             np.array([1, 0.05], np.float32)
@@ -128,9 +128,9 @@ def test_contributions_are_what_would_be_lost(shop):
 
 def test_a_late_source_is_left_out_and_named(shop):
     answer = ask(shop, user="ann", count=9, deadline_ms=1e-6)
-    assert "next_items" in answer.left_out
+    assert "next_items" in answer.skipped_sources
     assert len(answer.items) == 9
-    assert ask(shop, user="ann", count=9, deadline_ms=1e6).left_out == []
+    assert ask(shop, user="ann", count=9, deadline_ms=1e6).skipped_sources == []
 
 
 @pytest.mark.parametrize(

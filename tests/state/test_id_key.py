@@ -16,7 +16,7 @@ from state.rows import keys
 from state.settings import BadSettings, Settings, load_settings
 from state.store.redis_store import RedisStore
 
-HEADRACE = [sys.executable, "-m", "headrace.cli.main"]
+HEADRACE = [sys.executable, "-m", "headrace"]
 USE = "from state.id_key import use_id_key\nfrom schemas.ids import key_in_use\nfrom state.settings import Settings\n"
 USE += "use_id_key(Settings())\nprint(key_in_use().hex())"
 

@@ -14,20 +14,20 @@ def test_a_lease_is_renewed_and_given_back_by_one_script_each_so_that_nobody_com
     def scripts():
         return client.info("commandstats").get("cmdstat_evalsha", {"calls": 0})["calls"]
 
-    assert store.hold(KEY, "a", 100_000)
-    assert store.hold(KEY, "a", 1_000)
+    assert store.acquire(KEY, "a", 100_000)
+    assert store.acquire(KEY, "a", 1_000)
     assert client.pttl(KEY) <= 1_000
     before = scripts()
-    assert store.hold(KEY, "a", 100_000)
+    assert store.acquire(KEY, "a", 100_000)
     assert client.pttl(KEY) > 1_000
     assert scripts() == before + 1
-    assert not store.hold(KEY, "b", 1_000)
-    store.let_go(KEY, "b")
+    assert not store.acquire(KEY, "b", 1_000)
+    store.release(KEY, "b")
     assert client.get(KEY) == b"a"
     before = scripts()
-    store.let_go(KEY, "a")
+    store.release(KEY, "a")
     assert scripts() == before + 1
     assert client.get(KEY) is None
-    store.let_go(KEY, "a")
-    assert store.hold(KEY, "b", 1_000)
+    store.release(KEY, "a")
+    assert store.acquire(KEY, "b", 1_000)
     store.close()

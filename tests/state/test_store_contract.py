@@ -227,9 +227,9 @@ def test_a_cluster_keeps_a_lane_whole_and_finds_every_key(empty_cluster):
     assert store.read(everything) == [b"%d" % i for i in (5, 600) for _ in lanes]
     assert sum(len(chunk) for chunk in store.scan(b"headrace:generation:")) == 6
     assert len(store._nodes.clients()) == 3
-    assert store.meet(keys.members("g1"), "a", 1000) == ["a"]
-    assert store.hold(keys.owner(lanes[3]), "a", 1000)
-    assert not RedisStore(empty_cluster).hold(keys.owner(lanes[3]), "b", 1000)
+    assert store.heartbeat(keys.members("g1"), "a", 1000) == ["a"]
+    assert store.acquire(keys.owner(lanes[3]), "a", 1000)
+    assert not RedisStore(empty_cluster).acquire(keys.owner(lanes[3]), "b", 1000)
 
 
 commits = st.lists(
@@ -263,8 +263,8 @@ def test_redis_answers_like_the_memory_store(server, sequence):
 
 WRITER = """
 import sys
-from state.redis_store import RedisStore
-from state.store import Fenced
+from state.store.redis_store import RedisStore
+from state.store.contract import Fenced
 store = RedisStore(sys.argv[1])
 lane = b"{g1:0}"
 at = store.positions(lane).get("a:0", 0)

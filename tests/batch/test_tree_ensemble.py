@@ -7,7 +7,7 @@ from batch.training.embedding import embed
 from batch.training.mixture_table import mixture_table
 from batch.training.nightly import fit_night
 from batch.training.ranker import PARAMS, TREES, forest_of, ranked_items, train_ranker
-from batch.training.simulated_shop import Shop, pairs_of, sessions_by_end
+from batch.training.simulated_shop import ServingSnapshot, pairs_of, sessions_by_end
 from flows.fold.lane import LaneSettings
 from flows.log.contract import Message
 from flows.log.sqlite_log import SqliteLog
@@ -56,7 +56,7 @@ def test_each_leaf_has_its_own_place():
 @pytest.fixture(scope="module")
 def night():
     events = walk(3_000, 5, n_items=120)
-    shop = Shop(4_000, 200)
+    shop = ServingSnapshot(4_000, 200)
     shop.learn(events)
     view = shop.view()
     embedding = embed(view.rows, view.slots, 8)
@@ -137,7 +137,7 @@ def test_trees_that_win_are_published_with_the_anchor_and_order_the_servers_answ
         for ranker in ("auto", "off")
     )
     for shop in (ordered, off):
-        shop.take_over(VectorIndex.load(folder))
+        shop.set_index(VectorIndex.load(folder))
     assert len(off.scorer.forest.value) == 0
     forest = ordered.scorer.forest
     trees = load_anchor(folder).trees

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from serving.scoring.candidate_table import new_found
-from serving.scoring.expansion_cache import look_ahead, new_leads
+from serving.scoring.candidate_table import new_candidate_table
+from serving.scoring.expansion_cache import expand, new_leads
 from serving.scoring.scorer import Scorer
 from serving.scoring.second_order import look_two_steps
 from serving.scoring.sessions import padded_sessions
@@ -31,8 +31,8 @@ def table(n_rows=N):
 
 def looked(of, slot, leads, two_steps=True):
     rows, slots, ids = of
-    look_two_steps(rows, slots.table, slots.slot_at, slot, ids[slot], leads.second, new_found())
-    look_ahead(rows, slots.table, slots.slot_at, slot, ids[slot], SESSIONS_SEEN, two_steps, leads)
+    look_two_steps(rows, slots.table, slots.slot_at, slot, ids[slot], leads.second, new_candidate_table())
+    expand(rows, slots.table, slots.slot_at, slot, ids[slot], SESSIONS_SEEN, two_steps, leads)
     return leads.rows["first"][slot].copy(), leads.rows["second"][slot].copy()
 
 

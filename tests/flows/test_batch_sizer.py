@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flows.log.batch_sizer import FIRST_EVENTS, MOST_BYTES, BatchSize
+from flows.log.batch_sizer import FIRST_EVENTS, MOST_BYTES, BatchSizer
 from flows.log.contract import RawBatch
 
 
@@ -14,17 +14,17 @@ def batch(n, n_bytes, full=True):
 
 
 def test_batches_grow_while_they_are_full_up_to_what_time_and_bytes_allow():
-    size = BatchSize(most_events=200_000, longest_s=1.0)
+    size = BatchSizer(most_events=200_000, longest_s=1.0)
     assert size.limit == FIRST_EVENTS
-    size.learn(batch(60_000, 6_000_000), seconds=0.3)
+    size.observe(batch(60_000, 6_000_000), seconds=0.3)
     assert size.limit == 120_000
-    size.learn(batch(120_000, 12_000_000), seconds=0.3)
+    size.observe(batch(120_000, 12_000_000), seconds=0.3)
     assert size.limit == 200_000
-    size.learn(batch(200_000, 20_000_000), seconds=4.0)
+    size.observe(batch(200_000, 20_000_000), seconds=4.0)
     assert size.limit == pytest.approx(50_000, abs=1)
-    size.learn(batch(size.limit, size.limit * 4096), seconds=0.1)
+    size.observe(batch(size.limit, size.limit * 4096), seconds=0.1)
     assert size.limit == MOST_BYTES // 4096
     before = size.limit
-    size.learn(batch(10, 1000, full=False), seconds=5.0)
-    size.learn(replace(batch(1, 1, full=False), offset=np.zeros(0, np.int64)), seconds=5.0)
+    size.observe(batch(10, 1000, full=False), seconds=5.0)
+    size.observe(replace(batch(1, 1, full=False), offset=np.zeros(0, np.int64)), seconds=5.0)
     assert size.limit == before

@@ -6,7 +6,7 @@ from pathlib import Path
 
 STOPPED_IN_A_BAD_MOMENT = """
 import signal, threading
-from flows.stopping import stop_on_signals
+from flows.signals import stop_on_signals
 stopping = threading.Event()
 stop_on_signals(stopping)
 with stopping._cond:  # as wait() and set() hold it for a moment

@@ -36,7 +36,7 @@ def commit(store, changes):
 def settle(store, lane, most=1000):
     for _ in range(most):
         if lane.owes_vectors:
-            commit(store, lane.settle_some())
+            commit(store, lane.write_pending())
 
 
 @given(

@@ -11,7 +11,7 @@ from schemas.ids import hash_id
 from serving.catalogue.catalogue import Catalogue
 from serving.proto import headrace_pb2 as pb
 from serving.rendering.answer_bytes import answer_json, answer_message, batch_message
-from serving.rendering.items import Heads, Items, Said
+from serving.rendering.items import Heads, Items, RenderedReason
 from serving.request.reasons import Reason
 from serving.request.requests import Answer, RuleTrace
 
@@ -29,7 +29,7 @@ def answers(draw):
     def several(strategy):
         return draw(st.lists(strategy, min_size=n, max_size=n))
 
-    said = st.builds(Said, text, st.builds(Reason, text, st.dictionaries(text, text, max_size=2), text))
+    said = st.builds(RenderedReason, text, st.builds(Reason, text, st.dictionaries(text, text, max_size=2), text))
     items = Items(
         Heads(CATALOGUE), several(st.integers(0, len(IDS) - 1)),
         several(st.floats(allow_nan=False, allow_infinity=False)),
@@ -73,7 +73,7 @@ def test_messages_are_those_of_the_fields(several):
 def test_a_changed_title_is_in_the_next_answer():
     catalogue = Catalogue([b"g1:0:"])
     hashes = np.array([hash_id("tea")], np.uint64)
-    items = Items(Heads(catalogue), [0], [1.0], [Said("popular", Reason("fallback"))], [()])
+    items = Items(Heads(catalogue), [0], [1.0], [RenderedReason("popular", Reason("fallback"))], [()])
     for title in ("Tea", "Green tea"):
         catalogue.take(["tea"], hashes, [{"title": title}])
         answer = Answer(items, "r", "g1", None, "popular")

@@ -14,7 +14,7 @@ from schemas.ids import hash_id
 from serving.engine.recommender import Recommender
 from serving.http.rules_api import trial
 from serving.ranking.batch_lists import FEW, put_in_order
-from serving.rendering.lists import Listed
+from serving.rendering.lists import LazyItems
 from serving.request.requests import RecommendRequest
 from serving.scoring.scorer import Scorer
 from serving.scoring.sessions import padded_sessions
@@ -69,17 +69,17 @@ def test_quick_lists_are_those_of_the_sources(shop, asked, rules):
     book = trial({"rules": [{"id": f"r{n}", **one} for n, one in enumerate(rules)]})
     quick = shop.recommend(asked, NOW, book)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(serving.batch, "is_quick", lambda *_: False)
+        patch.setattr(serving.engine.request_batch, "is_quick", lambda *_: False)
         slow = shop.recommend(asked, NOW, book)
     for one, other in zip(quick, slow, strict=True):
         assert [(x.item, x.source, x.reason, list(x.rules)) for x in one.items] == [
             (x.item, x.source, x.reason, list(x.rules)) for x in other.items
         ]
         assert np.allclose([x.score for x in one.items], [x.score for x in other.items], rtol=1e-12)
-        assert (one.fallback, one.strategy, one.next) == (other.fallback, other.strategy, other.next)
+        assert (one.fallback, one.strategy, one.next_cursor) == (other.fallback, other.strategy, other.next_cursor)
     for answer in quick:
         assert answer.items.sources() == [(one.item, one.source) for one in answer.items]
-        if isinstance(answer.items, Listed):  # its bytes were written by a kernel; `alone` writes them in Python
+        if isinstance(answer.items, LazyItems):  # its bytes were written by a kernel; `alone` writes them in Python
             assert answer.items.to_json() == answer.items.alone.to_json()
             assert answer.items.to_message() == answer.items.alone.to_message()
             assert answer.items.sources() == answer.items.alone.sources()
@@ -130,7 +130,7 @@ def test_equally_likely_items_stand_in_the_order_of_their_ids():
 def test_what_is_said_is_kept_only_up_to_a_bound(shop, monkeypatch):
     asked = [RecommendRequest(items=[f"i{n}"], count=4) for n in range(N_ITEMS)]
     before = [list(answer.items) for answer in shop.recommend(asked, NOW)]
-    monkeypatch.setattr("serving.rendering.reason_cache.MAX_SPOKEN", 16)
+    monkeypatch.setattr("serving.rendering.reason_cache.MAX_RENDERED", 16)
     monkeypatch.setattr("serving.rendering.items.MAX_KEPT", 10)
     small = Recommender(shop.shop.store, shop.shop.settings, shop.generation)
     small.refresh(NOW)
@@ -138,7 +138,7 @@ def test_what_is_said_is_kept_only_up_to_a_bound(shop, monkeypatch):
         (answer,) = small.recommend([one], NOW)
         assert list(answer.items) == before[n]
         assert answer.items.to_json() == answer.items.alone.to_json()
-        assert len(small.shop.phrases.spoken.phrases) <= 16 + 4
+        assert len(small.shop.phrases.rendered.phrases) <= 16 + 4
 
 
 def test_an_empty_shop_with_rules_answers():
@@ -148,13 +148,15 @@ def test_an_empty_shop_with_rules_answers():
     rules.append({"id": "c", "action": "cap", "by": "brand", "most": 1})
     for _ in range(2):
         (answer,) = shop.recommend([RecommendRequest(items=["x"], count=3)], NOW, trial({"rules": rules}))
-        assert (answer.fallback, list(answer.items)) == ("nothing_known", [])
+        assert (answer.fallback, list(answer.items)) == ("no_data", [])
 
 
 def test_most_lists_are_made_the_quick_way(shop, monkeypatch):
     made = []
-    plain = serving.batch.quick_lists
-    monkeypatch.setattr(serving.batch, "quick_lists", lambda *args: made.append(plain(*args)) or made[-1])
+    plain = serving.engine.request_batch.quick_lists
+    monkeypatch.setattr(
+        serving.engine.request_batch, "quick_lists", lambda *args: made.append(plain(*args)) or made[-1]
+    )
     asked = [RecommendRequest(user=f"u{n}", items=["i1"], count=3) for n in range(N_USERS)]
     shop.recommend(asked, NOW)
     assert len(made[0]) == N_USERS

@@ -39,9 +39,9 @@ def start(driver, log_path, redis_url, generation, **more):
         store.write({keys.GENERATION: None})  # the flow makes its generation the live one
     store.close()
     command = {
-        "loop": [sys.executable, "-m", "headrace.cli.main", "flow"],
+        "loop": [sys.executable, "-m", "headrace", "flow"],
         "bytewax": [sys.executable, "-m", "bytewax.run", "flows.on_bytewax"],
-        "flow --driver bytewax": [sys.executable, "-m", "headrace.cli.main", "flow", "--driver", "bytewax"],
+        "flow --driver bytewax": [sys.executable, "-m", "headrace", "flow", "--driver", "bytewax"],
     }[driver]
     environment = os.environ | {
         "HEADRACE_LOG_URL": f"sqlite:{log_path}", "HEADRACE_REDIS_URL": redis_url, "HEADRACE_GENERATION": generation,
@@ -195,7 +195,7 @@ def test_a_flow_without_redis_says_so_in_one_line_and_ends_with_three(tmp_path):
         "HEADRACE_LOG_URL": f"sqlite:{tmp_path / 'l'}", "HEADRACE_REDIS_URL": "redis://127.0.0.1:9",
         "HEADRACE_CONNECT_TIMEOUT_S": "0.5", "HEADRACE_LOG_FORMAT": "json",
     }  # fmt: skip
-    command = [sys.executable, "-m", "headrace.cli.main", "flow"]
+    command = [sys.executable, "-m", "headrace", "flow"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 3
     last = json.loads(done.stderr.strip().splitlines()[-1])

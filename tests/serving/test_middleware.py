@@ -18,8 +18,8 @@ from schemas.registry import FolderRegistry
 from serving.app.server import Follower
 from serving.auth.api_keys import BadKeys, Guard, make_key, read_keys, write_keys
 from serving.engine import micro_batcher as gather_module
-from serving.engine.micro_batcher import Gather, Overloaded, RequestFailed
-from serving.engine.offline_copy import CATALOGUE, LastGood
+from serving.engine.micro_batcher import MicroBatcher, Overloaded, RequestFailed
+from serving.engine.offline_copy import CATALOGUE, OfflineSnapshot
 from serving.engine.recommender import Recommender
 from serving.grpc.server import tls
 from serving.proto import headrace_pb2, headrace_pb2_grpc
@@ -93,7 +93,7 @@ def test_a_rule_put_over_rest_is_a_version_with_its_author(server):
     bad = ask(server, "boss", "PUT", "/v1/rules?author=boss", content="rules: [{id: a, action: explode}]")
     assert (bad.status_code, bad.json()["error"]["field"]) == (422, "rules.0")
     shown = ask(server, "boss", path="/v1/rules/preview", json={"book": {"placements": {"x": {}}}, "request": {}})
-    assert set(shown.json()) == {"before", "after", "left_out"}
+    assert set(shown.json()) == {"before", "after", "skipped_rules"}
     wrong = ask(server, "boss", path="/v1/rules/preview", json={"request": {"count": 0}})
     assert wrong.json()["error"]["field"] == "request.count"
     assert ask(server, "boss", path="/v1/rules/preview", json={"at": "noon"}).json()["error"]["field"] == "at"
@@ -177,7 +177,7 @@ def test_past_the_marks_requests_are_answered_cheaply_and_then_refused(monkeypat
     recommender, _ = recommender_of(shop_events())
 
     async def flood():
-        gather = Gather(recommender)
+        gather = MicroBatcher(recommender)
         many = [gather.recommend(RecommendRequest(user=f"v{n}")) for n in range(12)]
         return await asyncio.gather(*many, return_exceptions=True)
 
@@ -195,7 +195,7 @@ def test_equal_requests_of_a_batch_are_answered_once():
     recommender.begin = lambda requests, now_ms: asked.extend(requests) or plain(requests, now_ms)
 
     async def together():
-        gather = Gather(recommender)
+        gather = MicroBatcher(recommender)
         answers = [asyncio.get_running_loop().create_future() for _ in range(7)]
         keys = [(b"ann", "ann")] * 5 + [(b"bob", "bob"), (b"", "bob")]
         for answer, (key, user) in zip(answers, keys, strict=True):
@@ -215,7 +215,7 @@ def test_calls_larger_than_a_batch_are_answered_in_order_beside_others(monkeypat
     recommender.begin = lambda requests, now_ms: sizes.append(len(requests)) or plain(requests, now_ms)
 
     async def together():
-        gather = Gather(recommender)
+        gather = MicroBatcher(recommender)
         asked = [[1 + n % 3 for n in range(calls)] for calls in (11, 1, 3, 6)]
         many = [gather.recommend_all([RecommendRequest(user="ann", count=n) for n in counts]) for counts in asked]
         return asked, await asyncio.gather(*many)
@@ -240,7 +240,7 @@ def test_a_call_of_which_a_piece_fails_fails_once(monkeypatch):
     recommender.begin = fails_second
 
     async def one_call():
-        gather = Gather(recommender)
+        gather = MicroBatcher(recommender)
         gather.ask([RecommendRequest(user="ann")] * 11, b"", heard.append)
         while sum(begun) < 11:
             await asyncio.sleep(0.01)
@@ -259,7 +259,7 @@ def test_a_batch_that_fails_says_so_and_the_next_one_is_answered(when):
         raise RuntimeError("broken")
 
     async def one_after_the_other():
-        gather = Gather(recommender)
+        gather = MicroBatcher(recommender)
         recommender.begin = fails if when == "beginning" else lambda *_: fails
         failed = await asyncio.gather(
             *(gather.recommend(RecommendRequest(user="ann")) for _ in range(2)), return_exceptions=True
@@ -277,23 +277,23 @@ def test_the_copy_on_disk_answers_what_the_server_last_knew(tmp_path):
     recommender, store = recommender_of(shop_events())
     put_book(store, to_book({"rules": [{"id": "a", "action": "exclude", "where": "price > 1"}]}), "ann", NOW)
     recommender.shop.rules = Compiled(to_book({"rules": [{"id": "a", "action": "exclude", "where": "price > 1"}]}), 1)
-    copy = LastGood(tmp_path)
+    copy = OfflineSnapshot(tmp_path)
     assert copy.generation() is None
     copy.save(recommender.shop)
     fresh = Recommender(MemoryStore(), Settings(server_cached_items=1000), "g1")
-    assert LastGood(tmp_path).load_into(fresh.shop)
+    assert OfflineSnapshot(tmp_path).load_into(fresh.shop)
     request = RecommendRequest(user="ann", count=5)
     assert fresh.from_memory(request, NOW).items == recommender.from_memory(request, NOW).items
     assert (fresh.shop.rules.version, fresh.shop.rules.book) == (1, recommender.shop.rules.book)
     other = Recommender(MemoryStore(), Settings(server_cached_items=1000), "g2")
-    assert not LastGood(tmp_path).load_into(other.shop)
+    assert not OfflineSnapshot(tmp_path).load_into(other.shop)
     (tmp_path / "lists.json").write_text("{")
     assert copy.generation() is None
 
 
 def test_the_copy_on_disk_follows_changes_and_does_not_grow_for_ever(tmp_path):
     recommender, _ = recommender_of(shop_events())
-    copy, catalogue, path = LastGood(tmp_path), recommender.shop.catalogue, tmp_path / CATALOGUE
+    copy, catalogue, path = OfflineSnapshot(tmp_path), recommender.shop.catalogue, tmp_path / CATALOGUE
     ids = catalogue.ids[:3]
     sizes = []
     for price in range(1, 40):
@@ -305,7 +305,7 @@ def test_the_copy_on_disk_follows_changes_and_does_not_grow_for_ever(tmp_path):
         if price == 20:
             path.write_bytes(path.read_bytes() + b'{"item": "te')  # another server's last words
         fresh = Recommender(MemoryStore(), Settings(server_cached_items=1000), "g1")
-        assert LastGood(tmp_path).load_into(fresh.shop)
+        assert OfflineSnapshot(tmp_path).load_into(fresh.shop)
         assert {one: fresh.shop.catalogue.get(hash_id(one)) for one in catalogue.ids} == {
             one: catalogue.get(hash_id(one)) for one in catalogue.ids
         }
@@ -355,7 +355,7 @@ def test_a_server_follows_the_live_book_and_keeps_it_when_the_store_has_lost_its
 
     asyncio.run(first_look())
     assert (recommender.shop.rules.version, follower.ready) == (1, True)
-    assert LastGood(settings.last_good_dir).generation() == "g1"
+    assert OfflineSnapshot(settings.last_good_dir).generation() == "g1"
     put_book(store, to_book({}), "ann", NOW)
     asyncio.run(follower.look())
     assert recommender.shop.rules.version == 2
