@@ -109,7 +109,7 @@ class RuleTrace:
 
 @dataclass(slots=True)
 class Answer:
-    """An answer; `fallback` says how far down the ladder it came from (docs/api.md)."""
+    """An answer; `fallback` says how far down the ladder it came from (docs/recommend.md)."""
 
     items: ItemList
     request_id: str

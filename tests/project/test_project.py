@@ -25,8 +25,8 @@ def test_the_readme_opens_with_two_commands_the_makefile_has():
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)
 
 
-def test_the_readme_names_exactly_the_commands_there_are():
-    named = set(re.findall(r"^\| `headrace ([a-z -]+)` \|", (ROOT / "README.md").read_text(), re.M))
+def test_the_docs_name_exactly_the_commands_there_are():
+    named = set(re.findall(r"^\| `headrace ([a-z -]+)` \|", (ROOT / "docs" / "commands.md").read_text(), re.M))
     there = {c.name or c.callback.__name__ for c in app.registered_commands}
     assert named == there | {f"bench {c.name}" for c in bench.registered_commands}
 

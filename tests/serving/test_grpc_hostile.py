@@ -297,7 +297,7 @@ def test_an_attack_costs_no_memory_and_nobody_s_time(server, attack):
 
 @pytest.mark.parametrize("attack", [a_header_of_a_megabyte, thousands_of_small_headers, headers_without_end])
 def test_who_never_confirms_the_settings_costs_a_bounded_amount_for_a_while(server, attack):
-    """grpcio's core takes 16 MiB of headers until then, whatever limit is set: docs/api.md says so."""
+    """grpcio's core takes 16 MiB of headers until then, whatever limit is set: docs/recommend.md says so."""
     with GoodClient(server) as client:
         while len(client.times) < 5:
             time.sleep(0.01)
