@@ -1,4 +1,4 @@
-"""The flow's Prometheus metrics. docs/operations.md says what each one means."""
+"""The flow's Prometheus metrics. docs/operate.md says what each one means."""
 
 from prometheus_client import Counter, Gauge, Histogram
 

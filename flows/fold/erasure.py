@@ -1,7 +1,7 @@
 """Taking back what a user's history taught: after it the rows are those of a shop that never saw the user.
 
 What the row of a user still holds can be taken back: its last 50 events. Of older ones the sums keep what they
-taught, as they do of everybody whose row was dropped; docs/operations.md says what stays, and how to be rid of it.
+taught, as they do of everybody whose row was dropped; docs/operate.md says what stays, and how to be rid of it.
 """
 
 import numpy as np

@@ -94,7 +94,7 @@ def test_a_table_is_loaded_once_however_often_it_is_given(tmp_path):
 
 
 def test_a_metric_is_documented_or_this_fails():
-    docs = (ROOT / "docs" / "operations.md").read_text()
+    docs = (ROOT / "docs" / "operate.md").read_text()
     for file in ("flows/metrics.py", "serving/http/events_api.py"):
         for name in re.findall(r'"(headrace_\w+)"', (ROOT / file).read_text()):
             assert name in docs, name
