@@ -6,12 +6,14 @@ lanes of all generations without an owner forget the user as they are. Should on
 the erasure, there is nothing left to forget but what the user did between its positions and the erasure.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 import structlog
 
-from flows.fold.lane import Lane, LaneSettings
+from flows.fold.lane import Lane
+from flows.fold.settings import LaneSettings
+from flows.settings import lane_settings
 from state.generations import Generation, generation_names, read_generation
 from state.rows import keys
 from state.settings import BadSettings, Settings
@@ -28,9 +30,8 @@ log = structlog.get_logger()
 class ErasedElsewhere:
     """Erases users in the generations that nobody folds."""
 
-    def __init__(self, store: Store, settings: Settings, lane_settings_of: Callable[[Settings], LaneSettings]) -> None:
-        """`lane_settings_of`: what a generation's settings say of its fold."""
-        self._store, self._settings, self._lane_settings_of = store, settings, lane_settings_of
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store, self._settings = store, settings
         self._names: list[str] | None = None
         self._named_at: bytes | None = None
         """The mark of the last change of a generation as they were named: finding them looks through all keys."""
@@ -50,7 +51,7 @@ class ErasedElsewhere:
             if generation is None or name == folded:
                 continue
             try:
-                settings = self._lane_settings_of(generation.settings(self._settings))
+                settings = lane_settings(generation.settings(self._settings))
             except BadSettings as error:  # made with other ids: nobody knows whose rows are whose
                 log.error("erased users may be left in a generation; drop it", generation=name, error=str(error))
                 continue

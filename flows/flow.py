@@ -1,45 +1,38 @@
-"""A flow as a process: connect, fold until told to stop, recover from what passes."""
+"""A flow: the lanes of one process, the log they fold, and recovery from what passes (`flows.run` is the program)."""
 
 import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import structlog
-from prometheus_client import start_http_server
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
 
 from flows import metrics
 from flows.anchor_follower import AnchorFollower
+from flows.connect import connect, open_store
 from flows.erased_elsewhere import ErasedElsewhere
 from flows.fold.erased_users import EMPTY
-from flows.fold.lane import Lane, LaneSettings
+from flows.fold.lane import Lane
 from flows.leases import Leases
 from flows.log.batch_sizer import BatchSizer
-from flows.log.contract import Log, LogUnavailable, PositionLost, RawBatch, TopicReplaced, topic_of
+from flows.log.contract import Log, LogUnavailable, RawBatch, TopicReplaced, topic_of
 from flows.log.dead_letters import DeadLetters
 from flows.log.open_log import open_log
 from flows.log.open_registry import open_registry
 from flows.read_erased_users import read_erased
-from flows.runner import Runner, TooManyBadMessages, resume_positions
+from flows.runner import Runner, resume_positions
 from flows.runtime_tuning import prepare_interpreter
-from flows.signals import stop_on_signals
+from flows.settings import lane_settings, limits_of
 from flows.warm_up import warm_up
-from schemas.avro_decoder import Limits
-from schemas.events import Kind
 from schemas.registry import RegistryUnavailable
 from state.generations import Generation, live_generation, new_generation, read_generation, write_generation
-from state.id_key import use_id_key
 from state.rows import keys
-from state.rows.slot_map import CacheTooSmall
-from state.settings import PREFIX, BadSettings, Settings
+from state.settings import Settings
 from state.store.contract import Fenced, Positions, StoreUnavailable, decode_positions
 from state.store.eviction import refuse_eviction
-from state.store.redis_store import RedisStore
 
 ANCHOR_LOOK_S = 0.2
 POLL_S = 0.1
@@ -49,77 +42,7 @@ BACK_OFF_S = 0.5
 OUT_OF_REACH = (Fenced, StoreUnavailable, LogUnavailable, RegistryUnavailable)
 """What passes while a flow is at work: call `Flow.recover`."""
 
-T = TypeVar("T")
 log = structlog.get_logger()
-
-
-def lane_settings(settings: Settings) -> LaneSettings:
-    """Return what the fold depends on."""
-    ms = 1000
-    return LaneSettings(
-        n_lanes=settings.n_lanes,
-        session_gap_ms=int(settings.session_gap_s * ms),
-        lateness_ms=int(settings.lateness_s * ms),
-        pair_window=settings.pair_window,
-        neighbours=settings.neighbours,
-        short_half_life_ms=int(settings.short_half_life_s * ms),
-        long_half_life_ms=int(settings.long_half_life_s * ms),
-        affinity_half_life_ms=int(settings.affinity_half_life_s * ms),
-        scope_limit=settings.scope_limit,
-        small_scope_limit=settings.small_scope_limit,
-        dedupe_window=settings.dedupe_window,
-        max_cached_users=settings.max_cached_users,
-        max_cached_items=settings.max_cached_items,
-        weights={
-            Kind.VIEW: settings.weight_view,
-            Kind.CLICK: settings.weight_view,
-            Kind.ADD_TO_CART: settings.weight_cart,
-            Kind.WISHLIST: settings.weight_wishlist,
-            Kind.SHARE: settings.weight_wishlist,
-            Kind.PURCHASE: settings.weight_purchase,
-            Kind.RATING: settings.weight_star,
-            Kind.REMOVE_FROM_CART: -settings.weight_cart,
-            Kind.RETURN: -settings.weight_purchase,
-            Kind.DISLIKE: -settings.weight_cart,
-        },
-    )
-
-
-def limits_of(settings: Settings) -> Limits:
-    """Return what makes a message be refused."""
-    return Limits(settings.max_message_bytes, int(settings.max_future_s * 1000))
-
-
-def connect(what: str, timeout_s: float, attempt: Callable[[], T]) -> T:
-    """Return what `attempt` returns, trying again while the thing is away; says so once."""
-
-    def say(state: RetryCallState) -> None:
-        if state.attempt_number == 1 and state.outcome is not None:
-            log.warning(f"{what} is not there yet; trying for {timeout_s:.0f} s", error=str(state.outcome.exception()))
-
-    away = retry_if_exception_type((StoreUnavailable, LogUnavailable, RegistryUnavailable))
-    waiting = wait_exponential(0.1, max=2)
-    for trial in Retrying(retry=away, wait=waiting, stop=stop_after_delay(timeout_s), before_sleep=say, reraise=True):
-        with trial:
-            return attempt()
-    raise AssertionError("unreachable")
-
-
-def open_store(settings: Settings, patient: bool = False) -> RedisStore:
-    """Return the store, if Redis answers; who is patient waits for it as long as the settings say.
-
-    From here on ids are hashed with the installation's key, which the names of rows are made with.
-    Raises StoreUnavailable, BadSettings.
-    """
-
-    use_id_key(settings)
-
-    def attempt() -> RedisStore:
-        store = RedisStore(settings.redis_address)
-        store.ping()
-        return store
-
-    return connect("Redis", settings.connect_timeout_s, attempt) if patient else attempt()
 
 
 class Flow:
@@ -140,7 +63,7 @@ class Flow:
         connect("the log", settings.connect_timeout_s, self.log.start)
         self._letters_log = open_log(address, config=config)
         self._registry = open_registry(settings)
-        self._elsewhere = ErasedElsewhere(self.store, settings, lane_settings)
+        self._elsewhere = ErasedElsewhere(self.store, settings)
         self.runner = Runner(
             [],
             self.store,
@@ -353,46 +276,3 @@ class Flow:
         self.log.close()
         self._letters_log.close()
         self.store.close()
-
-
-def run_loop(flow: Flow) -> None:
-    """Fold until the flow is told to stop: the plain driver."""
-    flow.begin()
-    log.info("flow is running", generation=flow.generation, driver="loop")
-    while not flow.stopping.is_set():
-        try:
-            flow.handle(flow.poll())
-        except OUT_OF_REACH as error:
-            flow.recover(error)
-
-
-def run_flow(settings: Settings, driver: str) -> int:
-    """Run a flow until a signal; return the exit code."""
-    if settings.flow_metrics_port:
-        try:
-            start_http_server(settings.flow_metrics_port, settings.http_host)
-        except OSError as error:
-            raise BadSettings(
-                f"{PREFIX}FLOW_METRICS_PORT: port {settings.flow_metrics_port} of {settings.http_host} cannot be used "
-                f"({error.strerror}); give each flow of a machine its own, or 0 for no metrics"
-            ) from None
-    try:
-        flow = Flow(settings)
-    except (StoreUnavailable, LogUnavailable, RegistryUnavailable) as error:
-        log.error("the flow cannot start", error=str(error))
-        return 3
-    stop_on_signals(flow.stopping)
-    try:
-        if driver == "bytewax":
-            from flows.on_bytewax import run_bytewax
-
-            run_bytewax(flow)
-        else:
-            run_loop(flow)
-    except (PositionLost, TooManyBadMessages, CacheTooSmall, ValueError) as error:
-        log.error("the flow stops", error=str(error))
-        return 1
-    finally:
-        flow.close()
-    log.info("flow has stopped")
-    return 0

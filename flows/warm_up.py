@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from flows.fold.lane import Lane, LaneSettings
+from flows.fold.lane import Lane
+from flows.fold.settings import LaneSettings
 from flows.log.contract import RawBatch
 from schemas.avro_decoder import Limits, decode
 from schemas.ids import hash_id

@@ -16,7 +16,7 @@ import numpy as np
 
 from batch.evaluation.tables import read_events
 from flows.fold.foldin import FOLD_ITEMS, vectors_for
-from flows.fold.lane import LaneSettings
+from flows.fold.settings import LaneSettings
 from flows.fold.user_history import ItemIndex, fold_events
 from headrace.bench.ingest import START_MS, D, random_anchor, zipf
 from headrace.bench.up import machine

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flows.fold.lane import DEFAULT_WEIGHTS, LaneSettings
+from flows.fold.settings import DEFAULT_WEIGHTS, LaneSettings
 from flows.log.contract import RawBatch
 from schemas.events import COLUMN_DTYPE, Decoded, Kind
 from schemas.ids import hash_id

@@ -15,8 +15,8 @@ from batch.evaluation.reliability import reliability
 from batch.training.embedding import embed
 from batch.training.nightly import fit_night
 from batch.training.simulated_shop import Pairs, SimulatedState, View, columns_of, sessions_by_end
-from flows.fold.lane import LaneSettings
 from flows.fold.purchases import add_purchases
+from flows.fold.settings import LaneSettings
 from schemas.events import Columns
 from serving.candidates.habits import habits
 from serving.ranking.calibration import calibrated, department

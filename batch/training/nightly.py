@@ -11,7 +11,7 @@ from batch.training.mixture_fit import Fit, fit_mixture
 from batch.training.mixture_table import MixtureTable, mixture_table
 from batch.training.ranker import forest_of, ranked_items, train_ranker
 from batch.training.simulated_shop import SimulatedState, pairs_of, sessions_by_end
-from flows.fold.lane import LaneSettings
+from flows.fold.settings import LaneSettings
 from schemas.events import FIRST_NEGATIVE_KIND, Columns
 from serving.scoring.parameters import DEFAULT, MixtureParams
 from serving.scoring.tree_ensemble import NO_FOREST, Forest

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flows.fold.lane import Lane, LaneSettings
+from flows.fold.lane import Lane
+from flows.fold.settings import LaneSettings
 from flows.log.contract import RawBatch
 from schemas.events import COLUMN_DTYPE, Columns, Decoded, Kind
 from state.rows.item_rows import ItemRows

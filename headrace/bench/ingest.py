@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import redis
 
-from flows.fold.lane import Lane, LaneSettings
+from flows.fold.lane import Lane
+from flows.fold.settings import LaneSettings
 from flows.log.batch_sizer import BatchSizer
 from flows.log.contract import Log, Message
 from flows.log.dead_letters import DeadLetters

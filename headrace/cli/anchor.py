@@ -18,11 +18,12 @@ from batch.training.embedding import embed
 from batch.training.interactions import Interactions, read_interactions
 from batch.training.nightly import Night, fit_night
 from batch.training.simulated_shop import SimulatedState, columns_of
-from flows.flow import lane_settings, limits_of, open_store
-from flows.fold.lane import LaneSettings
+from flows.connect import open_store
+from flows.fold.settings import LaneSettings
 from flows.log.contract import Log, LogUnavailable, PositionLost
 from flows.log.open_log import open_log
 from flows.log.open_registry import open_registry
+from flows.settings import lane_settings, limits_of
 from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
 from schemas.registry import RegistryUnavailable
 from serving.retrieval.build import build_index

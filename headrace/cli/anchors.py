@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from flows.flow import open_store
+from flows.connect import open_store
 from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json
 from state.anchor import AnchorDamaged, anchor_versions, load_metrics, read_manifest
 from state.rows import keys

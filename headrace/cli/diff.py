@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from flows.flow import open_store
+from flows.connect import open_store
 from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
 from serving.app.server import open_recommender
 from serving.request.requests import RecommendRequest

@@ -11,7 +11,7 @@ from rich.table import Table
 from batch.evaluation.evaluate import Options, evaluate
 from batch.evaluation.report import write_report
 from batch.evaluation.tables import WrongTable, read_events, read_pairs, split_baskets, split_by_time
-from flows.flow import lane_settings
+from flows.settings import lane_settings
 from headrace.cli.console import FAILED, OK, WRONG_USAGE, err, print_json
 from serving.scoring.parameters import DEFAULT, MixtureParams
 from state.settings import Settings

@@ -7,10 +7,11 @@ from rich.console import Console
 from rich.table import Table
 
 from batch.evaluation.experiment_report import read_log, report
-from flows.flow import limits_of, open_store
+from flows.connect import open_store
 from flows.log.contract import LogUnavailable, PositionLost
 from flows.log.open_log import open_log
 from flows.log.open_registry import open_registry
+from flows.settings import limits_of
 from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar
 from schemas.events import Kind
 from schemas.registry import RegistryUnavailable

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from flows.flow import open_store
+from flows.connect import open_store
 from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
 from state.generations import (
     UnknownGeneration,

@@ -115,7 +115,7 @@ def flow(
     if driver not in ("loop", "bytewax"):
         err.print(f"--driver must be loop or bytewax; got {driver!r}")
         raise typer.Exit(WRONG_USAGE)
-    part, settings = _part("flows.flow"), _settings()
+    part, settings = _part("flows.run"), _settings()
     if on_request:
         _wait_for_request(settings, "flows.warm_up")
     raise typer.Exit(part.run_flow(settings, driver))

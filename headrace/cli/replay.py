@@ -8,9 +8,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from flows.flow import Flow, open_store, run_loop
+from flows.connect import open_store
+from flows.flow import Flow
 from flows.fold.erased_users import erasures_of
 from flows.log.contract import Log, LogUnavailable, PositionLost, RawBatch
+from flows.run import run_loop
 from flows.signals import stop_on_signals
 from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar
 from schemas.events import TOPICS

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
-from flows.flow import open_store
+from flows.connect import open_store
 from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json
 from serving.app.server import open_recommender
 from serving.engine.clock import now_ms

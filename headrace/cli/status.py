@@ -5,7 +5,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from flows.flow import open_store
+from flows.connect import open_store
 from flows.log.contract import LogUnavailable
 from flows.log.open_log import open_log
 from headrace.cli.console import OK, UNAVAILABLE, err, print_json

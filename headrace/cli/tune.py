@@ -16,10 +16,10 @@ from rich.table import Table
 
 from batch.training.als import HeldOut, fit, hold_out, recall, whiten
 from batch.training.interactions import Interactions, read_interactions
-from flows.flow import lane_settings, limits_of
 from flows.log.contract import LogUnavailable, PositionLost
 from flows.log.open_log import open_log
 from flows.log.open_registry import open_registry
+from flows.settings import lane_settings, limits_of
 from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
 from schemas.registry import RegistryUnavailable
 from state.id_key import use_id_key

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from flows.flow import lane_settings
 from flows.fold.lane import Lane
 from flows.log.contract import RawBatch
+from flows.settings import lane_settings
 from headrace.cli.console import progress_bar
 from headrace.torture.stage import FOLD
 from schemas.avro_decoder import Limits, decode

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from flows.flow import lane_settings
-from flows.fold.lane import Lane, LaneSettings
+from flows.fold.lane import Lane
+from flows.fold.settings import LaneSettings
 from flows.log.contract import Log, LogUnavailable, Message
 from flows.log.kafka_log import KafkaLog
 from flows.log.read_to import read_to
+from flows.settings import lane_settings
 from headrace.torture.local_kafka import LocalKafka
 from schemas.avro_decoder import Limits, decode
 from schemas.ids import key_in_use

@@ -11,7 +11,7 @@ import structlog
 import uvicorn
 from threadpoolctl import threadpool_limits
 
-from flows.flow import connect
+from flows.connect import connect
 from flows.log.contract import LogUnavailable
 from flows.log.open_log import open_log
 from flows.log.open_registry import open_registry

@@ -12,8 +12,8 @@ from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from flows.flow import limits_of
 from flows.log.contract import Log
+from flows.settings import limits_of
 from schemas.registry import SchemaRegistry
 from serving.auth.api_keys import Guard
 from serving.engine.clock import now_ms

@@ -3,7 +3,8 @@ import pytest
 
 from batch.training.interactions import read_interactions
 from flows.anchor_follower import AnchorFollower
-from flows.fold.lane import Lane, LaneSettings
+from flows.fold.lane import Lane
+from flows.fold.settings import LaneSettings
 from flows.log.contract import Message
 from flows.log.dead_letters import DeadLetters
 from flows.log.sqlite_log import SqliteLog

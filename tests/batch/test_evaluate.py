@@ -12,7 +12,7 @@ from batch.training.embedding import embed
 from batch.training.mixture_fit import SIZE, _loss, fit_mixture, pack, probabilities, unpack
 from batch.training.mixture_table import mixture_table
 from batch.training.simulated_shop import Pairs, ServingSnapshot, columns_of, pairs_of, sessions_by_end
-from flows.fold.lane import LaneSettings
+from flows.fold.settings import LaneSettings
 from schemas.ids import hash_id
 from serving.scoring.parameters import DEFAULT
 from serving.scoring.scorer import Scorer

@@ -3,7 +3,7 @@
 import pytest
 
 from batch.training.interactions import read_interactions
-from flows.fold.lane import LaneSettings
+from flows.fold.settings import LaneSettings
 from flows.log.contract import LogUnavailable, Message
 from flows.log.sqlite_log import SqliteLog
 from schemas.avro_decoder import Limits

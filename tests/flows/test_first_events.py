@@ -11,7 +11,8 @@ FOLD_EVERYTHING = (
 import random, tempfile
 from pathlib import Path
 import numpy as np
-from flows.fold.lane import Lane, LaneSettings
+from flows.fold.lane import Lane
+from flows.fold.settings import LaneSettings
 from flows.log.contract import Message
 from flows.log.sqlite_log import SqliteLog
 from flows.warm_up import warm_up

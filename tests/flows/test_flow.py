@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from flows.flow import lane_settings
 from flows.log.contract import Message
 from flows.log.sqlite_log import SqliteLog
+from flows.settings import lane_settings
 from schemas.events import TOPICS
 from schemas.json_events import encode
 from schemas.registry import FolderRegistry, current_schema

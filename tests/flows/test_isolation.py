@@ -5,7 +5,8 @@ import pytest
 
 from flows.fold import lane as lane_module
 from flows.fold import products, purchases, top_lists
-from flows.fold.lane import Lane, LaneSettings
+from flows.fold.lane import Lane
+from flows.fold.settings import LaneSettings
 from flows.log.contract import Message
 from flows.log.dead_letters import DeadLetters
 from flows.log.sqlite_log import SqliteLog

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.fold.erased_users import EMPTY
-from flows.fold.lane import Lane, LaneSettings
+from flows.fold.lane import Lane
+from flows.fold.settings import LaneSettings
 from schemas.events import Decoded, Erasure, Kind, ProductChange
 from schemas.ids import hash_id
 from state.rows import keys, lane_rows

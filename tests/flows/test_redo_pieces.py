@@ -6,7 +6,8 @@ from fold_oracle import EPOCH_MS, Event, batch_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.fold.lane import Lane, LaneSettings
+from flows.fold.lane import Lane
+from flows.fold.settings import LaneSettings
 from schemas.events import Kind
 from state.embedded_redis import EmbeddedRedis, RedisMissing
 from state.store.contract import MemoryStore

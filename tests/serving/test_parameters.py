@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from score_oracle import Oracle
 
-from flows.fold.lane import Lane, LaneSettings
+from flows.fold.lane import Lane
+from flows.fold.settings import LaneSettings
 from schemas.ids import hash_id
 from serving.scoring.scorer import REPEAT_MODES, Scorer
 from serving.scoring.sessions import padded_sessions

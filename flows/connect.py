@@ -1,0 +1,49 @@
+"""Connections to Redis, the log and the registry, made again while they are away."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_exponential
+
+from flows.log.contract import LogUnavailable
+from schemas.registry import RegistryUnavailable
+from state.id_key import use_id_key
+from state.settings import Settings
+from state.store.contract import StoreUnavailable
+from state.store.redis_store import RedisStore
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+
+def connect(what: str, timeout_s: float, attempt: Callable[[], T]) -> T:
+    """Return what `attempt` returns, trying again while the thing is away; says so once."""
+
+    def say(state: RetryCallState) -> None:
+        if state.attempt_number == 1 and state.outcome is not None:
+            log.warning(f"{what} is not there yet; trying for {timeout_s:.0f} s", error=str(state.outcome.exception()))
+
+    away = retry_if_exception_type((StoreUnavailable, LogUnavailable, RegistryUnavailable))
+    waiting = wait_exponential(0.1, max=2)
+    for trial in Retrying(retry=away, wait=waiting, stop=stop_after_delay(timeout_s), before_sleep=say, reraise=True):
+        with trial:
+            return attempt()
+    raise AssertionError("unreachable")
+
+
+def open_store(settings: Settings, patient: bool = False) -> RedisStore:
+    """Return the store, if Redis answers; who is patient waits for it as long as the settings say.
+
+    From here on ids are hashed with the installation's key, which the names of rows are made with.
+    Raises StoreUnavailable, BadSettings.
+    """
+
+    use_id_key(settings)
+
+    def attempt() -> RedisStore:
+        store = RedisStore(settings.redis_address)
+        store.ping()
+        return store
+
+    return connect("Redis", settings.connect_timeout_s, attempt) if patient else attempt()
