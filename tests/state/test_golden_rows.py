@@ -1,8 +1,8 @@
 """Bytes are promises: when one of these fails, the code is what changes."""
 
-from pathlib import Path
-
 import numpy as np
+from helpers.golden import GOLDEN
+from helpers.golden import golden_bytes as golden
 
 from state.rows import keys, lane_rows
 from state.rows.item_rows import decode_items, empty_items, encode_items
@@ -11,9 +11,7 @@ from state.rows.refusal_rows import decode_refusals, empty_refusals, encode_refu
 from state.rows.row_codec import unpack_rows
 from state.rows.user_rows import FLAG_REFUSES, decode_users, empty_users, encode_users
 from state.rows.vector_rows import encode_vector
-
-GOLDEN = Path(__file__).parents[1] / "golden"
-
+from state.store.contract import encode_positions
 
 ITEM_COLUMNS = (
     "n", "flags", "price", "first_ms", "category", "brand", "total", "support", "repeat", "kinds", "count",
@@ -23,10 +21,6 @@ USER_COLUMNS = (
     "n", "seen", "last_ms", "first_ms", "price_sum", "price_square", "price_n", "affinity_epoch", "counts",
     "affinity_id", "affinity", "hours", "days", "item", "gap_ms", "kind",
 )  # fmt: skip
-
-
-def golden(name):
-    return bytes.fromhex((GOLDEN / f"{name}.hex").read_text())
 
 
 def numbered(columns, n):
@@ -111,6 +105,32 @@ def test_lane_rows_and_vectors_keep_their_bytes():
     assert encode_vector(np.array([1, -2], np.float32)) == golden("vector")
 
 
+GLOBALS = {
+    "CURRENT": (8, 144), "EARLIER": (1160, 288), "SESSIONS": (3464, 1), "EVENTS": (3472, 1), "REPEAT": (3480, 4),
+    "COUNT": (3512, 1), "POP": (3520, 6), "PRICES": (3568, 64), "FEED": (4080, 1), "DEDUPE": (4088, 1),
+    "MAX_TS": (4096, 1), "LATE": (4104, 1), "DUPLICATES": (4112, 1),
+}  # fmt: skip
+"""Where each field lies in the globals row: its first byte, and how many numbers of 64 bits it has."""
+
+
+def test_every_field_of_the_globals_row_keeps_its_place():
+    for n, (name, (first, size)) in enumerate(GLOBALS.items(), 1):
+        totals = np.zeros(lane_rows.SIZE, np.int64)
+        at = getattr(lane_rows, name)
+        totals[at : at + size] = n
+        row = np.frombuffer(lane_rows.encode_globals(totals), np.int64)
+        assert row[0] == 1
+        assert np.flatnonzero(row[1:] == n).tolist() == list(range(first // 8 - 1, first // 8 - 1 + size)), name
+        assert len(row) * 8 == 4136
+    ends = [first + 8 * size for first, size in GLOBALS.values()]
+    assert ends[:-1] == [first for first, _ in GLOBALS.values()][1:]
+
+
+def test_positions_keep_their_bytes():
+    positions = {"product-views:1": 7, "erasures:0": 2**40, "product-views:0": 0}
+    assert encode_positions(positions) == b'{"erasures:0":1099511627776,"product-views:0":0,"product-views:1":7}'
+
+
 def test_keys_keep_their_bytes():
     prefix = keys.prefix("g7", 3)
     made = [
@@ -118,6 +138,9 @@ def test_keys_keep_their_bytes():
         keys.scope(prefix, 5), keys.feed(prefix, 6), keys.dedupe(prefix, 7), keys.lane_globals(prefix),
         keys.positions(prefix), keys.redo(prefix), keys.anchor_ready(prefix), keys.purchases(prefix, 8),
         keys.purchase_totals(prefix), keys.refusals(prefix, 9),
-        keys.older_purchases(prefix, 10),
+        keys.older_purchases(prefix, 10), keys.owner(prefix), keys.owes_vectors(prefix),
+        keys.redo_piece(prefix, "3f", 2), keys.GENERATION, keys.GENERATION_BEFORE, keys.GENERATION_CHANGED,
+        keys.generation("g7"), keys.members("g7"), keys.ANCHOR_PUBLISHED, keys.ANCHOR_LIVE, keys.RULES,
+        keys.positions(keys.RULES), keys.rules(11),
     ]  # fmt: skip
     assert b"\n".join(made) == (GOLDEN / "keys.txt").read_bytes().rstrip(b"\n")
