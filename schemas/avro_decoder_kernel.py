@@ -1,5 +1,7 @@
 """The kernel that reads Avro bodies by a program and writes columns, one row per interaction."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -60,7 +62,7 @@ def _read_long(data: Bytes, at: int, end: int) -> tuple[int, int]:
         at += 1
         value |= (byte & np.uint64(0x7F)) << shift
         if byte < 0x80:
-            return np.int64(value >> np.uint64(1)) ^ -np.int64(value & np.uint64(1)), at
+            return np.int64(value >> np.uint64(1)) ^ -np.int64(value & np.uint64(1)), at  # type: ignore[return-value]
         shift += np.uint64(7)
     return 0, -1
 
@@ -349,7 +351,7 @@ def _visitor(data: Bytes, starts: Int64s, lengths: Int64s, keys: IdKeys) -> np.u
 def _emit(
     data: Bytes, texts: Bytes, message: int, line: int, kind: int, kind_hashes: npt.NDArray[np.uint64],
     kind_codes: Bytes, keys: IdKeys, event_domain: int, starts: Int64s, lengths: Int64s,
-    numbers: npt.NDArray[np.float64], row: npt.NDArray[np.void],
+    numbers: npt.NDArray[np.float64], row: Any,
 ) -> None:  # fmt: skip
     row.message, row.line, row.kind = message, line, kind
     if kind == 0:

@@ -124,7 +124,7 @@ def sip_hash(data: npt.NDArray[np.uint8], start: int, length: int, k0: np.uint64
     c, d = k0 ^ np.uint64(0x6C7967656E657261), k1 ^ np.uint64(0x7465646279746573)
     address = data.ctypes.data + start
     for _ in range(length >> 3):
-        word = _word_at(address)  # type: ignore[call-arg]
+        word: np.uint64 = _word_at(address)  # type: ignore[call-arg]
         a, b, c, d = _sip_round(a, b, c, d ^ word)
         a ^= word
         address += 8

@@ -33,7 +33,7 @@ def _position(neighbours: npt.NDArray[np.uint64], n: int, item: np.uint64) -> in
 @njit_no_refcount()
 def _weigh(row: Any, j: int) -> int:
     """Return five times what neighbour j weighs: adj + far + 0.8 bwd, in integers."""
-    return 5 * (np.int64(row.weight[ADJ, j]) + np.int64(row.weight[FAR, j])) + 4 * np.int64(row.weight[BWD, j])
+    return 5 * (np.int64(row.weight[ADJ, j]) + np.int64(row.weight[FAR, j])) + 4 * np.int64(row.weight[BWD, j])  # type: ignore[return-value]
 
 
 @njit_no_refcount()
@@ -77,10 +77,10 @@ def add_pair(rows: ItemRows, slot: int, neighbour: np.uint64, kind: int, amount:
     """
     row = rows[slot]
     row.total[kind] += amount
-    n = np.int64(row.n)
+    n: Any = np.int64(row.n)
     at = _position(row.neighbour, n, neighbour)
     if at < n and row.neighbour[at] == neighbour:
-        left = counted(max(np.int64(row.weight[kind, at]) + amount, 0), 0)
+        left = counted(max(np.int64(row.weight[kind, at]) + amount, 0), 0)  # type: ignore[arg-type]
         row.weight[kind, at] = np.uint32(left)
         row.changed |= np.uint64(1) << np.uint64(at)
         if left == 0 and _weigh(row, at) == 0:

@@ -7,6 +7,8 @@ t = Wᵤᵀ c and D = diag(c − 1): one small Cholesky (Woodbury). The vector i
 function of the history, so a crash or another batching cannot change its bytes.
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -109,9 +111,10 @@ def _solve(gram: Floats, right: Floats, h: int) -> None:
 @njit_no_refcount(nogil=True)
 def _fetch_places(users: UserRows, slot: int, table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32]) -> None:
     """Ask for the places of `find`'s table where the user's latest items are looked for."""
-    n, mask = np.int64(users[slot].n), np.uint64(len(table) - 1)
+    n: Any = np.int64(users[slot].n)
+    mask = np.uint64(len(table) - 1)
     for j in range(max(n - FOLD_ITEMS - SPARE, 0), n):
-        place = np.int64(users[slot].item[j] & mask)
+        place: Any = np.int64(users[slot].item[j] & mask)
         prefetch_row(table, place)
         prefetch_row(slot_at, place)
 

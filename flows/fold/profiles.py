@@ -1,6 +1,7 @@
 """What a visitor likes and when: affinities, rhythm, prices, counts."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def _add_affinity(rows: UserRows, slot: int, which: int, id_hash: np.uint64, amo
     lightest = 0
     for j in range(N_AFFINITIES):
         if ids[j] == key and weights[j] > 0:
-            weights[j] = np.uint32(min(np.int64(weights[j]) + amount, 0xFFFFFFFF))
+            weights[j] = np.uint32(min(np.int64(weights[j]) + amount, 0xFFFFFFFF))  # type: ignore[arg-type]
             return
         if weights[j] < weights[lightest]:
             lightest = j
@@ -92,7 +93,7 @@ def profile_event(
             _fade_affinities(rows, slot, which, newer * AFFINITY_EPOCH)
         rows[slot].affinity_epoch = epoch
     into_epoch = ts_ms - epoch * AFFINITY_EPOCH * half_life_ms
-    amount = np.int64(np.rint(weight * 2.0 ** (AFFINITY_BITS + into_epoch / half_life_ms)))
+    amount: Any = np.int64(np.rint(weight * 2.0 ** (AFFINITY_BITS + into_epoch / half_life_ms)))
     if newer < 0:
         amount >>= min(-newer * AFFINITY_EPOCH, 31)
     if category != 0 and amount > 0:

@@ -42,7 +42,7 @@ def _fill_weights(n: int, pop: npt.NDArray[np.int64], epochs: npt.NDArray[np.int
         weights[j] = pop[j, 1, 0] + pop[j, 1, 1] * 2.0**-EPOCH_HALF_LIVES
         if epochs[j, 1] != newest:
             weights[j] *= 2.0 ** (EPOCH_HALF_LIVES * (epochs[j, 1] - newest))
-    return newest
+    return newest  # type: ignore[no-any-return]
 
 
 @njit_no_refcount()
@@ -78,12 +78,12 @@ def _count_country(
         if at == n or items[at] != item:
             cut = n
             if n == MAX_COUNTRY_ITEMS:
-                cut = np.argmin(weights)
+                cut = np.argmin(weights)  # type: ignore[assignment]
             else:
                 n += 1
             at = _make_room(n, at, cut, items, pop, epochs, weights)
             items[at] = item
-        weight = event_weight(np.int64(events[i].kind), events[i].value, p.weights)
+        weight = event_weight(np.int64(events[i].kind), events[i].value, p.weights)  # type: ignore[arg-type]
         for h in range(2):
             half_life = p.half_lives_ms[h]
             ts = events[i].ts_ms

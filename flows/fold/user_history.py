@@ -7,7 +7,7 @@ place, inserting it, and learning them again: the rows are the same as if it had
 come in time.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -133,7 +133,7 @@ def learn_at(
 @njit_no_refcount()
 def _rows_ready(users: UserRows, slot: int, at: int, index: ItemIndex) -> bool:
     """Say whether every item row is cached that an event at history index `at` may change."""
-    n = np.int64(users[slot].n)
+    n: Any = np.int64(users[slot].n)
     if at < n:
         for j in range(n):
             if find(index.table, index.slot_at, users[slot].item[j]) == ABSENT:
@@ -164,20 +164,20 @@ def _place(users: UserRows, slot: int, ts_ms: int, p: FoldParams) -> int:
     Events of the same time keep the order they came in. A late event can be placed
     while the row still holds the sessions of all events behind its place.
     """
-    n = np.int64(users[slot].n)
+    n: Any = np.int64(users[slot].n)
     at, ts = n, users[slot].last_ms
     if n == 0 or ts_ms >= ts:
-        return n
+        return n  # type: ignore[no-any-return]
     if ts - ts_ms > p.lateness_ms:
         return TOO_LATE
     while at > 0 and ts > ts_ms:
         at -= 1
         ts -= np.int64(users[slot].gap_ms[at])
     if users[slot].seen < MAX_HISTORY or at > SESSION_EVENTS:
-        return at
+        return at  # type: ignore[no-any-return]
     for j in range(1, at):
         if users[slot].gap_ms[j] > p.session_gap_ms:
-            return at
+            return at  # type: ignore[no-any-return]
     return TOO_LATE
 
 
@@ -186,13 +186,13 @@ def _time_of(users: UserRows, slot: int, k: int) -> int:
     ts = users[slot].last_ms
     for j in range(np.int64(users[slot].n) - 1, k, -1):
         ts -= np.int64(users[slot].gap_ms[j])
-    return ts
+    return ts  # type: ignore[no-any-return]
 
 
 @njit_no_refcount()
 def _insert(users: UserRows, slot: int, at: int, item: np.uint64, kind: int, ts_ms: int) -> int:
     """Put an event at history index `at`, shifting out the oldest of a full history; return its index."""
-    n = np.int64(users[slot].n)
+    n: Any = np.int64(users[slot].n)
     before = ts_ms - _time_of(users, slot, at - 1) if at > 0 else MAX_GAP_MS
     appended = np.int64(users[slot].appended)
     users[slot].appended = NOT_AT_THE_END if at < n else min(appended + 1, NOT_AT_THE_END)
@@ -224,7 +224,7 @@ def _remember(
     users: UserRows, slot: int, at: int, item: np.uint64, kind: int, ts_ms: int,
     items: ItemRows, index: ItemIndex, totals: Int64s, p: FoldParams,
 ) -> None:  # fmt: skip
-    n = np.int64(users[slot].n)
+    n: Any = np.int64(users[slot].n)
     for k in range(n - 1, at - 1, -1):
         learn_at(users, slot, k, items, index, totals, p, -1)
     placed = _insert(users, slot, at, item, kind, ts_ms)
@@ -236,8 +236,8 @@ def _remember(
 def event_weight(kind: int, value: float, weights: npt.NDArray[np.float64]) -> float:
     """Return what an event weighs: its kind's weight, a rating by its stars, negative kinds negative."""
     if kind == RATING:
-        return weights[kind] * (value - NEUTRAL_STARS)
-    return weights[kind]
+        return weights[kind] * (value - NEUTRAL_STARS)  # type: ignore[no-any-return]
+    return weights[kind]  # type: ignore[no-any-return]
 
 
 @njit()
@@ -247,7 +247,7 @@ def event_weights(
     """Return `event_weight` of every event."""
     out = np.empty(len(kinds), np.float32)
     for i in range(len(kinds)):
-        out[i] = event_weight(np.int64(kinds[i]), values[i], weights)
+        out[i] = event_weight(np.int64(kinds[i]), values[i], weights)  # type: ignore[arg-type]
     return out
 
 
@@ -353,12 +353,12 @@ def fold_events(
                 return i
             use(index, item_slot)
             touched[item_slot] = index.round_no
-        weight = event_weight(kind, event.value, p.weights)
-        _count(users, user, items, item_slot, kind, weight, ts_ms, event.price, event.category, event.brand, totals, p)
+        weight = event_weight(kind, event.value, p.weights)  # type: ignore[arg-type]
+        _count(users, user, items, item_slot, kind, weight, ts_ms, event.price, event.category, event.brand, totals, p)  # type: ignore[arg-type]
         if item != 0:
             if at == TOO_LATE:
                 totals[LATE] += 1
             else:
                 stars = np.int64(event.value) if kind == RATING else 0
-                _remember(users, user, at, item, kind | stars << STARS_SHIFT, ts_ms, items, index, totals, p)
+                _remember(users, user, at, item, kind | stars << STARS_SHIFT, ts_ms, items, index, totals, p)  # type: ignore[arg-type]
     return len(events)

@@ -1,6 +1,6 @@
 """What users did last: the running session, else the latest of the history; for a whole batch at once."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ class Recent(NamedTuple):
 @njit_no_refcount()
 def _recent(users: UserRows, now_ms: int, gap_ms: int, out: Recent) -> None:
     for i in range(len(users)):
-        n = np.int64(users[i].n)
+        n: Any = np.int64(users[i].n)
         first = n
         if n > 0 and now_ms - users[i].last_ms <= gap_ms:
             first = n - 1

@@ -81,7 +81,7 @@ def forward_weight(weight: float, ts_ms: int, half_life_ms: int) -> int:
     (65536, 524288)
     """
     into_epoch = ts_ms - epoch_of(ts_ms, half_life_ms) * EPOCH_HALF_LIVES * half_life_ms
-    return np.int64(np.rint(weight * 2.0 ** (scale_bits(half_life_ms) + into_epoch / half_life_ms)))
+    return np.int64(np.rint(weight * 2.0 ** (scale_bits(half_life_ms) + into_epoch / half_life_ms)))  # type: ignore[return-value]
 
 
 @njit_no_refcount()
@@ -123,4 +123,4 @@ def value_at(epoch: int, newest: int, before: int, half_life_ms: int, now_ms: in
     1.0
     """
     total = newest + before * 2.0**-EPOCH_HALF_LIVES
-    return total * 2.0 ** (epoch * EPOCH_HALF_LIVES - now_ms / half_life_ms - scale_bits(half_life_ms))
+    return total * 2.0 ** (epoch * EPOCH_HALF_LIVES - now_ms / half_life_ms - scale_bits(half_life_ms))  # type: ignore[no-any-return]

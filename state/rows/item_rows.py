@@ -106,7 +106,7 @@ def write_pairs(pairs: Any, n: int, out: Words, at: int) -> int:
 @njit(nogil=True, inline="always")
 def write_item(row: Any, out: Words, at: int) -> int:
     """Encode a row at `out.u8[at:]`; return where it ends."""
-    end = write_pairs(row, np.int64(row.n), out, at)
+    end = write_pairs(row, np.int64(row.n), out, at)  # type: ignore[arg-type]
     out.u8[at], out.u8[at + 3] = VERSION, row.flags
     out.f32[at // 4 + 1] = row.price
     w8 = at // 8

@@ -22,7 +22,7 @@ def find(table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], id_hash:
     at = id_hash & mask
     while table[at] != 0:
         if table[at] == id_hash:
-            return np.int64(slot_at[at])
+            return np.int64(slot_at[at])  # type: ignore[return-value]
         at = (at + np.uint64(1)) & mask
     return ABSENT
 

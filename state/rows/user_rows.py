@@ -86,7 +86,7 @@ def write_history(row: Any, n: Any, out: Words, at: int) -> int:
         out.u32[w4 + 56 + 2 * n + j] = row.gap_ms[first + j]
     for j in range(n):
         out.u8[at + HEADER + 12 * n + j] = row.kind[first + j]
-    return at + length
+    return at + length  # type: ignore[no-any-return]
 
 
 @njit(nogil=True, inline="always")
