@@ -28,11 +28,11 @@ from flows.runtime_tuning import prepare_interpreter
 from flows.settings import lane_settings, limits_of
 from flows.warm_up import warm_up
 from schemas.registry import RegistryUnavailable
+from state.eviction import refuse_eviction
 from state.generations import Generation, live_generation, new_generation, read_generation, write_generation
 from state.rows import keys
 from state.settings import Settings
 from state.store.contract import Fenced, Positions, StoreUnavailable, decode_positions
-from state.store.eviction import refuse_eviction
 
 ANCHOR_LOOK_S = 0.2
 POLL_S = 0.1

@@ -10,7 +10,7 @@ import uvicorn
 
 from flows.log.sqlite_log import SqliteLog
 from schemas.registry import FolderRegistry
-from serving.app.server import Follower
+from serving.app.follower import Follower
 from serving.app.warm_up import warm_up
 from serving.auth.api_keys import Guard
 from serving.engine.impression_log import Impressions

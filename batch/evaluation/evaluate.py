@@ -18,9 +18,8 @@ from batch.training.simulated_shop import Pairs, SimulatedState, View, columns_o
 from flows.fold.purchases import add_purchases
 from flows.fold.settings import LaneSettings
 from schemas.events import Columns
-from serving.candidates.habits import habits
-from serving.ranking.calibration import calibrated, department
-from serving.ranking.mmr_dpp import METHODS, similarity
+from serving.candidates.repurchase import habits
+from serving.ranking.mmr_dpp import METHODS, calibrated, department, similarity
 from serving.scoring.parameters import DEFAULT, MixtureParams
 from serving.scoring.scorer import NO_EMBEDDING, REPEAT_MODES, Scorer
 from serving.scoring.sessions import padded_sessions

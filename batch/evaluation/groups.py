@@ -13,7 +13,7 @@ import numpy.typing as npt
 from batch.evaluation.metrics import per_prediction
 from batch.training.simulated_shop import Pairs
 from schemas.events import Columns
-from serving.ranking.calibration import ALPHA, department
+from serving.ranking.mmr_dpp import ALPHA, department
 
 COLD_EVENTS = 10
 COLD_MS = 86_400_000

@@ -102,7 +102,7 @@ def split_baskets(events: Columns, share: float, gap_ms: int) -> tuple[Columns, 
     """Return (events of the first `share` of the time, one prediction for each user who comes back after it).
 
     The history is everything the user did before; the targets are the known items of the first session after.
-    Where all events are purchases, the server's rule for returning customers applies (serving/candidates/habits.py).
+    Where all events are purchases, the server's rule for returning customers applies (`candidates.repurchase`).
     """
     events = events[(events["item"] != 0) & (events["kind"] < FIRST_NEGATIVE_KIND)]
     cut_ms = int(np.quantile(events["ts_ms"], share)) if len(events) else 0

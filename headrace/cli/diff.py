@@ -10,7 +10,7 @@ from rich.table import Table
 
 from flows.connect import open_store
 from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
-from serving.app.server import open_recommender
+from serving.app.follower import open_recommender
 from serving.request.requests import RecommendRequest
 from serving.snapshot.item_cache import ItemCache
 from state.generations import Generation, UnknownGeneration, get_generation

@@ -11,12 +11,13 @@ from rich.table import Table
 
 from flows.connect import open_store
 from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json
-from serving.app.server import open_recommender
+from serving.app.follower import open_recommender
 from serving.engine.clock import now_ms
 from serving.engine.recommender import BadRequest, Recommender
 from serving.http.rules_api import parse_at, preview, trial
 from serving.rendering.answer_bytes import answer_json
-from serving.request.requests import Answer, RecommendRequest, first_error
+from serving.request.answer import Answer
+from serving.request.requests import RecommendRequest, first_error
 from serving.request.trials import UNBOUNDED
 from serving.retrieval.vector_index import VectorIndex
 from serving.rules.book_store import (

@@ -18,6 +18,7 @@ from flows.log.open_registry import open_registry
 from flows.runtime_tuning import SWITCH_S
 from flows.signals import stop_on_signals
 from schemas.registry import RegistryUnavailable
+from serving.app.follower import Follower, open_recommender
 from serving.app.warm_up import warm_up
 from serving.auth.api_keys import BadKeys, Guard, open_guard
 from serving.engine.clock import now_ms
@@ -30,155 +31,19 @@ from serving.grpc.service import make_server
 from serving.http import port
 from serving.http.app import make_app
 from serving.http.tls import http_tls
-from serving.retrieval.vector_index import VectorIndex
-from serving.rules.book_store import BadBook, live_version, read_book
-from state.anchor import AnchorDamaged
-from state.generations import live_generation, read_generation
+from state.eviction import refuse_eviction
+from state.generations import live_generation
 from state.id_key import use_id_key
-from state.rows import keys
-from state.settings import BadSettings, Settings
-from state.store.contract import Store, StoreUnavailable
-from state.store.eviction import refuse_eviction
+from state.settings import Settings
+from state.store.contract import StoreUnavailable
 from state.store.redis_store import RedisStore
 
-FOLLOW_S = 0.2
-SAVE_S = 10.0
-"""How often the copy for answers without Redis is written."""
-CHANGES_AT_ONCE, ROWS_AT_ONCE, TIMES = 200, 50, 10
-"""What a look does between two turns of the loop, and how often at most: take over changed products, which takes one to
-five milliseconds; read rows ahead, of new items and such as were written, in some half a millisecond."""
 DRAIN_S = 10
 GC_THRESHOLDS = 5_000, 20, 200
 ASIDE_TIMEOUT_S = 2.0
 """How long what no request waits for may wait for Redis."""
 
 log = structlog.get_logger()
-
-
-class Follower:
-    """Keeps the recommender's catalogue, totals and anchor up to date."""
-
-    def __init__(self, recommender: Recommender, settings: Settings, guard: Guard) -> None:
-        self._recommender, self._settings, self._store = recommender, settings, recommender.store
-        self._anchors_dir = settings.anchors_dir
-        self._refused: str | None = None
-        self._refused_generation: str | None = None
-        self._refused_book = 0
-        self._last_good = OfflineSnapshot(settings.last_good_dir)
-        self._saved_at = 0.0
-        self._saving: asyncio.Task[None] | None = None
-        self._guard = guard
-        self._said_away = False
-        self.ready = False
-
-    async def run(self) -> None:
-        while True:
-            pause_s = FOLLOW_S
-            try:
-                self._guard.follow()  # first: a key that was removed is refused, whatever is out of reach
-                await self.look()
-                self._said_away = False
-                if self._recommender.shop.catalogue.behind:
-                    pause_s = 0.0
-            except StoreUnavailable as error:
-                if not self._said_away:
-                    log.warning("the store is out of reach; answering from memory", error=str(error))
-                self._said_away = True
-            except Exception as error:  # a server that no longer follows would answer from the past for ever
-                log.error("following failed; trying again", exc_info=error)
-            await asyncio.sleep(pause_s)
-
-    async def look(self) -> None:
-        """Take over what is new; a generation or an anchor is loaded aside and swapped in at once.
-
-        Before anything is read in the loop Redis is known to answer. Raises StoreUnavailable.
-        """
-        await self._store.heard()
-        generation = live_generation(self._store)
-        if generation is not None and generation not in (self._recommender.generation, self._refused_generation):
-            try:
-                await self._enter(generation)
-            except BadSettings as error:
-                self._refused_generation = generation
-                log.error("the generation cannot be served; the one before stays", error=str(error))
-        elif generation is not None and not self.ready and (record := read_generation(self._store, generation)):
-            record.settings(self._settings)  # Redis was away when this server began to serve it
-        shop = self._recommender.shop
-        await asyncio.to_thread(shop.hear_changes)
-        await self._pause()
-        # A shop may send all of its products at once: as they are taken over requests are answered.
-        shop.refresh(now_ms(), CHANGES_AT_ONCE if self.ready else None)
-        for _ in range(TIMES):
-            if not shop.catalogue.behind:
-                break
-            await self._pause()
-            shop.apply_changes(CHANGES_AT_ONCE)
-        for _ in range(TIMES):
-            await self._pause()
-            if not shop.scan_more(ROWS_AT_ONCE, now_ms()):
-                break
-        await self._pause()
-        self._take_book()
-        value = self._store.read([keys.ANCHOR_LIVE])[0]
-        live = value.decode() if value else None
-        if live and live not in (self._recommender.anchor, self._refused):
-            try:
-                self._recommender.set_index(await asyncio.to_thread(VectorIndex.load, self._anchors_dir / live))
-                log.info("anchor taken over", anchor=live)
-            except (AnchorDamaged, OSError, RuntimeError) as error:
-                self._refused = live
-                log.error("anchor cannot be loaded; the one before stays", anchor=live, error=str(error))
-        self.ready = True
-        if time.monotonic() - self._saved_at > SAVE_S and (self._saving is None or self._saving.done()):
-            self._saved_at = time.monotonic()
-            self._saving = asyncio.create_task(self._save())
-
-    async def _pause(self) -> None:
-        """Let requests be answered, between two things to follow. Raises StoreUnavailable."""
-        await asyncio.sleep(0)
-        await self._store.heard()
-
-    async def saved(self) -> None:
-        """Wait for the copy that is being written."""
-        if self._saving is not None:
-            await self._saving
-
-    async def _save(self) -> None:
-        """Write the copy on disk, which takes its time with a large catalogue."""
-        try:
-            await asyncio.to_thread(self._last_good.save, self._recommender.shop)
-        except OSError as error:
-            log.warning("the copy for answers without Redis was not written", error=str(error))
-        except Exception as error:  # nobody else hears of it, and the next turn tries again
-            log.error("the copy for answers without Redis was not written", exc_info=error)
-
-    def _take_book(self) -> None:
-        version = live_version(self._store)
-        # No book at all in a store that had one: it has lost its data, and the rules still hold.
-        if version in (0, self._recommender.shop.rules.version, self._refused_book):
-            return
-        try:
-            self._recommender.shop.rules = read_book(self._store, version)
-            log.info("rules taken over", version=version)
-        except BadBook as error:
-            self._refused_book = version
-            log.error("the book of rules cannot be read; the one before stays", version=version, error=str(error))
-
-    async def _enter(self, generation: str) -> None:
-        fresh = await asyncio.to_thread(open_recommender, self._store, self._settings, generation)
-        await asyncio.to_thread(fresh.refresh, now_ms())
-        if self._recommender.shop.index is not None:
-            fresh.set_index(self._recommender.shop.index)
-        await asyncio.to_thread(fresh.shop.prefetch, now_ms())
-        fresh.shop.rules = self._recommender.shop.rules
-        self._recommender.replace_snapshot(fresh)
-        log.info("generation taken over", generation=generation)
-
-
-def open_recommender(store: Store | GuardedStore, settings: Settings, generation: str) -> Recommender:
-    """Return a recommender on a generation's rows, with the settings they were folded with."""
-    record = read_generation(store, generation)
-    return Recommender(store, record.settings(settings) if record else settings, generation)
 
 
 def _first_recommender(store: RedisStore, settings: Settings) -> Recommender:

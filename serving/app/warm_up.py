@@ -12,6 +12,7 @@ import orjson
 from schemas.events import Kind
 from schemas.ids import hash_id, hash_ids
 from serving.engine.recommender import Recommender
+from serving.rendering.answer_bytes import answer_json, answer_message
 from serving.request.requests import Filters, RecommendRequest
 from serving.rules.model import Book, Boost, Cap, Compiled
 from state.rows import keys, lane_rows
@@ -51,7 +52,7 @@ def warm_up() -> None:
     recommender.refresh(NOW_MS)
     for asked in (ASKED, ASKED[-1:]):
         for answer in recommender.recommend(asked, NOW_MS, Compiled(BOOK)):
-            answer.items.to_json(), answer.items.to_message()
+            answer_json(answer), answer_message(answer)
     for request in ASKED:
         recommender.from_memory(request, NOW_MS)
 

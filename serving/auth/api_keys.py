@@ -9,6 +9,7 @@ import hmac
 import os
 import secrets
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,17 @@ def secret_in(x_api_key: str, authorization: str) -> str:
         return x_api_key
     scheme, _, secret = authorization.partition(" ")
     return secret.strip() if scheme.lower() == "bearer" else authorization
+
+
+def secret_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """Return the API key a request brings, "" for none."""
+    given = authorization = b""
+    for name, value in headers:
+        if name == b"x-api-key":
+            given = value
+        elif name == b"authorization":
+            authorization = value
+    return secret_in(given.decode("latin-1"), authorization.decode("latin-1"))
 
 
 def _hash(secret: str) -> str:

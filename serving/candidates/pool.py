@@ -6,89 +6,22 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import njit_no_refcount
+from schemas.ids import hash_ids
 from serving.catalogue.catalogue import Catalogue
 from serving.rendering.items import RenderedReason
 from serving.rules.item_filter import Selection
+from serving.rules.model import Acting
+from serving.snapshot.scratch import NO_WORTH, Candidates, Scratch, mark_seen, take
+from serving.snapshot.snapshot import ServingSnapshot
+from serving.snapshot.visitor import Visitor
 
-RANK_DECAY = 0.98
-"""Worth of a candidate relative to the one before it, where scores of a source are no probabilities."""
 LEAST_WORTH = 1e-300
-FIRST_CAPACITY = 512
 DRAWS = 8
 """Rows drawn at random for each that is wanted."""
 
 Hashes = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-NO_WORTH = np.zeros(0)
-
-
-class Candidates(NamedTuple):
-    """Candidates as columns."""
-
-    row: Ints
-    score: Floats
-    worth: Floats  # comparable between sources
-    tier: Ints
-    place: Ints  # among what the tier's source brought
-
-
-def _room_for(n: int) -> Candidates:
-    ints, floats = np.zeros((3, n), np.int64), np.zeros((2, n))
-    return Candidates(ints[0], floats[0], floats[1], ints[1], ints[2])
-
-
-@njit_no_refcount()
-def _take(
-    rows: Ints, scores: Floats, worth: Floats, mask: npt.NDArray[np.bool_], met_in: Ints, answer: int, tier: int,
-    least: float, out: Candidates, n: int,
-) -> tuple[int, float]:  # fmt: skip
-    """Return (how many candidates there are now, the least worth of those that came)."""
-    came, worst = 0, least
-    for k in range(len(rows)):
-        row = rows[k]
-        if row < 0 or met_in[row] == answer or not mask[row]:
-            continue
-        met_in[row] = answer
-        came += 1
-        value = worth[k] if len(worth) else least * RANK_DECAY**came
-        worst = value if came == 1 else min(worst, value)
-        out.row[n], out.score[n], out.worth[n], out.tier[n], out.place[n] = row, scores[k], value, tier, k
-        n += 1
-    return n, worst
-
-
-@njit_no_refcount()
-def mark_seen(rows: Ints, met_in: Ints, answer: int) -> None:
-    for row in rows:
-        if row >= 0:
-            met_in[row] = answer
-
-
-class Scratch:
-    """Room for the candidates of one answer after the other, and which rows an answer has met: nothing is cleared."""
-
-    def __init__(self) -> None:
-        self.met_in = np.zeros(0, np.int64)
-        self.answer = 0
-        self.candidates = _room_for(FIRST_CAPACITY)
-
-    def begin(self, n_rows: int, n_answers: int = 1) -> int:
-        """Begin answers over so many catalogue rows; return the number of the first one."""
-        if len(self.met_in) < n_rows:
-            self.met_in = np.zeros(2 * n_rows, np.int64)
-        self.answer += n_answers
-        return self.answer - n_answers + 1
-
-    def room(self, used: int, more: int) -> Candidates:
-        """Return the columns with room for `more` behind the `used` ones."""
-        if used + more > len(self.candidates.row):
-            grown = _room_for(2 * (used + more))
-            for old, new in zip(self.candidates, grown, strict=True):
-                new[:used] = old[:used]
-            self.candidates = grown
-        return self.candidates
 
 
 class Priority(NamedTuple):
@@ -124,7 +57,7 @@ class Pool:
         """Add a source's distinct items, best first; `worth` where it is comparable, else it follows from the rank."""
         rows = self._catalogue.rows_of(hashes) if rows is None else rows
         scratch, before = self._scratch, self.n
-        self.n, self._least = _take(
+        self.n, self._least = take(
             rows, scores, worth, self.selection.mask, scratch.met_in, scratch.answer, len(self.tiers), self._least,
             scratch.room(self.n, len(rows)), self.n,
         )  # fmt: skip
@@ -157,3 +90,22 @@ class Pool:
         row, score, worth, tier, place = self._scratch.candidates
         n = self.n
         return Candidates(row[:n], score[:n], worth[:n], tier[:n], place[:n])
+
+
+def pool_of(shop: ServingSnapshot, visitor: Visitor, acting: Acting, book: int) -> Pool:
+    """Return an empty pool for a visitor's candidates: it lets in what may be shown and is not excluded."""
+    request = visitor.request
+    pool = Pool(shop.catalogue, shop.selections.of(visitor.plan.in_stock, request.filters, acting, book), shop.scratch)
+    if request.exclude:
+        pool.leave_out(hash_ids(request.exclude))
+    if request.cursor:
+        pool.leave_out(visitor.shown)
+    if visitor.refuses:
+        pool.leave_out(visitor.refused())
+    return pool
+
+
+def wanted(visitor: Visitor, acting: Acting) -> int:
+    """Return how many candidates are enough: more where rules or variety leave some behind."""
+    more = acting.caps or acting.boosts or visitor.plan.diversity > 0
+    return visitor.plan.count * (3 if more else 1) + 1

@@ -3,7 +3,8 @@
 from collections import OrderedDict
 from typing import NamedTuple
 
-from serving.request.requests import Answer, RecommendRequest
+from serving.request.answer import Answer
+from serving.request.requests import RecommendRequest
 
 MOST_KEPT = 20_000
 

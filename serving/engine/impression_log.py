@@ -11,7 +11,8 @@ from prometheus_client import Counter
 from flows.log.contract import Log, LogUnavailable, Message
 from schemas.impressions import encode_impressions
 from schemas.registry import RegistryUnavailable, SchemaRegistry
-from serving.request.requests import Answer, RecommendRequest
+from serving.request.answer import Answer
+from serving.request.requests import RecommendRequest
 
 MOST_WAITING, LISTS_AT_ONCE = 4_000, 100
 EVERY_S = 0.05

@@ -5,7 +5,7 @@ from functools import cache
 
 from prometheus_client import Counter, Histogram
 
-from serving.request.requests import Answer
+from serving.request.answer import Answer
 
 ANSWERS = Counter("headrace_answers", "Answers given", ["method", "fallback"])
 LATENCY = Histogram("headrace_answer_seconds", "Time to answer a call", ["method"])

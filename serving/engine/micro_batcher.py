@@ -20,7 +20,8 @@ from prometheus_client import Counter
 from serving.engine import clock
 from serving.engine.impression_log import Impressions
 from serving.engine.recommender import Recommender
-from serving.request.requests import Answer, RecommendRequest
+from serving.request.answer import Answer
+from serving.request.requests import RecommendRequest
 from state.store.contract import StoreUnavailable
 
 MAX_BATCH = 64

@@ -7,14 +7,16 @@ from functools import partial
 from pydantic import TypeAdapter, ValidationError
 
 from serving.candidates.context import RequestContext
+from serving.candidates.pool import pool_of, wanted
 from serving.candidates.strategies import offline_popular, popular
 from serving.engine.answer_cache import AnswerCache
 from serving.engine.guarded_store import GuardedStore, Wake
-from serving.engine.request_batch import NO_ROWS, Batch, pool_of, wanted
+from serving.engine.request_batch import NO_ROWS, Batch
 from serving.engine.trial_store import TrialStore
 from serving.ranking.answers import answer_of
+from serving.request.answer import Answer
 from serving.request.cursor import BadCursor, decode_cursor
-from serving.request.requests import Answer, Id, RecommendRequest, first_error
+from serving.request.requests import Id, RecommendRequest, first_error
 from serving.request.trials import Budget
 from serving.retrieval.vector_index import VectorIndex
 from serving.rules.model import Acting, Compiled, RuleFailed

@@ -8,16 +8,16 @@ import numpy as np
 import numpy.typing as npt
 from prometheus_client import Counter
 
-from schemas.ids import hash_ids
 from serving.candidates.context import RequestContext
-from serving.candidates.pool import Pool
+from serving.candidates.pool import pool_of, wanted
 from serving.candidates.strategies import FOR_EVERYBODY, SOURCES, WITH_HABITS, WITH_MIXTURE, WITH_VECTOR, popular
 from serving.engine.answer_cache import AnswerCache, Made
 from serving.ranking.answers import answer_of, name_arms, quick_answer
 from serving.ranking.batch_lists import RankingInput, asks_everybody, is_quick, quick_lists
 from serving.rendering.lists import LazyItems
-from serving.request.requests import Answer, RecommendRequest
-from serving.rules.model import Acting, Compiled
+from serving.request.answer import Answer
+from serving.request.requests import RecommendRequest
+from serving.rules.model import Compiled
 from serving.scoring.scorer import REPEAT_MODES, Scored
 from serving.scoring.sessions import Sessions
 from serving.snapshot.recent_events import recent_events
@@ -212,25 +212,6 @@ def _break_ties(scored: Scored, rows: npt.NDArray[np.int64], i: int, ids: Sequen
             order = first + np.array(sorted(range(last - first), key=texts.__getitem__))
             for column in (scored.item, scored.seed, scored.why, rows):
                 column[i, first:last] = column[i, order]
-
-
-def pool_of(shop: ServingSnapshot, visitor: Visitor, acting: Acting, book: int) -> Pool:
-    """Return an empty pool for a visitor's candidates: it lets in what may be shown and is not excluded."""
-    request = visitor.request
-    pool = Pool(shop.catalogue, shop.selections.of(visitor.plan.in_stock, request.filters, acting, book), shop.scratch)
-    if request.exclude:
-        pool.leave_out(hash_ids(request.exclude))
-    if request.cursor:
-        pool.leave_out(visitor.shown)
-    if visitor.refuses:
-        pool.leave_out(visitor.refused())
-    return pool
-
-
-def wanted(visitor: Visitor, acting: Acting) -> int:
-    """Return how many candidates are enough: more where rules or variety leave some behind."""
-    more = acting.caps or acting.boosts or visitor.plan.diversity > 0
-    return visitor.plan.count * (3 if more else 1) + 1
 
 
 def _ask(asking: RequestContext, started: float) -> list[str]:

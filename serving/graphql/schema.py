@@ -14,14 +14,14 @@ from strawberry.fastapi import GraphQLRouter
 from strawberry.scalars import JSON
 
 from serving.auth.access import GRAPHQL, HIGHEST
-from serving.auth.api_keys import Guard
+from serving.auth.api_keys import Guard, secret_of
 from serving.engine.clock import now_ms
 from serving.engine.metrics import count as count_answers
 from serving.engine.micro_batcher import MicroBatcher
 from serving.engine.recommender import BadRequest, Recommender
 from serving.graphql.limits import extensions
-from serving.http.middleware import secret_of
-from serving.request.requests import MAX_BATCH, MAX_COUNT, Answer, RecommendRequest, first_error
+from serving.request.answer import Answer
+from serving.request.requests import MAX_BATCH, MAX_COUNT, RecommendRequest, first_error
 
 SCOPES = ("all", "category", "brand", "country")
 

@@ -18,7 +18,8 @@ from serving.grpc.server import GrpcServer
 from serving.grpc.streams import OpenStreams
 from serving.proto import headrace_pb2
 from serving.rendering.answer_bytes import answer_message, batch_message
-from serving.request.requests import MAX_BATCH, MAX_COUNT, Answer, RecommendRequest, first_error
+from serving.request.answer import Answer
+from serving.request.requests import MAX_BATCH, MAX_COUNT, RecommendRequest, first_error
 
 SCOPES = ("all", "category", "brand", "country")
 MESSAGE_S = 10.0

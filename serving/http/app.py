@@ -15,7 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from flows.log.contract import Log
 from flows.settings import limits_of
 from schemas.registry import SchemaRegistry
-from serving.auth.api_keys import Guard
+from serving.auth.api_keys import Guard, secret_of
 from serving.engine.clock import now_ms
 from serving.engine.metrics import count as count_answers
 from serving.engine.micro_batcher import MicroBatcher
@@ -25,10 +25,11 @@ from serving.http.events_api import Events, events_router
 from serving.http.explorer_api import Explorer
 from serving.http.fast_protocol import HotProtocol
 from serving.http.handlers import BATCH, RECOMMEND, make_asks
-from serving.http.middleware import BoundBody, CheckKey, add_error_handlers, error, secret_of
+from serving.http.middleware import BoundBody, CheckKey, add_error_handlers, error
 from serving.http.rules_api import rules_router
 from serving.rendering.answer_bytes import answer_json, json_default
-from serving.request.requests import MAX_COUNT, Answer, RecommendRequest
+from serving.request.answer import Answer
+from serving.request.requests import MAX_COUNT, RecommendRequest
 
 LIST_AGE_S = 5
 """How long a cache on the way may keep an answer that is the same for everybody."""

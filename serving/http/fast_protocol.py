@@ -13,8 +13,8 @@ import httptools
 from fastapi import Response
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serving.auth.api_keys import Guard, Refused
-from serving.http.middleware import MAX_BODY, refused, secret_of
+from serving.auth.api_keys import Guard, Refused, secret_of
+from serving.http.middleware import MAX_BODY, refused
 
 OK = b"HTTP/1.1 200 OK\r\n%bcontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n%b"
 CLOSE = b"connection: close\r\n"

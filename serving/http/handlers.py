@@ -14,7 +14,8 @@ from serving.engine.recommender import BadRequest, Recommender
 from serving.http.fast_protocol import Ask, Reply
 from serving.http.middleware import error, refused
 from serving.rendering.answer_bytes import answer_json, batch_json
-from serving.request.requests import Answer, BatchRequest, RecommendRequest, first_error
+from serving.request.answer import Answer
+from serving.request.requests import BatchRequest, RecommendRequest, first_error
 from state.store.contract import StoreUnavailable
 
 RECOMMEND, BATCH = "/v1/recommend", "/v1/recommend/batch"

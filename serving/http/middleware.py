@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.auth.access import Scope as KeyScope
 from serving.auth.access import access_of, event_scope
-from serving.auth.api_keys import Guard, Refused, secret_in
+from serving.auth.api_keys import Guard, Refused, secret_of
 from serving.engine.micro_batcher import Overloaded, failed
 from serving.engine.recommender import BadRequest
 from serving.rendering.answer_bytes import json_default
@@ -76,17 +76,6 @@ class BoundBody:
             return message
 
         await self._app(scope, counted, send)
-
-
-def secret_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """Return the API key a request brings, "" for none."""
-    given = authorization = b""
-    for name, value in headers:
-        if name == b"x-api-key":
-            given = value
-        elif name == b"authorization":
-            authorization = value
-    return secret_in(given.decode("latin-1"), authorization.decode("latin-1"))
 
 
 def refused(refusal: Refused) -> JSONResponse:

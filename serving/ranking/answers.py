@@ -11,11 +11,11 @@ from serving.candidates.pool import Pool
 from serving.ranking.apply_rules import arrange
 from serving.ranking.contributions import contributions
 from serving.ranking.diversify import varied
-from serving.rendering.items import ItemList, Items, RenderedReason
+from serving.rendering.items import Items, RenderedReason
 from serving.rendering.lists import LazyItems
+from serving.request.answer import Answer, ItemList, RuleTrace
 from serving.request.cursor import encode_cursor
 from serving.request.reasons import reason
-from serving.request.requests import Answer, RuleTrace
 from serving.rules.experiments import Assigned
 from serving.rules.model import Acting, Compiled
 from serving.snapshot.snapshot import ServingSnapshot

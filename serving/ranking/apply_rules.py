@@ -16,8 +16,7 @@ from schemas.ids import hash_id
 from serving.candidates.pool import Pool
 from serving.catalogue.catalogue import Catalogue
 from serving.ranking.caps import EMPTY, FIXED, fill
-from serving.rendering.items import Rules
-from serving.request.requests import RuleTrace
+from serving.request.answer import Rules, RuleTrace
 from serving.rules.item_filter import Selections
 from serving.rules.model import Acting, Pin, Promote, Rule
 

@@ -12,17 +12,17 @@ import numpy.typing as npt
 
 from schemas.compiled.njit import njit, njit_no_refcount
 from schemas.ids import hash_id
-from serving.candidates.pool import RANK_DECAY
 from serving.candidates.score_reasons import numbers_of_said
 from serving.ranking.caps import EMPTY, fill_places, limits_of
-from serving.rendering.items import Rules
 from serving.rendering.lists import LazyItems, RenderedLists
+from serving.request.answer import Rules
 from serving.request.columns import TextColumn
 from serving.request.requests import Filters
 from serving.rules.item_filter import Selection
 from serving.rules.model import Acting
 from serving.scoring.neighbours import BY_POPULARITY
 from serving.scoring.scorer import Scored
+from serving.snapshot.scratch import RANK_DECAY
 from serving.snapshot.snapshot import ServingSnapshot
 from serving.snapshot.visitor import Visitor
 from state.rows.user_rows import UserRows

@@ -5,8 +5,7 @@ import numpy.typing as npt
 
 from serving.candidates.context import RequestContext
 from serving.ranking.apply_rules import Order
-from serving.ranking.calibration import calibrated, department
-from serving.ranking.mmr_dpp import METHODS, Alike, similarity
+from serving.ranking.mmr_dpp import METHODS, Alike, calibrated, department, similarity
 from serving.snapshot.snapshot import ServingSnapshot
 
 MAX_VARIED = 400

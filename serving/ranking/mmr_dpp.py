@@ -1,8 +1,13 @@
-"""Re-ranking for variety: the next item is worth its score less what it repeats of those before it.
+"""Re-ranking of a list for variety or for calibrated shares.
+
+MMR and DPP: the next item is worth its score less what it repeats of those before it.
 
 MMR: Carbonell, Goldstein, SIGIR 1998. Greedy DPP: Chen, Zhang, Zhou, NeurIPS 2018 (fast MAP inference).
+`calibrated`: Steck, "Calibrated Recommendations", RecSys 2018: departments have the shares they have in the past.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +17,8 @@ from schemas.compiled.njit import njit, njit_no_refcount
 
 SPENT = 1e-12
 """An item whose gain is this small repeats what is there."""
+ALPHA = 0.01
+"""How much of the wanted shares is mixed into those of a list, so that the divergence is finite (as in the paper)."""
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -103,6 +110,37 @@ def greedy_dpp(relevance: Floats, alike: Alike, strength: float, k: int) -> Ints
     for i in by_relevance:  # what is left repeats what is there; it follows by relevance
         if left[i] and place < len(order):
             order[place], place = i, place + 1
+    return order
+
+
+def department(category: str) -> str:
+    """Return the first part of a category path."""
+    return category.split("/", 1)[0]
+
+
+def calibrated(
+    relevance: Floats, departments: Sequence[str], past: Sequence[str], strength: float, k: int
+) -> list[int]:
+    """Return the order of k items: at each place the largest (1 − strength) · relevance − strength · divergence.
+
+    The divergence is KL(p ‖ q) of the shares p of the departments in the `past` ("": none) from those of the list with
+    the item, q. `relevance` in [0, 1]; strength 0 keeps its order, and so does an empty past.
+    """
+    wanted = Counter(name for name in past if name)
+    names = list(wanted)
+    p = np.array([wanted[name] for name in names]) / max(wanted.total(), 1)
+    place_of = {name: place for place, name in enumerate(names)}
+    group = np.array([place_of.get(name, -1) for name in departments], np.int64)  # -1: none of those wanted
+    counts, left, order = np.zeros(len(p)), np.ones(len(relevance), np.bool_), list[int]()
+    for n in range(1, min(k, len(relevance)) + 1):
+        as_they_are, one_more = (p * np.log((1 - ALPHA) * shown / n + ALPHA * p) for shown in (counts, counts + 1))
+        gain = np.append(one_more - as_they_are, 0.0)  # the last one is for group -1
+        worth = np.where(left, (1 - strength) * relevance + strength * gain[group], -np.inf)
+        best = int(np.argmax(worth))
+        order.append(best)
+        left[best] = False
+        if group[best] >= 0:
+            counts[group[best]] += 1
     return order
 
 

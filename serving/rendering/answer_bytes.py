@@ -7,8 +7,8 @@ import orjson
 
 from schemas.varint import varint
 from serving.proto import headrace_pb2
-from serving.rendering.items import ItemList
-from serving.request.requests import Answer
+from serving.rendering.items import RenderedItems
+from serving.request.answer import Answer, ItemList
 
 BATCH_TAG = bytes([headrace_pb2.BatchAnswer.DESCRIPTOR.fields_by_name["answers"].number << 3 | 2])
 
@@ -16,12 +16,17 @@ BATCH_TAG = bytes([headrace_pb2.BatchAnswer.DESCRIPTOR.fields_by_name["answers"]
 def _fields(answer: Answer) -> dict[str, Any]:
     # The encoder's own way through a dataclass takes twice as long. (A test compares names and values of all fields.)
     return {
-        "items": orjson.Fragment(answer.items.to_json()), "request_id": answer.request_id,
+        "items": orjson.Fragment(_rendered(answer.items).to_json()), "request_id": answer.request_id,
         "generation": answer.generation, "anchor": answer.anchor, "fallback": answer.fallback,
         "placement": answer.placement, "strategy": answer.strategy, "rules_version": answer.rules_version,
         "attribution": answer.attribution, "next_cursor": answer.next_cursor, "skipped_sources": answer.skipped_sources,
         "rules": answer.rules, "milliseconds": answer.milliseconds, "experiments": answer.experiments,
     }  # fmt: skip
+
+
+def _rendered(items: ItemList) -> RenderedItems:
+    assert isinstance(items, RenderedItems), "the recommender makes no others"
+    return items
 
 
 def answer_json(answer: Answer) -> bytes:
@@ -36,7 +41,7 @@ def batch_json(answers: Sequence[Answer]) -> bytes:
 
 def json_default(value: Any) -> orjson.Fragment:
     """Tell the JSON encoder how to write the items of an answer: as a list of what they stand for."""
-    if not isinstance(value, ItemList):
+    if not isinstance(value, RenderedItems):
         raise TypeError(f"{type(value).__name__} has no JSON")
     return orjson.Fragment(value.to_json())
 
@@ -53,7 +58,7 @@ def answer_message(answer: Answer) -> bytes:
             for trace in answer.rules
         ],
     )  # fmt: skip
-    return answer.items.to_message() + bytes(rest.SerializeToString())  # fields may come in several pieces
+    return _rendered(answer.items).to_message() + bytes(rest.SerializeToString())  # fields may come in several pieces
 
 
 def batch_message(answers: Sequence[Answer]) -> bytes:

@@ -3,9 +3,8 @@
 import struct
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,28 +15,13 @@ from schemas.varint import varint
 from serving.catalogue.catalogue import Catalogue
 from serving.proto import headrace_pb2
 from serving.rendering.byte_strings import ByteStringPool
+from serving.request.answer import ItemList, Recommendation, Rules
 from serving.request.reasons import Reason
 
 MAX_KEPT = 1_000_000
 """Items whose heads are kept, some 100 bytes each."""
 NOT_YET = -1
-Rules = tuple[str, ...]
 Rows = npt.NDArray[np.int64]
-
-
-@dataclass(slots=True)
-class Recommendation:
-    """One item of an answer."""
-
-    item: str
-    title: str
-    score: float
-    source: str
-    reason: Reason
-    rules: Sequence[str] = ()
-    """Rules that moved it."""
-    contributions: Sequence[dict[str, Any]] = ()
-    """With `explain`: by how much its score is due to what (`kind`, `item`, `share`)."""
 
 
 class RenderedReason:
@@ -129,27 +113,8 @@ def end_message(rules: Rules, contributions: Sequence[dict[str, Any]] = ()) -> b
     return bytes(headrace_pb2.Recommendation(rules=rules, contributions=why).SerializeToString())
 
 
-class ItemList(Sequence[Recommendation]):
-    """A list of an answer, best first, that can say itself as bytes."""
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and list(self) == list(other)
-
-    @overload
-    def __getitem__(self, index: int) -> Recommendation: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Recommendation]: ...
-
-    def __getitem__(self, index: int | slice) -> Recommendation | Sequence[Recommendation]:
-        return list(self)[index]
-
-    @abstractmethod
-    def __iter__(self) -> Iterator[Recommendation]: ...
-
-    @abstractmethod
-    def sources(self) -> list[tuple[str, str]]:
-        """Return the id of each item and where it came from."""
+class RenderedItems(ItemList):
+    """A list that knows its bytes."""
 
     @abstractmethod
     def to_json(self) -> bytes:
@@ -160,7 +125,7 @@ class ItemList(Sequence[Recommendation]):
         """Return the list as the items of an `Answer` message."""
 
 
-class Items(ItemList):
+class Items(RenderedItems):
     """The items of a list, best first: catalogue row, score, what is said of it, and the rules that moved it."""
 
     def __init__(

@@ -16,8 +16,9 @@ from schemas.compiled.copy_bytes import copy_bytes
 from schemas.compiled.njit import njit, njit_no_refcount
 from serving.rendering.byte_strings import Bytes, ByteStringPool, Packed, length, put
 from serving.rendering.items import TAG as ITEM_TAG
-from serving.rendering.items import Heads, ItemList, Items, Recommendation, Rules, end_json, end_message
+from serving.rendering.items import Heads, Items, RenderedItems, end_json, end_message
 from serving.rendering.reason_cache import RenderedReasons
+from serving.request.answer import Recommendation, Rules
 
 Ints = npt.NDArray[np.int64]
 TAG = ITEM_TAG[0]
@@ -154,7 +155,7 @@ class RenderedLists:
         return _Parts(self.n, heads_at, heads.packed, self.said, phrases.packed, self.moved, ends)
 
 
-class LazyItems(ItemList):
+class LazyItems(RenderedItems):
     """One list of a batch."""
 
     def __init__(self, lists: RenderedLists, place: int) -> None:

@@ -1,11 +1,9 @@
-"""What is asked and what is answered, the same over HTTP, gRPC and GraphQL."""
+"""What a request says, the same over HTTP, gRPC and GraphQL."""
 
-from dataclasses import dataclass, field
 from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from serving.rendering.items import ItemList
 from serving.request.conditions import ItemCondition
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]
@@ -95,37 +93,3 @@ class BatchRequest(BaseModel):
     """Requests that are answered together."""
 
     requests: list[RecommendRequest] = Field(min_length=1, max_length=MAX_BATCH)
-
-
-@dataclass(slots=True)
-class RuleTrace:
-    """What one rule did to an answer."""
-
-    rule: str
-    action: str
-    effect: str
-    items: list[str] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class Answer:
-    """An answer; `fallback` says how far down the ladder it came from (docs/recommend.md)."""
-
-    items: ItemList
-    request_id: str
-    generation: str
-    anchor: str | None
-    fallback: str
-    placement: str = ""
-    strategy: str = ""
-    rules_version: int = 0
-    attribution: str = ""
-    """To be sent back in the `context` of events that come of this answer."""
-    next_cursor: str | None = None
-    """Cursor of the next page; None: there is nothing more."""
-    skipped_sources: list[str] = field(default_factory=list)
-    """Sources the deadline left no time for."""
-    rules: list[RuleTrace] = field(default_factory=list)
-    milliseconds: float = 0.0
-    experiments: dict[str, str] = field(default_factory=dict)
-    """The arm of each experiment the answer was given by."""

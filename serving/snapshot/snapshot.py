@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.ids import hash_id
-from serving.candidates.pool import Scratch
 from serving.catalogue.catalogue import Catalogue
 from serving.rendering.items import Heads
 from serving.rendering.reason_cache import ReasonCache
@@ -22,6 +21,7 @@ from serving.scoring.scorer import Scored, Scorer
 from serving.scoring.sessions import Sessions
 from serving.scoring.tree_ensemble import NO_FOREST, forest_from
 from serving.snapshot.item_cache import ItemCache
+from serving.snapshot.scratch import Scratch
 from state.rows import keys, lane_rows
 from state.rows.decay import MOST_SUM, NO_SCORE, REFERENCE_MS
 from state.rows.purchase_rows import (

@@ -9,8 +9,8 @@ import pytest
 import redis
 
 from state.embedded_redis import EmbeddedRedis
+from state.eviction import refuse_eviction
 from state.settings import BadSettings, Settings
-from state.store.eviction import refuse_eviction
 from state.store.redis_store import RedisStore
 
 pytestmark = pytest.mark.redis

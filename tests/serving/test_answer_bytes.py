@@ -12,8 +12,8 @@ from serving.catalogue.catalogue import Catalogue
 from serving.proto import headrace_pb2 as pb
 from serving.rendering.answer_bytes import answer_json, answer_message, batch_message
 from serving.rendering.items import Heads, Items, RenderedReason
+from serving.request.answer import Answer, RuleTrace
 from serving.request.reasons import Reason
-from serving.request.requests import Answer, RuleTrace
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 contribution = st.fixed_dictionaries({"kind": text, "item": text, "title": text, "share": st.floats(0, 1)})

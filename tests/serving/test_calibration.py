@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from serving_rows import NOW, product
 from test_service import ask, items, recommender_of
 
-from serving.ranking.calibration import ALPHA, calibrated, department
+from serving.ranking.mmr_dpp import ALPHA, calibrated, department
 
 names = st.sampled_from(["a", "b", "c", ""])
 

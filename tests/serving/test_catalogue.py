@@ -7,7 +7,7 @@ from fold_oracle import Event
 from serving_rows import NOW, product
 from test_service import recommender_of
 
-from serving.app.server import Follower
+from serving.app.follower import Follower
 from serving.auth.api_keys import Guard
 from serving.engine.recommender import Recommender
 from state.settings import Settings

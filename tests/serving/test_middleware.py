@@ -15,7 +15,7 @@ from test_service import recommender_of
 from schemas.avro_decoder import Limits, decode
 from schemas.ids import hash_id
 from schemas.registry import FolderRegistry
-from serving.app.server import Follower
+from serving.app.follower import Follower
 from serving.auth.api_keys import BadKeys, Guard, make_key, read_keys, write_keys
 from serving.engine import micro_batcher as gather_module
 from serving.engine.micro_batcher import MicroBatcher, Overloaded, RequestFailed

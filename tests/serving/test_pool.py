@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 
 from schemas.ids import hash_id
-from serving.candidates.pool import Pool, Scratch, each
+from serving.candidates.pool import Pool, uniform
 from serving.catalogue.catalogue import Catalogue
 from serving.request.requests import Filters
 from serving.rules.item_filter import Selections
 from serving.rules.model import Book, Compiled
+from serving.snapshot.scratch import Scratch
 
 N = 400
 IDS = [f"item-{n}" for n in range(N)]
@@ -23,7 +24,7 @@ def catalogue():
 def pool_of(catalogue, filters=None):
     acting = Compiled(Book()).acting(lambda: None)
     pool = Pool(catalogue, Selections(catalogue).of(False, filters, acting, 0), Scratch())
-    pool.add(HASHES[:100], np.arange(100, 0, -1.0), each("personalised", lambda k: None))
+    pool.add(HASHES[:100], np.arange(100, 0, -1.0), uniform("personalised", lambda k: None))
     pool.leave_out(HASHES[100:110])
     return pool
 

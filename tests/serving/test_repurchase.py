@@ -8,7 +8,7 @@ from test_service import ask, items, recommender_of
 
 from flows.fold.purchases import add_purchases
 from schemas.events import Kind
-from serving.candidates.habits import HALF_LIFE_DAYS, LEAST_PURCHASES, POPULARITY, SHOP_OF_HABITS, habits
+from serving.candidates.repurchase import HALF_LIFE_DAYS, LEAST_PURCHASES, POPULARITY, SHOP_OF_HABITS, habits
 from state.rows.purchase_rows import empty_purchases
 
 

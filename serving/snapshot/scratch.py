@@ -1,0 +1,83 @@
+"""Memory that the candidates of one answer after the other use, so that none is allocated for each."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.compiled.njit import njit_no_refcount
+
+RANK_DECAY = 0.98
+"""Worth of a candidate relative to the one before it, where scores of a source are no probabilities."""
+FIRST_CAPACITY = 512
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+NO_WORTH = np.zeros(0)
+
+
+class Candidates(NamedTuple):
+    """Candidates as columns."""
+
+    row: Ints
+    score: Floats
+    worth: Floats  # comparable between sources
+    tier: Ints
+    place: Ints  # among what the tier's source brought
+
+
+def _room_for(n: int) -> Candidates:
+    ints, floats = np.zeros((3, n), np.int64), np.zeros((2, n))
+    return Candidates(ints[0], floats[0], floats[1], ints[1], ints[2])
+
+
+class Scratch:
+    """Room for the candidates of one answer after the other, and which rows an answer has met: nothing is cleared."""
+
+    def __init__(self) -> None:
+        self.met_in = np.zeros(0, np.int64)
+        self.answer = 0
+        self.candidates = _room_for(FIRST_CAPACITY)
+
+    def begin(self, n_rows: int, n_answers: int = 1) -> int:
+        """Begin answers over so many catalogue rows; return the number of the first one."""
+        if len(self.met_in) < n_rows:
+            self.met_in = np.zeros(2 * n_rows, np.int64)
+        self.answer += n_answers
+        return self.answer - n_answers + 1
+
+    def room(self, used: int, more: int) -> Candidates:
+        """Return the columns with room for `more` behind the `used` ones."""
+        if used + more > len(self.candidates.row):
+            grown = _room_for(2 * (used + more))
+            for old, new in zip(self.candidates, grown, strict=True):
+                new[:used] = old[:used]
+            self.candidates = grown
+        return self.candidates
+
+
+@njit_no_refcount()
+def take(
+    rows: Ints, scores: Floats, worth: Floats, mask: npt.NDArray[np.bool_], met_in: Ints, answer: int, tier: int,
+    least: float, out: Candidates, n: int,
+) -> tuple[int, float]:  # fmt: skip
+    """Return (how many candidates there are now, the least worth of those that came)."""
+    came, worst = 0, least
+    for k in range(len(rows)):
+        row = rows[k]
+        if row < 0 or met_in[row] == answer or not mask[row]:
+            continue
+        met_in[row] = answer
+        came += 1
+        value = worth[k] if len(worth) else least * RANK_DECAY**came
+        worst = value if came == 1 else min(worst, value)
+        out.row[n], out.score[n], out.worth[n], out.tier[n], out.place[n] = row, scores[k], value, tier, k
+        n += 1
+    return n, worst
+
+
+@njit_no_refcount()
+def mark_seen(rows: Ints, met_in: Ints, answer: int) -> None:
+    for row in rows:
+        if row >= 0:
+            met_in[row] = answer
