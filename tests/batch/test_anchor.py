@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from helpers.purchases import NOW, REGISTRY, purchase
 
 from batch.training.interactions import read_interactions
 from flows.anchor_follower import AnchorFollower
@@ -13,16 +14,12 @@ from headrace.cli.anchor import Refused, TooLittleData, train_anchor
 from schemas.avro_decoder import Limits
 from schemas.ids import hash_id
 from schemas.json_events import encode
-from schemas.registry import FolderRegistry
 from serving.retrieval.vector_index import VectorIndex
 from state.anchor import AnchorDamaged, load_anchor
 from state.rows import keys
 from state.rows.vector_rows import decode_vector
 from state.settings import Settings
 from state.store.contract import MemoryStore
-
-NOW = 1_700_000_000_000
-REGISTRY = FolderRegistry()
 
 
 @pytest.fixture
@@ -113,14 +110,6 @@ def test_a_night_knows_nothing_of_erased_users_but_what_they_did_since(log):
         record = {"event_id": event_id, "ts_ms": NOW + 900_000, "user": "u3", "lines": lines}
         log.append([Message("purchases", b"", encode("purchases", record, REGISTRY), NOW + 900_000)])
     assert read() == (of_others, ["after"])
-
-
-def purchase(n, ts_ms):
-    rng = np.random.default_rng(n)
-    user = int(rng.integers(120))
-    lines = [{"item": f"i{int(rng.integers(50)) * 6 + user % 6}", "quantity": 1.0}]
-    record = {"event_id": f"e{n}", "ts_ms": ts_ms, "user": f"u{user}", "lines": lines}
-    return Message("purchases", b"", encode("purchases", record, REGISTRY), ts_ms)
 
 
 @pytest.fixture

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from helpers.sessions import GAP_MS, walk
 
 from batch.evaluation.evaluate import Options, evaluate
 from batch.training.embedding import embed
 from batch.training.mixture_fit import SIZE, _loss, fit_mixture, pack, probabilities, unpack
 from batch.training.mixture_table import mixture_table
-from batch.training.simulated_shop import Pairs, ServingSnapshot, columns_of, pairs_of, sessions_by_end
+from batch.training.simulated_shop import Pairs, SimulatedState, columns_of, pairs_of, sessions_by_end
 from flows.fold.settings import LaneSettings
 from schemas.ids import hash_id
 from serving.scoring.parameters import DEFAULT
@@ -19,27 +20,12 @@ from serving.scoring.scorer import Scorer
 from serving.scoring.sessions import padded_sessions
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "rsc15_100k.parquet"
-GAP_MS = 1_800_000
-
-
-def walk(n_sessions, seed, n_items=40, follow=0.7):
-    """Sessions over a ring of items: the next one follows, mostly."""
-    rng = np.random.default_rng(seed)
-    user, item, ts = [], [], []
-    for s in range(n_sessions):
-        at = int(rng.integers(n_items))
-        for k in range(int(rng.integers(2, 7))):
-            user.append(s + 1)
-            item.append(at + 1)
-            ts.append(s * 10_000_000 + k * 1000)
-            at = (at + 1) % n_items if rng.random() < follow else int(rng.integers(n_items))
-    return columns_of(np.array(user, np.uint64), np.array(item, np.uint64), np.array(ts, np.int64))
 
 
 @pytest.fixture(scope="module")
 def shop():
     events = walk(1500, 1)
-    shop = ServingSnapshot(2000, 100)
+    shop = SimulatedState(2000, 100)
     shop.learn(events)
     return events, shop.view()
 

@@ -1,13 +1,13 @@
 import lightgbm as lgb
 import numpy as np
 import pytest
-from test_evaluate import GAP_MS, walk
+from helpers.sessions import GAP_MS, walk
 
 from batch.training.embedding import embed
 from batch.training.mixture_table import mixture_table
 from batch.training.nightly import fit_night
 from batch.training.ranker import PARAMS, TREES, forest_of, ranked_items, train_ranker
-from batch.training.simulated_shop import ServingSnapshot, pairs_of, sessions_by_end
+from batch.training.simulated_shop import SimulatedState, pairs_of, sessions_by_end
 from flows.fold.settings import LaneSettings
 from flows.log.contract import Message
 from flows.log.sqlite_log import SqliteLog
@@ -56,7 +56,7 @@ def test_each_leaf_has_its_own_place():
 @pytest.fixture(scope="module")
 def night():
     events = walk(3_000, 5, n_items=120)
-    shop = ServingSnapshot(4_000, 200)
+    shop = SimulatedState(4_000, 200)
     shop.learn(events)
     view = shop.view()
     embedding = embed(view.rows, view.slots, 8)

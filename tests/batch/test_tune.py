@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from test_anchor import NOW, purchase
+from helpers.purchases import NOW, purchase
 
 from flows.log.sqlite_log import SqliteLog
 

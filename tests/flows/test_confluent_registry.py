@@ -9,8 +9,8 @@ import time
 
 import fastavro
 import pytest
-from raw_batches import raw_batch
-from registry_server import Registry
+from helpers.raw_batches import raw_batch
+from helpers.registry_server import Registry
 
 from flows.log.confluent_registry import ConfluentRegistry, without_credentials
 from flows.log.open_registry import open_registry

@@ -23,7 +23,7 @@ REGISTRY, T0 = FolderRegistry(), 1_700_000_000_000
 LEAVER, OTHER = hash_id("u3"), hash_id("u4")
 
 
-class ServingSnapshot:
+class Shop:
     """A log, a Redis, and flows in this process."""
 
     def __init__(self, folder, server):
@@ -85,7 +85,7 @@ class ServingSnapshot:
 @pytest.fixture
 def shop(tmp_path):
     with EmbeddedRedis(tmp_path / "redis") as server:
-        yield ServingSnapshot(tmp_path, server)
+        yield Shop(tmp_path, server)
 
 
 def test_vectors_of_an_anchor_are_removed_at_the_next_start_if_the_flow_died_after_the_switch(shop, monkeypatch):

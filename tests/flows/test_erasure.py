@@ -4,10 +4,10 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
-from fold_oracle import EPOCH_MS, Event, batch_of
+from helpers.fold_oracle import EPOCH_MS, Event, batch_of
+from helpers.lanes import MINUTE, PREFIX, SETTINGS, fold, globals_of, item_row, shopping, user_row
 from hypothesis import given
 from hypothesis import strategies as st
-from test_lane import MINUTE, PREFIX, SETTINGS, fold, globals_of, item_row, shopping, user_row
 
 from flows.fold.erased_users import Erased
 from flows.fold.lane import Lane

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from compiled_kernels import COMPILED
+from helpers.compiled_kernels import COMPILED
 
 FOLD_EVERYTHING = (
     COMPILED

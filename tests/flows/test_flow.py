@@ -1,87 +1,25 @@
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from helpers.flows import REGISTRY, T0, position, rows_of, start, stop, view, wait_for, wait_until
 
 from flows.log.contract import Message
 from flows.log.sqlite_log import SqliteLog
 from flows.settings import lane_settings
 from schemas.events import TOPICS
-from schemas.json_events import encode
-from schemas.registry import FolderRegistry, current_schema
+from schemas.registry import current_schema
 from state.embedded_redis import EmbeddedRedis
-from state.generations import live_generation
 from state.rows import keys
 from state.settings import Settings
-from state.store.contract import decode_positions
 from state.store.redis_store import RedisStore
 
 pytestmark = [pytest.mark.redis, pytest.mark.e2e]
-REGISTRY = FolderRegistry()
-T0 = 1_700_000_000_000
 N = 3000
-
-
-def view(n, event_id=None):
-    record = {"event_id": event_id or f"e{n}", "ts_ms": T0 + n * 1000, "user": f"u{n % 40}", "item": f"i{n * n % 90}"}
-    return Message("product-views", b"k", encode("product-views", record, REGISTRY), T0 + n)
-
-
-def start(driver, log_path, redis_url, generation, **more):
-    store = RedisStore(redis_url)
-    if live_generation(store) != generation:
-        store.write({keys.GENERATION: None})  # the flow makes its generation the live one
-    store.close()
-    command = {
-        "loop": [sys.executable, "-m", "headrace", "flow"],
-        "bytewax": [sys.executable, "-m", "bytewax.run", "flows.on_bytewax"],
-        "flow --driver bytewax": [sys.executable, "-m", "headrace", "flow", "--driver", "bytewax"],
-    }[driver]
-    environment = os.environ | {
-        "HEADRACE_LOG_URL": f"sqlite:{log_path}", "HEADRACE_REDIS_URL": redis_url, "HEADRACE_GENERATION": generation,
-        "HEADRACE_FLOW_METRICS_PORT": "0", "HEADRACE_MAX_CACHED_USERS": "5000", "HEADRACE_MAX_CACHED_ITEMS": "5000",
-        "HEADRACE_BATCH_MAX_EVENTS": "100", "HEADRACE_DEDUPE_WINDOW": "8192", "HEADRACE_FLOW_NAME": driver,
-    } | more  # fmt: skip
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-
-
-def rows_of(store, generation, lane=0):
-    prefix = keys.prefix(generation, lane)
-    found = [key for chunk in store.scan(prefix) for key in chunk if key != keys.owner(prefix)]
-    return {key[len(prefix) :]: value for key, value in zip(found, store.read(found), strict=True)}
-
-
-def position(store, generation, lane=0):
-    """Look at the positions without taking the lane over."""
-    return decode_positions(store.read([keys.positions(keys.prefix(generation, lane))])[0]).get("product-views:0", 0)
-
-
-def wait_until(true):
-    deadline = time.monotonic() + 240  # it may have kernels to compile
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
-def wait_for(store, generation, offset, process=None):
-    deadline = time.monotonic() + 240  # it may have kernels to compile
-    while position(store, generation) < offset:
-        assert time.monotonic() < deadline, "the flow did not get there in time"
-        assert process is None or process.poll() is None, process.stderr.read()
-        time.sleep(0.02)
-
-
-def stop(process):
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=20)
-    assert process.returncode == 0, errors
-    return errors
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from test_flow import REGISTRY, T0, position, start, stop, view, wait_for, wait_until
+from helpers.flows import REGISTRY, T0, position, start, stop, view, wait_for, wait_until
 
 from flows.log.contract import Message
 from flows.log.open_log import open_log

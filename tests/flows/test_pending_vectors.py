@@ -1,10 +1,10 @@
 import itertools
 
 import numpy as np
-from fold_oracle import batch_of
+from helpers.fold_oracle import batch_of
+from helpers.lanes import PREFIX, SETTINGS, shopping
 from hypothesis import given
 from hypothesis import strategies as st
-from test_lane import PREFIX, SETTINGS, shopping
 
 from flows.fold import pending_vectors
 from flows.fold.lane import Lane

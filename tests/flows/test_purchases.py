@@ -3,10 +3,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fold_oracle import EPOCH_MS, Event, batch_of
+from helpers.fold_oracle import EPOCH_MS, Event, batch_of
+from helpers.lanes import PREFIX, SETTINGS, fold
 from hypothesis import given
 from hypothesis import strategies as st
-from test_lane import PREFIX, SETTINGS, fold
 
 from flows.fold.lane import Lane
 from flows.fold.purchases import EVICTION_DAYS, add_purchases

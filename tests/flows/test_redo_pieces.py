@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fold_oracle import EPOCH_MS, Event, batch_of
+from helpers.fold_oracle import EPOCH_MS, Event, batch_of
 from hypothesis import given
 from hypothesis import strategies as st
 

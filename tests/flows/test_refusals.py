@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fold_oracle import EPOCH_MS, Event, batch_of, refusals
+from helpers.fold_oracle import EPOCH_MS, Event, batch_of, refusals
+from helpers.lanes import PREFIX, SETTINGS, fold, user_row
 from hypothesis import given
 from hypothesis import strategies as st
-from test_lane import PREFIX, SETTINGS, fold, user_row
 
 from flows.fold import encoded_rows
 from flows.fold import refusals as fold_module

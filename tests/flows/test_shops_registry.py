@@ -11,10 +11,10 @@ from decimal import Decimal
 import fastavro
 import orjson
 import pytest
-from apicurio import Apicurio
 from confluent_kafka.schema_registry import Schema as RegistrySchema
 from confluent_kafka.schema_registry import SchemaRegistryClient
-from test_flow import start, stop
+from helpers.apicurio import Apicurio
+from helpers.flows import start, stop
 
 from flows.log.confluent_registry import without_credentials
 from flows.log.contract import Message

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from test_up import Up, post, views, wait_for
+from helpers.up import Up, post, views, wait_for
 
 pytestmark = [pytest.mark.redis, pytest.mark.timeout(300)]
 ROOT = Path(__file__).parents[2]

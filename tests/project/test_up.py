@@ -1,92 +1,17 @@
 """`headrace up` as its user meets it: one process that keeps the others going."""
 
-import json
 import os
-import pathlib
 import signal
 import subprocess
-import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 
 import pytest
 import redis
+from helpers.up import HEADRACE, Up, run, views, wait_for
 
 from schemas.ids import hash_id
-
-HEADRACE = [sys.executable, "-m", "headrace"]
-
-
-def post(url, body):
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return json.loads(answer.read())
-
-
-def wait_for(true, seconds=60):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            found = true()
-        except (OSError, ValueError):
-            found = None
-        if found:
-            return found
-        time.sleep(0.05)
-    raise TimeoutError("it did not happen in time")
-
-
-class Up:
-    def __init__(self, folder):
-        self.folder, self.said = folder, []
-        self.environment = os.environ | {
-            "HEADRACE_DATA_DIR": str(folder), "HEADRACE_HTTP_PORT": "0", "HEADRACE_GRPC_PORT": "0",
-            "HEADRACE_FLOW_METRICS_PORT": "0", "HEADRACE_FACTORS": "4",
-        }  # fmt: skip
-
-    def __enter__(self):
-        self.process = subprocess.Popen(
-            [*HEADRACE, "up"], env=self.environment, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
-        threading.Thread(target=lambda: self.said.extend(self.process.stderr), daemon=True).start()
-        self.where = wait_for(lambda: json.loads((self.folder / "run.json").read_text()), 200)  # it may compile first
-        return self
-
-    def __exit__(self, *error):
-        self.process.send_signal(signal.SIGINT)
-        assert self.process.wait(60) == 0
-
-    def at_work(self, name):
-        return json.loads((self.folder / "run.json").read_text())["pids"][name]
-
-    def processes(self, name):
-        """Return the pids of the supervisor's processes of this name: the one at work and the spare."""
-        supervisor = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        command = {pid: pathlib.Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in supervisor.split()}
-        return {int(pid) for pid, words in command.items() if name in words}
-
-    def events(self, *events):
-        return post(self.where["http"] + "/v1/events", list(events))
-
-    def events_when_it_answers(self, *events):
-        wait_for(lambda: self.events(*events))
-
-    def recommend(self, **request):
-        return post(self.where["http"] + "/v1/recommend", request)
-
-
-def run(up, *arguments):
-    environment = up.environment | {"HEADRACE_REDIS_URL": up.where["redis_url"]}
-    command = [*HEADRACE, *arguments, "--json"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def views(n):
-    return [{"type": "view", "user": f"u{k % 20}", "item": f"i{(k * 7) % 30}"} for k in range(n)]
 
 
 @pytest.mark.redis

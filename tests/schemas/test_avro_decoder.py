@@ -5,9 +5,9 @@ import struct
 import fastavro
 import numpy as np
 import pytest
+from helpers.raw_batches import raw_batch
 from hypothesis import given
 from hypothesis import strategies as st
-from raw_batches import raw_batch
 
 from schemas.avro_decoder import Limits, decode
 from schemas.events import Kind

@@ -4,7 +4,7 @@ import math
 
 import pytest
 from helpers.golden import golden_bytes
-from raw_batches import raw_batch
+from helpers.raw_batches import raw_batch
 
 from schemas.avro_decoder import Limits, decode
 from schemas.events import TOPICS, Kind

@@ -10,9 +10,9 @@ from decimal import Decimal
 import fastavro
 import numpy as np
 import pytest
+from helpers.raw_batches import raw_batch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raw_batches import raw_batch
 
 from schemas import records
 from schemas.avro_decoder import Limits, decode
@@ -26,7 +26,7 @@ SOME_ID = uuid.UUID("01234567-89ab-cdef-0123-456789abcdef")
 LIMITS = Limits()
 
 
-class ServingSnapshot:
+class OneSchema:
     """A registry with one schema, the shop's own."""
 
     def __init__(self, schema, named=None):
@@ -81,7 +81,7 @@ BASE = {
 def read(topic, schema, record, kernel=True, named=None):
     """Return (decoded, batch) of one message that the shop wrote."""
     raw = raw_batch([(topic, framed(schema, record, named))])
-    registry = ServingSnapshot(schema, named)
+    registry = OneSchema(schema, named)
     if not kernel:
         reading = records.reading_of(9, topic, registry)
         records._readings[9, topic] = reading._replace(program=None)
@@ -220,7 +220,7 @@ def test_lines_may_come_first_and_hold_more_and_other_types():
     means = [*BASE["purchases"]["lines"], {"item": "j", "quantity": 1.0, "price": 1.0}]
     for kernel in (True, False):
         assert_same(read("purchases", schema, record, kernel), ours("purchases", lines=means))
-    assert records.reading_of(9, "purchases", ServingSnapshot(schema)).program is not None
+    assert records.reading_of(9, "purchases", OneSchema(schema)).program is not None
 
 
 OS = {"name": "os", "type": enum("ios", "web", name="Os")}
@@ -288,7 +288,7 @@ def test_types_of_other_subjects_are_found_by_name():
 def test_what_cannot_become_ours_is_a_dead_letter_that_names_the_field_and_both_types(changed, said):
     schema = shop_schema("product-views", **changed)
     raw = raw_batch([("product-views", struct.pack(">BI", 0, 9) + b"x")] * 2)
-    decoded = decode(raw, ServingSnapshot(schema), NOW, LIMITS)
+    decoded = decode(raw, OneSchema(schema), NOW, LIMITS)
     assert [(bad.message, bad.reason) for bad in decoded.bad] == [(0, "unreadable_schema"), (1, "unreadable_schema")]
     for word in said:
         assert word in decoded.bad[0].detail
@@ -312,7 +312,7 @@ def test_a_branch_that_cannot_become_ours_is_a_dead_letter_and_the_other_is_read
 )
 def test_a_schema_that_is_no_record_is_unknown(schema):
     raw = raw_batch([(topic, struct.pack(">BI", 0, 9) + b"\x02x") for topic in BASE])
-    decoded = decode(raw, ServingSnapshot(schema), NOW, LIMITS)
+    decoded = decode(raw, OneSchema(schema), NOW, LIMITS)
     assert [bad.reason for bad in decoded.bad] == ["unknown_schema"] * len(BASE)
 
 
@@ -328,14 +328,14 @@ def test_a_schema_that_is_no_record_is_unknown(schema):
 )  # fmt: skip
 def test_a_schema_that_is_none_makes_dead_letters(schema):
     raw = raw_batch([(topic, struct.pack(">BI", 0, 9) + b"\x02x") for topic in BASE])
-    assert {bad.reason for bad in decode(raw, ServingSnapshot(schema), NOW, LIMITS).bad} == {"unreadable_schema"}
+    assert {bad.reason for bad in decode(raw, OneSchema(schema), NOW, LIMITS).bad} == {"unreadable_schema"}
 
 
 def test_a_message_nested_a_million_deep_is_refused_and_ends_nothing():
     schema = shop_schema("product-views")
     schema["fields"].insert(0, {"name": "extra", "type": TREE})
     raw = raw_batch([("product-views", struct.pack(">BI", 0, 9) + b"\x02" * 1_000_000)])
-    assert [bad.reason for bad in decode(raw, ServingSnapshot(schema), NOW, LIMITS).bad] == ["malformed"]
+    assert [bad.reason for bad in decode(raw, OneSchema(schema), NOW, LIMITS).bad] == ["malformed"]
 
 
 @pytest.mark.parametrize(
@@ -348,13 +348,13 @@ def test_a_message_nested_a_million_deep_is_refused_and_ends_nothing():
     ],
 )  # fmt: skip
 def test_the_key_of_a_product_that_is_gone_may_be_json_or_avro(key, expected):
-    decoded = decode(raw_batch([("products", None, key)]), ServingSnapshot("string"), NOW, LIMITS)
+    decoded = decode(raw_batch([("products", None, key)]), OneSchema("string"), NOW, LIMITS)
     assert [change.item for change in decoded.products] + [bad.reason for bad in decoded.bad] == [expected]
 
 
 def test_an_avro_key_may_be_a_record_and_an_unknown_id_is_a_dead_letter():
     schema = {"type": "record", "name": "K", "fields": [{"name": "id", "type": "string"}]}
-    decoded = decode(raw_batch([("products", None, b"\0\0\0\0\x09\x02a")]), ServingSnapshot(schema), NOW, LIMITS)
+    decoded = decode(raw_batch([("products", None, b"\0\0\0\0\x09\x02a")]), OneSchema(schema), NOW, LIMITS)
     assert [change.item for change in decoded.products] == ["a"]
     decoded = decode(raw_batch([("products", None, b"\0\0\0\0\x09\x02a")]), FolderRegistry(), NOW, LIMITS)
     assert [bad.reason for bad in decoded.bad] == ["unknown_schema"]
@@ -415,7 +415,7 @@ def test_the_kernel_and_fastavro_agree_on_any_legal_schema(data):
     except Exception:  # fastavro may not write what it could read, e.g. two types of one name
         return
     value = value[: draw(st.sampled_from([len(value), len(value), len(value) - 1]))]
-    raw, registry = raw_batch([(topic, value)]), ServingSnapshot(schema)
+    raw, registry = raw_batch([(topic, value)]), OneSchema(schema)
     fast = decode(raw, registry, NOW, LIMITS)
     records._readings[9, topic] = records._readings[9, topic]._replace(program=None)
     slow = decode(raw, registry, NOW, LIMITS)

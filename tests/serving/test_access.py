@@ -3,9 +3,9 @@
 import grpc
 import pytest
 from google.protobuf import descriptor_pool
-from running_server import running
-from serving_rows import product, shop_events
-from test_service import recommender_of
+from helpers.recommenders import recommender_of
+from helpers.running_server import running
+from helpers.serving_rows import product, shop_events
 
 from serving.auth.access import SCOPES
 from serving.auth.api_keys import make_key, write_keys

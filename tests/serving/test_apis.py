@@ -3,9 +3,9 @@ import re
 import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
-from running_server import running
-from serving_rows import product, shop_events
-from test_service import recommender_of
+from helpers.recommenders import recommender_of
+from helpers.running_server import running
+from helpers.serving_rows import product, shop_events
 
 from serving.proto import headrace_pb2, headrace_pb2_grpc
 

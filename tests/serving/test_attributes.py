@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from fold_oracle import Event
+from helpers.fold_oracle import Event
+from helpers.recommenders import items, recommender_of
+from helpers.serving_rows import NOW, product
 from hypothesis import given
 from hypothesis import strategies as st
-from serving_rows import NOW, product
-from test_service import items, recommender_of
 
 from schemas.ids import hash_id
 from serving.catalogue import attributes as attributes_module

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from fold_oracle import Event
+from helpers.fold_oracle import Event
+from helpers.recommenders import recommender_of
+from helpers.serving_rows import DAY, NOW, product
+from helpers.trees import some_trees
 from hypothesis import given
 from hypothesis import strategies as st
-from serving_rows import DAY, NOW, product
-from test_service import recommender_of
 
 import serving.engine.request_batch
 from schemas.events import Kind
@@ -18,7 +19,7 @@ from serving.rendering.lists import LazyItems
 from serving.request.requests import RecommendRequest
 from serving.scoring.scorer import Scorer
 from serving.scoring.sessions import padded_sessions
-from serving.scoring.tree_ensemble import N_FEATURES, NO_FOREST, Forest
+from serving.scoring.tree_ensemble import NO_FOREST
 from state.settings import Settings
 from state.store.contract import MemoryStore
 
@@ -83,13 +84,6 @@ def test_quick_lists_are_those_of_the_sources(shop, asked, rules):
             assert answer.items.to_json() == answer.items.alone.to_json()
             assert answer.items.to_message() == answer.items.alone.to_message()
             assert answer.items.sources() == answer.items.alone.sources()
-
-
-def some_trees():
-    rng = np.random.default_rng(3)
-    stays = rng.integers(0, 1 << 15, (20, 15)).astype(np.uint32) | np.uint32(1 << 15)  # the last leaf always stays
-    thresholds = rng.normal(0, 0.2, (20, 15)).astype(np.float32)
-    return Forest(rng.integers(0, N_FEATURES, (20, 15)), thresholds, stays, rng.normal(size=(20, 16)))
 
 
 @pytest.mark.parametrize("forest", [NO_FOREST, some_trees()], ids=["by likelihood", "by trees"])

@@ -4,11 +4,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from fold_oracle import Event
+from helpers.fold_oracle import Event
+from helpers.recommenders import ask, items, recommender_of
+from helpers.serving_rows import NOW, product
 from hypothesis import given
 from hypothesis import strategies as st
-from serving_rows import NOW, product
-from test_service import ask, items, recommender_of
 
 from serving.ranking.mmr_dpp import ALPHA, calibrated, department
 

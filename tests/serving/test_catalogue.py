@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
-from fold_oracle import Event
-from serving_rows import NOW, product
-from test_service import recommender_of
+from helpers.fold_oracle import Event
+from helpers.recommenders import recommender_of
+from helpers.serving_rows import NOW, product
 
 from serving.app.follower import Follower
 from serving.auth.api_keys import Guard

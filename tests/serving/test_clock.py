@@ -4,9 +4,9 @@ import ast
 from pathlib import Path
 
 import numpy as np
-from fold_oracle import Event
-from serving_rows import DAY, NOW
-from test_service import ask, recommender_of
+from helpers.fold_oracle import Event
+from helpers.recommenders import ask, recommender_of
+from helpers.serving_rows import DAY, NOW
 
 import serving
 

@@ -6,17 +6,14 @@ import time
 
 import orjson
 import pytest
+from helpers.raw_http import BATCH, BODIES, BODY, HOT, head, send, status
+from helpers.recommenders import recommender_of
+from helpers.running_server import running
+from helpers.serving_rows import shop_events
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from running_server import running
-from serving_rows import shop_events
-from test_service import recommender_of
 
 from serving.auth.api_keys import make_key, write_keys
-
-HOT, BATCH, COLD = "/v1/recommend", "/v1/recommend/batch", "/v1/rules/preview"
-BODY = b'{"user": "ann", "count": 2}'
-BODIES = {HOT: BODY, BATCH: b'{"requests": [%b, %b]}' % (BODY, BODY), COLD: b'{"request": %b, "book": {}}' % BODY}
 
 
 @pytest.fixture(scope="module")
@@ -24,31 +21,6 @@ def server(tmp_path_factory):
     recommender, _ = recommender_of(shop_events())
     with running(tmp_path_factory.mktemp("server"), recommender) as found:
         yield found
-
-
-def send(server, *parts, pause=0.0, timeout=5.0):
-    """Send bytes as they are; return all that comes back until the server closes or is quiet."""
-    with socket.create_connection(("127.0.0.1", server.http_port), timeout=timeout) as connection:
-        for part in parts:
-            connection.sendall(part)
-            time.sleep(pause)
-        connection.settimeout(4)
-        got = b""
-        try:
-            while chunk := connection.recv(65536):
-                got += chunk
-                connection.settimeout(0.5)
-        except (TimeoutError, ConnectionResetError):
-            pass
-        return got
-
-
-def head(path, *more, method=b"POST"):
-    return b"\r\n".join([method + b" " + path.encode() + b" HTTP/1.1", b"Host: localhost", *more, b"", b""])
-
-
-def status(answer):
-    return answer.split(b" ", 2)[1] if answer else b"closed"
 
 
 @pytest.mark.parametrize(

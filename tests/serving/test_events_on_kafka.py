@@ -7,9 +7,9 @@ import time
 
 import httpx
 import pytest
-from running_server import running
-from serving_rows import product, shop_events
-from test_service import recommender_of
+from helpers.recommenders import recommender_of
+from helpers.running_server import running
+from helpers.serving_rows import product, shop_events
 
 from flows.log.open_log import open_log
 from flows.log.read_to import read_to

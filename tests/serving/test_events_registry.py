@@ -5,10 +5,10 @@ import time
 
 import httpx
 import pytest
-from registry_server import Registry
-from running_server import running
-from serving_rows import shop_events
-from test_service import recommender_of
+from helpers.recommenders import recommender_of
+from helpers.registry_server import Registry
+from helpers.running_server import running
+from helpers.serving_rows import shop_events
 
 from flows.log.confluent_registry import ConfluentRegistry
 from state.ports import free_port

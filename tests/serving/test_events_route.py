@@ -7,9 +7,9 @@ import time
 import fastavro
 import orjson
 import pytest
-from running_server import running
-from serving_rows import product, shop_events
-from test_service import recommender_of
+from helpers.recommenders import recommender_of
+from helpers.running_server import running
+from helpers.serving_rows import product, shop_events
 
 from flows.log.contract import LogUnavailable, NotConfirmed
 from flows.log.sqlite_log import SqliteLog

@@ -4,13 +4,13 @@ import time
 
 import grpc
 import pytest
-from fold_oracle import Event
+from helpers.fold_oracle import Event
+from helpers.recommenders import ask, items, recommender_of
+from helpers.running_server import running
+from helpers.serving_rows import DAY, NOW, product, shop_events
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from running_server import running
-from serving_rows import DAY, NOW, product, shop_events
-from test_service import ask, items, recommender_of
 
 from batch.evaluation.experiment_report import read_log, report
 from schemas.avro_decoder import Limits

@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from running_server import running
-from serving_rows import product, shop_events
-from test_service import recommender_of
+from helpers.recommenders import recommender_of
+from helpers.running_server import running
+from helpers.serving_rows import product, shop_events
 
 from serving.http.explorer_api import Explorer
 

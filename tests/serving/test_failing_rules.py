@@ -4,14 +4,13 @@ import numpy as np
 import orjson
 import pytest
 import yaml
-from running_server import running
-from serving_rows import NOW, shop_events
+from helpers.books import BROKEN, PRODUCTS, plant
+from helpers.recommenders import ask, items, recommender_of
+from helpers.running_server import running
+from helpers.serving_rows import NOW, shop_events
 from structlog.testing import capture_logs
-from test_rules import PRODUCTS
-from test_service import ask, items, recommender_of
 
 from serving.http.rules_api import trial
-from serving.request.conditions import ItemCondition, RequestCondition
 from serving.request.requests import RecommendRequest
 from serving.rules import item_filter
 from serving.rules.book_store import BadBook, parse_book, put_book, read_book, to_book
@@ -22,30 +21,11 @@ from state.store.contract import MemoryStore
 QUOTED = 'rules:\n- {id: big-sizes, action: boost, where: number("attr.size") > 40, factor: 2}\n'
 """Field case L1."""
 NO_ACME = {"id": "no-acme", "action": "exclude", "where": "brand == 'Acme'"}
-BROKEN = {"id": "broken", "action": "include", "where": "price < 3 or price > 12345"}
 
 
 @pytest.fixture
 def shop():
     return recommender_of(shop_events(), PRODUCTS)[0]
-
-
-def plant(monkeypatch, error, source=BROKEN["where"]):
-    """Have one condition fail whenever it is evaluated."""
-    plain_mask, plain_holds = ItemCondition.mask, RequestCondition.holds
-
-    def mask(condition, *args):
-        if condition.source == source:
-            raise error
-        return plain_mask(condition, *args)
-
-    def holds(condition, *args):
-        if condition.source == source:
-            raise error
-        return plain_holds(condition, *args)
-
-    monkeypatch.setattr(ItemCondition, "mask", mask)
-    monkeypatch.setattr(RequestCondition, "holds", holds)
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ import sys
 
 import faiss
 import numpy as np
-from compiled_kernels import COMPILED
-from fold_oracle import Event
-from serving_rows import DAY, NOW, fold_into, product, shop_events
-from test_batch_lists import some_trees
+from helpers.compiled_kernels import COMPILED
+from helpers.fold_oracle import Event
+from helpers.serving_rows import DAY, NOW, fold_into, product, shop_events
+from helpers.trees import some_trees
 
 from schemas.events import Kind
 from schemas.ids import hash_id

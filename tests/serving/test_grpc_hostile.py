@@ -42,9 +42,9 @@ MAX_S = 30.0
 
 class ServerProcess:
     def __init__(self):
-        paths = os.pathsep.join([str(TESTS.parent), str(TESTS), str(TESTS / "serving")])
+        paths = os.pathsep.join([str(TESTS.parent), str(TESTS)])
         self.process = subprocess.Popen(
-            [sys.executable, str(TESTS / "serving" / "server_process.py")],
+            [sys.executable, str(TESTS / "helpers" / "server_process.py")],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths},
         )  # fmt: skip
         ports = (int(line.split()[1]) for line in self.process.stdout if line.startswith("port "))

@@ -8,12 +8,12 @@ import grpc
 import httpx
 import pytest
 from google.protobuf import json_format
+from helpers.books import PRODUCTS
+from helpers.recommenders import recommender_of
+from helpers.running_server import running
+from helpers.serving_rows import shop_events
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from running_server import running
-from serving_rows import shop_events
-from test_rules import PRODUCTS
-from test_service import recommender_of
 
 from serving.engine.micro_batcher import FAILURES
 from serving.proto import headrace_pb2, headrace_pb2_grpc

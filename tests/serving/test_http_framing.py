@@ -7,10 +7,10 @@ import socket
 
 import orjson
 import pytest
-from running_server import running
-from serving_rows import shop_events
-from test_conformance import BODIES, COLD, HOT, head, send
-from test_service import recommender_of
+from helpers.raw_http import BODIES, COLD, HOT, head, send
+from helpers.recommenders import recommender_of
+from helpers.running_server import running
+from helpers.serving_rows import shop_events
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serving.auth.api_keys import make_key, write_keys

@@ -6,9 +6,9 @@ import ssl
 import httpx
 import pytest
 import trustme
-from running_server import running
-from serving_rows import shop_events
-from test_service import recommender_of
+from helpers.recommenders import recommender_of
+from helpers.running_server import running
+from helpers.serving_rows import shop_events
 
 from serving.http.tls import http_tls
 from state.settings import BadSettings, Settings

@@ -9,9 +9,9 @@ from typing import get_args
 
 import httpx
 import pytest
-from running_server import running
-from serving_rows import NOW, product, shop_events
-from test_service import recommender_of
+from helpers.recommenders import recommender_of
+from helpers.running_server import running
+from helpers.serving_rows import NOW, product, shop_events
 
 from headrace.torture.faulty_proxy import FaultyProxy
 from serving.auth.api_keys import Scope, make_key, write_keys

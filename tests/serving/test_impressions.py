@@ -1,8 +1,8 @@
 import time
 
 import pytest
+from helpers.serving_rows import NOW, fold_into, shop_events
 from prometheus_client import REGISTRY as METRICS
-from serving_rows import NOW, fold_into, shop_events
 
 from flows.log.contract import LogUnavailable
 from flows.log.open_log import open_log

@@ -1,9 +1,9 @@
 """What a visitor bought, disliked, sent back or rated low stays out; what left the cart, while the session runs."""
 
 import pytest
-from fold_oracle import Event
-from serving_rows import DAY, NOW, product, shop_events
-from test_service import ask, items, recommender_of
+from helpers.fold_oracle import Event
+from helpers.recommenders import ask, items, recommender_of
+from helpers.serving_rows import DAY, NOW, product, shop_events
 
 from schemas.events import Kind
 from serving.request.requests import STRATEGIES

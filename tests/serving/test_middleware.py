@@ -8,9 +8,9 @@ import grpc
 import numpy as np
 import pytest
 import trustme
-from running_server import running
-from serving_rows import NOW, shop_events
-from test_service import recommender_of
+from helpers.recommenders import recommender_of
+from helpers.running_server import running
+from helpers.serving_rows import NOW, shop_events
 
 from schemas.avro_decoder import Limits, decode
 from schemas.ids import hash_id

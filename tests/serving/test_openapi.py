@@ -2,11 +2,11 @@
 
 import pytest
 import schemathesis
+from helpers.recommenders import recommender_of
+from helpers.running_server import running
+from helpers.serving_rows import product, shop_events
 from hypothesis import HealthCheck, given, settings
-from running_server import running
 from schemathesis.checks import not_a_server_error
-from serving_rows import product, shop_events
-from test_service import recommender_of
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from fold_oracle import EPOCH_MS, Event, batch_of
+from helpers.fold_oracle import EPOCH_MS, Event, batch_of
+from helpers.score_oracle import Oracle
 from hypothesis import given
 from hypothesis import strategies as st
-from score_oracle import Oracle
 
 from flows.fold.lane import Lane
 from flows.fold.settings import LaneSettings

@@ -5,10 +5,10 @@ import time
 import grpc
 import httpx
 import pytest
-from running_server import running
-from serving_rows import product, shop_events
+from helpers.recommenders import recommender_of
+from helpers.running_server import running
+from helpers.serving_rows import product, shop_events
 from structlog.testing import capture_logs
-from test_service import recommender_of
 
 from serving.auth.api_keys import make_key, write_keys
 from serving.graphql.limits import MAX_ALIASES, MAX_DEPTH, MAX_SAME

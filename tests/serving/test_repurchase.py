@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from fold_oracle import Event
+from helpers.fold_oracle import Event
+from helpers.recommenders import ask, items, recommender_of
+from helpers.serving_rows import DAY, NOW, shop_events
 from hypothesis import given
 from hypothesis import strategies as st
-from serving_rows import DAY, NOW, shop_events
-from test_service import ask, items, recommender_of
 
 from flows.fold.purchases import add_purchases
 from schemas.events import Kind

@@ -5,12 +5,12 @@ import json
 
 import httpx
 import pytest
+from helpers.recommenders import recommender_of
+from helpers.running_server import running
+from helpers.serving_rows import shop_events
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from running_server import running
-from serving_rows import shop_events
 from structlog.testing import capture_logs
-from test_service import recommender_of
 
 from serving.engine.micro_batcher import FAILURES, MicroBatcher, RequestFailed
 from serving.engine.request_batch import Batch

@@ -1,9 +1,10 @@
 import pytest
-from fold_oracle import Event
+from helpers.books import PRODUCTS, rule, with_rules
+from helpers.fold_oracle import Event
+from helpers.recommenders import ask, items, recommender_of
+from helpers.serving_rows import DAY, NOW, fold_into, product, shop_events
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serving_rows import DAY, NOW, fold_into, product, shop_events
-from test_service import ask, items, recommender_of
 
 from serving.http.rules_api import preview, trial
 from serving.request.requests import RecommendRequest
@@ -13,27 +14,10 @@ from serving.rules.lint import lint
 from serving.rules.model import Book, Compiled
 from state.store.contract import Fenced, MemoryStore
 
-PRODUCTS = [
-    product("tea", "Tea", brand="Acme", category="drinks/tea", price=4.0, stock=9, margin=0.5),
-    product("cup", "Cup", brand="Acme", category="kitchen", price=8.0, stock=2, margin=0.1),
-    product("old", "Old", brand="Globex", category="kitchen", price=2.0, stock=50),
-    *(product(f"other{n}", f"Other {n}", brand=f"b{n % 3}", category="misc", price=float(n)) for n in range(10)),
-]
-
 
 @pytest.fixture(scope="module")
 def shop():
     return recommender_of(shop_events(), PRODUCTS)[0]
-
-
-def with_rules(recommender, *rules, at=NOW, placements=None, **request):
-    book = trial({"rules": list(rules), "placements": placements or {}})
-    asked = RecommendRequest(explain=True, **{"user": "ann", "count": 13, **request})
-    return recommender.recommend([asked], at, book)[0]
-
-
-def rule(action, **more):
-    return {"id": "r", "action": action, **more}
 
 
 def test_rules_that_leave_items_out_win_over_every_source(shop):

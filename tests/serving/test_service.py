@@ -2,7 +2,8 @@ import time
 
 import numpy as np
 import pytest
-from serving_rows import NOW, fold_into, product, shop_events
+from helpers.recommenders import Switchable, ask, items, recommender_of
+from helpers.serving_rows import NOW, product, shop_events
 
 from schemas.events import ProductChange
 from schemas.ids import hash_id
@@ -13,35 +14,7 @@ from serving.retrieval.vector_index import VectorIndex
 from state.anchor import Anchor
 from state.rows import keys
 from state.settings import Settings
-from state.store.contract import MemoryStore, StoreUnavailable
-
-
-class Switchable(MemoryStore):
-    """A store that can be out of reach."""
-
-    away = False
-
-    def read(self, keys):
-        if self.away:
-            raise StoreUnavailable("away")
-        return super().read(keys)
-
-
-def recommender_of(events, products=(), **settings):
-    store = Switchable()
-    fold_into(store, events, products)
-    recommender = Recommender(store, Settings(server_cached_items=1000, **settings), "g1")
-    recommender.refresh(NOW)
-    return recommender, store
-
-
-def ask(recommender, **request):
-    (answer,) = recommender.recommend([RecommendRequest(**request)], NOW)
-    return answer
-
-
-def items(answer):
-    return [one.item for one in answer.items]
+from state.store.contract import MemoryStore
 
 
 def test_a_visitor_in_a_session_gets_what_came_next_for_others_and_why():
@@ -186,8 +159,8 @@ def test_popular_lists_a_scope(scope, name, found):
 def test_two_lanes_answer_like_one():
     from dataclasses import replace
 
-    from fold_oracle import batch_of
-    from serving_rows import SETTINGS
+    from helpers.fold_oracle import batch_of
+    from helpers.serving_rows import SETTINGS
 
     from flows.fold.lane import Lane
 

@@ -4,9 +4,9 @@ import gc
 
 import numpy as np
 import pytest
-from fold_oracle import Event
-from serving_rows import DAY, NOW, product, shop_events
-from test_service import ask, items, recommender_of
+from helpers.fold_oracle import Event
+from helpers.recommenders import ask, items, recommender_of
+from helpers.serving_rows import DAY, NOW, product, shop_events
 
 from schemas.events import Kind
 from schemas.ids import hash_id

@@ -6,12 +6,11 @@ import time
 
 import httpx
 import pytest
-from fold_oracle import Event
-from running_server import running
-from serving_rows import DAY, NOW, shop_events
-from test_failing_rules import plant
-from test_rules import PRODUCTS, rule
-from test_service import items, recommender_of
+from helpers.books import PRODUCTS, plant, rule
+from helpers.fold_oracle import Event
+from helpers.recommenders import items, recommender_of
+from helpers.running_server import running
+from helpers.serving_rows import DAY, NOW, shop_events
 
 from schemas.ids import hash_ids
 from serving.engine.recommender import BadRequest

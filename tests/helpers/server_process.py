@@ -4,10 +4,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from running_server import running
-from serving_rows import product, shop_events
-from test_service import recommender_of
-
+from helpers.recommenders import recommender_of
+from helpers.running_server import running
+from helpers.serving_rows import product, shop_events
 from schemas.ids import use_key
 
 if __name__ == "__main__":

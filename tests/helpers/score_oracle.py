@@ -2,8 +2,7 @@
 
 import math
 
-from fold_oracle import current_cell, earlier_cell, latest_first
-
+from helpers.fold_oracle import current_cell, earlier_cell, latest_first
 from serving.scoring.parameters import DEFAULT as P
 from state.rows import lane_rows as g
 from state.rows.decay import value_at

@@ -2,10 +2,9 @@
 
 import time
 
-from fold_oracle import Event, batch_of
-
 from flows.fold.lane import Lane
 from flows.fold.settings import LaneSettings
+from helpers.fold_oracle import Event, batch_of
 from schemas.events import Decoded, Kind, ProductChange
 
 SETTINGS = LaneSettings(max_cached_users=200, max_cached_items=200, dedupe_window=2048)

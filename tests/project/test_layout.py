@@ -1,0 +1,30 @@
+"""How the tests are laid out: what many of them need stands in `tests/helpers`."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+MODULES = sorted(TESTS.rglob("test_*.py"))
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(TESTS)))
+def test_no_test_module_imports_another(path):
+    assert not [module for module in imported(path) if module.split(".")[-1].startswith("test_")]
+
+
+def test_no_helper_is_a_test():
+    helpers = sorted((TESTS / "helpers").glob("*.py"))
+    assert len(helpers) >= 18
+    for path in helpers:
+        defined = [node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+        assert not [name for name in defined if name.startswith("test_")], path
