@@ -11,12 +11,12 @@ looked through, some at a time between batches.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import structlog
 
 from flows.fold.lane import Changes, Lane
 from state.anchor import Anchor, AnchorDamaged, load_anchor
+from state.anchors.fetcher import AnchorFetcher
 from state.rows import keys
 from state.store.contract import Store
 from state.store.row_block import RowSet
@@ -34,19 +34,19 @@ class AnchorFollower:
     """One process's part in an anchor switch. Call `step` between batches."""
 
     def __init__(
-        self, store: Store, lanes: Sequence[Lane], generation: str, n_lanes: int, anchors_dir: Path,
+        self, store: Store, lanes: Sequence[Lane], generation: str, n_lanes: int, anchors: AnchorFetcher,
         commit: Callable[[Lane, Changes], None], may_switch: bool = True,
     ) -> None:  # fmt: skip
         """`may_switch` False: refold, but leave the pointer to the flows of the live generation."""
         self._may_switch = may_switch
-        self._store, self._lanes, self._anchors_dir, self._commit = store, lanes, anchors_dir, commit
+        self._store, self._lanes, self._anchors, self._commit = store, lanes, anchors, commit
         self._ready_keys = [keys.anchor_ready(keys.prefix(generation, lane)) for lane in range(n_lanes)]
         self._live: Anchor | None = None
         self._pending: Anchor | None = None
-        self._refused: str | None = None
+        self._refused = set[str]()
         self._work: Iterator[tuple[Lane, Changes]] = iter(())
         self._live_version: str | None = None
-        """Of the pointer, also where that anchor cannot be loaded here."""
+        """The pointer's, also while that anchor is not here or cannot be loaded."""
         self._unclean, self._clean_up_ms = True, 0
         """Whether there may be vectors to remove, and from when on; 0: from a while after the next step."""
         self._cleaning: Iterator[None] | None = None
@@ -78,14 +78,25 @@ class AnchorFollower:
         live, published = self._pointers()
         if live is not None and live != self._live_version:
             self._take_live(live)  # another process moved the pointer
+        elif self._misses_live:
+            self._load_live()
         self._begin(published)
         if self._pending is None and self._unclean and 0 < self._clean_up_ms <= now_ms:
             self._clean_some()
 
     def _take_live(self, live: str | None) -> None:
-        self._live_version, self._live = live, self._load(live) if live else None
-        self._use()
+        self._live_version = live
+        self._load_live()
         self._clean_later()
+
+    def _load_live(self) -> None:
+        self._live = self._load(self._live_version) if self._live_version else None
+        self._use()
+
+    @property
+    def _misses_live(self) -> bool:
+        """Whether the live anchor is on its way to this machine: its vectors are written when it is here."""
+        return self._live is None and self._live_version is not None and self._live_version not in self._refused
 
     def _clean_later(self) -> None:
         self._unclean, self._clean_up_ms, self._cleaning = True, 0, None
@@ -96,22 +107,24 @@ class AnchorFollower:
         return live, published
 
     def _load(self, version: str) -> Anchor | None:
+        """Return the anchor; None while it is not here, and where it was refused."""
+        if version in self._refused:
+            return None
         try:
-            return load_anchor(self._anchors_dir / version)
+            return self._anchors.load(version, load_anchor)
         except (AnchorDamaged, OSError) as error:
-            if version != self._refused:
-                log.error("anchor cannot be loaded; the one before stays", anchor=version, error=str(error))
-            self._refused = version
+            log.error("anchor cannot be loaded; the one before stays", anchor=version, error=str(error))
+            self._refused.add(version)
             return None
 
     def _use(self) -> None:
         anchors = [anchor for anchor in (self._live, self._pending) if anchor is not None]
         others = [self._live_version] if self._live_version else []
         for lane in self._lanes:
-            lane.use_anchors(*anchors, others=others)
+            lane.use_anchors(*anchors, others=others, live_is_missing=self._misses_live)
 
     def _begin(self, published: str | None) -> None:
-        if published is None or published in (self._refused, self._live_version):
+        if published is None or published == self._live_version:
             return
         self._pending = self._load(published)
         if self._pending is not None:
@@ -156,6 +169,7 @@ class AnchorFollower:
             if time.perf_counter() > until:
                 return
         self._unclean, self._cleaning = False, None
+        self._anchors.keep(*(version for version in self._pointers() if version is not None))
 
     def _clean(self) -> Iterator[None]:
         """Remove the vectors of anchors that are not live, and yield again and again on the way."""

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Collection
 from dataclasses import replace
-from pathlib import Path
 
 import structlog
 
@@ -28,6 +27,8 @@ from flows.runtime_tuning import prepare_interpreter
 from flows.settings import lane_settings, limits_of
 from flows.warm_up import warm_up
 from schemas.registry import RegistryUnavailable
+from state.anchors.fetcher import AnchorFetcher
+from state.anchors.open_anchors import open_anchors
 from state.eviction import refuse_eviction
 from state.generations import Generation, live_generation, new_generation, read_generation, write_generation
 from state.rows import keys
@@ -56,6 +57,7 @@ class Flow:
         self._base = self.settings = settings
         self._fixed = generation
         self.stopping = threading.Event()
+        self._anchors = AnchorFetcher(open_anchors(settings))
         self.store = open_store(settings, patient=True)
         refuse_eviction(self.store, settings)
         address, config = settings.log_address, settings.kafka_config
@@ -115,7 +117,7 @@ class Flow:
         self._start = generation.start
         self._positions = {**self._start, **self.runner.open()}
         self._follower = AnchorFollower(
-            self.store, self.runner.lanes, generation.name, self.settings.n_lanes, Path(self.settings.anchors_dir),
+            self.store, self.runner.lanes, generation.name, self.settings.n_lanes, self._anchors,
             self.runner.commit_now, may_switch=self._fixed is None,
         )  # fmt: skip
         self._follower.open()

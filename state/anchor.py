@@ -27,9 +27,9 @@ from schemas.ids import fingerprint
 from state.rows.slot_map import SlotMap
 
 MANIFEST = "manifest.json"
-INDEX = "index.faiss"
+INDEX, METRICS = "index.faiss", "metrics.json"
 EMBEDDING, MIXTURE, TREES = "embedding.npy", "mixture.json", "trees.json"
-FILES = ("items.json", "item_hash.npy", "whitened.npy", "gram.npy", INDEX, EMBEDDING, MIXTURE, TREES, "metrics.json")
+FILES = ("items.json", "item_hash.npy", "whitened.npy", "gram.npy", INDEX, EMBEDDING, MIXTURE, TREES, METRICS)
 
 
 class AnchorDamaged(Exception):
@@ -89,7 +89,7 @@ def save_anchor(
     np.save(work / EMBEDDING, nothing if anchor.embedding is None else anchor.embedding)
     for name, value in ((MIXTURE, anchor.mixture), (TREES, anchor.trees)):
         (work / name).write_bytes(orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY))
-    (work / "metrics.json").write_bytes(orjson.dumps(metrics, option=orjson.OPT_INDENT_2))
+    (work / METRICS).write_bytes(orjson.dumps(metrics, option=orjson.OPT_INDENT_2))
     body = {
         **manifest,
         "version": anchor.version,
@@ -112,7 +112,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 def load_metrics(path: Path) -> dict[str, Any]:
     """Return the offline metrics of an anchor's folder."""
-    return dict(orjson.loads((path / "metrics.json").read_bytes()))
+    return dict(orjson.loads((path / METRICS).read_bytes()))
 
 
 def load_anchor(path: Path, mapped: bool = False) -> Anchor:
@@ -142,4 +142,6 @@ def load_anchor(path: Path, mapped: bool = False) -> Anchor:
 
 def anchor_versions(folder: Path) -> list[str]:
     """Return the versions in a folder, oldest first."""
-    return sorted(p.name for p in folder.iterdir() if (p / MANIFEST).exists()) if folder.exists() else []
+    if not folder.exists():
+        return []
+    return sorted(p.name for p in folder.iterdir() if not p.name.startswith(".") and (p / MANIFEST).exists())

@@ -132,6 +132,16 @@ class Settings(BaseSettings):
     weight_purchase: float = Field(5, ge=0, le=MAX_WEIGHT, description="Weight of a purchase")
     weight_star: float = Field(1, ge=0, le=MAX_WEIGHT, description="Weight of each star above 2.5 in a rating")
 
+    anchors_url: str = Field(
+        "",
+        description="Where anchors are kept: a folder, or s3://BUCKET/PREFIX and the like; empty: anchors in data_dir",
+    )
+    anchors_config: dict[str, Any] = Field(
+        {}, description="Further settings of fsspec's file system for it (s3fs: endpoint_url, profile, …)"
+    )
+    anchors_timeout_s: float = Field(
+        60, gt=0, description="An object store that moves no byte for so long counts as away, and is tried again"
+    )
     factors: int = Field(64, ge=4, le=512, description="Dimensions of the anchor")
     als_iterations: int = Field(15, ge=1, description="ALS iterations")
     als_regularization: float = Field(0.05, gt=0, description="ALS regularization")
@@ -228,6 +238,11 @@ class Settings(BaseSettings):
     @property
     def anchors_dir(self) -> Path:
         return self.data_dir / "anchors"
+
+    @property
+    def anchor_copies_dir(self) -> Path:
+        """Folder of copies of anchors from an object store."""
+        return self.data_dir / "anchor-copies"
 
     @property
     def redis_address(self) -> str:

@@ -103,6 +103,7 @@ class Lane:
         self._totals = decode_globals(None)
         self._anchors: tuple[Anchor, ...] = ()
         self._versions: frozenset[str] = frozenset()
+        self._live_is_missing = False
         self._owed = OwedVectors()
         self._settling: Iterator[Changes] | None = None
         self._pool = ThreadPoolExecutor(1, "fold-in")
@@ -136,12 +137,15 @@ class Lane:
         """Return the live item rows, their slots and the totals, for evaluation in the same process."""
         return self._items.rows, self._items.slots, self._totals
 
-    def use_anchors(self, *anchors: Anchor, others: Iterable[str] = ()) -> None:
+    def use_anchors(self, *anchors: Anchor, others: Iterable[str] = (), live_is_missing: bool = False) -> None:
         """Keep user vectors for these anchors (the live one, and the one being refolded).
 
         `others`: versions of which only vectors of users who are erased are seen to: they are deleted.
+        `live_is_missing`: the live anchor is not on this machine yet; users who act are owed vectors until it is.
         """
-        self._anchors = anchors
+        if live_is_missing and not self._live_is_missing and self._owes:  # by no anchor that is here
+            self._owed, self._settling = OwedVectors(everybody=True), None
+        self._anchors, self._live_is_missing = anchors, live_is_missing
         self._versions = frozenset((*(anchor.version for anchor in anchors), *others))
 
     def preload(self, users: npt.NDArray[np.uint64], items: npt.NDArray[np.uint64]) -> None:
@@ -153,7 +157,11 @@ class Lane:
 
     @property
     def owes_vectors(self) -> bool:
-        """Whether some users' vectors are behind their rows: call `write_pending`."""
+        """Whether some users' vectors are behind their rows and can be written: call `write_pending`."""
+        return self._owes and not self._live_is_missing
+
+    @property
+    def _owes(self) -> bool:
         return bool(self._owed) or self._settling is not None
 
     def apply(self, decoded: Decoded, raw: RawBatch, behind: bool = False) -> Changes:
@@ -180,7 +188,7 @@ class Lane:
         users, buyers = self._fold_around(events, payload, erasures)
         erased = {user for _, user in erasures}
         # While an anchor is refolded every user who acts gets vectors for both, or some would miss the switch.
-        later = behind and len(self._anchors) == 1
+        later = behind and len(self._anchors) == 1 and not self._live_is_missing
         vectors = self._start_vectors(users, () if later else self._anchors)
         self._totals[DEDUPE] = self._dedupe.count
         self._refusals.write(rows.single)
@@ -194,7 +202,7 @@ class Lane:
         if len(buyers) or erased:
             rows.single[keys.purchase_totals(self.prefix)] = self._purchases.totals()
         rows.blocks += vectors()
-        if later and len(users):
+        if (later or self._live_is_missing) and len(users):
             self._owed.add(self._users.ids_of(users))
             rows.single[keys.owes_vectors(self.prefix)] = b"1"
         if erased:

@@ -4,7 +4,7 @@ import os
 import time
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
-from typing import Any
+from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
@@ -28,7 +28,9 @@ from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progr
 from schemas.registry import RegistryUnavailable
 from serving.retrieval.build import build_index
 from serving.scoring.tree_ensemble import written_down
-from state.anchor import Anchor, AnchorDamaged, anchor_versions, load_anchor, load_metrics, read_manifest, save_anchor
+from state.anchor import Anchor, AnchorDamaged, load_anchor, load_metrics, read_manifest, save_anchor
+from state.anchors.contract import AnchorStore, AnchorsUnavailable
+from state.anchors.open_anchors import open_anchors
 from state.rows import keys
 from state.settings import Settings
 from state.store.contract import StoreUnavailable
@@ -52,9 +54,11 @@ def train_anchor(
 ) -> dict[str, Any]:
     """Train, write a new anchor folder and return its summary.
 
-    Raises TooLittleData; and Refused when the `current` anchor finds more of the held-out
+    Raises TooLittleData, AnchorsUnavailable; and Refused when the `current` anchor finds more of the held-out
     events than the new model does, unless `force`.
     """
+    anchors = open_anchors(settings)
+    there = anchors.versions()
     weights = lane_settings(settings).fold_params().weights
     started = time.perf_counter()
     data = _read(settings, log, weights, now_ms)
@@ -64,7 +68,7 @@ def train_anchor(
     factors = min(settings.factors, len(data.item_hash))
     how = (factors, settings.als_regularization, settings.als_alpha, settings.als_iterations, settings.als_threads)
     with err.status("measuring on the newest tenth of the events"):
-        metrics = _measure(settings, data, factors, current)
+        metrics = _measure(settings, data, factors, _load_current(anchors, current))
     _gate(metrics, settings.anchor_tolerance, current, force)
     measured_at = time.perf_counter()
     with err.status("training on all events"):
@@ -73,7 +77,6 @@ def train_anchor(
     with err.status("embedding the rows and fitting the scoring"):
         embedding, night = _night(data, lane_settings(settings))
     version = "a" + datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y%m%d-%H%M%S")
-    there = anchor_versions(settings.anchors_dir)
     if version in there:
         version += f"-{len(there)}"
     anchor = Anchor(
@@ -98,7 +101,10 @@ def train_anchor(
     }
     index, index_figures = build_index(whitened)
     metrics |= index_figures
-    save_anchor(settings.anchors_dir, anchor, lambda path: faiss.write_index(index, str(path)), metrics, manifest)
+    save_anchor(anchors.folder, anchor, lambda path: faiss.write_index(index, str(path)), metrics, manifest)
+    with err.status(f"publishing in {anchors.name}"):
+        anchors.publish(version)
+    anchors.keep(version, *([current] if current else []))
     seconds = {
         "read": read_at - started, "measure": measured_at - read_at, "train": trained_at - measured_at,
         "fit": time.perf_counter() - trained_at,
@@ -106,17 +112,25 @@ def train_anchor(
     return {"version": version, **manifest["data"], "metrics": metrics, "seconds": seconds}
 
 
-def _measure(settings: Settings, data: Interactions, factors: int, current: str | None) -> dict[str, Any]:
+class _Current(NamedTuple):
+    """The anchor that is live when another one is trained."""
+
+    anchor: Anchor
+    trained_to_ms: int
+    """Time of the newest event it was trained on."""
+    recall: float | None
+    """Its recall@20, measured when it was made."""
+
+
+def _measure(settings: Settings, data: Interactions, factors: int, current: _Current | None) -> dict[str, Any]:
     """Return how much of the held-out events a model of these settings finds, and the current anchor.
 
     Where enough users have acted since the current anchor was trained, those events are held
     out, so that both models know the same past. Otherwise the newest tenth is, which the current
     anchor has seen: what was measured when it was made stands for it.
     """
-    anchor, trained_to = _load_current(settings, current)
     split = hold_out(data)
-    recorded = load_metrics(settings.anchors_dir / anchor.version)["recall@20"] if anchor else None
-    since = hold_out(data, trained_to) if anchor else None
+    since = hold_out(data, current.trained_to_ms) if current else None
     if since is not None and len(since.users) >= LEAST_JUDGED:
         split = since
     whitened, _ = whiten(
@@ -124,23 +138,27 @@ def _measure(settings: Settings, data: Interactions, factors: int, current: str 
             settings.als_threads), settings.als_regularization,
     )  # fmt: skip
     found: dict[str, Any] = {"users": len(split.users), **recall(split, whitened, settings.als_alpha)}
-    found["current.recall@20"] = recorded
-    if anchor is not None and split is since:
+    found["current.recall@20"] = current.recall if current else None
+    if current is not None and split is since:
+        anchor = current.anchor
         row = anchor.row_of(data.item_hash)
         known = np.where(row[:, None] >= 0, anchor.whitened[row], 0).astype(np.float32)
         found["current.recall@20"] = recall(split, known, anchor.alpha)["recall@20"]
     return found
 
 
-def _load_current(settings: Settings, current: str | None) -> tuple[Anchor | None, int]:
-    """Return the current anchor and the time of the newest event it was trained on."""
-    if current is None:
-        return None, 0
-    path = settings.anchors_dir / current
+def _load_current(anchors: AnchorStore, version: str | None) -> _Current | None:
+    """Return the current anchor, None where there is none that can be loaded."""
+    if version is None:
+        return None
     try:
-        return load_anchor(path), int(read_manifest(path)["data"]["last_ms"])
-    except (AnchorDamaged, OSError):
-        return None, 0
+        path = anchors.fetch(version)
+        return _Current(
+            load_anchor(path), int(read_manifest(path)["data"]["last_ms"]), load_metrics(path)["recall@20"]
+        )  # fmt: skip
+    except (AnchorDamaged, AnchorsUnavailable, OSError) as error:
+        log.warning("the current anchor cannot be loaded; the new one is not compared with it", error=str(error))
+        return None
 
 
 def _gate(metrics: dict[str, Any], tolerance: float, current: str | None, force: bool) -> None:
@@ -199,7 +217,7 @@ def run_anchor(settings: Settings, json: bool, force: bool = False) -> int:
     except (TooLittleData, Refused, PositionLost) as error:
         err.print(str(error), markup=False)
         return FAILED
-    except (StoreUnavailable, LogUnavailable, RegistryUnavailable) as error:
+    except (StoreUnavailable, LogUnavailable, RegistryUnavailable, AnchorsUnavailable) as error:
         err.print(str(error), markup=False)
         return UNAVAILABLE
     if json:

@@ -9,7 +9,9 @@ from rich.table import Table
 
 from flows.connect import open_store
 from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json
-from state.anchor import AnchorDamaged, anchor_versions, load_metrics, read_manifest
+from state.anchor import MANIFEST, METRICS, AnchorDamaged
+from state.anchors.contract import AnchorStore, AnchorsUnavailable
+from state.anchors.open_anchors import open_anchors
 from state.rows import keys
 from state.settings import Settings
 from state.store.contract import Store, StoreUnavailable
@@ -28,15 +30,11 @@ def list_anchors(settings: Settings, json: bool) -> int:
         store = open_store(settings)
         live = _text(store, keys.ANCHOR_LIVE)
         store.close()
-    except StoreUnavailable as error:
+        anchors = open_anchors(settings)
+        found = [_lineage(anchors, version, live) for version in anchors.versions()]
+    except (StoreUnavailable, AnchorsUnavailable, AnchorDamaged) as error:
         err.print(str(error), markup=False)
         return UNAVAILABLE
-    found: list[dict[str, Any]] = []
-    for version in anchor_versions(settings.anchors_dir):
-        path = settings.anchors_dir / version
-        manifest = read_manifest(path)
-        kept = {key: manifest.get(key) for key in ("version", "created_ms", "parent", "code", "settings", "data")}
-        found.append({**kept, "live": version == live, "metrics": load_metrics(path)})
     if json:
         print_json({"live": live, "anchors": found})
         return OK
@@ -52,15 +50,44 @@ def list_anchors(settings: Settings, json: bool) -> int:
     return OK
 
 
+def _lineage(anchors: AnchorStore, version: str, live: str | None) -> dict[str, Any]:
+    manifest = anchors.read_json(version, MANIFEST)
+    kept = {key: manifest.get(key) for key in ("version", "created_ms", "parent", "code", "settings", "data")}
+    return {**kept, "live": version == live, "metrics": anchors.read_json(version, METRICS)}
+
+
+def remove(settings: Settings, version: str, json: bool) -> int:
+    """Delete a version from the artefact store, unless it is live, about to be, or what a rollback would bring back."""
+    try:
+        store, anchors = open_store(settings), open_anchors(settings)
+        live, published = _text(store, keys.ANCHOR_LIVE), _text(store, keys.ANCHOR_PUBLISHED)
+        store.close()
+        parent = anchors.read_json(live, MANIFEST)["parent"] if live else None
+        if version in (live, published, parent):
+            err.print(f"{version} is the live anchor, the one published last or the one before: it stays", markup=False)
+            return FAILED
+        anchors.remove(version)
+    except (StoreUnavailable, AnchorsUnavailable, AnchorDamaged) as error:
+        err.print(str(error), markup=False)
+        return UNAVAILABLE
+    if json:
+        print_json({"removed": version})
+    else:
+        err.print(f"{version} is removed from {anchors.name}", markup=False)
+    return OK
+
+
 def rollback(settings: Settings, json: bool) -> int:
     """Publish the live anchor's parent and wait until it is live; requests go on meanwhile."""
     try:
         store = open_store(settings)
         live = _text(store, keys.ANCHOR_LIVE)
-        parent = read_manifest(settings.anchors_dir / live)["parent"] if live else None
+        anchors = open_anchors(settings)
+        parent = anchors.read_json(live, MANIFEST)["parent"] if live else None
         if parent is None:
             err.print("there is no anchor before the live one")
             return FAILED
+        anchors.read_json(parent, MANIFEST)  # raises AnchorMissing
         started = time.perf_counter()
         store.write({keys.ANCHOR_PUBLISHED: parent.encode()})
         with err.status(f"{live} goes, {parent} comes back: lanes refold"):
@@ -70,7 +97,7 @@ def rollback(settings: Settings, json: bool) -> int:
                     return FAILED
                 time.sleep(0.05)
         store.close()
-    except (StoreUnavailable, AnchorDamaged) as error:
+    except (StoreUnavailable, AnchorsUnavailable, AnchorDamaged) as error:
         err.print(str(error), markup=False)
         return UNAVAILABLE
     seconds = time.perf_counter() - started

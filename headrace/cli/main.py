@@ -138,15 +138,22 @@ def up() -> None:
 
 @app.command()
 def anchor(
-    action: Annotated[str, typer.Argument(help="train, or rollback to the anchor before")] = "train",
+    action: Annotated[str, typer.Argument(help="train, rollback to the anchor before, or remove one")] = "train",
+    version: Annotated[str, typer.Argument(help="The anchor that is removed.")] = "",
     force: Annotated[bool, typer.Option(help="Publish even if it finds less than the current one.")] = False,
     json: Json = False,
 ) -> None:
     """Train the nightly models on the log and publish them; flows refold, then servers follow."""
     if action == "rollback":
         raise typer.Exit(_part("headrace.cli.anchors").rollback(_settings(), json))
-    if action != "train":
-        err.print(f"use `anchor`, `anchor train` or `anchor rollback`; got {action!r}", markup=False)
+    if action == "remove" and version:
+        raise typer.Exit(_part("headrace.cli.anchors").remove(_settings(), version, json))
+    if action != "train" or version:
+        err.print(
+            "use `anchor`, `anchor train`, `anchor rollback` or `anchor remove VERSION`; "
+            f"got {f'{action} {version}'.strip()!r}",
+            markup=False,
+        )
         raise typer.Exit(WRONG_USAGE)
     raise typer.Exit(_part("headrace.cli.anchor").run_anchor(_settings(), json, force))
 

@@ -33,6 +33,8 @@ from serving.rules.book_store import (
 from serving.rules.lint import lint, refuse_failing
 from serving.rules.model import Book
 from state.anchor import AnchorDamaged
+from state.anchors.contract import AnchorsUnavailable
+from state.anchors.open_anchors import open_anchors
 from state.generations import live_generation
 from state.rows import keys
 from state.settings import Settings
@@ -91,8 +93,8 @@ def _recommender(settings: Settings, store: RedisStore) -> Recommender:
     anchor = store.read([keys.ANCHOR_LIVE])[0]
     if anchor is not None:
         try:
-            recommender.set_index(VectorIndex.load(settings.anchors_dir / anchor.decode()))
-        except (AnchorDamaged, OSError) as error:
+            recommender.set_index(VectorIndex.load(open_anchors(settings).fetch(anchor.decode())))
+        except (AnchorDamaged, AnchorsUnavailable, OSError) as error:
             err.print(f"without the anchor: {error}", markup=False)
     return recommender
 

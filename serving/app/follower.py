@@ -1,6 +1,7 @@
 """What keeps a server's recommender up to date: rows, products, rules, anchors, generations and the copy on disk."""
 
 import asyncio
+import contextlib
 import time
 
 import structlog
@@ -12,13 +13,17 @@ from serving.engine.offline_copy import OfflineSnapshot
 from serving.engine.recommender import Recommender
 from serving.retrieval.vector_index import VectorIndex
 from serving.rules.book_store import BadBook, live_version, read_book
-from state.anchor import AnchorDamaged
+from state.anchor import AnchorDamaged, anchor_versions
+from state.anchors.fetcher import AnchorFetcher
+from state.anchors.open_anchors import open_anchors
 from state.generations import live_generation, read_generation
 from state.rows import keys
 from state.settings import BadSettings, Settings
 from state.store.contract import Store, StoreUnavailable
 
 FOLLOW_S = 0.2
+FIRST_ANCHOR_S = 10.0
+"""How long a server that starts waits for the anchor to arrive, before it answers without."""
 SAVE_S = 10.0
 """How often the copy for answers without Redis is written."""
 CHANGES_AT_ONCE, ROWS_AT_ONCE, TIMES = 200, 50, 10
@@ -33,7 +38,7 @@ class Follower:
 
     def __init__(self, recommender: Recommender, settings: Settings, guard: Guard) -> None:
         self._recommender, self._settings, self._store = recommender, settings, recommender.store
-        self._anchors_dir = settings.anchors_dir
+        self._anchors = AnchorFetcher(open_anchors(settings))
         self._refused: str | None = None
         self._refused_generation: str | None = None
         self._refused_book = 0
@@ -95,16 +100,39 @@ class Follower:
         value = self._store.read([keys.ANCHOR_LIVE])[0]
         live = value.decode() if value else None
         if live and live not in (self._recommender.anchor, self._refused):
-            try:
-                self._recommender.set_index(await asyncio.to_thread(VectorIndex.load, self._anchors_dir / live))
-                log.info("anchor taken over", anchor=live)
-            except (AnchorDamaged, OSError, RuntimeError) as error:
-                self._refused = live
-                log.error("anchor cannot be loaded; the one before stays", anchor=live, error=str(error))
+            await self._take_anchor(live)
         self.ready = True
         if time.monotonic() - self._saved_at > SAVE_S and (self._saving is None or self._saving.done()):
             self._saved_at = time.monotonic()
             self._saving = asyncio.create_task(self._save())
+
+    async def _take_anchor(self, live: str) -> None:
+        """Serve with the live anchor if it is here; else it is being fetched, and at the start a copy has to do."""
+        index = None
+        try:
+            index = await asyncio.to_thread(self._anchors.load, live, VectorIndex.load)
+            until = time.monotonic() + FIRST_ANCHOR_S
+            while index is None and not self.ready and not self._anchors.failed(live) and time.monotonic() < until:
+                await asyncio.sleep(FOLLOW_S)
+                index = await asyncio.to_thread(self._anchors.load, live, VectorIndex.load)
+        except (AnchorDamaged, OSError, RuntimeError) as error:
+            self._refused = live
+            log.error("anchor cannot be loaded; the one before stays", anchor=live, error=str(error))
+        if index is None and not self.ready and self._recommender.anchor is None:
+            index = await asyncio.to_thread(self._newest_copy)
+        if index is not None:
+            self._recommender.set_index(index)
+            log.info("anchor taken over", anchor=index.version)
+        if self._recommender.anchor == live:
+            await asyncio.to_thread(self._anchors.keep, live)
+
+    def _newest_copy(self) -> VectorIndex | None:
+        """Return the newest anchor on this machine that can be loaded."""
+        folder = self._anchors.anchors.folder
+        for version in reversed(anchor_versions(folder)):
+            with contextlib.suppress(AnchorDamaged, OSError, RuntimeError):
+                return VectorIndex.load(folder / version)
+        return None
 
     async def _pause(self) -> None:
         """Let requests be answered, between two things to follow. Raises StoreUnavailable."""

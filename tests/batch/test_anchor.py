@@ -16,6 +16,8 @@ from schemas.ids import hash_id
 from schemas.json_events import encode
 from serving.retrieval.vector_index import VectorIndex
 from state.anchor import AnchorDamaged, load_anchor
+from state.anchors.fetcher import AnchorFetcher
+from state.anchors.open_anchors import open_anchors
 from state.rows import keys
 from state.rows.vector_rows import decode_vector
 from state.settings import Settings
@@ -54,7 +56,7 @@ def test_an_anchor_is_trained_refolded_and_goes_live_without_losing_a_user(setti
     summary = train_anchor(settings, log, NOW)
     assert (summary["events"], summary["items"], summary["users"]) == (400, 20, 20)
     store.write({keys.ANCHOR_PUBLISHED: summary["version"].encode()})
-    follower = AnchorFollower(store, runner.lanes, "g1", 1, settings.anchors_dir, runner.commit_now)
+    follower = AnchorFollower(store, runner.lanes, "g1", 1, AnchorFetcher(open_anchors(settings)), runner.commit_now)
     follower.open()
     for _ in range(10):
         follower.step(NOW)

@@ -1,0 +1,26 @@
+"""The artefact store that the settings name."""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from state.anchors.contract import AnchorStore
+from state.anchors.folder_anchors import FolderAnchors
+from state.settings import PREFIX, BadSettings, Settings
+
+
+def open_anchors(settings: Settings) -> AnchorStore:
+    """Return the store of anchors; nothing is asked of it yet. Raises BadSettings."""
+    url = settings.anchors_url
+    if "://" not in url:
+        return FolderAnchors(Path(url) if url else settings.anchors_dir)
+    if url.startswith("file://"):
+        return FolderAnchors(Path(url2pathname(urlsplit(url).path)))
+    from state.anchors.remote_anchors import RemoteAnchors  # fsspec and what it brings are not needed for a folder
+
+    try:
+        return RemoteAnchors(url, settings.anchor_copies_dir, settings.anchors_config, settings.anchors_timeout_s)
+    except (ImportError, ValueError, TypeError) as error:
+        raise BadSettings(
+            f"{PREFIX}ANCHORS_URL or {PREFIX}ANCHORS_CONFIG: {error}; `pip install headrace[s3]` brings s3://"
+        ) from None
