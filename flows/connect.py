@@ -9,7 +9,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 from flows.log.contract import LogUnavailable
 from schemas.registry import RegistryUnavailable
 from state.id_key import use_id_key
-from state.settings import Settings
+from state.settings import StoreSettings
 from state.store.contract import StoreUnavailable
 from state.store.redis_store import RedisStore
 
@@ -32,7 +32,7 @@ def connect(what: str, timeout_s: float, attempt: Callable[[], T]) -> T:
     raise AssertionError("unreachable")
 
 
-def open_store(settings: Settings, patient: bool = False) -> RedisStore:
+def open_store(settings: StoreSettings, patient: bool = False) -> RedisStore:
     """Return the store, if Redis answers; who is patient waits for it as long as the settings say.
 
     From here on ids are hashed with the installation's key, which the names of rows are made with.

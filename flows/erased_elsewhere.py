@@ -13,10 +13,10 @@ import structlog
 
 from flows.fold.lane import Lane
 from flows.fold.settings import LaneSettings
-from flows.settings import lane_settings
+from flows.settings import FlowSettings, lane_settings
 from state.generations import Generation, generation_names, read_generation
 from state.rows import keys
-from state.settings import BadSettings, Settings
+from state.settings import BadSettings
 from state.store.contract import Fenced, Store
 
 AT_ONCE = 100
@@ -30,7 +30,7 @@ log = structlog.get_logger()
 class ErasedElsewhere:
     """Erases users in the generations that nobody folds."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, settings: FlowSettings) -> None:
         self._store, self._settings = store, settings
         self._names: list[str] | None = None
         self._named_at: bytes | None = None

@@ -24,7 +24,7 @@ from flows.log.open_registry import open_registry
 from flows.read_erased_users import read_erased
 from flows.runner import Runner, resume_positions
 from flows.runtime_tuning import prepare_interpreter
-from flows.settings import lane_settings, limits_of
+from flows.settings import FlowSettings, lane_settings, limits_of
 from flows.warm_up import warm_up
 from schemas.registry import RegistryUnavailable
 from state.anchors.fetcher import AnchorFetcher
@@ -32,7 +32,6 @@ from state.anchors.open_anchors import open_anchors
 from state.eviction import refuse_eviction
 from state.generations import Generation, live_generation, new_generation, read_generation, write_generation
 from state.rows import keys
-from state.settings import Settings
 from state.store.contract import Fenced, Positions, StoreUnavailable, decode_positions
 
 ANCHOR_LOOK_S = 0.2
@@ -52,7 +51,7 @@ class Flow:
     Without a `generation` it folds the live one, and follows the pointer when that moves.
     """
 
-    def __init__(self, settings: Settings, generation: Generation | None = None) -> None:
+    def __init__(self, settings: FlowSettings, generation: Generation | None = None) -> None:
         prepare_interpreter()
         self._base = self.settings = settings
         self._fixed = generation

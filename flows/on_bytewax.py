@@ -1,14 +1,10 @@
 """The flow on Bytewax: one item is one batch, and what matters rests in Redis, not in Bytewax.
 
-    python -m bytewax.run flows.on_bytewax
-
-Settings come from the environment. Bytewax's own recovery is not used: the lane's
-positions in Redis say where to read on.
+Bytewax's own recovery is not used: the lane's positions in Redis say where to read on.
 """
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
@@ -18,8 +14,6 @@ from bytewax.testing import run_main
 
 from flows.flow import OUT_OF_REACH, Flow
 from flows.log.contract import RawBatch
-from flows.signals import stop_on_signals
-from state.settings import load_settings
 
 IDLE = timedelta(milliseconds=1)
 
@@ -91,12 +85,3 @@ def dataflow(flow: Flow) -> Dataflow:
 def run_bytewax(flow: Flow) -> None:
     """Run the dataflow in this process until the flow is told to stop."""
     run_main(dataflow(flow))  # type: ignore[no-untyped-call]
-
-
-def __getattr__(name: str) -> Any:
-    """Give `bytewax.run` its `flow`, made when it asks for it."""
-    if name != "flow":
-        raise AttributeError(name)
-    flow = Flow(load_settings())
-    stop_on_signals(flow.stopping)
-    return dataflow(flow)

@@ -6,10 +6,11 @@ from prometheus_client import start_http_server
 from flows.flow import OUT_OF_REACH, Flow
 from flows.log.contract import LogUnavailable, PositionLost
 from flows.runner import TooManyBadMessages
+from flows.settings import FlowSettings
 from flows.signals import stop_on_signals
 from schemas.registry import RegistryUnavailable
 from state.rows.slot_map import CacheTooSmall
-from state.settings import PREFIX, BadSettings, Settings
+from state.settings import PREFIX, BadSettings
 from state.store.contract import StoreUnavailable
 
 log = structlog.get_logger()
@@ -26,7 +27,7 @@ def run_loop(flow: Flow) -> None:
             flow.recover(error)
 
 
-def run_flow(settings: Settings, driver: str) -> int:
+def run_flow(settings: FlowSettings, driver: str) -> int:
     """Run a flow until a signal; return the exit code."""
     if settings.flow_metrics_port:
         try:

@@ -1,12 +1,40 @@
-"""What the fold and the decoder take of the settings."""
+"""What a flow depends on: plain values, which `headrace.settings` reads."""
+
+from pydantic import Field
 
 from flows.fold.settings import LaneSettings
+from flows.log.settings import LogSettings
 from schemas.avro_decoder import Limits
 from schemas.events import Kind
-from state.settings import Settings
+from state import bounds
+from state.settings import FoldSettings, StoreSettings
 
 
-def lane_settings(settings: Settings) -> LaneSettings:
+class FlowSettings(FoldSettings, LogSettings, StoreSettings):
+    """What a flow depends on."""
+
+    flow_name: str = Field("", description="Name of a flow process among its like; empty: a random one")
+    lease_s: float = Field(3, ge=0.5, description="A flow process unseen for so long loses its lanes to the others")
+    batch_max_events: int = Field(
+        240_000, ge=1, description="Most messages in one batch of the flow (at most a quarter of the rows it caches)"
+    )
+    max_bad_in_a_row: int = Field(10_000, ge=1, description="So many refused messages in a row stop the flow")
+    max_cached_users: int = Field(
+        bounds.MAX_CACHED_USERS, ge=100, description="User rows a lane keeps in memory (about 1 KiB each)"
+    )
+    max_cached_items: int = Field(
+        bounds.MAX_CACHED_ITEMS, ge=100, description="Item rows a lane keeps in memory (1.2 KiB each)"
+    )
+    http_host: str = Field("127.0.0.1", description="Address the HTTP server, and the flow's metrics, listen on")
+    flow_metrics_port: int = Field(8082, ge=0, le=65535, description="Port of the flow's metrics; 0: none")
+
+    @property
+    def log_address(self) -> str:
+        """Return the address of the log, the embedded one by default."""
+        return self.log_url or f"sqlite:{self.data_dir / 'log.sqlite'}"
+
+
+def lane_settings(settings: FlowSettings) -> LaneSettings:
     """Return what the fold depends on."""
     ms = 1000
     return LaneSettings(
@@ -38,6 +66,6 @@ def lane_settings(settings: Settings) -> LaneSettings:
     )
 
 
-def limits_of(settings: Settings) -> Limits:
+def limits_of(settings: LogSettings) -> Limits:
     """Return what makes a message be refused."""
     return Limits(settings.max_message_bytes, int(settings.max_future_s * 1000))

@@ -18,9 +18,10 @@ from flows.log.contract import Log
 from flows.log.open_log import open_log
 from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, progress_bar
 from headrace.cli.load import append_all
+from headrace.settings import Settings, load_settings
 from schemas.registry import FolderRegistry
 from state.rows import keys
-from state.settings import PREFIX, Settings, load_settings
+from state.settings import PREFIX
 from state.store.contract import decode_positions
 from state.store.redis_store import RedisStore
 

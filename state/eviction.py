@@ -2,13 +2,13 @@
 
 import structlog
 
-from state.settings import PREFIX, BadSettings, Settings
+from state.settings import PREFIX, BadSettings, StoreSettings
 from state.store.redis_store import RedisStore
 
 log = structlog.get_logger()
 
 
-def refuse_eviction(store: RedisStore, settings: Settings) -> None:
+def refuse_eviction(store: RedisStore, settings: StoreSettings) -> None:
     """Raise BadSettings where Redis would evict rows, or warn where the settings allow it. Raises StoreUnavailable."""
     found = store.evicts()
     if not found:

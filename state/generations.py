@@ -6,35 +6,21 @@ headrace:generation:<name>   its record (JSON)
 """
 
 import secrets
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict
 
 from schemas.ids import fingerprint
 from state.rows import keys
-from state.settings import PREFIX, BadSettings, Settings
+from state.settings import PREFIX, BadSettings, FoldSettings, StoreSettings
 from state.store.contract import Positions, RowReader, Store
 
-FOLD_SETTINGS = (
-    "n_lanes",
-    "session_gap_s",
-    "lateness_s",
-    "pair_window",
-    "neighbours",
-    "short_half_life_s",
-    "long_half_life_s",
-    "affinity_half_life_s",
-    "scope_limit",
-    "small_scope_limit",
-    "dedupe_window",
-    "weight_view",
-    "weight_cart",
-    "weight_wishlist",
-    "weight_purchase",
-    "weight_star",
-)
+FOLD_SETTINGS = tuple(FoldSettings.model_fields)
 """Settings the rows depend on: fixed for the life of a generation."""
+
+
+Values = TypeVar("Values", bound=StoreSettings)
 
 
 class UnknownGeneration(Exception):
@@ -60,7 +46,7 @@ class Generation(BaseModel):
     topics: dict[str, str] = {}
     """Ids of the topics it is folded from: its positions mean nothing in others of the same names."""
 
-    def settings(self, settings: Settings) -> Settings:
+    def settings(self, settings: Values) -> Values:
         """Return the settings with this generation's own; raises BadSettings where this process hashes ids otherwise.
 
         Such a process would find no row, or write rows that nobody else finds.
@@ -81,7 +67,7 @@ class Generation(BaseModel):
 
 def new_generation(
     name: str,
-    settings: Settings,
+    settings: FoldSettings,
     now_ms: int,
     start: Positions | None = None,
     until: Positions | None = None,

@@ -10,12 +10,12 @@ import secrets
 from pathlib import Path
 
 from schemas.ids import KEY_BYTES, use_key
-from state.settings import PREFIX, BadSettings, Settings
+from state.settings import PREFIX, BadSettings, StoreSettings
 
 FILE = "id.key"
 
 
-def use_id_key(settings: Settings) -> None:
+def use_id_key(settings: StoreSettings) -> None:
     """Hash ids with the installation's key from here on; the first call of all makes one. Raises BadSettings."""
     text = settings.id_key.get_secret_value()
     use_key(bytes.fromhex(text) if text else _key_of_file(settings.data_dir / FILE))

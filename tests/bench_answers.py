@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from headrace.bench.ingest import zipf
 from headrace.bench.serve import BOOK
+from headrace.settings import Settings
 from schemas.events import Kind
 from schemas.ids import MEASURING_KEY, hash_id, use_key
 from serving.app.warm_up import warm_up
@@ -39,7 +40,6 @@ from state.rows import keys
 from state.rows.item_rows import FLAG_LISTED, MAX_NEIGHBOURS, PAIR_UNIT, empty_items, pack_items
 from state.rows.lane_rows import COUNT, EVENTS, SESSIONS
 from state.rows.user_rows import MAX_HISTORY, empty_users, pack_users
-from state.settings import Settings
 from state.store.redis_store import RedisStore
 from state.store.row_block import RowBlock, RowSet
 

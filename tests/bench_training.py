@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from flows.log.sqlite_log import SqliteLog
 from headrace.bench.ingest import append_views
 from headrace.cli.anchor import train_anchor
-from state.settings import Settings
+from headrace.settings import Settings
 
 
 def main():

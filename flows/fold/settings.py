@@ -6,18 +6,19 @@ import numpy as np
 
 from flows.fold.user_history import FoldParams
 from schemas.events import Kind
+from state import bounds
 
 DEFAULT_WEIGHTS: dict[Kind, float] = {
-    Kind.VIEW: 1.0,
-    Kind.CLICK: 1.0,
-    Kind.ADD_TO_CART: 3.0,
-    Kind.WISHLIST: 2.0,
-    Kind.PURCHASE: 5.0,
-    Kind.RATING: 1.0,
-    Kind.SHARE: 2.0,
-    Kind.REMOVE_FROM_CART: -3.0,
-    Kind.RETURN: -5.0,
-    Kind.DISLIKE: -3.0,
+    Kind.VIEW: bounds.WEIGHT_VIEW,
+    Kind.CLICK: bounds.WEIGHT_VIEW,
+    Kind.ADD_TO_CART: bounds.WEIGHT_CART,
+    Kind.WISHLIST: bounds.WEIGHT_WISHLIST,
+    Kind.PURCHASE: bounds.WEIGHT_PURCHASE,
+    Kind.RATING: bounds.WEIGHT_STAR,
+    Kind.SHARE: bounds.WEIGHT_WISHLIST,
+    Kind.REMOVE_FROM_CART: -bounds.WEIGHT_CART,
+    Kind.RETURN: -bounds.WEIGHT_PURCHASE,
+    Kind.DISLIKE: -bounds.WEIGHT_CART,
 }
 
 
@@ -26,18 +27,18 @@ class LaneSettings:
     """What a fold depends on; two lanes with equal settings make equal rows."""
 
     n_lanes: int = 1
-    session_gap_ms: int = 30 * 60_000
-    lateness_ms: int = 10 * 60_000
-    pair_window: int = 3
-    neighbours: int = 50
-    short_half_life_ms: int = 86_400_000
-    long_half_life_ms: int = 7 * 86_400_000
-    affinity_half_life_ms: int = 7 * 86_400_000
-    scope_limit: int = 200
-    small_scope_limit: int = 50
-    dedupe_window: int = 1 << 20
-    max_cached_users: int = 1_000_000
-    max_cached_items: int = 300_000
+    session_gap_ms: int = bounds.SESSION_GAP_S * 1000
+    lateness_ms: int = bounds.LATENESS_S * 1000
+    pair_window: int = bounds.PAIR_WINDOW
+    neighbours: int = bounds.NEIGHBOURS
+    short_half_life_ms: int = bounds.SHORT_HALF_LIFE_S * 1000
+    long_half_life_ms: int = bounds.LONG_HALF_LIFE_S * 1000
+    affinity_half_life_ms: int = bounds.AFFINITY_HALF_LIFE_S * 1000
+    scope_limit: int = bounds.SCOPE_LIMIT
+    small_scope_limit: int = bounds.SMALL_SCOPE_LIMIT
+    dedupe_window: int = bounds.DEDUPE_WINDOW
+    max_cached_users: int = bounds.MAX_CACHED_USERS
+    max_cached_items: int = bounds.MAX_CACHED_ITEMS
     weights: dict[Kind, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
 
     def fold_params(self) -> FoldParams:

@@ -1,10 +1,10 @@
 """The registry that the settings name."""
 
+from flows.log.settings import LogSettings
 from schemas.registry import FolderRegistry, SchemaRegistry
-from state.settings import Settings
 
 
-def open_registry(settings: Settings) -> SchemaRegistry:
+def open_registry(settings: LogSettings) -> SchemaRegistry:
     """Return the registry of the settings, or the schema folder's own ids where they name none.
 
     Raises RegistryUnavailable for settings that its client refuses; nothing is asked yet.

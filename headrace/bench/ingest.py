@@ -22,6 +22,7 @@ from flows.runtime_tuning import prepare_interpreter
 from headrace.bench.machine_memory import DiskFull, first_touch_us, full_page_cache
 from headrace.bench.up import machine, median_run, print_figures
 from headrace.cli.console import OK, UNAVAILABLE, err
+from headrace.settings import Settings
 from schemas.avro_decoder import Limits
 from schemas.events import Kind
 from schemas.ids import hash_ids
@@ -32,7 +33,6 @@ from state.embedded_redis import EmbeddedRedis, RedisMissing
 from state.rows import keys
 from state.rows.item_rows import FLAG_LISTED, MAX_NEIGHBOURS, PAIR_UNIT, empty_items, pack_items
 from state.rows.user_rows import MAX_HISTORY, empty_users, pack_users
-from state.settings import Settings
 from state.store.redis_store import RedisStore
 from state.store.row_block import RowBlock, RowSet
 

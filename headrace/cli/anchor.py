@@ -25,6 +25,7 @@ from flows.log.open_log import open_log
 from flows.log.open_registry import open_registry
 from flows.settings import lane_settings, limits_of
 from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
+from headrace.settings import Settings
 from schemas.registry import RegistryUnavailable
 from serving.retrieval.build import build_index
 from serving.scoring.tree_ensemble import written_down
@@ -32,7 +33,6 @@ from state.anchor import Anchor, AnchorDamaged, load_anchor, load_metrics, read_
 from state.anchors.contract import AnchorStore, AnchorsUnavailable
 from state.anchors.open_anchors import open_anchors
 from state.rows import keys
-from state.settings import Settings
 from state.store.contract import StoreUnavailable
 
 LEAST_ITEMS = 2

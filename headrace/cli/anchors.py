@@ -9,11 +9,11 @@ from rich.table import Table
 
 from flows.connect import open_store
 from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json
+from headrace.settings import Settings
 from state.anchor import MANIFEST, METRICS, AnchorDamaged
 from state.anchors.contract import AnchorStore, AnchorsUnavailable
 from state.anchors.open_anchors import open_anchors
 from state.rows import keys
-from state.settings import Settings
 from state.store.contract import Store, StoreUnavailable
 
 WAIT_S = 60.0

@@ -9,7 +9,7 @@ import structlog
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from state.settings import Settings
+from headrace.settings import Settings
 
 OK, FAILED, WRONG_USAGE, UNAVAILABLE = 0, 1, 2, 3
 

@@ -13,8 +13,8 @@ from flows.log.contract import Log, LogUnavailable
 from flows.log.dead_letters import DeadLetter, each_letter, read_dead_letters, redrive
 from flows.log.open_log import open_log
 from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json
+from headrace.settings import Settings
 from schemas.events import DEAD_LETTERS
-from state.settings import Settings
 
 ACTIONS = ("list", "show", "redrive")
 AT_ONCE = 100

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from flows.connect import open_store
 from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
+from headrace.settings import Settings
 from serving.app.follower import open_recommender
 from serving.request.requests import RecommendRequest
 from serving.snapshot.item_cache import ItemCache
@@ -17,7 +18,6 @@ from state.generations import Generation, UnknownGeneration, get_generation
 from state.rows import keys
 from state.rows.item_rows import ItemRows
 from state.rows.lane_rows import ALL, decode_scope, scope_hash
-from state.settings import Settings
 from state.store.changes import NoChanges
 from state.store.contract import Store, StoreUnavailable
 from state.store.redis_store import RedisStore

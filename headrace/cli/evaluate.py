@@ -13,8 +13,8 @@ from batch.evaluation.report import write_report
 from batch.evaluation.tables import WrongTable, read_events, read_pairs, split_baskets, split_by_time
 from flows.settings import lane_settings
 from headrace.cli.console import FAILED, OK, WRONG_USAGE, err, print_json
+from headrace.settings import Settings
 from serving.scoring.parameters import DEFAULT, MixtureParams
-from state.settings import Settings
 
 SHOWN = ("HR@20", "MRR@20", "NDCG@20", "recall@20", "MAP@20", "new_only.HR@20", "new_only.MRR@20", "cold_users.HR@20",
          "cold_items.HR@20", "miscalibration@20", "coverage@20")  # fmt: skip

@@ -13,11 +13,11 @@ from flows.log.open_log import open_log
 from flows.log.open_registry import open_registry
 from flows.settings import limits_of
 from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar
+from headrace.settings import Settings
 from schemas.events import Kind
 from schemas.registry import RegistryUnavailable
 from serving.rules.book_store import BadBook, live_version, read_book
 from serving.rules.experiments import Experiment
-from state.settings import Settings
 from state.store.contract import StoreUnavailable
 
 HOUR_MS = 3_600_000

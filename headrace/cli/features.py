@@ -8,11 +8,11 @@ from rich.table import Table
 
 from flows.connect import open_store
 from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json
+from headrace.settings import Settings
 from schemas.ids import hash_id
 from state.generations import live_generation, read_generation
 from state.rows import keys
 from state.rows.features import FEATURES, Reading, read_features
-from state.settings import Settings
 from state.store.contract import StoreUnavailable
 
 

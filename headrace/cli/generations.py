@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from flows.connect import open_store
 from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
+from headrace.settings import Settings
 from state.generations import (
     UnknownGeneration,
     get_generation,
@@ -12,7 +13,6 @@ from state.generations import (
     switch_generation,
 )
 from state.rows import keys
-from state.settings import Settings
 from state.store.contract import StoreUnavailable
 from state.store.redis_store import RedisStore
 

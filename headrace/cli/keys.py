@@ -6,9 +6,9 @@ from rich.console import Console
 from rich.table import Table
 
 from headrace.cli.console import OK, WRONG_USAGE, err, print_json
+from headrace.settings import Settings
 from serving.auth.access import PRESETS, SCOPES
 from serving.auth.api_keys import BadKeys, make_key, read_keys, write_keys
-from state.settings import Settings
 
 USAGE = f"""use `keys list`, `keys remove NAME`, or `keys add NAME` with
   --preset {"|".join(PRESETS)}, or

@@ -16,9 +16,9 @@ from flows.log.contract import Log, LogUnavailable, Message
 from flows.log.open_log import open_log
 from flows.log.open_registry import open_registry
 from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar
+from headrace.settings import Settings
 from schemas.json_events import InvalidEvent, encode, event_from_json
 from schemas.registry import SchemaRegistry
-from state.settings import Settings
 
 CHUNK = 2_000
 SECONDS_BELOW = 10**11  # a whole number this small counts seconds, a larger one milliseconds

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, set_up_logging
-from state.settings import PREFIX, BadSettings, Settings, load_settings
+from headrace.settings import Settings, load_settings
+from state.settings import PREFIX, BadSettings
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -15,6 +15,7 @@ from flows.log.contract import Log, LogUnavailable, PositionLost, RawBatch
 from flows.run import run_loop
 from flows.signals import stop_on_signals
 from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar
+from headrace.settings import Settings
 from schemas.events import TOPICS
 from schemas.registry import RegistryUnavailable
 from state.generations import (
@@ -25,7 +26,6 @@ from state.generations import (
     read_generation,
     write_generation,
 )
-from state.settings import Settings
 from state.store.contract import Positions, Store, StoreUnavailable
 
 NAME = r"[a-z0-9-]+"

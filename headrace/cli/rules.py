@@ -11,6 +11,7 @@ from rich.table import Table
 
 from flows.connect import open_store
 from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json
+from headrace.settings import Settings
 from serving.app.follower import open_recommender
 from serving.engine.clock import now_ms
 from serving.engine.recommender import BadRequest, Recommender
@@ -37,7 +38,6 @@ from state.anchors.contract import AnchorsUnavailable
 from state.anchors.open_anchors import open_anchors
 from state.generations import live_generation
 from state.rows import keys
-from state.settings import Settings
 from state.store.contract import Fenced, StoreUnavailable
 from state.store.redis_store import RedisStore
 

@@ -4,8 +4,9 @@ from rich.console import Console
 from rich.table import Table
 
 from headrace.cli.console import print_json
+from headrace.settings import Settings, origin
 from state.secrets import shown
-from state.settings import PREFIX, Settings, origin
+from state.settings import PREFIX
 
 
 def run(settings: Settings, json: bool) -> None:

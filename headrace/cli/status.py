@@ -9,9 +9,9 @@ from flows.connect import open_store
 from flows.log.contract import LogUnavailable
 from flows.log.open_log import open_log
 from headrace.cli.console import OK, UNAVAILABLE, err, print_json
+from headrace.settings import Settings
 from state.generations import generation_names, get_generation, live_generation, previous_generation
 from state.rows import keys
-from state.settings import Settings
 from state.store.contract import Positions, Store, StoreUnavailable, decode_positions
 
 

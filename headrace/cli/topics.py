@@ -4,7 +4,7 @@ from flows.log.contract import LogUnavailable
 from flows.log.kafka_log import KafkaLog
 from flows.log.open_log import open_log
 from headrace.cli.console import OK, UNAVAILABLE, err
-from state.settings import Settings
+from headrace.settings import Settings
 
 
 def run(settings: Settings) -> int:

@@ -21,9 +21,10 @@ from flows.log.open_log import open_log
 from flows.log.open_registry import open_registry
 from flows.settings import lane_settings, limits_of
 from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
+from headrace.settings import Settings
 from schemas.registry import RegistryUnavailable
 from state.id_key import use_id_key
-from state.settings import PREFIX, Settings
+from state.settings import PREFIX
 
 FOLDS = ((0.8, 0.9), (0.9, 1.0))
 STUDY = "anchor"

@@ -16,12 +16,12 @@ import orjson
 
 from flows.signals import stop_on_signals
 from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err
+from headrace.settings import Settings
 from serving.auth.api_keys import BadKeys, open_guard
 from state.embedded_redis import EmbeddedRedis, RedisMissing
 from state.generations import live_generation, read_generation
 from state.ports import free_port
 from state.rows import keys
-from state.settings import Settings
 from state.store.contract import StoreUnavailable
 from state.store.redis_store import RedisStore
 

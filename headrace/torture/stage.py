@@ -20,6 +20,7 @@ from flows.log.contract import Log, LogUnavailable, Message
 from flows.log.kafka_log import KafkaLog
 from flows.log.read_to import read_to
 from flows.settings import lane_settings
+from headrace.settings import Settings
 from headrace.torture.local_kafka import LocalKafka
 from schemas.avro_decoder import Limits, decode
 from schemas.ids import key_in_use
@@ -27,7 +28,6 @@ from schemas.registry import FolderRegistry
 from state.embedded_redis import EmbeddedRedis
 from state.rows import keys
 from state.rows.user_rows import decode_users, empty_users
-from state.settings import Settings
 from state.store.contract import MemoryStore, StoreUnavailable, decode_positions
 from state.store.redis_store import RedisStore
 

@@ -13,12 +13,13 @@ from serving.engine.offline_copy import OfflineSnapshot
 from serving.engine.recommender import Recommender
 from serving.retrieval.vector_index import VectorIndex
 from serving.rules.book_store import BadBook, live_version, read_book
+from serving.settings import ServingSettings
 from state.anchor import AnchorDamaged, anchor_versions
 from state.anchors.fetcher import AnchorFetcher
 from state.anchors.open_anchors import open_anchors
 from state.generations import live_generation, read_generation
 from state.rows import keys
-from state.settings import BadSettings, Settings
+from state.settings import BadSettings
 from state.store.contract import Store, StoreUnavailable
 
 FOLLOW_S = 0.2
@@ -36,7 +37,7 @@ log = structlog.get_logger()
 class Follower:
     """Keeps the recommender's catalogue, totals and anchor up to date."""
 
-    def __init__(self, recommender: Recommender, settings: Settings, guard: Guard) -> None:
+    def __init__(self, recommender: Recommender, settings: ServingSettings, guard: Guard) -> None:
         self._recommender, self._settings, self._store = recommender, settings, recommender.store
         self._anchors = AnchorFetcher(open_anchors(settings))
         self._refused: str | None = None
@@ -176,7 +177,7 @@ class Follower:
         log.info("generation taken over", generation=generation)
 
 
-def open_recommender(store: Store | GuardedStore, settings: Settings, generation: str) -> Recommender:
+def open_recommender(store: Store | GuardedStore, settings: ServingSettings, generation: str) -> Recommender:
     """Return a recommender on a generation's rows, with the settings they were folded with."""
     record = read_generation(store, generation)
     return Recommender(store, record.settings(settings) if record else settings, generation)

@@ -31,10 +31,10 @@ from serving.grpc.service import make_server
 from serving.http import port
 from serving.http.app import make_app
 from serving.http.tls import http_tls
+from serving.settings import ServingSettings
 from state.eviction import refuse_eviction
 from state.generations import live_generation
 from state.id_key import use_id_key
-from state.settings import Settings
 from state.store.contract import StoreUnavailable
 from state.store.redis_store import RedisStore
 
@@ -46,7 +46,7 @@ ASIDE_TIMEOUT_S = 2.0
 log = structlog.get_logger()
 
 
-def _first_recommender(store: RedisStore, settings: Settings) -> Recommender:
+def _first_recommender(store: RedisStore, settings: ServingSettings) -> Recommender:
     """Return a recommender, from the copy on disk when Redis is away. Raises StoreUnavailable without either."""
     last_good = OfflineSnapshot(settings.last_good_dir)
     guarded = GuardedStore(store, settings.store_timeout_s, store.line)
@@ -65,7 +65,7 @@ def _first_recommender(store: RedisStore, settings: Settings) -> Recommender:
         return recommender
 
 
-async def _serve(settings: Settings, store: RedisStore, guard: Guard, stopping: threading.Event) -> None:
+async def _serve(settings: ServingSettings, store: RedisStore, guard: Guard, stopping: threading.Event) -> None:
     sockets = port.bind(settings)
     recommender = _first_recommender(store, settings)
     warm_up()
@@ -120,7 +120,7 @@ async def _serve(settings: Settings, store: RedisStore, guard: Guard, stopping: 
         events_log.close()
 
 
-def run_server(settings: Settings) -> int:
+def run_server(settings: ServingSettings) -> int:
     """Run the server until a signal; return the exit code."""
     try:
         use_id_key(settings)

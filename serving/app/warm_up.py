@@ -15,12 +15,12 @@ from serving.engine.recommender import Recommender
 from serving.rendering.answer_bytes import answer_json, answer_message
 from serving.request.requests import Filters, RecommendRequest
 from serving.rules.model import Book, Boost, Cap, Compiled
+from serving.settings import ServingSettings
 from state.rows import keys, lane_rows
 from state.rows.item_rows import empty_items, encode_items
 from state.rows.purchase_rows import empty_purchases, pack_purchases
 from state.rows.row_codec import unpack_rows
 from state.rows.user_rows import empty_users, encode_users
-from state.settings import Settings
 from state.store.contract import MemoryStore
 
 NOW_MS = 1_800_000_000_000
@@ -48,7 +48,7 @@ ASKED = [
 @cache
 def warm_up() -> None:
     """Once in a process: compile what requests need, or load what is kept of earlier programs."""
-    recommender = Recommender(_little_shop(), Settings(server_cached_items=1000, n_lanes=1), GENERATION)
+    recommender = Recommender(_little_shop(), ServingSettings(server_cached_items=1000, n_lanes=1), GENERATION)
     recommender.refresh(NOW_MS)
     for asked in (ASKED, ASKED[-1:]):
         for answer in recommender.recommend(asked, NOW_MS, Compiled(BOOK)):

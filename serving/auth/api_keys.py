@@ -21,7 +21,8 @@ from limits.strategies import MovingWindowRateLimiter
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from serving.auth.access import ANONYMOUS, SCOPES, Scope
-from state.settings import PREFIX, BadSettings, Settings
+from serving.settings import ServingSettings
+from state.settings import PREFIX, BadSettings
 
 FORMER_SCOPES: dict[Any, tuple[Scope, ...]] = {"read": ("recommend",), "admin": SCOPES}
 """What scopes of files written before 2026-12 stand for now."""
@@ -196,7 +197,7 @@ class Guard:
         return found
 
 
-def open_guard(settings: Settings) -> Guard:
+def open_guard(settings: ServingSettings) -> Guard:
     """Return the guard of a server. Raises BadKeys, and BadSettings where anybody on the network could come in."""
     anonymous = ANONYMOUS if settings.allow_anonymous else frozenset[Scope]()
     local = settings.is_local and not settings.allow_anonymous

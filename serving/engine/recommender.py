@@ -20,11 +20,11 @@ from serving.request.requests import Id, RecommendRequest, first_error
 from serving.request.trials import Budget
 from serving.retrieval.vector_index import VectorIndex
 from serving.rules.model import Acting, Compiled, RuleFailed
+from serving.settings import ServingSettings
 from serving.snapshot.recent_events import recent_events
 from serving.snapshot.snapshot import ServingSnapshot, Vectors
 from serving.snapshot.visitor import Visitor, resolve
 from state.rows.user_rows import empty_users
-from state.settings import Settings
 from state.store.contract import Store, StoreUnavailable
 
 SCOPES = ("all", "category", "brand", "country")
@@ -51,7 +51,11 @@ class Recommender:
     """Answers requests from one generation's rows. One thread calls it."""
 
     def __init__(
-        self, store: Store | GuardedStore, settings: Settings, generation: str, shop: ServingSnapshot | None = None
+        self,
+        store: Store | GuardedStore,
+        settings: ServingSettings,
+        generation: str,
+        shop: ServingSnapshot | None = None,
     ) -> None:
         """While the store is away answers come from memory. `shop`: one that is there already."""
         self.store = store if isinstance(store, GuardedStore) else GuardedStore(store)

@@ -15,7 +15,8 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from serving.grpc.failures import Code
 from serving.grpc.interceptors import MAX_METADATA
 from serving.grpc.streams import OpenStreams
-from state.settings import PREFIX, BadSettings, Settings
+from serving.settings import ServingSettings
+from state.settings import PREFIX, BadSettings
 
 MAX_MESSAGE = 4 << 20
 """Bytes of a request, packed or not."""
@@ -87,7 +88,7 @@ class GrpcServer:
         self._health = _Health()
         self._server: Any = None
 
-    async def listen(self, settings: Settings) -> None:
+    async def listen(self, settings: ServingSettings) -> None:
         """Begin to take calls. Raises BadSettings."""
         host, port, credentials = settings.http_host, settings.grpc_port, tls(settings)
         _can_be_had(host, port, settings.reuse_port)
@@ -147,7 +148,7 @@ def _can_be_had(host: str, port: int, shared: bool) -> None:
         raise BadSettings(f"{PREFIX}GRPC_PORT: port {port} of {host} cannot be had: {error.strerror}") from None
 
 
-def tls(settings: Settings) -> Any:
+def tls(settings: ServingSettings) -> Any:
     """Return the credentials that connections are secured by, None without a certificate. Raises BadSettings."""
     if settings.grpc_certificate is None:
         if settings.grpc_private_key is not None or settings.grpc_client_ca is not None:
@@ -169,7 +170,7 @@ def _read(name: str, path: Path) -> bytes:
         raise BadSettings(f"{PREFIX}GRPC_{name.upper()}: {path}: {error.strerror}") from None
 
 
-def _are_fit(settings: Settings) -> None:
+def _are_fit(settings: ServingSettings) -> None:
     """Raise BadSettings that names the file that is none; grpcio would only say that the port cannot be had."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     chain, key, authority = settings.grpc_certificate, settings.grpc_private_key, settings.grpc_client_ca

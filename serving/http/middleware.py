@@ -19,7 +19,7 @@ from serving.engine.micro_batcher import Overloaded, failed
 from serving.engine.recommender import BadRequest
 from serving.rendering.answer_bytes import json_default
 from serving.rules.book_store import BadBook
-from state.settings import is_loopback
+from serving.settings import is_loopback
 from state.store.contract import Fenced, StoreUnavailable
 
 MAX_BODY = 1 << 20

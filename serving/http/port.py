@@ -2,12 +2,13 @@
 
 import socket
 
-from state.settings import PREFIX, BadSettings, Settings
+from serving.settings import ServingSettings
+from state.settings import PREFIX, BadSettings
 
 BACKLOG = 2048
 
 
-def bind(settings: Settings) -> list[socket.socket]:
+def bind(settings: ServingSettings) -> list[socket.socket]:
     """Return a socket for each address of the host; nobody is connected yet. Raises BadSettings."""
     sockets: list[socket.socket] = []
     try:
@@ -29,7 +30,7 @@ def bind(settings: Settings) -> list[socket.socket]:
     return sockets
 
 
-def listen(settings: Settings, sockets: list[socket.socket]) -> None:
+def listen(settings: ServingSettings, sockets: list[socket.socket]) -> None:
     """From now on clients are connected. Raises BadSettings where another server was faster."""
     try:
         for one in sockets:
@@ -44,6 +45,6 @@ def _close(sockets: list[socket.socket]) -> None:
         one.close()
 
 
-def _taken(settings: Settings, error: OSError) -> BadSettings:
+def _taken(settings: ServingSettings, error: OSError) -> BadSettings:
     where = f"port {settings.http_port} of {settings.http_host}"
     return BadSettings(f"{PREFIX}HTTP_PORT: {where} cannot be had: {error.strerror}")

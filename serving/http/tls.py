@@ -3,10 +3,11 @@
 import ssl
 from typing import Any
 
-from state.settings import PREFIX, BadSettings, Settings
+from serving.settings import ServingSettings
+from state.settings import PREFIX, BadSettings
 
 
-def http_tls(settings: Settings) -> dict[str, Any]:
+def http_tls(settings: ServingSettings) -> dict[str, Any]:
     """Return uvicorn's options for TLS, none without a certificate. Raises BadSettings."""
     chain, key = settings.http_certificate, settings.http_private_key
     if chain is None and key is None:

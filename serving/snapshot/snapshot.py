@@ -20,6 +20,7 @@ from serving.scoring.parameters import DEFAULT, ScoreConfig, params_from
 from serving.scoring.scorer import Scored, Scorer
 from serving.scoring.sessions import Sessions
 from serving.scoring.tree_ensemble import NO_FOREST, forest_from
+from serving.settings import ServingSettings
 from serving.snapshot.item_cache import ItemCache
 from serving.snapshot.scratch import Scratch
 from state.rows import keys, lane_rows
@@ -34,7 +35,6 @@ from state.rows.purchase_rows import (
 from state.rows.refusal_rows import refused_items
 from state.rows.user_rows import UserRows, decode_users, empty_users
 from state.rows.vector_rows import decode_vector
-from state.settings import Settings
 from state.store.changes import ChangeFeed, NoChanges
 from state.store.contract import Reading, RowReader
 
@@ -113,7 +113,7 @@ class ServingSnapshot:
     """Everything answers are made of, except the request. One thread uses it."""
 
     def __init__(
-        self, store: RowReader, settings: Settings, generation: str, catalogue: Catalogue | None = None
+        self, store: RowReader, settings: ServingSettings, generation: str, catalogue: Catalogue | None = None
     ) -> None:
         """`catalogue`: one that is there already."""
         self.store, self.settings, self.generation = store, settings, generation

@@ -12,10 +12,10 @@ from schemas.ids import hash_ids, hash_visitors
 from serving.request.cursor import decode_cursor
 from serving.request.requests import RecommendRequest
 from serving.rules.model import Placement, RequestFacts
+from serving.settings import ServingSettings
 from serving.snapshot.recent_events import Recent
 from state.rows.session import SESSION_EVENTS
 from state.rows.user_rows import KIND_MASK, UserRows
-from state.settings import Settings
 
 Hashes = npt.NDArray[np.uint64]
 DAY_MS = 86_400_000
@@ -36,7 +36,7 @@ class ResolvedOptions:
     cache_s: float
 
 
-def resolve(request: RecommendRequest, placement: Placement, settings: Settings) -> ResolvedOptions:
+def resolve(request: RecommendRequest, placement: Placement, settings: ServingSettings) -> ResolvedOptions:
     """Return the plan of a request."""
     in_stock, bought = request.exclude_out_of_stock, request.exclude_purchased
     return ResolvedOptions(

@@ -6,10 +6,10 @@ from urllib.request import url2pathname
 
 from state.anchors.contract import AnchorStore
 from state.anchors.folder_anchors import FolderAnchors
-from state.settings import PREFIX, BadSettings, Settings
+from state.settings import PREFIX, BadSettings, StoreSettings
 
 
-def open_anchors(settings: Settings) -> AnchorStore:
+def open_anchors(settings: StoreSettings) -> AnchorStore:
     """Return the store of anchors; nothing is asked of it yet. Raises BadSettings."""
     url = settings.anchors_url
     if "://" not in url:

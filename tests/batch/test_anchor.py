@@ -11,6 +11,7 @@ from flows.log.dead_letters import DeadLetters
 from flows.log.sqlite_log import SqliteLog
 from flows.runner import Runner
 from headrace.cli.anchor import Refused, TooLittleData, train_anchor
+from headrace.settings import Settings
 from schemas.avro_decoder import Limits
 from schemas.ids import hash_id
 from schemas.json_events import encode
@@ -20,7 +21,6 @@ from state.anchors.fetcher import AnchorFetcher
 from state.anchors.open_anchors import open_anchors
 from state.rows import keys
 from state.rows.vector_rows import decode_vector
-from state.settings import Settings
 from state.store.contract import MemoryStore
 
 

@@ -12,6 +12,7 @@ from flows.fold.settings import LaneSettings
 from flows.log.contract import Message
 from flows.log.sqlite_log import SqliteLog
 from headrace.cli.anchor import train_anchor
+from headrace.settings import Settings
 from schemas.json_events import encode
 from schemas.registry import FolderRegistry
 from serving.engine.recommender import Recommender
@@ -21,7 +22,6 @@ from serving.scoring.scorer import ALLOW, DEMOTE, EXCLUDE, Scorer
 from serving.scoring.sessions import padded_sessions
 from serving.scoring.tree_ensemble import N_FEATURES, TOP, forest_from, leaf_place, scores_of
 from state.anchor import load_anchor
-from state.settings import Settings
 from state.store.contract import MemoryStore
 
 NOW = 1_700_000_000_000

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from headrace.cli.main import app
+from headrace.settings import Settings
 from headrace.torture.local_kafka import KafkaMissing, class_path, java
-from state.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"

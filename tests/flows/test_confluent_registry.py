@@ -14,9 +14,9 @@ from helpers.registry_server import Registry
 
 from flows.log.confluent_registry import ConfluentRegistry, without_credentials
 from flows.log.open_registry import open_registry
+from headrace.settings import Settings
 from schemas.avro_decoder import Limits, decode
 from schemas.registry import FolderRegistry, RegistryUnavailable, UnknownSchema, current_schema
-from state.settings import Settings
 
 NOW = 1_700_000_000_000
 

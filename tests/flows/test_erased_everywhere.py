@@ -10,13 +10,13 @@ from flows.flow import Flow
 from flows.log.contract import Message
 from flows.log.open_log import open_log
 from headrace.cli.anchor import train_anchor
+from headrace.settings import Settings
 from schemas.ids import hash_id
 from schemas.json_events import encode
 from schemas.registry import FolderRegistry
 from state.embedded_redis import EmbeddedRedis
 from state.generations import new_generation
 from state.rows import keys
-from state.settings import Settings
 
 pytestmark = pytest.mark.redis
 REGISTRY, T0 = FolderRegistry(), 1_700_000_000_000

@@ -8,14 +8,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from helpers.flows import REGISTRY, T0, position, rows_of, start, stop, view, wait_for, wait_until
 
+from flows.fold.settings import LaneSettings
 from flows.log.contract import Message
 from flows.log.sqlite_log import SqliteLog
-from flows.settings import lane_settings
+from flows.settings import FlowSettings, lane_settings
+from headrace.settings import Settings
 from schemas.events import TOPICS
 from schemas.registry import current_schema
 from state.embedded_redis import EmbeddedRedis
 from state.rows import keys
-from state.settings import Settings
 from state.store.redis_store import RedisStore
 
 pytestmark = [pytest.mark.redis, pytest.mark.e2e]
@@ -144,3 +145,7 @@ def test_a_flow_without_redis_says_so_in_one_line_and_ends_with_three(tmp_path):
 def test_lane_settings_follow_the_settings():
     settings = lane_settings(Settings(session_gap_s=60, pair_window=5))
     assert (settings.session_gap_ms, settings.pair_window) == (60_000, 5)
+
+
+def test_the_fold_and_the_settings_have_the_same_defaults():
+    assert lane_settings(FlowSettings()) == LaneSettings()

@@ -252,7 +252,7 @@ def test_products_are_compacted_and_the_rest_is_kept_as_long_as_the_setting_says
 
 def test_topics_that_are_all_there_are_left_as_they_are(broker, log, tmp_path, capsys):
     from headrace.cli.topics import run
-    from state.settings import Settings
+    from headrace.settings import Settings
 
     ids = log.topic_ids()
     assert run(Settings(log_url=f"kafka:{broker.bootstrap}", data_dir=tmp_path, kafka_partitions=3)) == 0

@@ -5,11 +5,11 @@ import pytest
 from flows.flow import Flow
 from flows.log.contract import LogUnavailable, Message
 from flows.log.open_log import open_log
+from headrace.settings import Settings
 from schemas.json_events import encode
 from schemas.registry import FolderRegistry, RegistryUnavailable
 from state.embedded_redis import EmbeddedRedis
 from state.rows import keys
-from state.settings import Settings
 from state.store.contract import Fenced, StoreUnavailable, decode_positions
 
 pytestmark = pytest.mark.redis

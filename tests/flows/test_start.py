@@ -8,9 +8,10 @@ import sys
 import pytest
 import redis
 
+from headrace.settings import Settings
 from state.embedded_redis import EmbeddedRedis
 from state.eviction import refuse_eviction
-from state.settings import BadSettings, Settings
+from state.settings import BadSettings
 from state.store.redis_store import RedisStore
 
 pytestmark = pytest.mark.redis

@@ -1,9 +1,9 @@
 """Recommenders on rows folded in memory."""
 
+from headrace.settings import Settings
 from helpers.serving_rows import NOW, fold_into
 from serving.engine.recommender import Recommender
 from serving.request.requests import RecommendRequest
-from state.settings import Settings
 from state.store.contract import MemoryStore, StoreUnavailable
 
 

@@ -9,6 +9,7 @@ import httpx
 import uvicorn
 
 from flows.log.sqlite_log import SqliteLog
+from headrace.settings import Settings
 from schemas.registry import FolderRegistry
 from serving.app.follower import Follower
 from serving.app.warm_up import warm_up
@@ -19,7 +20,6 @@ from serving.grpc.service import make_server
 from serving.http.app import make_app
 from serving.http.tls import http_tls
 from state.ports import free_port
-from state.settings import Settings
 
 
 class Running:

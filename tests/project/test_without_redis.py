@@ -2,8 +2,8 @@ import pytest
 
 from headrace.cli import anchors, diff, features, generations, status
 from headrace.cli.console import UNAVAILABLE
+from headrace.settings import Settings
 from state.ports import free_port
-from state.settings import Settings
 
 COMMANDS = {
     "status": lambda settings: status.run(settings, json=True),

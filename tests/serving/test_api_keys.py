@@ -9,9 +9,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from headrace.cli import keys
+from headrace.settings import Settings, load_settings
 from serving.auth.access import PRESETS, SCOPES, access_of
 from serving.auth.api_keys import BadKeys, Guard, Refused, make_key, open_guard, read_keys, write_keys
-from state.settings import BadSettings, Settings, load_settings
+from state.settings import BadSettings
 
 
 def admits(guard, secret, scope, cost=1):

@@ -8,6 +8,7 @@ from helpers.serving_rows import NOW, product
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.settings import Settings
 from schemas.ids import hash_id
 from serving.catalogue import attributes as attributes_module
 from serving.catalogue.attributes import Attributes
@@ -19,7 +20,6 @@ from serving.request.conditions import ItemCondition
 from serving.request.requests import Filters, RecommendRequest
 from serving.rules.book_store import to_book
 from serving.rules.model import Compiled
-from state.settings import Settings
 
 names = st.sampled_from("abc")
 values = st.dictionaries(names, st.sampled_from(["", "x", "y", "z"]), max_size=3)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import serving.engine.request_batch
+from headrace.settings import Settings
 from schemas.events import Kind
 from schemas.ids import hash_id
 from serving.engine.recommender import Recommender
@@ -20,7 +21,6 @@ from serving.request.requests import RecommendRequest
 from serving.scoring.scorer import Scorer
 from serving.scoring.sessions import padded_sessions
 from serving.scoring.tree_ensemble import NO_FOREST
-from state.settings import Settings
 from state.store.contract import MemoryStore
 
 N_ITEMS, N_USERS = 60, 12

@@ -7,10 +7,10 @@ from helpers.fold_oracle import Event
 from helpers.recommenders import recommender_of
 from helpers.serving_rows import NOW, product
 
+from headrace.settings import Settings
 from serving.app.follower import Follower
 from serving.auth.api_keys import Guard
 from serving.engine.recommender import Recommender
-from state.settings import Settings
 from state.store.contract import StoreUnavailable
 
 N_ITEMS = 30

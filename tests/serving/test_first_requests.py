@@ -34,7 +34,7 @@ from serving.http.rules_api import trial
 from serving.engine.recommender import Recommender
 from serving.app.warm_up import warm_up
 from state.id_key import use_id_key
-from state.settings import Settings
+from headrace.settings import Settings
 from state.store.contract import MemoryStore
 
 use_id_key(Settings())

@@ -24,6 +24,7 @@ from helpers.running_server import running
 from helpers.serving_rows import product, shop_events
 
 from headrace.bench.grpc_load import GrpcLoad
+from headrace.settings import Settings
 from serving.auth.api_keys import Refused
 from serving.engine.micro_batcher import Overloaded
 from serving.engine.recommender import BadRequest
@@ -33,7 +34,7 @@ from serving.grpc.service import make_server
 from serving.grpc.streams import MAX_IN_STREAM
 from serving.proto import headrace_pb2, headrace_pb2_grpc
 from state.ports import free_port
-from state.settings import BadSettings, Settings
+from state.settings import BadSettings
 from state.store.contract import StoreUnavailable
 
 RECOMMEND = "/headrace.v1.Headrace/Recommend"

@@ -10,8 +10,9 @@ from helpers.recommenders import recommender_of
 from helpers.running_server import running
 from helpers.serving_rows import shop_events
 
+from headrace.settings import Settings
 from serving.http.tls import http_tls
-from state.settings import BadSettings, Settings
+from state.settings import BadSettings
 
 
 @pytest.fixture

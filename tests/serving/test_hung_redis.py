@@ -13,6 +13,7 @@ from helpers.recommenders import recommender_of
 from helpers.running_server import running
 from helpers.serving_rows import NOW, product, shop_events
 
+from headrace.settings import Settings
 from headrace.torture.faulty_proxy import FaultyProxy
 from serving.auth.api_keys import Scope, make_key, write_keys
 from serving.engine.guarded_store import GuardedStore
@@ -21,7 +22,6 @@ from serving.http.rules_api import preview, trial
 from serving.request.requests import RecommendRequest
 from serving.request.trials import UNBOUNDED
 from state.embedded_redis import EmbeddedRedis
-from state.settings import Settings
 from state.store.contract import StoreUnavailable
 from state.store.redis_store import RedisStore
 

@@ -6,12 +6,12 @@ from prometheus_client import REGISTRY as METRICS
 
 from flows.log.contract import LogUnavailable
 from flows.log.open_log import open_log
+from headrace.settings import Settings
 from schemas.avro_decoder import Limits, decode
 from schemas.registry import FolderRegistry
 from serving.engine.impression_log import MOST_WAITING, Impressions
 from serving.engine.recommender import Recommender
 from serving.request.requests import RecommendRequest
-from state.settings import Settings
 from state.store.contract import MemoryStore
 
 

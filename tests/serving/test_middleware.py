@@ -12,6 +12,7 @@ from helpers.recommenders import recommender_of
 from helpers.running_server import running
 from helpers.serving_rows import NOW, shop_events
 
+from headrace.settings import Settings
 from schemas.avro_decoder import Limits, decode
 from schemas.ids import hash_id
 from schemas.registry import FolderRegistry
@@ -27,7 +28,7 @@ from serving.request.requests import RecommendRequest
 from serving.rules.book_store import put_book, to_book
 from serving.rules.model import Compiled
 from state.rows import keys
-from state.settings import BadSettings, Settings
+from state.settings import BadSettings
 from state.store.contract import MemoryStore
 
 

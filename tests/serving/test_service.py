@@ -5,6 +5,7 @@ import pytest
 from helpers.recommenders import Switchable, ask, items, recommender_of
 from helpers.serving_rows import NOW, product, shop_events
 
+from headrace.settings import Settings
 from schemas.events import ProductChange
 from schemas.ids import hash_id
 from serving.engine.recommender import Recommender
@@ -13,7 +14,6 @@ from serving.retrieval.build import build_index
 from serving.retrieval.vector_index import VectorIndex
 from state.anchor import Anchor
 from state.rows import keys
-from state.settings import Settings
 from state.store.contract import MemoryStore
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from flows.fold.cooccurrence import add_pair
 from flows.fold.popularity import count_event
 from flows.fold.profiles import MOST_PRICES, profile_event
+from headrace.settings import load_settings
 from state.bounds import MAX_HALF_LIFE_S, MAX_WEIGHT, MIN_HALF_LIFE_S
 from state.rows import lane_rows
 from state.rows.decay import (
@@ -25,7 +26,7 @@ from state.rows.decay import (
 from state.rows.item_rows import ADJ, decode_items, empty_items, encode_items
 from state.rows.row_codec import MOST_COUNTED, counted
 from state.rows.user_rows import empty_users
-from state.settings import BadSettings, load_settings
+from state.settings import BadSettings
 
 DAY_MS = 86_400_000
 TEN_BILLION = 10**10

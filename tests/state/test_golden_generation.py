@@ -2,9 +2,9 @@
 
 from helpers.golden import GOLDEN
 
+from headrace.settings import Settings
 from state.generations import Generation, new_generation, read_generation, switch_generation, write_generation
 from state.rows import keys
-from state.settings import Settings
 from state.store.contract import MemoryStore
 
 FOLD = {

@@ -9,11 +9,12 @@ import time
 
 import pytest
 
+from headrace.settings import Settings, load_settings
 from schemas.ids import fingerprint, key_in_use
 from state.anchor import AnchorDamaged, load_anchor
 from state.generations import live_generation, read_generation
 from state.rows import keys
-from state.settings import BadSettings, Settings, load_settings
+from state.settings import BadSettings
 from state.store.redis_store import RedisStore
 
 HEADRACE = [sys.executable, "-m", "headrace"]
