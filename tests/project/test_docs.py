@@ -1,0 +1,133 @@
+"""The docs say what is there: links, paths, rooms, commands, settings, and examples that are taken as they stand."""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from typer.main import get_command
+
+from headrace.cli.main import app
+from schemas.json_events import encode, event_from_json
+from schemas.registry import FolderRegistry
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PACKAGES = ("headrace", "batch", "serving", "flows", "state", "schemas")
+FENCE = re.compile(r"^```.*?^```$", re.M | re.S)
+
+
+def named(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def slugs(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", page.read_text()), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def links(page: Path) -> Iterator[str]:
+    yield from re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", page.read_text()))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_relative_link_leads_to_a_file_and_a_heading(page):
+    for link in links(page):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in slugs(target), link
+
+
+def test_links_between_pages_are_found():
+    assert len(PAGES) >= 20
+    assert sum(1 for page in PAGES for link in links(page) if "://" not in link) >= 100
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_path_that_is_named_exists(page):
+    # `avro/<topic>.avsc` and the like stand for several.
+    paths = re.findall(r"(?<![\w/.<-])((?:%s|tests|docs|deploy)/[\w./<>-]*)" % "|".join(PACKAGES), page.read_text())
+    for path in paths:
+        assert "<" in path or (ROOT / path.rstrip(".")).exists(), path
+
+
+def test_the_architecture_names_every_room_and_no_other():
+    rows = re.findall(
+        r"^\| `((?:%s)/(?:\w+/)?)` \|" % "|".join(PACKAGES), (ROOT / "docs/architecture.md").read_text(), re.M
+    )
+    rooms = {f"{package}/" for package in PACKAGES if any((ROOT / package).glob("[a-z]*.py"))}
+    for package in PACKAGES:
+        rooms |= {f"{package}/{part.name}/" for part in (ROOT / package).iterdir() if (part / "__init__.py").exists()}
+    rooms |= {"serving/explorer/"}
+    assert len(rows) == len(set(rows)) >= 25
+    assert set(rows) == rooms | ({"serving/"} & set(rows))
+
+
+def test_every_setting_that_is_named_exists():
+    from headrace import settings  # noqa: PLC0415
+
+    known = {f"HEADRACE_{name.upper()}" for name in settings.Settings.model_fields} | settings.OTHER_VARIABLES
+    found = {name for page in PAGES for name in re.findall(r"\bHEADRACE_[A-Z_]+[A-Z]\b", page.read_text())}
+    former = {"HEADRACE_NAME", "HEADRACE_REQUIRE_KEY"}  # a pattern, and one that the changelog takes leave of
+    assert found - former <= known
+    assert len(found) > 40
+
+
+def test_every_command_line_has_a_command_and_its_options():
+    root = get_command(app)
+    n = 0
+    for page in PAGES:
+        if page.name == "CHANGELOG.md":
+            continue
+        text = page.read_text().replace("\\\n", " ")
+        for line in re.findall(r"(?:^ *|`|KEY=\S+ |\d headrace |)(?:\.venv/bin/)?headrace ([a-z][^`\n]*)", text):
+            words = line.partition(" #")[0].split()
+            command = root.commands.get(words[0])
+            if command is None:
+                continue  # prose: "headrace deletes nothing"
+            if isinstance(command, typer.core.TyperGroup) and len(words) > 1:
+                command = command.commands.get(words[1], command)
+            options = {option for parameter in command.params for option in parameter.opts}
+            for option in re.findall(r"(?<!\S)--[a-z][a-z-]*", line.partition(" #")[0]):
+                assert option in options, (named(page), line)
+            n += 1
+    assert n > 80
+
+
+def test_the_events_of_the_docs_are_taken_as_json_and_as_avro():
+    text = (ROOT / "docs" / "events.md").read_text()
+    types, topics = set(), set()
+    for block in re.findall(r"^```json\n(\{\"type\".*?)\n```", text, re.M | re.S):
+        event = json.loads(block)
+        event_from_json(
+            {"event_id": "e", **event} if event["type"] not in ("product", "product_gone") else event, 0 + 2**40
+        )
+        types.add(event["type"])
+    for topic, block in re.findall(r"^Avro record on `([a-z-]+)`.*?```json\n(.*?)\n```", text, re.M | re.S):
+        assert encode(topic, json.loads(block), FolderRegistry())
+        topics.add(topic)
+    assert len(types) == 8
+    assert len(topics) == 7
+
+
+def test_the_changelog_has_sections_under_the_versions_there_are():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    versions = re.findall(r"^## \[(.*?)\](?: - (\d{4}-\d\d-\d\d))?$", text, re.M)
+    assert versions[0] == ("Unreleased", "")
+    assert versions[1][0] == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert all(date for _, date in versions[1:])
+    assert set(re.findall(r"^### (.*)$", text, re.M)) <= {
+        "Added",
+        "Changed",
+        "Deprecated",
+        "Removed",
+        "Fixed",
+        "Security",
+    }
