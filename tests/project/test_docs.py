@@ -17,6 +17,7 @@ from schemas.registry import FolderRegistry
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PACKAGES = ("headrace", "batch", "serving", "flows", "state", "schemas")
+ROOMS = "|".join(PACKAGES)
 FENCE = re.compile(r"^```.*?^```$", re.M | re.S)
 
 
@@ -53,15 +54,13 @@ def test_links_between_pages_are_found():
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_every_path_that_is_named_exists(page):
     # `avro/<topic>.avsc` and the like stand for several.
-    paths = re.findall(r"(?<![\w/.<-])((?:%s|tests|docs|deploy)/[\w./<>-]*)" % "|".join(PACKAGES), page.read_text())
+    paths = re.findall(rf"(?<![\w/.<-])((?:{ROOMS}|tests|docs|deploy)/[\w./<>-]*)", page.read_text())
     for path in paths:
         assert "<" in path or (ROOT / path.rstrip(".")).exists(), path
 
 
 def test_the_architecture_names_every_room_and_no_other():
-    rows = re.findall(
-        r"^\| `((?:%s)/(?:\w+/)?)` \|" % "|".join(PACKAGES), (ROOT / "docs/architecture.md").read_text(), re.M
-    )
+    rows = re.findall(rf"^\| `((?:{ROOMS})/(?:\w+/)?)` \|", (ROOT / "docs/architecture.md").read_text(), re.M)
     rooms = {f"{package}/" for package in PACKAGES if any((ROOT / package).glob("[a-z]*.py"))}
     for package in PACKAGES:
         rooms |= {f"{package}/{part.name}/" for part in (ROOT / package).iterdir() if (part / "__init__.py").exists()}
@@ -71,7 +70,7 @@ def test_the_architecture_names_every_room_and_no_other():
 
 
 def test_every_setting_that_is_named_exists():
-    from headrace import settings  # noqa: PLC0415
+    from state import settings
 
     known = {f"HEADRACE_{name.upper()}" for name in settings.Settings.model_fields} | settings.OTHER_VARIABLES
     found = {name for page in PAGES for name in re.findall(r"\bHEADRACE_[A-Z_]+[A-Z]\b", page.read_text())}

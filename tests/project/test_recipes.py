@@ -12,6 +12,16 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("headrace", "batch", "serving", "flows", "state", "schemas", "tests")
+CATALOGUE = """
+    import conftest
+    from schemas.ids import hash_ids
+    from serving.catalogue.catalogue import Catalogue
+
+    catalogue = Catalogue([b"{g1:0}"])
+    products = {"cup": {"price": 8.0}, "tea": {"price": 4.0}, "old": {}}
+    catalogue.take(list(products), hash_ids(list(products)), list(products.values()))
+"""
+"""What trials about items begin with."""
 TRIALS = {
     "Add an event type": """
         from flows.settings import lane_settings
@@ -25,25 +35,32 @@ TRIALS = {
         assert lane_settings(Settings(weight_view=2)).weights[Kind.COMPARE] == 2
     """,
     "Add a source": """
-        from serving_rows import product, shop_events
-        from test_service import ask, items, recommender_of
+        from types import SimpleNamespace
 
-        products = [product("cup", "Cup", price=8.0), product("tea", "Tea", price=4.0), product("old", "Old")]
-        answer = ask(recommender_of(shop_events(), products)[0], strategy="cheapest", count=2)
-        assert items(answer) == ["tea", "cup"]
-        assert answer.items[0].reason.text == "at a low price"
+        from serving.candidates.pool import Pool
+        from serving.candidates.strategies import SOURCES
+        from serving.request.reasons import reason
+        from serving.request.requests import STRATEGIES, RecommendRequest
+        from serving.rules.item_filter import Selections
+        from serving.rules.model import NO_RULES
+        from serving.snapshot.scratch import Scratch
+
+        pool = Pool(catalogue, Selections(catalogue).of(True, None, NO_RULES, 1), Scratch())
+        said = {("cheapest", "low_price", "en", None): reason("low_price")}
+        shop = SimpleNamespace(catalogue=catalogue, phrases=said)
+        assert set(SOURCES) == set(STRATEGIES)
+        cheapest = SOURCES[RecommendRequest(strategy="cheapest").strategy][0]
+        cheapest(SimpleNamespace(shop=shop, pool=pool, want=2, lang="en"))
+        assert [catalogue.ids[row] for row in pool.candidates().row] == ["tea", "cup"]
+        assert pool.tiers[0].said([0])[0].text == "at a low price"
     """,
     "Add a rule action": """
-        from serving_rows import product, shop_events
-        from test_service import ask, items, recommender_of
-        from serving.http.rules_api import trial
-        from serving.request.requests import RecommendRequest
+        from serving.rules.item_filter import Selections
+        from serving.rules.model import Acting, Book
 
-        products = [product("cup", "Cup", price=8.0), product("tea", "Tea", price=4.0)]
-        shop, book = recommender_of(shop_events(), products)[0], {"rules": [{"id": "r", "action": "min_price", "least": 5}]}
-        answer = shop.recommend([RecommendRequest(user="ann")], 2**40, trial(book))[0]
-        assert {"cup", "tea"} <= set(items(ask(shop, user="ann")))
-        assert "cup" in items(answer) and "tea" not in items(answer)
+        book = Book.model_validate({"rules": [{"id": "r", "action": "min_price", "least": 5}]})
+        mask = Selections(catalogue).of(True, None, Acting(book.rules), 1).mask
+        assert dict(zip(catalogue.ids, mask.tolist())) == {"cup": True, "tea": False, "old": True}
     """,
     "Add a feature": """
         from state.rows.features import FEATURES, Reading
@@ -53,8 +70,6 @@ TRIALS = {
         users["counts"][0], users["seen"][0] = [3, 1, 0, 0], 4
         found = next(feature for feature in FEATURES if feature.name == "user.carts_share")
         assert found.read(users[0], Reading(0, (1, 1))) == 0.25
-    """,
-    "Add a setting": """
     """,
 }
 
@@ -85,9 +100,10 @@ def test_a_recipe_works_as_it_stands(recipe, tmp_path):
         source = path.read_text()
         assert source.count(before) == 1, (file, before)
         path.write_text(source.replace(before, after))
-    paths = [str(tmp_path), str(tmp_path / "tests"), str(tmp_path / "tests" / "serving")]
+    paths = [str(tmp_path), str(tmp_path / "tests")]
+    trial = textwrap.dedent(CATALOGUE) + textwrap.dedent(TRIALS[recipe])
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(TRIALS[recipe])], cwd=tmp_path, capture_output=True, text=True,
+        [sys.executable, "-c", trial], cwd=tmp_path, capture_output=True, text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}, timeout=280, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
