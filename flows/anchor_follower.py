@@ -54,6 +54,7 @@ class AnchorFollower:
 
     @property
     def refolding(self) -> bool:
+        """Whether an anchor is being refolded."""
         return self._pending is not None
 
     @property

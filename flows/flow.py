@@ -91,6 +91,7 @@ class Flow:
 
     @property
     def generation(self) -> str:
+        """Name of the generation that is folded."""
         return self.settings.generation
 
     def open(self) -> None:

@@ -180,6 +180,7 @@ class Runner:
 
     @property
     def owes_vectors(self) -> bool:
+        """Whether a lane has vectors to write: call `write_pending`."""
         return any(lane.owes_vectors for lane in self.lanes)
 
     def write_pending(self) -> None:
@@ -201,6 +202,7 @@ class Runner:
             commit.exception()
 
     def close(self) -> None:
+        """Wait for the commit under way, and end its thread. Raises what that commit met."""
         try:
             self.drain()
         finally:

@@ -33,18 +33,27 @@ KIND_CODES = np.array(list(USER_EVENT_KINDS.values()), np.uint8)
 
 
 class Messages(Protocol):
-    """What decoding reads of a RawBatch (`flows.log.contract`)."""
+    """What decoding reads of a RawBatch (`flows.log.contract`): plain fields, read once a batch."""
 
     @property
-    def streams(self) -> tuple[str, ...]: ...
+    def streams(self) -> tuple[str, ...]:
+        """Names of the streams, `topic:partition`."""
+
     @property
-    def stream(self) -> npt.NDArray[np.int32]: ...
+    def stream(self) -> npt.NDArray[np.int32]:
+        """Index into `streams` of each message."""
+
     @property
-    def payload(self) -> npt.NDArray[np.uint8]: ...
+    def payload(self) -> npt.NDArray[np.uint8]:
+        """The values, one behind the other."""
+
     @property
-    def bounds(self) -> npt.NDArray[np.int64]: ...
+    def bounds(self) -> npt.NDArray[np.int64]:
+        """Where each value begins, and the last one ends."""
+
     @property
-    def tombstones(self) -> dict[int, bytes]: ...
+    def tombstones(self) -> dict[int, bytes]:
+        """Keys of messages without a value, by index."""
 
 
 def decode(raw: Messages, registry: SchemaRegistry, now_ms: int, limits: Limits) -> Decoded:

@@ -35,15 +35,21 @@ class RegistryUnavailable(Exception):
 
 
 class SchemaRegistry(Protocol):
-    """Gives the id to write a topic with, and the schema behind an id."""
+    """Gives the id to write a topic with, and the schema behind an id.
+
+    The decoder calls `schema` for every id that a batch brings, the server `id_for` for every topic it writes; an
+    answer is kept, so that only the first call for each may block, up to the registry's timeout. `knows` never does.
+    """
 
     def knows(self, topic: str) -> bool:
         """Say whether `id_for` will answer at once."""
         ...
 
-    def id_for(self, topic: str) -> int: ...
+    def id_for(self, topic: str) -> int:
+        """Return the id of our own schema of a topic. May block on the network. Raises RegistryUnavailable."""
 
-    def schema(self, schema_id: int) -> Schema: ...
+    def schema(self, schema_id: int) -> Schema:
+        """Return the schema behind an id. May block once an id. Raises UnknownSchema, RegistryUnavailable."""
 
 
 def _parsed(schema: dict[str, Any]) -> Mapping[str, Any]:
@@ -82,12 +88,15 @@ class FolderRegistry:
                 self._newest[topic] = schema_id
 
     def knows(self, topic: str) -> bool:
+        """Return True: nothing is asked of anybody."""
         return True
 
     def id_for(self, topic: str) -> int:
+        """Return the id of our schema of a topic."""
         return self._newest[topic]
 
     def schema(self, schema_id: int) -> Schema:
+        """Return the schema behind an id. Raises UnknownSchema."""
         if schema_id not in self._schemas:
             raise UnknownSchema(f"schema id {schema_id} is unknown; known ids: {sorted(self._schemas)}")
         return self._schemas[schema_id]

@@ -104,6 +104,7 @@ def save_anchor(
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
+    """Return the manifest of an anchor's folder. Raises AnchorDamaged."""
     try:
         return dict(orjson.loads((path / MANIFEST).read_bytes()))
     except (OSError, ValueError) as error:

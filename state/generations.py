@@ -82,6 +82,7 @@ def new_generation(
 
 
 def read_generation(store: RowReader, name: str) -> Generation | None:
+    """Return a generation's record, None where there is none."""
     value = store.read([keys.generation(name)])[0]
     return Generation.model_validate_json(value) if value else None
 
@@ -109,6 +110,7 @@ def generation_names(store: Store) -> list[str]:
 
 
 def live_generation(store: RowReader) -> str | None:
+    """Return the name of the live generation, None before the first flow ever ran."""
     value = store.read([keys.GENERATION])[0]
     return value.decode() if value else None
 
@@ -123,5 +125,6 @@ def switch_generation(store: Store, name: str) -> str | None:
 
 
 def previous_generation(store: Store) -> str | None:
+    """Return the name of the generation that was live before, if one was."""
     value = store.read([keys.GENERATION_BEFORE])[0]
     return value.decode() if value else None

@@ -1,0 +1,5 @@
+"""What a batch of events changes: a lane with its tables of rows, kernels for the sums, and user vectors.
+
+It may import `flows.log.contract`, `state` (rows, store contract, anchor) and schemas: no clock, no client library.
+Begin with `lane.py`, whose `apply` is the whole fold, then `user_history.py`, the kernel that folds events.
+"""

@@ -18,6 +18,7 @@ class EncodedRows:
         self._batch = 0
 
     def clear(self) -> None:
+        """Empty the cache."""
         self._rows.clear()
         self._changed.clear()
 

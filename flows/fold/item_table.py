@@ -32,9 +32,11 @@ class ItemTable(RowTable):
 
     @property
     def slots(self) -> SlotMap:
+        """Slots of the cached items, by id hash."""
         return self._slots
 
     def index(self) -> ItemIndex:
+        """Return the cache's index as kernels take it."""
         slots = self._slots
         return ItemIndex(slots.table, slots.slot_at, slots.used_in, self._changed_in, slots.round_no)
 
@@ -60,6 +62,7 @@ class ItemTable(RowTable):
         return np.flatnonzero(self.counted_in[: len(self._slots)] == self._slots.round_no)
 
     def ids_of(self, slots: Slots) -> Ids:
+        """Return the id hashes of the items in these slots."""
         return self._slots.id_of[slots]
 
     def new_ids(self, events: Columns, payload: npt.NDArray[np.uint8]) -> list[str]:

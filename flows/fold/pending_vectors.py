@@ -29,6 +29,7 @@ class OwedVectors:
         return self._everybody or bool(self._added)
 
     def add(self, users: Ids) -> None:
+        """Owe these users (id hashes) a vector each."""
         if self._everybody:
             return
         self._added.append(users)

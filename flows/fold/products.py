@@ -62,6 +62,7 @@ class ProductFold:
             self._pending.append(change.item)
 
     def list_items(self, item_ids: list[str]) -> None:
+        """Append items (text ids) to the feed of all items, in this order."""
         self._pending.extend(item_ids)
 
     def write_feed(self, totals: npt.NDArray[np.int64], rows: Rows) -> None:

@@ -114,6 +114,7 @@ class PurchaseTable(RowTable):
         self._totals = decode_purchase_totals([totals])
 
     def begin_round(self) -> None:
+        """Begin a batch: what it loads stays cached until the next one begins."""
         super().begin_round()
         self._older.begin_round()
 

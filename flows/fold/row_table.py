@@ -38,9 +38,11 @@ class RowTable:
         self._counts = (0, 0)
 
     def clear(self) -> None:
+        """Empty the cache."""
         self._slots.clear()
 
     def begin_round(self) -> None:
+        """Begin a batch: what it loads stays cached until the next one begins."""
         self._slots.begin_round()
 
     def take_counts(self) -> tuple[int, int]:

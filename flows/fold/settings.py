@@ -42,6 +42,7 @@ class LaneSettings:
     weights: dict[Kind, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
 
     def fold_params(self) -> FoldParams:
+        """Return the numbers that the fold's kernels take."""
         by_kind = np.zeros(32, np.float64)
         for kind, weight in self.weights.items():
             by_kind[kind] = weight

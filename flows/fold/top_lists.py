@@ -108,6 +108,7 @@ class ScopeFold:
         self._changed: dict[int, bytes] = {}
 
     def clear(self) -> None:
+        """Empty the cache."""
         self._scopes.clear()
         self._countries.clear()
         self._changed.clear()

@@ -50,6 +50,7 @@ class UserTable(RowTable):
         return self.load(distinct)[inverse]
 
     def ids_of(self, slots: Slots) -> Ids:
+        """Return the id hashes of the users in these slots."""
         return self._slots.id_of[slots]
 
     def latest_items(self, slots: Slots) -> Ids:
@@ -57,6 +58,7 @@ class UserTable(RowTable):
         return _latest_items(self.rows, slots)
 
     def all_items(self, slot: int) -> Ids:
+        """Return the items (id hashes) of a user's whole history, oldest first."""
         return self.rows["item"][slot, : self.rows["n"][slot]]
 
     def blocks(self, slots: Slots) -> list[RowBlock]:

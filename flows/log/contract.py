@@ -55,6 +55,7 @@ class RawBatch:
         return len(self.offset)
 
     def value(self, i: int) -> bytes:
+        """Return the value of message i, empty where it has none."""
         return self.payload[self.bounds[i] : self.bounds[i + 1]].tobytes()
 
     def message(self, i: int) -> Message:
@@ -138,7 +139,13 @@ def topic_of(stream: str) -> str:
 
 
 class Log(Protocol):
-    """An append-only record of events in streams `topic:partition`."""
+    """An append-only record of events in streams `topic:partition`.
+
+    A flow reads it batch after batch from one thread, a few to some hundred times a second; replays, trainings and the
+    evaluation read it once. Servers append from threads of their own, once a request that brings events. Every method
+    may block for as long as the log's timeouts say, and raises LogUnavailable when it cannot be reached; the same call
+    may then be made again. `append` may be called from several threads at once, all else from one.
+    """
 
     def append(self, messages: Sequence[Message]) -> None:
         """Make the messages durable, in order; return only when they are.
@@ -178,4 +185,5 @@ class Log(Protocol):
     def retain(self, from_ts_ms: int) -> int:
         """Drop whole batches older than `from_ts_ms`; return how many messages went."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release connections and files. Nothing else may be called afterwards; no error leaves it."""

@@ -49,6 +49,7 @@ class DeadLetter(NamedTuple):
 
     @property
     def place(self) -> str:
+        """Where the refused message lies, as `topic:partition:offset`."""
         return f"{self.stream}:{self.offset}"
 
     @property

@@ -234,6 +234,7 @@ class KafkaLog:
                 self._paused.discard(stream)
 
     def start(self) -> Positions:
+        """Return the first offset that is still there, by stream. Raises LogUnavailable."""
         return self._offsets(self._list_streams(), OffsetSpec.earliest())  # type: ignore[no-untyped-call]
 
     def end(self) -> Positions:
@@ -241,6 +242,7 @@ class KafkaLog:
         return self._offsets(self._list_streams(), OffsetSpec.latest())  # type: ignore[no-untyped-call]
 
     def topic_ids(self) -> dict[str, str]:
+        """Return the broker's id of every topic. Raises LogUnavailable."""
         return {name: found for name, (found, _) in self._describe().items() if found != NO_ID}
 
     def offsets_at(self, ts_ms: int) -> Positions:
@@ -269,6 +271,7 @@ class KafkaLog:
         return sum(upto[stream] - start[stream] for stream in start)
 
     def close(self) -> None:
+        """Send what is buffered and close consumer and producer."""
         if self._consumer is not None:
             self._consumer.close()
         self._producer.close()

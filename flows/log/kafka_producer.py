@@ -294,6 +294,7 @@ class KafkaProducer:
         self._transactions.append(messages)
 
     def close(self) -> None:
+        """Send what is buffered and close the connections."""
         if self._transactions is not None:
             self._transactions.close()
         if self._single is not None:

@@ -69,6 +69,7 @@ class TimeMerge:
         return merged
 
     def n_held(self, stream: str) -> int:
+        """Return how many messages of a stream wait for those of other partitions."""
         return len(self._held[stream].offsets)
 
     def end(self, stream: str) -> int | None:

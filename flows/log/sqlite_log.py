@@ -158,9 +158,11 @@ class SqliteLog:
                 time.sleep(min(POLL_S, left))
 
     def start(self) -> Positions:
+        """Return the first offset that is still there, by stream."""
         return self._bounds("earliest")
 
     def end(self) -> Positions:
+        """Return the offset behind the last message, by stream."""
         return self._bounds("next")
 
     def topic_ids(self) -> dict[str, str]:
@@ -205,6 +207,7 @@ class SqliteLog:
         return (gone or 0) // 4
 
     def close(self) -> None:
+        """Close the file."""
         self._reader.close()
         self._writer.close()
 

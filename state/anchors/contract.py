@@ -20,9 +20,9 @@ class AnchorStore(Protocol):
     """Anchors by version, each one whole or not there.
 
     `headrace anchor` publishes, once a night; flows and servers fetch (through `AnchorFetcher`), once an anchor.
-    Every method but `here`, `discard` and `keep` may block on the network, for as long as something arrives and
-    for the store's timeout after that. They raise AnchorsUnavailable, and may be called again then. Any number of
-    processes may use one address and one folder at the same time.
+    Every method but `here`, `discard` and `keep` may block on the network, for as long as bytes move and for the
+    store's timeout after that. They raise AnchorsUnavailable, and may be called again then. Any number of processes
+    may use one address and one folder at the same time.
     """
 
     name: str

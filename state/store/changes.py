@@ -4,7 +4,11 @@ from typing import Protocol
 
 
 class ChangeFeed(Protocol):
-    """Keys under some prefixes, as they are written. One thread uses it."""
+    """Keys under some prefixes, as they are written.
+
+    A server's follower polls it five times a second, from one thread at a time; `connect` runs aside, since it alone
+    may block. No method raises: a feed that broke reports that any key may have changed, and is connected again.
+    """
 
     heard_ms: int
     """Every write before this moment has been told; 0: nothing is known."""
@@ -15,7 +19,8 @@ class ChangeFeed(Protocol):
     def poll(self, now_ms: int) -> list[bytes] | None:
         """Return keys written since the last call, None: any key may have been. Waits for nothing, never raises."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release the connection; `connect` begins again."""
 
 
 class NoChanges:
@@ -27,6 +32,7 @@ class NoChanges:
         """Nothing to begin."""
 
     def poll(self, now_ms: int) -> list[bytes] | None:
+        """Return nothing: whoever asks goes by age alone."""
         return []
 
     def close(self) -> None:

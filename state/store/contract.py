@@ -37,13 +37,20 @@ def encode_positions(positions: Positions) -> bytes:
 
 
 def decode_positions(value: bytes | None) -> Positions:
+    """Return the position vector of its bytes, empty for None."""
     return {} if value is None else dict(orjson.loads(value))
 
 
 class RowReader(Protocol):
-    """Where answers are read from."""
+    """Where answers are read from.
 
-    def read(self, keys: Sequence[bytes]) -> list[bytes | None]: ...
+    A server calls it twice for every batch of requests, from one thread; whoever must not wait for the network takes
+    a `GuardedStore`, which reads by a deadline. Every read may block until the store's timeout and then raises
+    StoreUnavailable; the next one may succeed.
+    """
+
+    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the value of each key, None where there is none, in their order. Raises StoreUnavailable."""
 
     def begin_read(self, keys: Sequence[bytes]) -> Reading:
         """Ask for values, where that can be done ahead of waiting for them; raises nothing, but the reading may."""
@@ -55,14 +62,20 @@ class RowReader(Protocol):
 class Store(RowReader, Protocol):
     """Rows by key, and per lane the positions they belong to.
 
-    `commit` is the only way a fold changes rows: all rows and the positions, or
-    nothing and `Fenced` when the stored positions are not `expected`.
+    `commit` is the only way a fold changes rows: all rows and the positions, or nothing and `Fenced` when the stored
+    positions are not `expected`. A flow commits once a batch, from one thread at a time for each lane, and reads rows
+    that its caches lack from another one. Every method may block on the network until the store's timeout and raises
+    StoreUnavailable then.
     """
 
     def positions(self, lane_prefix: bytes) -> Positions:
         """Return the lane's committed positions, after finishing a commit that was cut short."""
 
-    def commit(self, lane_prefix: bytes, expected: Positions, new: Positions, rows: Rows) -> None: ...
+    def commit(self, lane_prefix: bytes, expected: Positions, new: Positions, rows: Rows) -> None:
+        """Write the rows and make `new` the lane's positions, atomically for whoever commits next.
+
+        Raises Fenced, and then nothing is written; StoreUnavailable, and then the outcome is unknown: call `positions`.
+        """
 
     def refresh(self, lane_prefix: bytes, expected: Positions, rows: Rows) -> None:
         """Write rows that are each true by themselves at these positions: after a crash only some may be there.
@@ -76,7 +89,8 @@ class Store(RowReader, Protocol):
     def write(self, rows: Rows) -> None:
         """Set or remove keys that belong to no lane's commit (pointers)."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Release connections; nothing else may be called afterwards."""
 
 
 class MemoryStore:
@@ -86,28 +100,35 @@ class MemoryStore:
         self.rows: dict[bytes, bytes] = {}
 
     def positions(self, lane_prefix: bytes) -> Positions:
+        """Return the lane's committed positions."""
         return decode_positions(self.rows.get(keys.positions(lane_prefix)))
 
     def begin_read(self, keys: Sequence[bytes]) -> Reading:
+        """Return `read`, to be called later."""
         return partial(self.read, keys)
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the value of each key."""
         return [self.rows.get(key) for key in keys]
 
     def commit(self, lane_prefix: bytes, expected: Positions, new: Positions, rows: Rows) -> None:
+        """Write rows and positions, or raise Fenced."""
         found = self.positions(lane_prefix)
         if found != expected:
             raise Fenced(f"lane {lane_prefix.decode()} is at {found}, not at {expected}")
         self.write({**rows, keys.positions(lane_prefix): encode_positions(new)})
 
     def refresh(self, lane_prefix: bytes, expected: Positions, rows: Rows) -> None:
+        """Write rows, or raise Fenced."""
         self.commit(lane_prefix, expected, expected, rows)
 
     def scan(self, key_prefix: bytes) -> Iterator[list[bytes]]:
+        """Yield the keys that start with `key_prefix`."""
         found = [key for key in self.rows if key.startswith(key_prefix)]
         yield from (found[i : i + 500] for i in range(0, len(found), 500))
 
     def write(self, rows: Rows) -> None:
+        """Set or remove keys."""
         for key, value in rows.items():
             if value is None:
                 self.rows.pop(key, None)
@@ -115,6 +136,7 @@ class MemoryStore:
                 self.rows[key] = value
 
     def changes(self, key_prefixes: Sequence[bytes]) -> ChangeFeed:
+        """Return a feed that tells nothing."""
         return NoChanges()
 
     def close(self) -> None:

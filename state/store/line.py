@@ -39,9 +39,11 @@ class Question:
 
     @property
     def over(self) -> bool:
+        """Whether all values are there, or none will come."""
         return self._n_left == 0 or self.error is not None
 
     def take(self, answer: list[bytes | None]) -> None:
+        """Append the values of one command."""
         self.values += answer
         self._n_left -= 1
 
@@ -70,6 +72,7 @@ class Line:
         raise NotImplementedError
 
     def close(self) -> None:
+        """Release the connection."""
         raise NotImplementedError
 
     def advance(self) -> None:
@@ -121,6 +124,7 @@ class RedisLine(Line):
         self._received = bytearray(CHUNK_BYTES)
 
     def ask(self, keys: Sequence[bytes]) -> Question:
+        """Send for the values of keys."""
         chunks = [keys[i : i + self._most] for i in range(0, len(keys), self._most)]
         question = Question(len(chunks))
         if self.error is not None:
@@ -134,9 +138,11 @@ class RedisLine(Line):
         return question
 
     def fileno(self) -> int:
+        """Return the socket's descriptor."""
         return self._socket.fileno()
 
     def close(self) -> None:
+        """Close the connection."""
         self._connection.disconnect()
 
     def _send(self, commands: bytes) -> None:
@@ -184,6 +190,7 @@ class ThreadLine(Line):
         threading.Thread(target=self._run, name="store line", daemon=True).start()
 
     def ask(self, keys: Sequence[bytes]) -> Question:
+        """Hand the question to the thread."""
         question = Question(1 if keys else 0)
         if self.error is not None:
             question.error = self.error
@@ -194,9 +201,11 @@ class ThreadLine(Line):
         return question
 
     def fileno(self) -> int:
+        """Return the descriptor that the thread writes to after each answer."""
         return self._woken.fileno()
 
     def close(self) -> None:
+        """End the thread when its call returns."""
         self.error = self.error or ConnectionError("the line was closed")
         self._work.release()
         self._woken.close()

@@ -79,5 +79,6 @@ class QuickReads:
         return connection
 
     def close(self) -> None:
+        """Close the connections."""
         for connection in self._all:
             connection.disconnect()

@@ -38,6 +38,7 @@ class RedisChanges:
         self.heard_ms = 0
 
     def connect(self) -> None:
+        """Ask Redis to report writes, unless it does already."""
         if self._reader is not None:
             return
         try:
@@ -59,6 +60,7 @@ class RedisChanges:
         self._reader, self._told_all, self._said = reader, True, False
 
     def poll(self, now_ms: int) -> list[bytes] | None:
+        """Return the keys written since the last call, None where some may have been missed."""
         if self._reader is None:
             return []
         written, everything, self._told_all = list[bytes](), self._told_all, False
@@ -82,6 +84,7 @@ class RedisChanges:
         return None if everything else written
 
     def close(self) -> None:
+        """Close the connection."""
         self._drop()
 
     def _receive(self) -> None:

@@ -56,6 +56,7 @@ class RedisNodes:
             self._cluster = None
 
     def close(self) -> None:
+        """Close all connections."""
         if self._cluster is not None:
             self._cluster.close()
         if self._client is not None:

@@ -121,9 +121,11 @@ class RedisStore:
             return found
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the value of each key, None where there is none. Raises StoreUnavailable."""
         return self.begin_read(keys)()
 
     def begin_read(self, keys: Sequence[bytes]) -> Reading:
+        """Send for values; the reading that is returned waits for them, and raises StoreUnavailable."""
         if self._quick is None:
             return partial(self._read_from_cluster, keys)
         return partial(self._collect, self._quick.ask(list(keys)))
@@ -150,6 +152,7 @@ class RedisStore:
         return groups
 
     def commit(self, lane_prefix: bytes, expected: Positions, new: Positions, rows: Rows) -> None:
+        """Write rows and positions as the module says. Raises Fenced, StoreUnavailable."""
         with self._trouble(lane_prefix):
             lane = self._lane(lane_prefix)
             lane.main.expect(expected)
@@ -161,6 +164,7 @@ class RedisStore:
                 self._apply(lane, lane_prefix, expected, new, row_set.commands(), redo, pieces)
 
     def refresh(self, lane_prefix: bytes, expected: Positions, rows: Rows) -> None:
+        """Write rows command by command under the watch. Raises Fenced, StoreUnavailable."""
         with self._trouble(lane_prefix):
             lane = self._lane(lane_prefix)
             self._apply(lane, lane_prefix, expected, expected, _row_set(rows).commands())
@@ -181,6 +185,7 @@ class RedisStore:
                     break
 
     def write(self, rows: Rows) -> None:
+        """Set or remove keys, slot by slot. Raises StoreUnavailable."""
         with self._trouble():
             row_set = _row_set(rows)
             for same_slot in self._by_slot(list(row_set.single)).values():
@@ -266,6 +271,7 @@ class RedisStore:
         return feed
 
     def close(self) -> None:
+        """Close all connections and feeds."""
         for lane in self._lanes.values():
             lane.forget()
         for feed in self._feeds:

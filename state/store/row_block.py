@@ -47,6 +47,7 @@ class RowBlock(NamedTuple):
             start = int(ends[-1])
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield each row with its key."""
         data = self.values.data
         for row_hash, (a, b) in zip(self.hashes.tolist(), pairwise([0, *self.ends.tolist()]), strict=True):
             yield b"%s%016x" % (self.prefix, row_hash), bytes(data[a:b])

@@ -1,0 +1,258 @@
+"""Anchors in a folder and in an object store: whole or not there, compared with their checksums, few on a machine."""
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from helpers.s3_server import S3Server
+
+from headrace.torture.faulty_proxy import FaultyProxy
+from state.anchor import FILES, MANIFEST, METRICS, Anchor, AnchorDamaged, load_anchor, save_anchor
+from state.anchors.contract import AnchorMissing, AnchorsUnavailable
+from state.anchors.copies import ABANDONED_S, Copies
+from state.anchors.fetcher import AnchorFetcher
+from state.anchors.folder_anchors import FolderAnchors
+from state.anchors.open_anchors import open_anchors
+from state.anchors.remote_anchors import RemoteAnchors
+from state.settings import BadSettings, Settings
+
+pytestmark = pytest.mark.s3
+
+
+@pytest.fixture(scope="module")
+def s3():
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture
+def remote(s3, tmp_path):
+    """Return a maker of stores at one address, each with copies in a folder of its own."""
+    s3.address = f"s3://shop/{tmp_path.name}"
+
+    def make(name="copies", endpoint=s3.url, timeout_s=20.0):
+        return RemoteAnchors(s3.address, tmp_path / name, {"endpoint_url": endpoint}, timeout_s)
+
+    return make
+
+
+@pytest.fixture(params=["folder", "s3"])
+def stores(request, remote, tmp_path):
+    """Return the store as the trainer has it, and as another machine has it."""
+    if request.param == "folder":
+        return FolderAnchors(tmp_path / "anchors"), FolderAnchors(tmp_path / "anchors")
+    return remote("trainer"), remote("server")
+
+
+def write(store, version="a1"):
+    """Write an anchor and publish it."""
+    items, one = np.sort(np.arange(1, 4, dtype=np.uint64)), np.eye(3, dtype=np.float32)
+    anchor = Anchor(version, ["a", "b", "c"], items, one, one, 2.0, np.ones(32))
+    save_anchor(store.folder, anchor, lambda path: path.write_bytes(b"index" * 50_000), {"recall@20": 0.5}, {})
+    store.publish(version)
+
+
+def everything(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_what_one_machine_publishes_another_one_lists_fetches_and_reads(stores):
+    trainer, server = stores
+    assert server.versions() == []
+    write(trainer, "a2")
+    write(trainer, "a1")
+    assert server.versions() == ["a1", "a2"]
+    assert server.read_json("a2", METRICS) == {"recall@20": 0.5}
+    folder = server.fetch("a2")
+    assert everything(folder) == everything(trainer.folder / "a2")
+    assert set(everything(folder)) == {*FILES, MANIFEST}
+    assert (server.here("a2"), load_anchor(folder).item_ids) == (folder, ["a", "b", "c"])
+
+
+def test_an_anchor_that_is_not_there_is_missing_for_every_question(stores):
+    _, server = stores
+    for ask in (server.fetch, server.remove, lambda version: server.read_json(version, MANIFEST)):
+        with pytest.raises(AnchorMissing, match="a9"):
+            ask("a9")
+    assert server.here("a9") is None
+
+
+def test_a_removed_anchor_is_gone_for_everybody(stores):
+    trainer, server = stores
+    write(trainer, "a1")
+    write(trainer, "a2")
+    server.remove("a1")
+    assert trainer.versions() == ["a2"]
+    with pytest.raises(AnchorMissing):
+        server.read_json("a1", MANIFEST)
+
+
+def test_an_upload_that_was_cut_short_is_no_anchor_until_it_is_completed(s3, remote):
+    trainer, server = remote("trainer"), remote("server")
+    write(trainer)
+    s3.files.rm_file(f"{s3.address}/a1/{MANIFEST}")
+    assert len(s3.names()) == len(FILES)
+    assert server.versions() == []
+    with pytest.raises(AnchorMissing):
+        server.fetch("a1")
+    trainer.publish("a1")
+    assert server.versions() == ["a1"]
+    load_anchor(server.fetch("a1"))
+
+
+@pytest.mark.parametrize("broken", ["corrupted", "missing"])
+def test_a_file_that_is_not_what_was_published_is_named_and_nothing_is_kept(s3, remote, broken):
+    write(remote("trainer"))
+    path = f"{s3.address}/a1/whitened.npy"
+    if broken == "missing":
+        s3.files.rm_file(path)
+    else:
+        data = bytearray(s3.files.cat_file(path))
+        data[-1] ^= 1
+        s3.files.pipe_file(path, bytes(data))
+    server = remote("server")
+    with pytest.raises(AnchorDamaged, match=r"anchor a1: whitened\.npy .*shop/"):
+        server.fetch("a1")
+    assert list(server.folder.iterdir()) == []
+
+
+def test_a_manifest_cannot_name_a_file_elsewhere(s3, remote, tmp_path):
+    write(remote("trainer"))
+    manifest = json.loads(s3.files.cat_file(f"{s3.address}/a1/{MANIFEST}"))
+    manifest["sha256"]["../../outside"] = manifest["sha256"]["gram.npy"]
+    s3.files.pipe_file(f"{s3.address}/a1/{MANIFEST}", json.dumps(manifest).encode())
+    with pytest.raises(AnchorDamaged, match="outside"):
+        remote("server").fetch("a1")
+    with pytest.raises(AnchorMissing, match="no name"):
+        remote("server").fetch("../a1")
+    assert not (tmp_path / "outside").exists()
+
+
+def fetch(folder, url, address, barrier, results):
+    store = RemoteAnchors(address, folder, {"endpoint_url": url})
+    barrier.wait()
+    results.put(everything(store.fetch("a1")))
+
+
+def test_processes_that_fetch_at_the_same_time_all_get_the_whole_anchor(s3, remote, tmp_path):
+    trainer = remote("trainer")
+    write(trainer)
+    spawn, n = multiprocessing.get_context("spawn"), 3
+    barrier, results = spawn.Barrier(n), spawn.Queue()
+    arguments = (tmp_path / "shared", s3.url, s3.address, barrier, results)
+    processes = [spawn.Process(target=fetch, args=arguments) for _ in range(n)]
+    for process in processes:
+        process.start()
+    assert [results.get(timeout=120) for _ in range(n)] == [everything(trainer.folder / "a1")] * n
+    for process in processes:
+        process.join()
+    assert [path.name for path in (tmp_path / "shared").iterdir()] == ["a1"]
+
+
+def test_a_store_that_hangs_or_is_gone_is_unavailable_and_comes_back(s3, remote):
+    write(remote("trainer"))
+    with FaultyProxy(s3.url) as proxy:
+        server = remote("server", f"http://127.0.0.1:{proxy.port}", timeout_s=1.0)
+        for fault in ("swallow", "cut"):
+            proxy.play(fault)
+            for ask in (server.versions, lambda: server.fetch("a1")):
+                with pytest.raises(AnchorsUnavailable):
+                    ask()
+        proxy.play(None)
+        server = remote("server", f"http://127.0.0.1:{proxy.port}")
+        assert load_anchor(server.fetch("a1")).version == "a1"
+
+
+def test_a_copy_under_way_is_no_anchor_and_one_that_was_left_behind_goes(tmp_path):
+    copies = Copies(tmp_path)
+    work = copies.begin("a1")
+    (work / MANIFEST).write_text("{}")
+    assert copies.find("a1") is None
+    assert RemoteAnchors("memory://anchors", tmp_path).here("a1") is None
+    copies.keep()
+    assert work.exists()
+    for path in (work / MANIFEST, work):
+        os.utime(path, (time.time() - ABANDONED_S - 60,) * 2)
+    copies.keep()
+    assert not work.exists()
+
+
+def test_the_copies_kept_are_those_named_and_the_one_used_last_before(tmp_path):
+    copies = Copies(tmp_path)
+    for age, version in enumerate(["a5", "a1", "a2", "a3", "a4"]):
+        work = copies.begin(version)
+        (work / MANIFEST).write_text("{}")
+        copies.complete(work, version)
+        os.utime(tmp_path / version / MANIFEST, (1_000_000 + age,) * 2)
+    assert copies.find("a1") is not None  # it is in use now
+    copies.keep("a4", "a5")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a1", "a4", "a5"]
+
+
+def until(result, seconds=60):
+    deadline = time.monotonic() + seconds
+    while (found := result()) is None:
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+    return found
+
+
+def test_a_fetcher_tries_again_until_the_store_is_back(s3, remote):
+    write(remote("trainer"))
+    with FaultyProxy(s3.url) as proxy:
+        proxy.play("cut")
+        fetcher = AnchorFetcher(remote("server", f"http://127.0.0.1:{proxy.port}"))
+        assert fetcher.load("a1", load_anchor) is None
+        until(lambda: fetcher.folder_of("a1") or fetcher.failed("a1") or None)
+        assert fetcher.failed("a1")
+        proxy.play(None)
+        assert until(lambda: fetcher.load("a1", load_anchor)).version == "a1"
+        assert not fetcher.failed("a1")
+
+
+def test_a_fetcher_fetches_a_damaged_copy_once_more_and_then_gives_up(remote):
+    write(remote("trainer"))
+    server = remote("server")
+    fetcher = AnchorFetcher(server)
+    (server.fetch("a1") / "gram.npy").write_bytes(b"")
+    assert until(lambda: fetcher.load("a1", load_anchor)).version == "a1"
+    (server.fetch("a1") / "gram.npy").write_bytes(b"")
+    with pytest.raises(AnchorDamaged, match=r"gram\.npy"):
+        fetcher.load("a1", load_anchor)
+
+
+def test_a_fetcher_gives_up_an_anchor_whose_original_is_damaged(s3, remote):
+    write(remote("trainer"))
+    s3.files.pipe_file(f"{s3.address}/a1/gram.npy", b"")
+    fetcher = AnchorFetcher(remote("server"))
+    with pytest.raises(AnchorDamaged, match=r"gram\.npy"):
+        until(lambda: fetcher.load("a1", load_anchor))
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "folder"),
+    [("", FolderAnchors, "data/anchors"), ("/mnt/shop", FolderAnchors, "/mnt/shop"),
+     ("file:///mnt/a%20shop", FolderAnchors, "/mnt/a shop"), ("s3://shop/x", RemoteAnchors, "data/anchor-copies")],
+)  # fmt: skip
+def test_the_address_decides_where_anchors_are(url, kind, folder):
+    store = open_anchors(Settings(anchors_url=url))
+    assert (type(store), str(store.folder)) == (kind, folder)
+
+
+def test_an_address_nobody_knows_is_refused_by_name():
+    with pytest.raises(BadSettings, match="HEADRACE_ANCHORS_URL"):
+        open_anchors(Settings(anchors_url="nowhere://x"))
+
+
+def test_secrets_of_the_store_are_not_shown():
+    config = {"key": "shop", "secret": "s3cr3t", "client_kwargs": {"aws_session_token": "s3cr3t"}}
+    environment = os.environ | {"HEADRACE_ANCHORS_CONFIG": json.dumps(config)}
+    command = [sys.executable, "-m", "headrace", "settings", "--json"]
+    shown = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert "s3cr3t" not in shown
+    assert json.loads(shown)["anchors_config"]["value"]["key"] == "shop"
