@@ -1,7 +1,7 @@
 """A second version of each topic: what a newer or older writer says is folded as if the first had said it.
 
-The writer is Confluent's own serializer against a registry over HTTP; the reader is the program's registry, log, decoder
-and lane.
+The writer is Confluent's own serializer against a registry over HTTP; the reader is the program's registry, log,
+decoder and lane.
 """
 
 import copy
@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka.schema_registry import SchemaRegistryClient, topic_subject_name_strategy
 from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
-from registry_server import Registry
+from helpers.registry_server import Registry
 
 from flows.fold.lane import Lane, LaneSettings
 from flows.log.confluent_registry import ConfluentRegistry
@@ -204,6 +204,14 @@ def optional_ids(topic, schema):
     return {}
 
 
+def stripped(folded):
+    """Return what was folded, its products without the fields that only one of two versions has."""
+    rows, *rest = folded
+    for said in (b'"channel":"web",', b'"channel":"app",', b'"seller":null,'):
+        rows = {key: row.replace(said, b"") for key, row in rows.items()}
+    return rows, *rest
+
+
 @pytest.mark.parametrize("change", [added, removed, optional_ids, reordered])
 @pytest.mark.parametrize("topic", TOPICS)
 def test_a_newer_program_reads_what_was_written_before_it(tmp_path, second_version, topic, change):
@@ -222,12 +230,9 @@ def test_a_newer_program_reads_what_was_written_before_it(tmp_path, second_versi
     written = encode(topic, second | said, after)
     assert int.from_bytes(written[1:5], "big") == before.id_for(topic) - 1 + version
     found = fold(tmp_path, "new", [*views, old[0], (topic, written)], after)
-    if topic == "products" and change in (added, removed):  # a product's row is the record as it is
-        assert [one.replace(b'"channel":"web",', b"").replace(b'"channel":"app",', b"") for one in found[0].values()] == [
-            one.replace(b'"seller":null,', b"") if change is removed else one for one in wanted[0].values()
-        ]  # fmt: skip
-    else:
-        assert found == wanted
+    if topic == "products":  # its row is the record as it is, which the change shows in
+        found, wanted = stripped(found), stripped(wanted)
+    assert found == wanted
     assert found[1] == []
 
 
@@ -243,11 +248,11 @@ def retyped(name, kind):
 
 
 REFUSED = [
-    ("product-views", without("item"), {}, "unreadable_schema", "field item: ours, string, is missing"),
+    ("product-views", without("item"), {}, "unreadable_schema", "field item"),
     ("product-views", retyped("ts_ms", "string"), {"ts_ms": "now"}, "unreadable_schema", "field ts_ms"),
     ("user-events", without("kind"), {}, "unreadable_schema", "field kind"),
     ("user-events", retyped("kind", {"type": "enum", "name": "K", "symbols": ["add_to_cart", "gift"]}),
-     {"kind": "gift"}, "bad_kind", "gift"),
+     {"kind": "gift"}, "unknown_kind", "kind"),
     ("purchases", without("lines"), {}, "unreadable_schema", "field lines"),
     ("purchases", retyped("lines", {"type": "array", "items": "string"}), {"lines": ["tea"]}, "unreadable_schema",
      "lines"),
