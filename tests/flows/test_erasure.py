@@ -4,8 +4,9 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
+from helpers.erased import seen_of, the_same
 from helpers.fold_oracle import EPOCH_MS, Event, batch_of
-from helpers.lanes import MINUTE, PREFIX, SETTINGS, fold, globals_of, item_row, shopping, user_row
+from helpers.lanes import MINUTE, PREFIX, SETTINGS, fold, globals_of, shopping, user_row
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,14 +15,10 @@ from flows.fold.lane import Lane
 from schemas.events import Decoded, Erasure, Kind
 from schemas.ids import hash_id
 from state.rows import keys, lane_rows
-from state.rows.decay import value_at
-from state.rows.purchase_rows import decode_purchase_totals
 from state.store.contract import MemoryStore
 
 DAY = 86_400_000
 PATIENT = replace(SETTINGS, lateness_ms=30 * DAY)  # so that no event is counted without being remembered
-NOT_OF_USERS = (lane_rows.FEED, lane_rows.DEDUPE, lane_rows.MAX_TS, lane_rows.LATE, lane_rows.DUPLICATES)
-"""Totals that count messages and the catalogue; beside them popularity, which is compared by its value."""
 
 
 def apply(lane, store, events, first, erasures=()):
@@ -37,42 +34,6 @@ def erase(store, user, n_before, settings=SETTINGS):
     lane = Lane(settings, store, "g1")
     lane.open()
     apply(lane, store, [Event("nobody", "", EPOCH_MS)], n_before, [(0, user)])
-
-
-def values_of(epochs, sums):
-    """Return decayed sums at both half-lives as of one moment."""
-    half_lives = (SETTINGS.short_half_life_ms, SETTINGS.long_half_life_ms)
-    return [
-        value_at(int(epochs[h]), int(sums[h][0]), int(sums[h][1]), half_lives[h], EPOCH_MS + 30 * DAY) for h in range(2)
-    ]
-
-
-def seen_of(store, item):
-    """Return what an item's row counts, popularity as a value."""
-    row = item_row(store, item)[0]
-    n = int(row["n"])
-    pairs = {int(row["neighbour"][j]): row["weight"][:, j].tolist() for j in range(n)}
-    counts = [row[name].tolist() for name in ("total", "support", "repeat", "count", "kinds")]
-    return pairs, counts, np.round(values_of(row["pop_epoch"], row["pop"]), 9).tolist()
-
-
-def totals_of(store):
-    totals = globals_of(store).copy()
-    pop = totals[lane_rows.POP : lane_rows.POP + 6].reshape(2, 3)
-    values = values_of(pop[:, 0], pop[:, 1:])
-    totals[[*NOT_OF_USERS, *range(lane_rows.POP, lane_rows.POP + 6)]] = 0
-    return totals.tolist(), np.round(values, 9).tolist()
-
-
-def purchase_totals(store):
-    return decode_purchase_totals([store.rows.get(keys.purchase_totals(PREFIX))]).tolist()
-
-
-def the_same(store, without, items):
-    for item in items:
-        assert seen_of(store, item) == seen_of(without, item), item
-    assert totals_of(store) == totals_of(without)
-    assert purchase_totals(store) == purchase_totals(without)
 
 
 @given(shopping(shuffled=True), st.sampled_from("uvw"))

@@ -87,7 +87,7 @@ def rich_stream(seed: int, shape: Shape = PLAIN) -> list[Sent]:
 def _sessions(rng: random.Random, shape: Shape) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (start, visitor) of sessions, more than enough of them, evenly over the days."""
     names = [{"session": f"s{n}"} if n % 4 == 3 else {"user": f"u{n}"} for n in range(shape.n_users)]
-    n_sessions = shape.n_events // 4
+    n_sessions = shape.n_events // 5
     for n in range(n_sessions):
         yield START_MS + n * shape.days * DAY // n_sessions + rng.randrange(DAY), rng.choice(names)
 
@@ -120,7 +120,7 @@ def _interaction(
                  for one in {item, *(f"i{rng.randrange(shape.n_items)}" for _ in range(rng.randrange(3)))}]  # fmt: skip
         return "purchases", {**record, "lines": sorted(lines, key=lambda line: line["item"])}
     if kind == "rating":
-        return "ratings", {**record, **_about(rng, item), "stars": float(rng.choice((1, 1.5, 2, 3, 4, 5)))}
+        return "ratings", {**record, **_about(rng, item), "stars": float(rng.choice((1, 2, 3, 4, 5)))}
     if kind == "view":
         return "product-views", {**record, **_about(rng, item)}
     if kind == "search":
@@ -145,15 +145,24 @@ def _within(sent: list[Sent], most: int) -> list[Sent]:
 
 
 def _with_products(rng: random.Random, sent: list[Sent], shape: Shape) -> list[Sent]:
+    """Return the stream with four fifths of the items as products first, and changes of them in between.
+
+    A change keeps category and brand: products are folded before the events of their batch, so what a visitor who acts
+    then is thought to like would depend on where batches end.
+    """
+    listed = [n for n in range(shape.n_items) if n % 5]
+
+    def product(number: int, ts_ms: int) -> Sent:
+        facts = {"item": f"i{number}", "category": f"c{number % 6}", "brand": f"b{number % 7}", "ts_ms": ts_ms}
+        title, price = f"Item {number}, {rng.randrange(100)}", float(rng.randrange(90))
+        own = {"title": title, "price": price, "stock": rng.randrange(3), "attributes": {"at": str(ts_ms)}}
+        return "products", {**facts, **own}
+
     changed = list(sent)
-    for n in range(len(sent) // 25):
+    for _ in range(len(sent) // 25):
         at = rng.randrange(len(changed))
-        number = rng.randrange(shape.n_items)
-        record = {"item": f"i{number}", "ts_ms": changed[at][1]["ts_ms"], "title": f"Item {number}, {n}",
-                  "category": f"c{rng.randrange(8)}", "brand": f"b{number % 7}", "price": float(rng.randrange(90)),
-                  "stock": rng.randrange(3), "attributes": {"n": str(n)}}  # fmt: skip
-        changed.insert(at, ("products", record))
-    return changed
+        changed.insert(at, product(rng.choice(listed), changed[at][1]["ts_ms"]))
+    return [product(number, START_MS - DAY) for number in listed] + changed
 
 
 def _moved(rng: random.Random, sent: list[Sent], share: float, most_ms: int) -> list[Sent]:
