@@ -5,14 +5,16 @@ import resource
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import faiss
 import numpy as np
 import numpy.typing as npt
+import typer
 
 from headrace.bench.up import machine, print_figures
 from headrace.cli.console import OK, WRONG_USAGE, err, progress_bar
+from headrace.cli.options import Json
 from serving.retrieval.build import RECALL_AT, build_index, exact_search, queries_near, recall_of
 from serving.retrieval.filter_bitmap import ItemFilter
 from serving.retrieval.vector_index import VectorIndex
@@ -157,3 +159,13 @@ def run(items: str, factors: int, queries: int, json: bool) -> int:
     }
     print_figures(figures, "search in a catalogue", json)
     return OK
+
+
+def command(
+    items: Annotated[str, typer.Option(help="Items, e.g. 200k or 10M.")] = "1M",
+    factors: Annotated[int, typer.Option(min=2, help="Factors of an item; even.")] = 64,
+    queries: Annotated[int, typer.Option(min=1, help="Searches.")] = 1_000,
+    json: Json = False,
+) -> None:
+    """Build the vector index of a large catalogue: time, bytes an item, recall, milliseconds."""
+    raise typer.Exit(run(items, factors, queries, json))

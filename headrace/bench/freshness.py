@@ -7,16 +7,18 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import numpy as np
 import orjson
+import typer
 
 from flows.log.contract import Log, Message
 from flows.log.open_log import open_log
 from headrace.bench.up import START_S, NotStarted, everything_up, machine, print_figures
 from headrace.cli.console import FAILED, OK, err
+from headrace.cli.options import Json
 from schemas.json_events import encode
 from schemas.registry import FolderRegistry
 
@@ -159,3 +161,14 @@ def run(rate: float, rps: float, seconds: float, log_kind: str, json: bool) -> i
     }
     print_figures(figures, "freshness: append to first answer that reflects it", json)
     return OK
+
+
+def command(
+    rate: Annotated[float, typer.Option(help="Events a second while measuring.")] = 1000,
+    rps: Annotated[float, typer.Option(help="Requests a second while measuring.")] = 100,
+    seconds: Annotated[float, typer.Option(help="How long to measure.")] = 20,
+    log: Annotated[str, typer.Option(help="sqlite or kafka (a broker of its own)")] = "sqlite",
+    json: Json = False,
+) -> None:
+    """From the append of an event to the first answer that reflects it, in milliseconds."""
+    raise typer.Exit(run(rate, rps, seconds, log, json))

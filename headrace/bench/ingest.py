@@ -6,10 +6,11 @@ import time
 from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import redis
+import typer
 
 from flows.fold.lane import Lane
 from flows.fold.settings import LaneSettings
@@ -22,6 +23,7 @@ from flows.runtime_tuning import prepare_interpreter
 from headrace.bench.machine_memory import DiskFull, first_touch_us, full_page_cache
 from headrace.bench.up import machine, median_run, print_figures
 from headrace.cli.console import OK, UNAVAILABLE, err
+from headrace.cli.options import Json, Repeats
 from headrace.settings import Settings
 from schemas.avro_decoder import Limits
 from schemas.events import Kind
@@ -245,3 +247,19 @@ def run(
         err.print(f"a page of fresh memory takes {touch_us:.1f} us here; --full-page-cache measures without that")
     print_figures(figures, f"ingest, {log_kind} log", json)
     return OK
+
+
+def command(
+    log: Annotated[str, typer.Option(help="sqlite or kafka")] = "sqlite",
+    events: Annotated[int, typer.Option(help="Events measured.")] = 1_000_000,
+    users: Annotated[int, typer.Option(help="Users with a full history before the clock starts.")] = 1_000_000,
+    items: Annotated[int, typer.Option(help="Items.")] = 200_000,
+    cached: Annotated[int, typer.Option(help="Users the lane may keep in memory.")] = 1_000_000,
+    full_page_cache: Annotated[
+        bool, typer.Option("--full-page-cache", help="First fill the page cache, as on a machine that ran for a day.")
+    ] = False,
+    repeats: Repeats = 3,
+    json: Json = False,
+) -> None:
+    """From log bytes to committed Redis rows: events a second and microseconds by stage."""
+    raise typer.Exit(run(log, events, users, items, cached, full_page_cache, repeats, json))

@@ -6,18 +6,20 @@ import signal
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import numpy as np
 import orjson
 import redis
+import typer
 
 from flows.log.open_log import open_log
 from headrace.bench.ingest import append_views
 from headrace.bench.serve import train
 from headrace.bench.up import NotStarted, everything_up, machine, print_figures
 from headrace.cli.console import FAILED, OK, UNAVAILABLE, err
+from headrace.cli.options import Json
 from headrace.torture.faulty_proxy import Fault, FaultyProxy
 from state.embedded_redis import EmbeddedRedis, RedisMissing
 from state.rows import keys
@@ -247,3 +249,13 @@ def run(rps: float, seconds: float, away_s: float, json: bool) -> int:
             print_figures(one, f"answers while Redis hangs: {one['fault']}", json)
     print_figures(figures, "answers while Redis is killed twice and an anchor switches", json)
     return OK
+
+
+def command(
+    rps: Annotated[float, typer.Option(help="Requests a second.")] = 200,
+    seconds: Annotated[float, typer.Option(help="How long the load lasts.")] = 60,
+    away: Annotated[float, typer.Option(help="Seconds Redis stays away each time.")] = 5,
+    json: Json = False,
+) -> None:
+    """Steady load while Redis is killed twice and hangs in four ways, and an anchor switches."""
+    raise typer.Exit(run(rps, seconds, away, json))

@@ -7,11 +7,12 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import orjson
 import redis
+import typer
 
 from flows.log.contract import Log
 from flows.log.open_log import open_log
@@ -19,6 +20,7 @@ from headrace.bench.freshness import Client, steadily, until_visible
 from headrace.bench.ingest import append_views
 from headrace.bench.up import HEADRACE, START_S, NotStarted, Running, everything_up, machine, print_figures
 from headrace.cli.console import FAILED, OK, err
+from headrace.cli.options import Json
 
 N_USERS, N_ITEMS = 100_000, 20_000
 CALM_S = 5.0
@@ -121,3 +123,12 @@ def run(n_events: int, rps: float, json: bool) -> int:
     }
     print_figures(figures, "a replay beside a live server", json)
     return OK
+
+
+def command(
+    events: Annotated[int, typer.Option(help="Events replayed.")] = 1_000_000,
+    rps: Annotated[float, typer.Option(help="Requests a second beside it.")] = 100,
+    json: Json = False,
+) -> None:
+    """A full-speed replay beside a live server: messages a second, and what readers notice."""
+    raise typer.Exit(run(events, rps, json))

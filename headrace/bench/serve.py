@@ -11,13 +11,14 @@ import urllib.request
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 import msgspec
 import numpy as np
 import orjson
 import redis
+import typer
 
 from flows.log.open_log import open_log
 from headrace.bench.grpc_load import GrpcLoad
@@ -26,6 +27,7 @@ from headrace.bench.ingest import append_products, append_views
 from headrace.bench.processes import cpu_s, listening, pauses, pin, share, wait_until_quiet
 from headrace.bench.up import HEADRACE, START_S, NotStarted, Running, everything_up, machine, median_run, print_figures
 from headrace.cli.console import FAILED, OK, err
+from headrace.cli.options import Json, Repeats
 from serving.engine.clock import now_ms
 from serving.proto import headrace_pb2
 from serving.rules.book_store import put_book, to_book
@@ -238,3 +240,17 @@ def train(running: Running) -> None:
     while client.get(keys.ANCHOR_LIVE) is None:
         time.sleep(0.2)
     time.sleep(1.0)
+
+
+def command(
+    clients: Annotated[int, typer.Option(help="Connections that ask again and again.")] = 64,
+    seconds: Annotated[float, typer.Option(help="How long to measure each way.")] = 10,
+    users: Annotated[int, typer.Option(help="Users.")] = 1_000_000,
+    items: Annotated[int, typer.Option(help="Items.")] = 200_000,
+    events: Annotated[int, typer.Option(help="Events folded before.")] = 3_000_000,
+    rate: Annotated[float, typer.Option(help="Open load, requests a second; 0: half and 4/5 of what came.")] = 0,
+    repeats: Repeats = 3,
+    json: Json = False,
+) -> None:
+    """Answers a second over HTTP, gRPC, a gRPC stream and batches; their times; the server's CPU for each."""
+    raise typer.Exit(run(clients, seconds, users, items, events, rate, repeats, json))

@@ -4,12 +4,13 @@ import os
 import time
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 import structlog
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -24,7 +25,9 @@ from flows.log.contract import Log, LogUnavailable, PositionLost
 from flows.log.open_log import open_log
 from flows.log.open_registry import open_registry
 from flows.settings import lane_settings, limits_of
-from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
+from headrace.cli.anchors import remove, rollback
+from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar, read_settings
+from headrace.cli.options import Json
 from headrace.settings import Settings
 from schemas.registry import RegistryUnavailable
 from serving.retrieval.build import build_index
@@ -230,3 +233,24 @@ def run_anchor(settings: Settings, json: bool, force: bool = False) -> int:
             table.add_row(name, f"{value:,.4g}" if isinstance(value, int | float) else str(value or "–"))
         Console().print(table)
     return OK
+
+
+def command(
+    action: Annotated[str, typer.Argument(help="train, rollback to the anchor before, or remove one")] = "train",
+    version: Annotated[str, typer.Argument(help="The anchor that is removed.")] = "",
+    force: Annotated[bool, typer.Option(help="Publish even if it finds less than the current one.")] = False,
+    json: Json = False,
+) -> None:
+    """Train the nightly models on the log and publish them; flows refold, then servers follow."""
+    if action == "rollback":
+        raise typer.Exit(rollback(read_settings(), json))
+    if action == "remove" and version:
+        raise typer.Exit(remove(read_settings(), version, json))
+    if action != "train" or version:
+        err.print(
+            "use `anchor`, `anchor train`, `anchor rollback` or `anchor remove VERSION`; "
+            f"got {f'{action} {version}'.strip()!r}",
+            markup=False,
+        )
+        raise typer.Exit(WRONG_USAGE)
+    raise typer.Exit(run_anchor(read_settings(), json, force))

@@ -4,11 +4,13 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from flows.connect import open_store
-from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json
+from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, read_settings
+from headrace.cli.options import Json
 from headrace.settings import Settings
 from state.anchor import MANIFEST, METRICS, AnchorDamaged
 from state.anchors.contract import AnchorStore, AnchorsUnavailable
@@ -106,3 +108,8 @@ def rollback(settings: Settings, json: bool) -> int:
     else:
         err.print(f"{parent} is live again after {seconds:.1f} s")
     return OK
+
+
+def command(json: Json = False) -> None:
+    """List the anchors there are: data, settings, code, metrics, parent, and which one is live."""
+    raise typer.Exit(list_anchors(read_settings(), json))

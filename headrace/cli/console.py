@@ -1,6 +1,7 @@
 """What all commands share: exit codes, one JSON object on stdout, logs and progress on stderr."""
 
 import logging
+import os
 import sys
 from typing import Any
 
@@ -9,7 +10,9 @@ import structlog
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from headrace.settings import Settings
+from headrace.settings import Settings, load_settings
+from schemas import ids
+from state.settings import PREFIX
 
 OK, FAILED, WRONG_USAGE, UNAVAILABLE = 0, 1, 2, 3
 
@@ -23,6 +26,19 @@ def print_json(value: dict[str, Any]) -> None:
     """Print the one JSON object a command with --json prints."""
     sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode() + "\n")
     sys.stdout.flush()
+
+
+def read_settings() -> Settings:
+    """Return the settings, and log as they say from here on. Raises BadSettings."""
+    settings = load_settings()
+    set_up_logging(settings)
+    return settings
+
+
+def use_measuring_key() -> None:
+    """Hash ids with MEASURING_KEY, in this process and those it starts."""
+    ids.use_key(ids.MEASURING_KEY)
+    os.environ[f"{PREFIX}ID_KEY"] = ids.MEASURING_KEY.hex()
 
 
 def set_up_logging(settings: Settings) -> None:

@@ -4,7 +4,9 @@ import base64
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -12,7 +14,8 @@ from rich.text import Text
 from flows.log.contract import Log, LogUnavailable
 from flows.log.dead_letters import DeadLetter, each_letter, read_dead_letters, redrive
 from flows.log.open_log import open_log
-from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json
+from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, read_settings
+from headrace.cli.options import Json
 from headrace.settings import Settings
 from schemas.events import DEAD_LETTERS
 
@@ -135,3 +138,17 @@ def _described(letter: DeadLetter) -> dict[str, object]:
         **letter._asdict(), "payload": text(letter.payload), "key": text(letter.key), "headers": headers,
         "length": _size(letter), "cut": letter.cut,
     }  # fmt: skip
+
+
+def command(
+    action: Annotated[str, typer.Argument(help="list, show or redrive")] = "list",
+    place: Annotated[str, typer.Argument(help="TOPIC:PARTITION:OFFSET of one letter, for show and redrive")] = "",
+    limit: Annotated[int, typer.Option(help="Most letters listed.")] = 1000,
+    skip: Annotated[int, typer.Option(help="Oldest letters passed over before the list begins.")] = 0,
+    reason: Annotated[str, typer.Option(help="Only letters of this reason.")] = "",
+    topic: Annotated[str, typer.Option(help="Only letters of this topic.")] = "",
+    since: Annotated[str, typer.Option(help="Only letters written at or after this time (ISO 8601).")] = "",
+    json: Json = False,
+) -> None:
+    """List refused messages, show one, or put them back onto their topics, each one once."""
+    raise typer.Exit(run(read_settings(), action, place, limit, skip, reason, topic, since, json))

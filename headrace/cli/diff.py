@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from flows.connect import open_store
-from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
+from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar, read_settings
+from headrace.cli.options import Json
 from headrace.settings import Settings
 from serving.app.follower import open_recommender
 from serving.request.requests import RecommendRequest
@@ -157,3 +159,14 @@ def run(settings: Settings, left: str, right: str, sample: int, threshold: float
             table.add_row(key, shown)
         Console().print(table)
     return OK if found["share_differing"] <= threshold else FAILED
+
+
+def command(
+    left: str,
+    right: str,
+    sample: Annotated[int, typer.Option(help="Items and sessions compared in depth.")] = 500,
+    threshold: Annotated[float, typer.Option(help="Largest share of differing rows that passes.")] = 0.0,
+    json: Json = False,
+) -> None:
+    """Compare two generations; exit code 1 when more than --threshold of their rows differ."""
+    raise typer.Exit(run(read_settings(), left, right, sample, threshold, json))

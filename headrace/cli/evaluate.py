@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -12,7 +13,8 @@ from batch.evaluation.evaluate import Options, evaluate
 from batch.evaluation.report import write_report
 from batch.evaluation.tables import WrongTable, read_events, read_pairs, split_baskets, split_by_time
 from flows.settings import lane_settings
-from headrace.cli.console import FAILED, OK, WRONG_USAGE, err, print_json
+from headrace.cli.console import FAILED, OK, WRONG_USAGE, err, print_json, read_settings, use_measuring_key
+from headrace.cli.options import Json
 from headrace.settings import Settings
 from serving.scoring.parameters import DEFAULT, MixtureParams
 
@@ -98,3 +100,44 @@ def _show(found: dict[str, Any]) -> None:
     low, high = found["interval"]["HR@20"]
     err.print(f"HR@20 95 % interval {low:.4f} to {high:.4f}; {found['ms_per_prediction']:.3f} ms a prediction; "
               f"{found['train_events_per_s']:,} training events/s")  # fmt: skip
+
+
+def command(
+    train: Annotated[Path | None, typer.Option(help="Events: user, item, ts_ms, perhaps kind, session.")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="Predictions: history (list, oldest first), target.")] = None,
+    events: Annotated[Path | None, typer.Option(help="One table instead, split by time.")] = None,
+    split: Annotated[float, typer.Option(help="Share of the sessions that is learned, with --events.")] = 0.8,
+    what: Annotated[str, typer.Option("--next", help="item; basket: a user's next session (--events)")] = "item",
+    repeat: Annotated[str, typer.Option(help="allow, demote or exclude items of the history")] = "allow",
+    mode: Annotated[str, typer.Option(help="frozen, or prequential: learn each event after predicting it")] = "frozen",
+    fit: Annotated[bool, typer.Option(help="Fit the numbers to the training events, as every night.")] = True,
+    ranker: Annotated[str, typer.Option(help="Trees on top: auto (where they win), off")] = "auto",
+    diversity: Annotated[float, typer.Option(help="Strength of the re-ranking for variety, 0 to 1")] = 0.0,
+    diversity_method: Annotated[str, typer.Option(help="mmr, dpp or calibrated (needs a column `category`)")] = "mmr",
+    override: Annotated[list[str], typer.Option("--set", help="NAME.INDEX=VALUE of scoring; may repeat.")] = [],  # noqa: B006
+    baselines: Annotated[bool, typer.Option(help="Compare with the baselines in the same run.")] = True,
+    html: Annotated[Path | None, typer.Option(help="Write a page with plots.")] = None,
+    json: Json = False,
+) -> None:
+    """Learn a part of the past with the real lane, predict the rest with the real scorer, and count."""
+    use_measuring_key()
+    raise typer.Exit(
+        run(
+            read_settings(),
+            train,
+            pairs,
+            events,
+            split,
+            what,
+            repeat,
+            mode,
+            fit,
+            ranker,
+            diversity,
+            diversity_method,
+            override,
+            baselines,
+            html,
+            json,
+        )
+    )

@@ -1,8 +1,9 @@
 """`headrace experiments` lists those of the live book; with a name it says what one of them did."""
 
 import time
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -12,7 +13,8 @@ from flows.log.contract import LogUnavailable, PositionLost
 from flows.log.open_log import open_log
 from flows.log.open_registry import open_registry
 from flows.settings import limits_of
-from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar
+from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar, read_settings
+from headrace.cli.options import Json
 from headrace.settings import Settings
 from schemas.events import Kind
 from schemas.registry import RegistryUnavailable
@@ -110,3 +112,13 @@ def _print(found: dict[str, Any]) -> None:
         err.print(f"{found['unreadable_impressions']:,} impressions cannot be read and count nowhere")
     if not any(arm["visitors"] for arm in found["arms"]):
         err.print("no exposures in the log: HEADRACE_IMPRESSIONS_SHARE says which share of the answers is written")
+
+
+def command(
+    name: Annotated[str, typer.Argument(help="One of the live book's experiments; none: list them.")] = "",
+    event: Annotated[str, typer.Option(help="What is hoped for: purchase, click, add_to_cart, …")] = "purchase",
+    within: Annotated[float, typer.Option(help="Hours after the first list shown that count.")] = 24,
+    json: Json = False,
+) -> None:
+    """Experiments of the live book; of one of them, what each arm's visitors did, with its uncertainty."""
+    raise typer.Exit(run(read_settings(), name, event, within, json))

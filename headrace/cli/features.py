@@ -1,13 +1,15 @@
 """`headrace features`: the feature registry, or the features of one user or item."""
 
 import time
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from flows.connect import open_store
-from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json
+from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, read_settings
+from headrace.cli.options import Json
 from headrace.settings import Settings
 from schemas.ids import hash_id
 from state.generations import live_generation, read_generation
@@ -58,3 +60,14 @@ def _print(values: dict[str, Any], title: str, json: bool) -> int:
         table.add_row(name, shown)
     Console().print(table)
     return OK
+
+
+def command(
+    user: Annotated[str, typer.Option(help="Show the features of this user.")] = "",
+    item: Annotated[str, typer.Option(help="Show the features of this item (lane of its hash).")] = "",
+    json: Json = False,
+) -> None:
+    """Print the feature registry, or the live features of one user or item."""
+    if user or item:
+        raise typer.Exit(show(read_settings(), "user" if user else "item", user or item, json))
+    raise typer.Exit(list_features(json))

@@ -1,11 +1,13 @@
 """`headrace keys`: who may do what."""
 
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
-from headrace.cli.console import OK, WRONG_USAGE, err, print_json
+from headrace.cli.console import OK, WRONG_USAGE, err, print_json, read_settings
+from headrace.cli.options import Json
 from headrace.settings import Settings
 from serving.auth.access import PRESETS, SCOPES
 from serving.auth.api_keys import BadKeys, make_key, read_keys, write_keys
@@ -60,3 +62,28 @@ def _list(keys: list[dict[str, Any]], json: bool) -> int:
         table.add_row(key["name"], ", ".join(key["scopes"]), str(key["per_second"] or "no limit"))
     Console().print(table)
     return OK
+
+
+def command(
+    action: Annotated[str, typer.Argument(help="list, add NAME or remove NAME")] = "list",
+    name: Annotated[str, typer.Argument(help="Whose key it is.")] = "",
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="Scopes of one kind of caller. storefront: recommend, events; backend: also catalogue, privacy;"
+            " admin: all."
+        ),
+    ] = "",
+    scope: Annotated[
+        list[str],
+        typer.Option(
+            help="recommend: lists of items (the default). events: send what visitors do. catalogue: send and remove"
+            " products. privacy: erase users, read their histories. rules: read and replace the book. operate: metrics"
+            " and live numbers. May repeat."
+        ),
+    ] = [],  # noqa: B006
+    per_second: Annotated[int, typer.Option(min=0, help="Recommendations a second; 0: no limit.")] = 0,
+    json: Json = False,
+) -> None:
+    """API keys: list, add, remove. A key is shown once; only its hash is kept."""
+    raise typer.Exit(run(read_settings(), action, name, preset, scope, per_second, json))

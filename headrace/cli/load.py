@@ -5,17 +5,19 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 import polars as pl
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from flows.log.contract import Log, LogUnavailable, Message
 from flows.log.open_log import open_log
 from flows.log.open_registry import open_registry
-from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar
+from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar, read_settings
+from headrace.cli.options import Json
 from headrace.settings import Settings
 from schemas.json_events import InvalidEvent, encode, event_from_json
 from schemas.registry import SchemaRegistry
@@ -170,3 +172,18 @@ def _show(events: Iterator[dict[str, Any]], registry: SchemaRegistry, max_future
         for reason, n in refused.most_common(10):
             err.print(f"cannot be read: {n:,} × {reason}", markup=False)
     return OK
+
+
+def command(
+    file: Annotated[Path, typer.Argument(help="A .csv or .parquet file.")],
+    map: Annotated[str, typer.Option(help="Our fields from its columns: user=visitorid,item=itemid,ts=timestamp,…")],
+    kind: Annotated[str, typer.Option(help="Type of every event, where no column tells (kind=COLUMN).")] = "view",
+    kinds: Annotated[str, typer.Option(help="Types by the column's values: transaction=purchase,addtocart=…")] = "",
+    dry_run: Annotated[
+        bool, typer.Option(help="Show the first ten events and what cannot be read; load nothing.")
+    ] = False,
+    limit: Annotated[int, typer.Option(help="Load only so many rows; 0: all.")] = 0,
+    json: Json = False,
+) -> None:
+    """Turn a table into events on the log, in time order. Loading a file twice adds nothing to the rows."""
+    raise typer.Exit(run(read_settings(), file, map, kind, kinds, dry_run, limit, json))

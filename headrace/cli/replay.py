@@ -4,8 +4,9 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from pydantic import ValidationError
 
 from flows.connect import open_store
@@ -14,7 +15,8 @@ from flows.fold.erased_users import erasures_of
 from flows.log.contract import Log, LogUnavailable, PositionLost, RawBatch
 from flows.run import run_loop
 from flows.signals import stop_on_signals
-from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar
+from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar, read_settings
+from headrace.cli.options import Json
 from headrace.settings import Settings
 from schemas.events import TOPICS
 from schemas.registry import RegistryUnavailable
@@ -261,3 +263,17 @@ def _must_be_the_same(generation: Generation, changed: Settings, overrides: list
             f"generation {generation.name} was begun with other values of {', '.join(differing)}; "
             f"`headrace drop {generation.name}` first, or choose another name"
         )
+
+
+def command(
+    generation: Annotated[str, typer.Argument(help="Name of the generation to build, e.g. g2.")],
+    first: Annotated[str, typer.Option("--from", help="Fold events from this time on; default: all.")] = "",
+    until: Annotated[str, typer.Option("--to", help="Fold up to this time; now: to the end, and live later.")] = "now",
+    offsets: Annotated[list[str], typer.Option(help="TOPIC:PARTITION:FIRST-END instead of times; may repeat.")] = [],  # noqa: B006
+    override: Annotated[list[str], typer.Option("--set", help="NAME=VALUE of a fold setting; may repeat.")] = [],  # noqa: B006
+    max_rate: Annotated[float, typer.Option(help="Messages a second at most; 0: as fast as it goes.")] = 0,
+    driver: Annotated[str, typer.Option(help="loop or bytewax")] = "loop",
+    json: Json = False,
+) -> None:
+    """Fold any part of the log again into a generation beside the live one. Again: it goes on after a stop."""
+    raise typer.Exit(replay(read_settings(), generation, first, until, offsets, override, max_rate, driver, json))

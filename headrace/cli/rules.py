@@ -2,15 +2,17 @@
 
 import getpass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
+import typer
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from flows.connect import open_store
-from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json
+from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, read_settings
+from headrace.cli.options import Json
 from headrace.settings import Settings
 from serving.app.follower import open_recommender
 from serving.engine.clock import now_ms
@@ -180,3 +182,21 @@ def _test(recommender: Recommender, book: Book, request: dict[str, Any], at: str
     for trace in after.rules:
         err.print(f"{trace.rule} ({trace.action}): {trace.effect}: {', '.join(trace.items) or 'nothing'}", markup=False)
     return OK
+
+
+def command(
+    action: Annotated[str, typer.Argument(help="show, lint FILE, test FILE, put FILE, history, back VERSION")] = "show",
+    what: Annotated[str, typer.Argument(help="A book of rules (YAML or JSON), or a version.")] = "",
+    user: Annotated[str, typer.Option(help="test: the user who asks.")] = "",
+    item: Annotated[list[str], typer.Option(help="test: an item in context; may repeat.")] = [],  # noqa: B006
+    placement: Annotated[str, typer.Option(help="test: where the list is shown.")] = "",
+    country: Annotated[str, typer.Option(help="test: the visitor's country.")] = "",
+    count: Annotated[int, typer.Option(help="test: how many items.")] = 10,
+    at: Annotated[str, typer.Option(help="test: time of the request, ISO 8601.")] = "now",
+    author: Annotated[str, typer.Option(help="put: who puts it there; default: the login.")] = "",
+    note: Annotated[str, typer.Option(help="put: why.")] = "",
+    json: Json = False,
+) -> None:
+    """Business rules: try a book on a request, check it, make it live, look back, go back."""
+    request = {"user": user, "items": item, "placement": placement, "country": country, "count": count}
+    raise typer.Exit(run(read_settings(), action, what, request, at, author, note, json))

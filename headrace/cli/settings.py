@@ -4,7 +4,8 @@ from rich.console import Console
 from rich.table import Table
 
 from headrace.cli.console import print_json
-from headrace.settings import Settings, origin
+from headrace.cli.options import Json
+from headrace.settings import Settings, load_settings, origin
 from state.secrets import shown
 from state.settings import PREFIX
 
@@ -24,3 +25,8 @@ def run(settings: Settings, json: bool) -> None:
     for name, field in fields.items():
         table.add_row(name, str(values[name]), origin(name), field.description)
     Console().print(table)
+
+
+def command(json: Json = False) -> None:
+    """Print every setting: meaning, value, and where the value comes from."""
+    run(load_settings(), json)

@@ -2,13 +2,15 @@
 
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from flows.connect import open_store
 from flows.log.contract import LogUnavailable
 from flows.log.open_log import open_log
-from headrace.cli.console import OK, UNAVAILABLE, err, print_json
+from headrace.cli.console import OK, UNAVAILABLE, err, print_json, read_settings
+from headrace.cli.options import Json
 from headrace.settings import Settings
 from state.generations import generation_names, get_generation, live_generation, previous_generation
 from state.rows import keys
@@ -68,3 +70,8 @@ def run(settings: Settings, json: bool) -> int:
             table.add_row(name + mark, str(lane["lane"]), lane["owner"] or "–", f"{lane['lag']:,}", at)
     Console().print(table)
     return OK
+
+
+def command(json: Json = False) -> None:
+    """Print generations, lanes, owners, positions, lag and anchors."""
+    raise typer.Exit(run(read_settings(), json))

@@ -1,9 +1,11 @@
 """`headrace topics`: create the Kafka topics that are missing."""
 
+import typer
+
 from flows.log.contract import LogUnavailable
 from flows.log.kafka_log import KafkaLog
 from flows.log.open_log import open_log
-from headrace.cli.console import OK, UNAVAILABLE, err
+from headrace.cli.console import OK, UNAVAILABLE, err, read_settings
 from headrace.settings import Settings
 
 
@@ -19,3 +21,8 @@ def run(settings: Settings) -> int:
         return UNAVAILABLE
     err.print(f"all topics are there: {settings.log_address}")
     return OK
+
+
+def command() -> None:
+    """Create the Kafka topics that are missing."""
+    raise typer.Exit(run(read_settings()))

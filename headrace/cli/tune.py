@@ -7,10 +7,11 @@ the median after the first fold ends there. The study rests in SQLite and is gon
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import optuna
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -20,7 +21,8 @@ from flows.log.contract import LogUnavailable, PositionLost
 from flows.log.open_log import open_log
 from flows.log.open_registry import open_registry
 from flows.settings import lane_settings, limits_of
-from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
+from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar, read_settings
+from headrace.cli.options import Json
 from headrace.settings import Settings
 from schemas.registry import RegistryUnavailable
 from state.id_key import use_id_key
@@ -131,3 +133,12 @@ def _write_plots(study: optuna.Study, path: Path) -> None:
     parts = [figure.to_html(full_html=False, include_plotlyjs=n == 0) for n, figure in enumerate(figures)]
     path.write_text("<!doctype html><meta charset=utf-8><title>headrace tune</title>" + "".join(parts))
     err.print(f"plots: {path}")
+
+
+def command(
+    trials: Annotated[int, typer.Option(help="Trials to add to the study.")] = 20,
+    html: Annotated[Path | None, typer.Option(help="Write a page with plots.")] = None,
+    json: Json = False,
+) -> None:
+    """Search the anchor's settings on the log's own past. The study is kept, and gone on with."""
+    raise typer.Exit(run(read_settings(), trials, html, json))

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import typer
 
 from flows.signals import stop_on_signals
-from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err
+from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, read_settings
 from headrace.settings import Settings
 from serving.auth.api_keys import BadKeys, open_guard
 from state.embedded_redis import EmbeddedRedis, RedisMissing
@@ -225,3 +226,8 @@ def _run(settings: Settings, folder: Path, stopping: threading.Event) -> int:
             redis.stop()
     err.print("everything has stopped")
     return OK
+
+
+def command() -> None:
+    """Start everything in one go: Redis, the embedded log, the flow and the server. Ctrl-C stops all of it."""
+    raise typer.Exit(run(read_settings()))
