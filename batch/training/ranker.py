@@ -10,10 +10,13 @@ import lightgbm as lgb
 import numpy as np
 import numpy.typing as npt
 
-from batch.training.mixture_fit import probabilities
-from batch.training.mixture_table import MixtureTable
+from batch.training.mixture_table import MixtureTable, features_of
+from schemas.compiled.njit import njit
+from serving.scoring.mixture import ALLOW, new_terms, score
 from serving.scoring.parameters import MixtureParams
-from serving.scoring.tree_ensemble import ALL_LEAVES, LEAST_P, MAX_LEAVES, TOP, Forest, leaf_place
+from serving.scoring.scorer import likeliest_first
+from serving.scoring.tree_ensemble import ALL_LEAVES, MAX_LEAVES, Forest, leaf_place
+from serving.scoring.tree_features import N_FEATURES, N_PAIRS, TOP, write_tree_features
 
 LEAST_PREDICTIONS = 2_000
 PARAMS = {
@@ -34,41 +37,42 @@ TREES = 100
 
 Floats = npt.NDArray[np.float64]
 Features = npt.NDArray[np.float32]
+Int64s = npt.NDArray[np.int64]
 Uint64s = npt.NDArray[np.uint64]
 
 
-def features(params: MixtureParams, table: MixtureTable) -> tuple[Features, npt.NDArray[np.int64], Floats]:
-    """Return (features of each prediction's TOP candidates, which they are, their P), likeliest first.
+@njit()
+def _fill(p: MixtureParams, table: MixtureTable, out: Features, order: Int64s, best: Floats) -> None:
+    width = table.item.shape[1]
+    terms, keys, likeliest = new_terms(width), np.empty(width, np.int64), np.empty(width, np.int64)
+    pairs, side_by_side = np.empty((width, N_PAIRS), np.float32), np.empty((N_FEATURES, TOP), np.float32)
+    for b in range(len(table.n)):
+        n, m, features = table.n[b], table.m[b], features_of(table, b)
+        score(features, n, m, p, ALLOW, terms)
+        likeliest_first(terms.probability[:n], table.item[b], keys, likeliest)
+        n_top = write_tree_features(features, terms.probability, likeliest[:n], m, pairs, side_by_side)
+        for k in range(n_top):
+            order[b, k], best[b, k] = likeliest[k], terms.probability[likeliest[k]]
+            out[b, k] = side_by_side[:, k]
+
+
+def tree_inputs(params: MixtureParams, table: MixtureTable) -> tuple[Features, Int64s, Floats]:
+    """Return (features of each prediction's TOP candidates, which they are, their P), likeliest first, as a server has.
 
     Shapes (P, TOP, F), (P, TOP), (P, TOP); a place behind the last candidate has P 0.
     """
-    p = probabilities(params, table)
-    order = np.argsort(-p, axis=1, kind="stable")[:, :TOP]
-    rows = np.arange(len(p))[:, None]
-    best = p[rows, order]
-    shares = table.shares[rows, order]
-    pairs = shares[:, :, :18].reshape(*shares.shape[:2], 6, 3)
-    ln_p = np.log(np.maximum(best, LEAST_P))
-    spread = -(p * np.log(np.maximum(p, LEAST_P))).sum(axis=1)
-    repeats = (p * (table.place > 0)).sum(axis=1)
-    same = np.broadcast_to
-    size = best.shape
-    parts = [
-        pairs[:, :, 0], pairs[:, :, 1], pairs[:, :, 2:].sum(axis=2), shares[:, :, 18:],
-        table.factors[rows, order], table.repeat[rows, order],
-        np.stack([
-            ln_p, ln_p - ln_p[:, :1], same(spread[:, None], size), same(repeats[:, None], size),
-            same(best[:, :1], size), table.place[rows, order],
-        ], axis=2).astype(np.float32),
-    ]  # fmt: skip
-    return np.concatenate(parts, axis=2), order, best
+    n = len(table.n)
+    out, order = np.zeros((n, TOP, N_FEATURES), np.float32), np.zeros((n, TOP), np.int64)
+    best = np.zeros((n, TOP))
+    _fill(params, table, out, order, best)
+    return out, order, best
 
 
 def train_ranker(params: MixtureParams, tables: list[MixtureTable]) -> lgb.Booster | None:
     """Return the trees, None where fewer than LEAST_PREDICTIONS have their target among the best."""
     xs, ys, groups = [], [], []
     for table in tables:
-        x, order, best = features(params, table)
+        x, order, best = tree_inputs(params, table)
         label = (order == table.target[:, None]) & (table.target[:, None] >= 0)
         used = label.any(axis=1)
         there = best[used] > 0
@@ -114,7 +118,7 @@ def _leaves(node: dict[str, Any], before: int, tests: list[tuple[int, np.float32
 
 def ranked_items(booster: lgb.Booster | None, params: MixtureParams, table: MixtureTable, k: int) -> Uint64s:
     """Return each prediction's k best items, (P, k), 0 where there are fewer; equal ones likeliest first."""
-    x, order, best = features(params, table)
+    x, order, best = tree_inputs(params, table)
     score = best.copy()
     if booster is not None:
         score = np.asarray(booster.predict(x.reshape(-1, x.shape[2]), num_threads=1)).reshape(best.shape)

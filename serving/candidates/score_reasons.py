@@ -7,7 +7,7 @@ from schemas.compiled.njit import njit_no_refcount
 from schemas.events import Kind
 from serving.candidates.repurchase import repurchase_reason_key
 from serving.rendering.reason_cache import ReasonKey
-from serving.scoring.neighbours import BY_POPULARITY, BY_REPEAT
+from serving.scoring.origins import BY_POPULARITY, BY_REPEAT
 from serving.snapshot.snapshot import ServingSnapshot
 from serving.snapshot.visitor import Visitor
 from state.rows.item_rows import ADJ

@@ -20,7 +20,7 @@ from serving.request.columns import TextColumn
 from serving.request.requests import Filters
 from serving.rules.item_filter import Selection
 from serving.rules.model import Acting
-from serving.scoring.neighbours import BY_POPULARITY
+from serving.scoring.origins import BY_POPULARITY
 from serving.scoring.scorer import Scored
 from serving.snapshot.scratch import RANK_DECAY
 from serving.snapshot.snapshot import ServingSnapshot

@@ -1,7 +1,7 @@
-"""What an item of a session adds to the worth of each item it leads to, worked out once and kept for a while.
+"""The score that an item of a session adds to each of its neighbours, kept for a while.
 
-An item found is worth Σ over the session's items of fade · share · lift: how rare it is decides with how close it is.
-Of hundreds that are found a few are chosen; with their lifts kept here the rows of the others need not be looked at.
+The score of an item found is Σ over the session's items of rank weight · share · lift: rarity counts with closeness. Of
+hundreds that are found a few are chosen; with their lifts kept here the rows of the others need not be read.
 """
 
 from typing import Any, NamedTuple
@@ -13,16 +13,16 @@ from schemas.compiled.njit import njit_no_refcount
 from schemas.compiled.prefetch import prefetch_head
 from schemas.compiled.stack_array import stack_array
 from schemas.compiled.vector_math import logarithms
-from serving.scoring.item_features import KAPPA, pair_mass, total_cooccurrence
+from serving.scoring.item_features import KAPPA, ItemTable, cooccurrence, total_cooccurrence
 from serving.scoring.second_order import KEPT, SecondOrder, second_order
-from state.rows.item_rows import MAX_NEIGHBOURS, PAIR_UNIT, ItemRows
+from state.rows.item_rows import MAX_NEIGHBOURS, PAIR_UNIT
 from state.rows.slot_map import ABSENT, find, look_for
 
 SECOND_BASE = 0.3
 LIFT = 0.5
 NEVER = np.iinfo(np.int64).min
 
-LEADS_DTYPE = np.dtype(
+EXPANSION_DTYPE = np.dtype(
     [
         ("of", np.uint64),  # the item; 0: nothing here
         ("read_in", np.int64),  # of its row
@@ -37,65 +37,63 @@ _slots, _rarity = stack_array(np.int64, max(MAX_NEIGHBOURS, KEPT)), stack_array(
 
 
 class ExpansionCache(NamedTuple):
-    """What was worked out, by slot of the item's row, as long as `second` is good."""
+    """Scores by slot of the item's row, valid as long as `second` is."""
 
-    rows: npt.NDArray[np.void]  # of LEADS_DTYPE; memory is taken up where a slot is used
+    rows: npt.NDArray[np.void]  # of EXPANSION_DTYPE; memory is taken up where a slot is used
     second: SecondOrder
     read_in: npt.NDArray[np.int64]  # of each row: another number is another content
 
 
-def new_leads(n_rows: int) -> ExpansionCache:
+def new_expansion_cache(n_rows: int) -> ExpansionCache:
     """Return room for the items of a table of `n_rows` rows that do not change."""
-    return ExpansionCache(np.zeros(n_rows, LEADS_DTYPE), second_order(n_rows), np.zeros(n_rows, np.int64))
+    return ExpansionCache(np.zeros(n_rows, EXPANSION_DTYPE), second_order(n_rows), np.zeros(n_rows, np.int64))
 
 
 @njit_no_refcount()
 def _lift(
-    rows: ItemRows, table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], items: npt.NDArray[np.uint64],
-    n: int, sessions: int, worth: npt.NDArray[np.float64],
-) -> bool:  # fmt: skip
-    """Multiply `worth` by the items' lifts, 1 + ½ ln(sessions / support); say whether all of them have rows."""
+    table: ItemTable, items: npt.NDArray[np.uint64], n: int, sessions: int, scores: npt.NDArray[np.float64]
+) -> bool:
+    """Multiply `scores` by the items' lifts, 1 + ½ ln(sessions / support); return whether all of them have rows."""
     slots, rarity, all_there = _slots(), _rarity(), True
     for k in range(n):
-        look_for(table, slot_at, items[k])
+        look_for(table.ids, table.slot_at, items[k])
     for k in range(n):
-        slots[k] = find(table, slot_at, items[k])
+        slots[k] = find(table.ids, table.slot_at, items[k])
         if slots[k] != ABSENT:
-            prefetch_head(rows, slots[k])
+            prefetch_head(table.rows, slots[k])
         else:
             all_there = False
     for k in range(n):
-        support = max(rows[slots[k]].support, 1) if slots[k] != ABSENT else 1
+        support = max(table.rows[slots[k]].support, 1) if slots[k] != ABSENT else 1
         rarity[k] = max(sessions / support, 1.0)
     logarithms(rarity, n)
     for k in range(n):
-        worth[k] *= 1.0 + LIFT * rarity[k]
+        scores[k] *= 1.0 + LIFT * rarity[k]
     return all_there
 
 
 @njit_no_refcount()
 def expand(
-    rows: ItemRows, table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], slot: int, item: np.uint64,
-    sessions: int, two_steps: bool, leads: ExpansionCache,
-) -> None:  # fmt: skip
-    """Have `leads.rows[slot].first` in time; `.second` too if `two_steps`, given `leads.second.rows[slot]`.
+    items: ItemTable, slot: int, item: np.uint64, sessions: int, two_steps: bool, expansion: ExpansionCache
+) -> None:
+    """Have `expansion.rows[slot].first` in time; `.second` too if `two_steps`, given `expansion.second.rows[slot]`.
 
     What an item without a row was counted in for is worked out again the next time.
     """
-    kept, second = leads.rows, leads.second
-    if kept[slot].of != item or kept[slot].read_in != leads.read_in[slot]:
-        kept[slot].of, kept[slot].read_in = item, leads.read_in[slot]
+    rows, kept, second = items.rows, expansion.rows, expansion.second
+    if kept[slot].of != item or kept[slot].read_in != expansion.read_in[slot]:
+        kept[slot].of, kept[slot].read_in = item, expansion.read_in[slot]
         kept[slot].first_made = kept[slot].second_made = NEVER
     if kept[slot].first_made < second.oldest:
         n: Any = np.int64(rows[slot].n)
         scale = 1.0 / PAIR_UNIT / (total_cooccurrence(rows, slot) + KAPPA)
         for j in range(n):
-            kept[slot].first[j] = pair_mass(rows, slot, j) * scale
-        there = _lift(rows, table, slot_at, rows[slot].neighbour, n, sessions, kept[slot].first)
+            kept[slot].first[j] = cooccurrence(rows, slot, j) * scale
+        there = _lift(items, rows[slot].neighbour, n, sessions, kept[slot].first)
         kept[slot].first_made = second.now if there else NEVER
     if two_steps and kept[slot].second_made < max(second.oldest, second.rows[slot].made):
         n = second.rows[slot].n
         for k in range(n):
             kept[slot].second[k] = SECOND_BASE * second.rows[slot].share[k]
-        there = _lift(rows, table, slot_at, second.rows[slot].item, n, sessions, kept[slot].second)
+        there = _lift(items, second.rows[slot].item, n, sessions, kept[slot].second)
         kept[slot].second_made = second.now if there else NEVER

@@ -1,4 +1,4 @@
-"""What the scoring formula reads of a candidate's row: support, popularity, trend, nearness to the session."""
+"""What one item's row and embedding say of it: support, popularity, trend, cosine to the session."""
 
 import math
 from typing import NamedTuple
@@ -16,10 +16,10 @@ from state.rows.session import MAX_DISTINCT
 from state.rows.slot_map import ABSENT
 
 KAPPA = 2.0
-"""Added to an item's mass where shares of it are taken: few pairs say little."""
-BWD_MASS = 0.8
-SEED_DECAY = 2.5
-FADES = np.array([math.exp(-r / SEED_DECAY) for r in range(MAX_DISTINCT)])
+"""Added to an item's total co-occurrence where shares of it are taken: few pairs say little."""
+BWD_WEIGHT = 0.8
+RANK_DECAY = 2.5
+RANK_WEIGHTS = np.array([math.exp(-r / RANK_DECAY) for r in range(MAX_DISTINCT)])
 """How much an item of the session counts, by its recency rank."""
 MOST_EPOCHS = 60
 """Between a row and the moment: what is older weighs nothing."""
@@ -27,6 +27,15 @@ MOST_EPOCHS = 60
 Floats = npt.NDArray[np.float64]
 Floats32 = npt.NDArray[np.float32]
 Int64s = npt.NDArray[np.int64]
+
+
+class ItemTable(NamedTuple):
+    """Item rows, and how to find an item's."""
+
+    rows: ItemRows
+    ids: npt.NDArray[np.uint64]  # hash table of ids (`state.rows.slot_map.find`)
+    slot_at: npt.NDArray[np.int32]  # slot of the id at each of its places
+    embedding: Floats32  # (len(rows), d): vectors of length 1, or (0, 0) where there are none
 
 
 class PopularitySnapshot(NamedTuple):
@@ -41,21 +50,21 @@ class PopularitySnapshot(NamedTuple):
 def total_cooccurrence(rows: ItemRows, slot: int) -> float:
     """Return R = adj + far + 0.8 · bwd over everything the row ever counted, in pairs."""
     total = rows[slot].total
-    mass: float = (total[ADJ] + total[FAR] + BWD_MASS * total[BWD]) / PAIR_UNIT
-    return mass
+    pairs: float = (total[ADJ] + total[FAR] + BWD_WEIGHT * total[BWD]) / PAIR_UNIT
+    return pairs
 
 
 @njit_no_refcount()
-def pair_mass(rows: ItemRows, slot: int, j: int) -> float:
+def cooccurrence(rows: ItemRows, slot: int, j: int) -> float:
     """Return adj + far + 0.8 · bwd of the row's neighbour j, in 1/PAIR_UNIT."""
     weight = rows[slot].weight
-    mass: float = weight[ADJ, j] + weight[FAR, j] + BWD_MASS * weight[BWD, j]
+    mass: float = weight[ADJ, j] + weight[FAR, j] + BWD_WEIGHT * weight[BWD, j]
     return mass
 
 
 @njit()
-def moment_of(totals: Int64s, c: ScoreConfig, now_ms: int) -> PopularitySnapshot:
-    """Return what all items of a batch share."""
+def popularity_snapshot(totals: Int64s, c: ScoreConfig, now_ms: int) -> PopularitySnapshot:
+    """Return the popularity of all items together as of `now_ms`."""
     sums, epoch, scale = np.empty(3), np.empty(2, np.int64), np.empty(2)
     half_lives = (c.short_half_life_ms, c.long_half_life_ms)
     for h in range(2):
@@ -90,31 +99,31 @@ def item_facts(rows: ItemRows, slot: int, now: PopularitySnapshot) -> tuple[floa
 
 
 @njit_no_refcount(fastmath=True)
-def cosine(embedding: Floats32, slot: int, towards: Floats32, last: Floats32) -> tuple[float, float]:
-    """Return the inner products of an item's vector with two directions; the order of summing is the processor's."""
+def cosine(embedding: Floats32, slot: int, mean_vector: Floats32, last_vector: Floats32) -> tuple[float, float]:
+    """Return the inner products of an item's vector with two others; the processor chooses the order of summing."""
     to_all, to_last = np.float32(0.0), np.float32(0.0)
-    for k in range(len(towards)):
-        to_all += embedding[slot, k] * towards[k]
-        to_last += embedding[slot, k] * last[k]
+    for k in range(len(mean_vector)):
+        to_all += embedding[slot, k] * mean_vector[k]
+        to_last += embedding[slot, k] * last_vector[k]
     return np.float64(to_all), np.float64(to_last)
 
 
 @njit_no_refcount()
-def session_direction(embedding: Floats32, slots: Int64s, m: int, all_of_it: Floats32, last: Floats32) -> None:
+def session_vectors(embedding: Floats32, slots: Int64s, m: int, mean_vector: Floats32, last_vector: Floats32) -> None:
     """Write the unit vectors of the whole session (recent items count more) and of its last item."""
-    all_of_it[:] = 0.0
-    last[:] = 0.0
+    mean_vector[:] = 0.0
+    last_vector[:] = 0.0
     for r in range(m):
         if slots[r] == ABSENT:
             continue
-        fade = np.float32(FADES[r])
-        for k in range(len(last)):
-            all_of_it[k] += fade * embedding[slots[r], k]
+        weight = np.float32(RANK_WEIGHTS[r])
+        for k in range(len(last_vector)):
+            mean_vector[k] += weight * embedding[slots[r], k]
             if r == 0:
-                last[k] = embedding[slots[r], k]
+                last_vector[k] = embedding[slots[r], k]
     length = np.float32(0.0)
-    for k in range(len(all_of_it)):
-        length += all_of_it[k] * all_of_it[k]
+    for k in range(len(mean_vector)):
+        length += mean_vector[k] * mean_vector[k]
     if length > 0.0:
-        for k in range(len(all_of_it)):
-            all_of_it[k] /= np.float32(math.sqrt(length))
+        for k in range(len(mean_vector)):
+            mean_vector[k] /= np.float32(math.sqrt(length))

@@ -14,8 +14,8 @@ from schemas.compiled.prefetch import prefetch_row
 from schemas.compiled.stack_array import stack_array
 from schemas.compiled.top_k import largest
 from serving.scoring.candidate_table import CandidateTable, accumulate, begin
-from serving.scoring.item_features import KAPPA, pair_mass, total_cooccurrence
-from state.rows.item_rows import MAX_NEIGHBOURS, PAIR_UNIT, ItemRows
+from serving.scoring.item_features import KAPPA, ItemTable, cooccurrence, total_cooccurrence
+from state.rows.item_rows import MAX_NEIGHBOURS, PAIR_UNIT
 from state.rows.slot_map import ABSENT, find
 
 KEPT = 64
@@ -52,25 +52,22 @@ def second_order(n_rows: int) -> SecondOrder:
 
 
 @njit_no_refcount()
-def look_two_steps(
-    rows: ItemRows, table: npt.NDArray[np.uint64], slot_at: npt.NDArray[np.int32], slot: int, item: np.uint64,
-    second: SecondOrder, found: CandidateTable,
-) -> None:  # fmt: skip
+def walk_two_steps(items: ItemTable, slot: int, item: np.uint64, second: SecondOrder, found: CandidateTable) -> None:
     """Have `second.rows[slot]` in time: Σ over neighbours k of share(item, k) · share(k, j), j not the item itself.
 
     `found` is scratch.
     """
-    kept = second.rows
+    rows, kept = items.rows, second.rows
     if kept[slot].of == item and kept[slot].made >= second.oldest:
         return
     begin(found)
     scale = 1.0 / PAIR_UNIT / (total_cooccurrence(rows, slot) + KAPPA)
     middles, shares, m, n = _middles(), _shares(), 0, 0
     for k in range(np.int64(rows[slot].n)):
-        through = pair_mass(rows, slot, k) * scale
+        through = cooccurrence(rows, slot, k) * scale
         if through < LEAST_SHARE:
             continue
-        middle = find(table, slot_at, rows[slot].neighbour[k])
+        middle = find(items.ids, items.slot_at, rows[slot].neighbour[k])
         if middle != ABSENT:
             middles[m], shares[m] = middle, through
             m += 1
@@ -82,7 +79,7 @@ def look_two_steps(
         for j in range(np.int64(rows[middle].n)):
             if rows[middle].neighbour[j] == item:
                 continue
-            _, n = accumulate(found, n, rows[middle].neighbour[j], step * pair_mass(rows, middle, j))
+            _, n = accumulate(found, n, rows[middle].neighbour[j], step * cooccurrence(rows, middle, j))
     strongest = _strongest()
     n_kept = largest(found.score[:n], KEPT, strongest)
     for k in range(n_kept):

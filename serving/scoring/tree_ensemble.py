@@ -5,7 +5,6 @@ leftmost the lowest; each test that a candidate fails takes the leaves of its le
 is the candidate's leaf. So there are no branches, and candidates go through a test side by side.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -14,27 +13,16 @@ import numpy.typing as npt
 
 from schemas.compiled.njit import njit_no_refcount
 from schemas.compiled.stack_array import stack_array
+from serving.scoring.features import Features
+from serving.scoring.tree_features import N_FEATURES, TOP, VERSION, write_tree_features
 
-VERSION = 1
-"""Of what the features are: trees that learned from others would put things in a senseless order."""
-TOP = 60
-"""So many of the likeliest candidates are put in order."""
 MAX_LEAVES = 16
-N_PAIRS = 9
-"""Shares of the pair counters: latest item, the one before, all earlier ones x (adj, far, bwd)."""
-FIRST_REPEAT = N_PAIRS + 14
-N_PARTS = FIRST_REPEAT + 11
-"""Of a candidate: pairs, second order 2, popularity 2, log factors 10, inputs of the repeat odds 11."""
-N_FEATURES = N_PARTS + 6
-"""Then ln P, ln P less that of the likeliest, entropy of P, P of all of the session's items, P of the likeliest, and
-1 or 2 for one of the session's items (the current, an earlier one)."""
-LEAST_P = 1e-12
 ALL_LEAVES = np.uint32((1 << MAX_LEAVES) - 1)
 DE_BRUIJN = np.uint32(0x0F2D)
 """(bit * DE_BRUIJN >> 12) % 16 is different for each of the 16 bits."""
 
-_left, _features = stack_array(np.uint32, TOP), stack_array(np.float32, N_FEATURES, TOP)
-_worth, _likeliest = stack_array(np.float64, TOP), stack_array(np.int64, TOP)
+_left, _values = stack_array(np.uint32, TOP), stack_array(np.float32, N_FEATURES, TOP)
+_scores, _likeliest = stack_array(np.float64, TOP), stack_array(np.int64, TOP)
 
 Floats = npt.NDArray[np.float64]
 Floats32 = npt.NDArray[np.float32]
@@ -93,31 +81,22 @@ def scores_of(features: Floats32, n: int, forest: Forest, out: Floats) -> None:
 
 
 @njit_no_refcount()
-def put_in_order(order: Int64s, probability: Floats, m: int, parts: Floats32, forest: Forest) -> int:
+def put_in_order(
+    order: Int64s, features: Features, probability: Floats, m: int, pairs: Floats32, forest: Forest
+) -> int:
     """Put the first TOP of `order` in the trees' order, those they find equal as they are; return how many these are.
 
-    `order`: candidates, likeliest first; the first `m` candidates are the session's. `parts` (n, N_PARTS).
+    `order`: candidates, likeliest first; the first `m` candidates are the session's. `pairs` is scratch
+    (`write_tree_features`).
     """
-    n, spread, of_session = min(len(order), TOP), 0.0, 0.0
-    for i in range(len(order)):
-        spread -= probability[i] * math.log(max(probability[i], LEAST_P))
-        of_session += probability[i] if i < m else 0.0
-    features, worth, likeliest = _features(), _worth(), _likeliest()
-    features[:] = np.float32(0.0)
-    ln_best = math.log(max(probability[order[0]], LEAST_P)) if n > 0 else 0.0
+    values, scores, likeliest = _values(), _scores(), _likeliest()
+    n = write_tree_features(features, probability, order, m, pairs, values)
     for k in range(n):
-        i = order[k]
-        likeliest[k] = i
-        for f in range(N_PARTS):
-            features[f, k] = parts[i, f]
-        ln_p = math.log(max(probability[i], LEAST_P))
-        values = (ln_p, ln_p - ln_best, spread, of_session, probability[order[0]], 0.0 if i >= m else min(i + 1.0, 2.0))
-        for f in range(len(values)):
-            features[N_PARTS + f, k] = values[f]
-    scores_of(features, n, forest, worth)
+        likeliest[k] = order[k]
+    scores_of(values, n, forest, scores)
     for k in range(n):
         ahead = 0
         for j in range(n):
-            ahead += worth[j] > worth[k] or (worth[j] == worth[k] and j < k)
+            ahead += scores[j] > scores[k] or (scores[j] == scores[k] and j < k)
         order[ahead] = likeliest[k]
     return n
