@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from batch.training.simulated_shop import Pairs, View
-from schemas.compiled.njit import njit, njit_no_refcount
+from schemas.compiled.njit import njit
 from serving.scoring.expansion_cache import ExpansionCache, new_expansion_cache
 from serving.scoring.features import (
     N_COLUMNS,
@@ -51,7 +51,7 @@ class MixtureTable(NamedTuple):
     bwd: Floats  # (E,)
 
 
-@njit_no_refcount()
+@njit()
 def features_of(table: MixtureTable, b: int) -> Features:
     """Return the features of prediction b's candidates, as views."""
     first, end = table.first_pair[b], table.first_pair[b + 1]
@@ -65,7 +65,7 @@ def features_of(table: MixtureTable, b: int) -> Features:
 def _count_pairs(sessions: Sessions, items: ItemTable, scratch: FeatureScratch, first_pair: Int64s) -> None:
     """Write where the pairs of each session begin, and behind the last one where they end."""
     for b in range(len(sessions.n)):
-        m, n_pairs = read_session(sessions.item[b], sessions.n[b], items, scratch.session), 0
+        m, n_pairs = read_session(sessions.item[b], sessions.n[b], items, scratch.session), np.int64(0)
         for r in range(m):
             if scratch.session.slot[r] != ABSENT:
                 n_pairs += np.int64(items.rows[scratch.session.slot[r]].n)

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from serving.scoring.candidate_table import new_candidate_table
-from serving.scoring.expansion_cache import expand, new_leads
-from serving.scoring.scorer import Scorer
-from serving.scoring.second_order import look_two_steps
+from serving.scoring.expansion_cache import expand, new_expansion_cache
+from serving.scoring.item_features import ItemTable
+from serving.scoring.scorer import NO_EMBEDDING, Scorer
+from serving.scoring.second_order import walk_two_steps
 from serving.scoring.sessions import padded_sessions
 from state.rows.item_rows import MAX_NEIGHBOURS, empty_items
 from state.rows.lane_rows import SESSIONS, SIZE
@@ -29,15 +30,16 @@ def table(n_rows=N):
     return rows, slots, ids
 
 
-def looked(of, slot, leads, two_steps=True):
+def looked(of, slot, expansion, two_steps=True):
     rows, slots, ids = of
-    look_two_steps(rows, slots.table, slots.slot_at, slot, ids[slot], leads.second, new_candidate_table())
-    expand(rows, slots.table, slots.slot_at, slot, ids[slot], SESSIONS_SEEN, two_steps, leads)
-    return leads.rows["first"][slot].copy(), leads.rows["second"][slot].copy()
+    items = ItemTable(rows, slots.table, slots.slot_at, NO_EMBEDDING)
+    walk_two_steps(items, slot, ids[slot], expansion.second, new_candidate_table())
+    expand(items, slot, ids[slot], SESSIONS_SEEN, two_steps, expansion)
+    return expansion.rows["first"][slot].copy(), expansion.rows["second"][slot].copy()
 
 
-def at(leads, now, oldest):
-    return leads._replace(second=leads.second._replace(now=now, oldest=oldest))
+def at(expansion, now, oldest):
+    return expansion._replace(second=expansion.second._replace(now=now, oldest=oldest))
 
 
 def lift(of, item):
@@ -51,10 +53,10 @@ def lift(of, item):
 @pytest.mark.parametrize("oldest", [1, -(10**15)], ids=["for one call", "for ever"])
 def test_leads_are_shares_times_how_rare_items_are(n_rows, oldest):
     of = table(n_rows)
-    rows, leads = of[0], at(new_leads(N), 1, oldest)
+    rows, expansion = of[0], at(new_expansion_cache(N), 1, oldest)
     for slot in range(20):
-        first, second = looked(of, slot, leads)
-        row, two = rows[slot], leads.second.rows[slot]
+        first, second = looked(of, slot, expansion)
+        row, two = rows[slot], expansion.second.rows[slot]
         mass = (row["total"] * [1, 1, 0.8]).sum() / 100 + 2
         shares = (row["weight"].T * [1, 1, 0.8]).sum(axis=1) / 100 / mass
         n, m = int(row["n"]), int(two["n"])
@@ -68,33 +70,33 @@ def test_leads_are_shares_times_how_rare_items_are(n_rows, oldest):
 def test_leads_are_kept_until_they_are_too_old_or_the_row_was_read_again_or_is_another_items():
     of = table()
     rows, _, ids = of
-    leads = at(new_leads(N), 1_000, 900)
-    first, second = looked(of, 5, leads)
+    expansion = at(new_expansion_cache(N), 1_000, 900)
+    first, second = looked(of, 5, expansion)
     rows["support"][:] = 1
-    again = looked(of, 5, at(leads, 1_050, 1_000))
+    again = looked(of, 5, at(expansion, 1_050, 1_000))
     assert np.array_equal(np.concatenate(again), np.concatenate((first, second)))
-    rare, rare_second = looked(of, 5, at(leads, 1_101, 1_001))
+    rare, rare_second = looked(of, 5, at(expansion, 1_101, 1_001))
     assert (rare >= first).all()
     assert (rare != first).any()
     assert (rare_second != second).any()
     rows["weight"][5] *= 2
-    leads.read_in[5] += 1
+    expansion.read_in[5] += 1
     n = rows["n"][5]
-    assert (looked(of, 5, at(leads, 1_102, 1_001))[0][:n] > 1.9 * rare[:n]).all()
+    assert (looked(of, 5, at(expansion, 1_102, 1_001))[0][:n] > 1.9 * rare[:n]).all()
     ids[5] += 1
-    leads.rows["first"][5] = 0
-    assert looked(of, 5, at(leads, 1_103, 1_001))[0].any()
+    expansion.rows["first"][5] = 0
+    assert looked(of, 5, at(expansion, 1_103, 1_001))[0].any()
 
 
 def test_leads_to_items_without_rows_are_worked_out_again_and_two_steps_only_where_they_are_asked_for():
     of = table(N // 2)
     rows, slots, ids = of
-    leads = at(new_leads(N), 1_000, 900)
-    before, none = looked(of, 5, leads, two_steps=False)
+    expansion = at(new_expansion_cache(N), 1_000, 900)
+    before, none = looked(of, 5, expansion, two_steps=False)
     assert not none.any()
     for slot in slots.assign(ids[N // 2 :]).tolist():
         rows["support"][slot] = SESSIONS_SEEN
-    after, second = looked(of, 5, at(leads, 1_001, 900))
+    after, second = looked(of, 5, at(expansion, 1_001, 900))
     assert (after <= before).all()
     assert (after < before).any()
     assert second.any()

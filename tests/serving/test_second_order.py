@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from serving.scoring.candidate_table import new_candidate_table
-from serving.scoring.second_order import KEPT, look_two_steps, second_order
+from serving.scoring.item_features import ItemTable
+from serving.scoring.scorer import NO_EMBEDDING
+from serving.scoring.second_order import KEPT, second_order, walk_two_steps
 from state.rows.item_rows import MAX_NEIGHBOURS, empty_items
 from state.rows.slot_map import SlotMap
 
@@ -46,7 +48,7 @@ def slowly(rows, slots, item):
 
 def looked(table, slot, second, found):
     rows, slots, ids = table
-    look_two_steps(rows, slots.table, slots.slot_at, slot, ids[slot], second, found)
+    walk_two_steps(ItemTable(rows, slots.table, slots.slot_at, NO_EMBEDDING), slot, ids[slot], second, found)
     row = second.rows[slot]
     return dict(zip(row["item"][: row["n"]].tolist(), row["share"][: row["n"]].tolist(), strict=True))
 
