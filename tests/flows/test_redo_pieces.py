@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from flows.fold.lane import Lane
 from flows.fold.settings import LaneSettings
 from schemas.events import Kind
-from state.embedded_redis import EmbeddedRedis, RedisMissing
+from state.embedded_redis import EmbeddedRedis
 from state.store.contract import MemoryStore
 from state.store.redis_store import RedisStore
 from state.store.redo_pieces import RowsDoNotFit, commands_of, redo_pieces
@@ -114,10 +114,7 @@ def test_a_row_changed_by_something_else_is_found_out(table):
 
 @pytest.mark.redis
 def test_a_commit_cut_off_after_its_commit_point_is_finished_by_the_next_owner(tmp_path):
-    try:
-        server = EmbeddedRedis(tmp_path)
-    except RedisMissing as missing:
-        pytest.skip(str(missing))
+    server = EmbeddedRedis(tmp_path)
     with server:
         memory, store = MemoryStore(), RedisStore(server.url)
         for into in (memory, store):

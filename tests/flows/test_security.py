@@ -5,8 +5,8 @@ import trustme
 
 from flows.log.contract import LogUnavailable, Message
 from flows.log.kafka_log import KafkaLog
-from headrace.torture.local_kafka import KafkaMissing, LocalKafka
-from state.embedded_redis import EmbeddedRedis, RedisMissing
+from headrace.torture.local_kafka import LocalKafka
+from state.embedded_redis import EmbeddedRedis
 from state.ports import free_port
 from state.rows import keys
 from state.store.contract import StoreUnavailable
@@ -39,10 +39,7 @@ def test_redis_over_tls_with_a_user_and_password(tmp_path, certificates):
     (tmp_path / "users.acl").write_text(
         "user default on nopass ~* +@all\nuser headrace on >secret ~{* ~headrace:* +@all -@dangerous\n"
     )
-    try:
-        server = EmbeddedRedis(tmp_path, options=options)
-    except RedisMissing as missing:
-        pytest.skip(str(missing))
+    server = EmbeddedRedis(tmp_path, options=options)
     with server:
         authority = f"?ssl_ca_certs={certificates / 'ca.pem'}"
         store = RedisStore(f"rediss://headrace:secret@127.0.0.1:{port}/0{authority}")
@@ -86,10 +83,7 @@ def test_kafka_over_tls_with_a_user_and_password(tmp_path, certificates):
         "security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN", "sasl.username": "headrace",
         "sasl.password": "secret", "ssl.ca.location": str(certificates / "ca.pem"),
     }  # fmt: skip
-    try:
-        broker = LocalKafka(tmp_path, properties=kafka_properties(certificates), client=client)
-    except KafkaMissing as missing:
-        pytest.skip(str(missing))
+    broker = LocalKafka(tmp_path, properties=kafka_properties(certificates), client=client)
     with broker:
         log = KafkaLog(broker.bootstrap, config=client)
         log.create_topics()

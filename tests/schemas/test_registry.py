@@ -1,6 +1,8 @@
 import json
 from itertools import combinations
 
+import avro.compatibility as avro_compatibility
+import avro.schema
 import fastavro
 import pytest
 
@@ -11,9 +13,6 @@ from schemas.registry import (
     current_schema,
     schema_versions,
 )
-
-avro_compatibility = pytest.importorskip("avro.compatibility")
-import avro.schema  # noqa: E402
 
 
 def can_read(reader, writer):

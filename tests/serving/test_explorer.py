@@ -8,10 +8,10 @@ import pytest
 from helpers.recommenders import recommender_of
 from helpers.running_server import running
 from helpers.serving_rows import product, shop_events
+from playwright.sync_api import expect, sync_playwright
 
 from serving.http.explorer_api import Explorer
 
-playwright = pytest.importorskip("playwright.sync_api")
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 """The pictures of the docs; written anew with UPDATE_PICTURES=1."""
 PICTURE = (
@@ -31,9 +31,8 @@ PRODUCTS = [
 @pytest.fixture(scope="module")
 def browser():
     found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
-        pytest.skip("no chromium: deploy/debian-packages chromium brings it")
-    with playwright.sync_playwright() as started:
+    assert found, "no chromium: `make packages` installs it"
+    with sync_playwright() as started:
         running_browser = started.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield running_browser
         running_browser.close()
@@ -84,12 +83,12 @@ def titles(page, which):
 
 def test_a_user_s_events_answers_reasons_and_contributions_are_shown(page, server):
     show(page, server)
-    playwright.expect(page.locator("#history li")).to_have_count(1)
-    playwright.expect(page.locator("#history")).to_contain_text("Green tea")
+    expect(page.locator("#history li")).to_have_count(1)
+    expect(page.locator("#history")).to_contain_text("Green tea")
     assert page.locator("#history img").get_attribute("src") == "http://pictures.invalid/t.png"
-    playwright.expect(page.locator("#likes")).to_contain_text("likes")
+    expect(page.locator("#likes")).to_contain_text("likes")
     assert "Cup" in titles(page, "before")
-    playwright.expect(page.locator("#before")).to_contain_text("because you looked at Green tea")
+    expect(page.locator("#before")).to_contain_text("because you looked at Green tea")
     assert page.locator("#before .bar").count() > 0
     page.wait_for_selector("#live_chart canvas")
     picture(page, "explorer.png")
@@ -99,7 +98,7 @@ def test_what_if_shows_before_and_after_side_by_side(page, server):
     show(page, server, book="rules:\n- {id: no-globex, action: exclude, where: brand == 'Globex'}")
     assert "Cup" in titles(page, "before")
     assert "Cup" not in titles(page, "after")
-    playwright.expect(page.locator("#after_rules")).to_contain_text("no-globex (exclude)")
+    expect(page.locator("#after_rules")).to_contain_text("no-globex (exclude)")
     show(page, server, book="", where="brand == 'Initech'")
     assert titles(page, "after")
     assert all(title.startswith("Other") for title in titles(page, "after"))
@@ -113,20 +112,20 @@ def test_mistakes_are_told_and_who_needs_a_key_is_told_its_scope(page, server, m
     page.wait_for_selector("#before li")
     page.fill("#where", "colour == 1")
     page.click("text=Show")
-    playwright.expect(page.locator("#message")).to_contain_text("'colour' is not known")
+    expect(page.locator("#message")).to_contain_text("'colour' is not known")
     page.fill("#book", "rules: []")
     monkeypatch.setattr(server.guard, "is_open", False)  # as it is as soon as there are keys
     page.click("#put")
-    playwright.expect(page.locator("#message")).to_contain_text("needs an API key with scope rules")
+    expect(page.locator("#message")).to_contain_text("needs an API key with scope rules")
 
 
 def test_an_item_has_a_page_with_neighbours_and_a_chart(page, server):
     show(page, server)
     page.locator("#before button", has_text="Cup").first.click()
-    playwright.expect(page.locator("#item_title")).to_have_text("Cup")
-    playwright.expect(page.locator("#neighbours")).to_contain_text("Green tea")
-    playwright.expect(page.locator("#item_chart canvas")).to_have_count(1)
-    playwright.expect(page.locator("#n_items")).to_have_text("13")
+    expect(page.locator("#item_title")).to_have_text("Cup")
+    expect(page.locator("#neighbours")).to_contain_text("Green tea")
+    expect(page.locator("#item_chart canvas")).to_have_count(1)
+    expect(page.locator("#n_items")).to_have_text("13")
     page.wait_for_selector("#live_chart canvas")
 
 

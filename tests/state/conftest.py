@@ -1,14 +1,11 @@
 import pytest
 
-from state.embedded_redis import EmbeddedRedis, RedisMissing
+from state.embedded_redis import EmbeddedRedis
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """A Redis for the tests of one file."""
-    try:
-        redis = EmbeddedRedis(tmp_path_factory.mktemp("redis"))
-    except RedisMissing as missing:
-        pytest.skip(str(missing))
+    redis = EmbeddedRedis(tmp_path_factory.mktemp("redis"))
     with redis:
         yield redis
