@@ -18,19 +18,15 @@ from flows.log.open_registry import open_registry
 from flows.runtime_tuning import SWITCH_S
 from flows.signals import stop_on_signals
 from schemas.registry import RegistryUnavailable
-from serving.app.follower import Follower, open_recommender
+from serving.app.follower import open_recommender
 from serving.app.warm_up import warm_up
+from serving.app.wiring import Server
 from serving.auth.api_keys import BadKeys, Guard, open_guard
 from serving.engine.clock import now_ms
 from serving.engine.guarded_store import GuardedStore
-from serving.engine.impression_log import Impressions
-from serving.engine.micro_batcher import MicroBatcher
 from serving.engine.offline_copy import OfflineSnapshot
 from serving.engine.recommender import Recommender
-from serving.grpc.service import make_server
 from serving.http import port
-from serving.http.app import make_app
-from serving.http.tls import http_tls
 from serving.settings import ServingSettings
 from state.eviction import refuse_eviction
 from state.generations import live_generation
@@ -38,7 +34,6 @@ from state.id_key import use_id_key
 from state.store.contract import StoreUnavailable
 from state.store.redis_store import RedisStore
 
-DRAIN_S = 10
 GC_THRESHOLDS = 5_000, 20, 200
 ASIDE_TIMEOUT_S = 2.0
 """How long what no request waits for may wait for Redis."""
@@ -69,55 +64,32 @@ async def _serve(settings: ServingSettings, store: RedisStore, guard: Guard, sto
     sockets = port.bind(settings)
     recommender = _first_recommender(store, settings)
     warm_up()
-    follower = Follower(recommender, settings, guard)
+    bound = {"delivery.timeout.ms": str(int(settings.log_timeout_s * 1000))}
+    events_log = open_log(settings.log_address, config={**bound, **settings.kafka_config})
+    server = Server(settings, recommender, guard, events_log, open_registry(settings))
     with contextlib.suppress(StoreUnavailable):
-        await follower.look()
+        await server.follower.look()
         started = time.monotonic()
         n_read = recommender.shop.prefetch(now_ms())
         log.info("item rows read ahead", items=n_read, seconds=round(time.monotonic() - started, 2))
     recommender.store.attach()
-    await follower.saved()  # the first copy on disk of a large catalogue takes a second of Python
-    bound = {"delivery.timeout.ms": str(int(settings.log_timeout_s * 1000))}
-    events_log = open_log(settings.log_address, config={**bound, **settings.kafka_config})
-    registry = open_registry(settings)
-    impressions = Impressions(events_log, registry, settings.impressions_share)
-    gather = MicroBatcher(recommender, impressions)
-    app = make_app(
-        recommender, gather, events_log, registry, lambda: len(recommender.shop.catalogue) > 0 or follower.ready, guard
+    await server.follower.saved()  # the first copy on disk of a large catalogue takes a second of Python
+    _tune_interpreter()
+    log.info(
+        "server is running", http=settings.http_port, grpc=settings.grpc_port, items=len(recommender.shop.catalogue)
     )
-    rpc = make_server(recommender, gather, guard)
-    port.listen(settings, sockets)
-    await rpc.listen(settings)
-    following = asyncio.create_task(follower.run())
+    server.http.should_exit = stopping.is_set()  # by a signal that came before the server had handlers of its own
+    await server.serve(sockets)
+
+
+def _tune_interpreter() -> None:
+    """Keep the interpreter from making answers wait, once all that stays is loaded."""
     # What is there now stays: looking through a large catalogue for garbage again and again would keep answers waiting.
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     # Other threads (exposures, the copy on disk, a new anchor) would otherwise hold the interpreter for 5 ms at a time.
     sys.setswitchinterval(SWITCH_S)
-    config = uvicorn.Config(
-        app,
-        http=app.state.hot,
-        log_level="warning",
-        **http_tls(settings),
-        timeout_graceful_shutdown=DRAIN_S,
-    )
-    log.info(
-        "server is running", http=settings.http_port, grpc=settings.grpc_port, items=len(recommender.shop.catalogue)
-    )
-    try:
-        server = uvicorn.Server(config)
-        server.should_exit = stopping.is_set()  # by a signal that came before the server had handlers of its own
-        await server.serve(sockets)
-    finally:
-        following.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await following
-        await follower.saved()
-        await rpc.stop(DRAIN_S)
-        recommender.store.close()
-        impressions.close()
-        events_log.close()
 
 
 def run_server(settings: ServingSettings) -> int:

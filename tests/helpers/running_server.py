@@ -11,56 +11,43 @@ import uvicorn
 from flows.log.sqlite_log import SqliteLog
 from headrace.settings import Settings
 from schemas.registry import FolderRegistry
-from serving.app.follower import Follower
 from serving.app.warm_up import warm_up
-from serving.auth.api_keys import Guard
-from serving.engine.impression_log import Impressions
-from serving.engine.micro_batcher import MicroBatcher
-from serving.grpc.service import make_server
-from serving.http.app import make_app
-from serving.http.tls import http_tls
+from serving.app.wiring import Server
+from serving.auth.api_keys import Guard, open_guard
+from serving.http import port
 from state.ports import free_port
 
 
 class Running:
-    """What a test needs to talk to a running server."""
+    """The server's own wiring in a thread, and what a test needs to talk to it.
+
+    Redis, the log and the key file are the test's. The file need not exist: with `require_key` no caller without a key
+    is admitted then, else all are, as on a laptop.
+    """
 
     def __init__(
-        self, folder, recommender, impressions_share=0.0, require_key=False, settings=None, grace_s=1,
-        follow=False, registry=None, log=None,
+        self, folder, recommender, impressions_share=0.0, require_key=False, settings=None, grace_s=1, registry=None,
+        log=None,
     ):  # fmt: skip
         warm_up()
-        self.recommender, self.keys = recommender, folder / "keys.json"
-        self.log = log or SqliteLog(folder / "log.sqlite")
-        self.http_port, self.grpc_port = free_port(), free_port()
-        self.url = f"http://127.0.0.1:{self.http_port}"
-        self.guard = Guard(self.keys, open_without_keys=not require_key)
-        self.impressions = Impressions(self.log, FolderRegistry(), impressions_share)
-        gather = self.gather = MicroBatcher(recommender, self.impressions)
-        self.app = make_app(recommender, gather, self.log, registry or FolderRegistry(), lambda: True, self.guard)
-        config = uvicorn.Config(
-            self.app,
-            "127.0.0.1",
-            self.http_port,
-            http=self.app.state.hot,
-            log_level="error",
-            **http_tls(settings or Settings()),
-        )
-        self._uvicorn = uvicorn.Server(config)
+        own = {
+            "data_dir": folder, "http_host": "127.0.0.1", "http_port": free_port(), "grpc_port": free_port(),
+            "impressions_share": impressions_share,
+        }  # fmt: skip
+        settings = (settings or Settings()).model_copy(update=own)
+        self.keys, self.log, self.recommender = settings.keys_path, log or SqliteLog(folder / "log.sqlite"), recommender
+        guard = Guard(self.keys) if require_key else open_guard(settings)
+        self.wired = Server(settings, recommender, guard, self.log, registry or FolderRegistry())
+        self.guard, self.gather, self.app = guard, self.wired.micro_batcher, self.wired.app
+        self.impressions = self.wired.impressions
+        self.http_port, self.grpc_port = settings.http_port, settings.grpc_port
+        self.url = f"{'https' if settings.http_certificate else 'http'}://127.0.0.1:{self.http_port}"
 
         async def serve():
             self._loop = asyncio.get_running_loop()
-            self.rpc = make_server(recommender, gather, self.guard)
-            await self.rpc.listen(
-                (settings or Settings()).model_copy(update={"http_host": "127.0.0.1", "grpc_port": self.grpc_port})
-            )
+            sockets = port.bind(settings)
             recommender.store.attach()
-            following = asyncio.create_task(Follower(recommender, settings, self.guard).run()) if follow else None
-            await self._uvicorn.serve()
-            if following is not None:
-                following.cancel()
-            recommender.store.close()
-            await self.rpc.stop(grace_s)
+            await self.wired.serve(sockets, grace_s)
 
         def run():
             with asyncio.Runner(loop_factory=uvicorn.Config("", loop="auto").get_loop_factory()) as runner:
@@ -68,7 +55,8 @@ class Running:
 
         self._thread = threading.Thread(target=run)
         self._thread.start()
-        while not self._uvicorn.started:
+        while not self.wired.http.started:
+            assert self._thread.is_alive(), "the server did not start"
             time.sleep(0.01)
         self.client = httpx.Client(base_url=self.url)
 
@@ -83,10 +71,8 @@ class Running:
 
     def stop(self):
         self.client.close()
-        self._uvicorn.should_exit = True
+        self.wired.http.should_exit = True
         self._thread.join(20)
-        self.impressions.close()
-        self.log.close()
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def shop(tmp_path):
         store.write(memory.rows)
         recommender = Recommender(GuardedStore(store, 0.1, store.line), settings, "g1")
         recommender.refresh(NOW)
-        with running(tmp_path, recommender, settings=settings, follow=True) as server:
+        with running(tmp_path, recommender, settings=settings) as server:
             secret, key = make_key("boss", get_args(Scope))
             write_keys(server.keys, [key])
             server.guard.follow()

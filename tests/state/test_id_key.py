@@ -18,7 +18,9 @@ from state.settings import BadSettings
 from state.store.redis_store import RedisStore
 
 HEADRACE = [sys.executable, "-m", "headrace"]
-USE = "from state.id_key import use_id_key\nfrom schemas.ids import key_in_use\nfrom state.settings import Settings\n"
+USE = (
+    "from state.id_key import use_id_key\nfrom schemas.ids import key_in_use\nfrom headrace.settings import Settings\n"
+)
 USE += "use_id_key(Settings())\nprint(key_in_use().hex())"
 
 

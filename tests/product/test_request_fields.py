@@ -1,0 +1,197 @@
+"""Every field of a request, over REST, gRPC and GraphQL: each has its effect, and the three answers are one."""
+
+import json
+
+import pytest
+from google.protobuf.json_format import MessageToDict
+
+from serving.proto import headrace_pb2
+from serving.request.requests import Filters, RecommendRequest
+
+ANSWER = """items { item title score source rules contributions reason { code args text } } generation anchor fallback
+placement strategy rulesVersion attribution nextCursor skippedSources rules { rule action effect items } experiments"""
+OWN = {"request_id", "milliseconds"}
+"""What each answer has for itself."""
+
+
+def items(answer):
+    return [one["item"] for one in answer["items"]]
+
+
+def texts(answer):
+    return [one["reason"]["text"] for one in answer["items"]]
+
+
+def codes(answer):
+    return [one["reason"]["code"] for one in answer["items"]]
+
+
+def levels(plain, one):
+    return plain["fallback"], one["fallback"]
+
+
+# Of each field: what the request says beside it, its value, and what the answer with it shows against that without.
+ANN = {"user": "ann", "count": 20}
+FIELDS = {
+    "user": ({"count": 5}, "ann", lambda plain, one: levels(plain, one) == ("popular", "personalised")),
+    "session": ({"count": 5}, "visit", lambda plain, one: levels(plain, one) == ("popular", "personalised")),
+    "items": (
+        {"count": 5, "strategy": "bought_together"}, ["tea"],
+        lambda plain, one: one["items"][0]["reason"]["args"] == {"item": "tea"} != plain["items"][0]["reason"]["args"],
+    ),
+    "placement": (
+        {"user": "ann"}, "landing",
+        lambda plain, one: (items(one)[0], len(one["items"]), one["placement"]) == ("sofa", 4, "landing"),
+    ),
+    "strategy": (ANN, "new", lambda plain, one: set(codes(one)) == {"new_arrival"}),
+    "count": ({"user": "ann"}, 3, lambda plain, one: items(one) == items(plain)[:3] != items(plain)),
+    "exclude": (ANN, ["cup"], lambda plain, one: set(items(plain)) - set(items(one)) == {"cup"}),
+    "exclude_purchased": (
+        {"user": "bob", "count": 20}, True, lambda plain, one: set(items(plain)) - set(items(one)) == {"tea", "sofa"}
+    ),
+    "exclude_out_of_stock": (ANN, False, lambda plain, one: set(items(one)) - set(items(plain)) == {"gone"}),
+    "repeat": (ANN, "exclude", lambda plain, one: "tea" in items(plain) and "tea" not in items(one)),
+    "filters": (ANN, {"brands": ["Acme"]}, lambda plain, one: set(items(one)) == {"tea", "mate"}),
+    "country": (ANN, "FR", lambda plain, one: "cup" in items(plain) and "cup" not in items(one)),
+    "diversity": (
+        {"user": "ann", "count": 6}, 1.0, lambda plain, one: items(plain) != items(one) and len(one["items"]) == 6
+    ),
+    "diversity_method": (
+        {"user": "eve", "count": 6, "diversity": 0.9}, "calibrated", lambda plain, one: items(plain) != items(one)
+    ),
+    "explore": (
+        {"user": "ann", "count": 4, "seed": 5}, 2,
+        lambda plain, one: codes(one)[2:] == ["exploration"] * 2 and "exploration" not in codes(plain),
+    ),
+    "seed": ({"user": "ann", "count": 9, "explore": 5}, 7, lambda plain, one: items(plain)[:4] == items(one)[:4]),
+    "explain": (
+        {"user": "ann", "placement": "landing"}, True,
+        lambda plain, one: not plain["rules"] and [rule["rule"] for rule in one["rules"]] == ["first-sofa"],
+    ),
+    "cursor": ({"user": "ann", "count": 3}, None, lambda plain, one: not set(items(plain)) & set(items(one))),
+    "deadline_ms": (
+        ANN, 1e-6, lambda plain, one: not plain["skipped_sources"] and "next_items" in one["skipped_sources"]
+    ),
+    "lang": (
+        {"user": "ann", "count": 1, "strategy": "new"}, "de",
+        lambda plain, one: (texts(plain), texts(one)) == (["new in the shop"], ["neu im Angebot"]),
+    ),
+    "experiments": (
+        {"user": "ann", "placement": "arms"}, {"lists": "fresh"},
+        lambda plain, one: (one["experiments"], one["strategy"]) == ({"lists": "fresh"}, "new"),
+    ),
+}  # fmt: skip
+FILTERS = {
+    "category": ("drinks", {"tea", "mate"}),
+    "brands": (["Initech", "Acme"], {"tea", "mate", "sofa", "local"}),
+    "min_price": (100.0, {"sofa"}),
+    "max_price": (5.0, {"tea", "mate", "local"}),
+    "country": ("FR", {"local"}),
+    "where": ("price > 6 and price < 9", {"cup"}),
+}
+
+
+def camel(name):
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def literal(value):
+    """Return a value as GraphQL writes it in a query."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{camel(name)}: {literal(one)}" for name, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(literal, value)) + "]"
+    return json.dumps(value)
+
+
+def snake(value):
+    """Return a GraphQL answer with the names the other interfaces use."""
+    if isinstance(value, dict):
+        return {"".join("_" + c.lower() if c.isupper() else c for c in name): snake(one) for name, one in value.items()}
+    return [snake(one) for one in value] if isinstance(value, list) else value
+
+
+def over_graphql(shop, query, **variables):
+    found = shop.client.post("/graphql", json={"query": query, "variables": variables}).json()
+    assert "errors" not in found, found
+    return snake(found["data"])
+
+
+def three_ways(shop, request):
+    """Return the answers of REST, gRPC and GraphQL, the last as an argument list and as a variable."""
+    arguments = ", ".join(f"{camel(name)}: {literal(value)}" for name, value in request.items())
+    variable = {camel(name): value for name, value in request.items()}
+    if "filters" in variable:
+        variable["filters"] = {camel(name): value for name, value in variable["filters"].items()}
+    asked = headrace_pb2.RecommendRequest(**request)
+    return {
+        "rest": shop.ask(**request),
+        "rpc": MessageToDict(
+            shop.stub.Recommend(asked), preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        ),
+        "graphql": over_graphql(shop, f"{{ recommend({arguments}) {{ {ANSWER} }} }}")["recommend"],
+        "variables": over_graphql(
+            shop, f"query($r: [Request!]!) {{ recommendBatch(requests: $r) {{ {ANSWER} }} }}", r=[variable]
+        )["recommend_batch"][0],
+    }
+
+
+def comparable(value, name=""):
+    """Return an answer with numbers rounded, and with nothing where a wire format leaves out what is empty."""
+    if isinstance(value, dict):
+        kept = {key: comparable(one, key) for key, one in value.items() if key not in OWN}
+        return {key: one for key, one in kept.items() if one not in (None, "", [], {}, 0)}
+    if isinstance(value, list):
+        return [comparable(one) for one in value]
+    return float(f"{value:.2g}") if isinstance(value, float) else value
+
+
+def one_answer(shop, request):
+    """Return the answer to a request, the same by every way."""
+    answers = three_ways(shop, request)
+    expected = comparable(answers["rest"])
+    expected.pop("attribution", None)
+    for way, answer in answers.items():
+        found = comparable(answer)
+        found.pop("attribution", None)
+        assert found == expected, way
+    return answers["rest"]
+
+
+def test_the_tables_have_every_field():
+    assert set(FIELDS) == set(RecommendRequest.model_fields)
+    assert set(FILTERS) == set(Filters.model_fields)
+    assert (len(FIELDS), len(FILTERS)) == (21, 6)
+    assert {field.name for field in headrace_pb2.RecommendRequest.DESCRIPTOR.fields} == set(FIELDS)
+    assert {field.name for field in headrace_pb2.Filters.DESCRIPTOR.fields} == set(FILTERS)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_field_has_its_effect_by_every_way(shop, name):
+    beside, value, shows = FIELDS[name]
+    plain = shop.ask(**beside) if name == "seed" else one_answer(shop, beside)
+    answer = one_answer(shop, beside | {name: plain["next_cursor"] if name == "cursor" else value})
+    assert shows(plain, answer), (plain, answer)
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_a_filter_has_its_effect_by_every_way(shop, name):
+    value, wanted = FILTERS[name]
+    everything = items(shop.ask(user="ann", count=20))
+    answer = one_answer(shop, ANN | {"filters": {name: value}})
+    if name == "country":
+        assert set(everything) - set(items(answer)) == wanted  # what is sold there only
+    else:
+        assert set(items(answer)) == wanted
+
+
+def test_a_session_and_a_user_of_one_name_are_two_visitors(shop):
+    assert one_answer(shop, {"session": "visit", "count": 3})["fallback"] == "personalised"
+    assert one_answer(shop, {"user": "visit", "count": 3})["fallback"] == "popular"
+    assert one_answer(shop, {"session": "ann", "count": 3})["fallback"] == "popular"
+
+
+def test_what_a_visitor_dislikes_is_never_shown(shop):
+    everybody, dora = (one_answer(shop, {**ANN, "user": user}) for user in ("nobody", "dora"))
+    assert set(items(everybody)) - set(items(dora)) == {"cup"}
