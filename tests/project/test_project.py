@@ -110,9 +110,12 @@ def test_a_table_is_loaded_once_however_often_it_is_given(tmp_path):
 
 def test_a_metric_is_documented_or_this_fails():
     docs = (ROOT / "docs" / "operate.md").read_text()
-    for file in ("flows/metrics.py", "serving/http/events_api.py"):
-        for name in re.findall(r'"(headrace_\w+)"', (ROOT / file).read_text()):
-            assert name in docs, name
+    names = set[str]()
+    for package in ("flows", "serving", "state"):
+        for path in (ROOT / package).rglob("*.py"):
+            names |= set(re.findall(r'(?:Counter|Gauge|Histogram)\(\s*"(headrace_\w+)"', path.read_text()))
+    assert len(names) >= 25
+    assert {name for name in names if not re.search(rf"\b{name}(?:_total)?\b", docs)} == set()
 
 
 def test_generated_grpc_code_is_what_the_proto_says(tmp_path):

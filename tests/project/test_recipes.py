@@ -28,7 +28,7 @@ TRIALS = {
         from schemas.events import Kind
         from schemas.json_events import encode, event_from_json
         from schemas.registry import FolderRegistry
-        from state.settings import Settings
+        from headrace.settings import Settings
 
         topic, record, key = event_from_json({"type": "compare", "event_id": "e", "user": "u", "item": "i"}, 2**40)
         assert topic == "user-events" and encode(topic, record, FolderRegistry())
@@ -70,6 +70,20 @@ TRIALS = {
         users["counts"][0], users["seen"][0] = [3, 1, 0, 0], 4
         found = next(feature for feature in FEATURES if feature.name == "user.carts_share")
         assert found.read(users[0], Reading(0, (1, 1))) == 0.25
+    """,
+    "Add a setting": """
+        import os
+        from types import SimpleNamespace
+
+        from headrace.settings import load_settings
+        from serving.candidates import strategies
+
+        os.environ["HEADRACE_DEFAULT_COUNTRY"] = "DE"
+        request, lists = SimpleNamespace(filters=None, country=None), []
+        shop = SimpleNamespace(settings=load_settings(), popular=0, scope=lambda kind, name, now_ms: lists.append(name))
+        context = SimpleNamespace(visitor=SimpleNamespace(request=request, now_ms=0), shop=shop, lang="en")
+        strategies._scopes(context)
+        assert lists == ["DE"]
     """,
 }
 
