@@ -1,7 +1,6 @@
 """Item rows a server keeps for a moment, the rows of all lanes added up."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,14 +9,11 @@ from schemas.compiled.distinct import distinct
 from schemas.compiled.njit import njit
 from state.anchor import Anchor
 from state.rows import keys
-from state.rows.decay import plus
+from state.rows.item_merge import add_rows
 from state.rows.item_rows import MAX_NEIGHBOURS, ItemRows, decode_items, empty_items
-from state.rows.row_codec import MOST_COUNTED
 from state.rows.slot_map import ABSENT, SlotMap, find
 from state.store.changes import ChangeFeed
 from state.store.contract import RowReader
-
-SUMMED = ("total", "support", "repeat", "kinds", "count")
 
 
 @njit()
@@ -139,40 +135,10 @@ class ItemCache:
         wanted = [keys.item(prefix, item) for prefix in self._prefixes for item in ids.tolist()]
         values = store.read(wanted)
         decode_items(values[: len(ids)], slots, self.rows)
-        for lane in range(1, len(self._prefixes)):
-            self._add(values[lane * len(ids) : (lane + 1) * len(ids)], slots)
+        if len(self._prefixes) > 1:
+            others = empty_items(len(values) - len(ids))
+            there = decode_items(values[len(ids) :], np.arange(len(others)), others)
+            add_rows(self.rows, slots, others, there)
         self._n_readings += 1
         self._read_ms[slots], self._looked_ms[slots], self._written[slots] = now_ms, 0, False
         self.read_in[slots] = self._n_readings
-
-    def _add(self, values: list[bytes | None], slots: npt.NDArray[np.int64]) -> None:
-        part = empty_items(len(slots))
-        there = decode_items(values, np.arange(len(slots)), part)
-        for i in np.flatnonzero(there).tolist():
-            mine, theirs = self.rows[slots[i]], part[i]
-            for name in SUMMED:
-                mine[name] += theirs[name]
-            for h in range(2):
-                self._add_popularity(mine, h, int(theirs["pop_epoch"][h]), theirs["pop"][h])
-            n = int(mine["n"])
-            merged = dict(zip(mine["neighbour"][:n].tolist(), mine["weight"][:, :n].T.tolist(), strict=True))
-            for j in range(int(theirs["n"])):
-                other = int(theirs["neighbour"][j])
-                weights = zip(merged.get(other, [0, 0, 0]), theirs["weight"][:, j].tolist(), strict=True)
-                merged[other] = [a + b for a, b in weights]
-            kept = sorted(sorted(merged, key=lambda item: -sum(merged[item]))[:MAX_NEIGHBOURS])
-            mine["n"] = len(kept)
-            mine["neighbour"][: len(kept)] = kept
-            sums = np.array([merged[item] for item in kept]).T.reshape(3, -1)
-            mine["weight"][:, : len(kept)] = np.minimum(sums, MOST_COUNTED)
-
-    def _add_popularity(self, row: Any, h: int, epoch: int, sums: npt.NDArray[np.int64]) -> None:
-        newest, other = int(row["pop_epoch"][h]), row["pop"][h]
-        if epoch > newest:
-            before = int(other[0]) if epoch == newest + 1 else 0
-            row["pop_epoch"][h] = epoch
-            other[:] = sums[0], plus(int(sums[1]), before)
-        elif epoch == newest:
-            other[:] = plus(other[0], sums[0]), plus(other[1], sums[1])
-        elif epoch == newest - 1:
-            other[1] = plus(other[1], sums[0])

@@ -24,7 +24,7 @@ from serving.settings import ServingSettings
 from serving.snapshot.item_cache import ItemCache
 from serving.snapshot.scratch import Scratch
 from state.rows import keys, lane_rows
-from state.rows.decay import MOST_SUM, NO_SCORE, REFERENCE_MS
+from state.rows.decay import NO_SCORE, REFERENCE_MS
 from state.rows.purchase_rows import (
     PurchaseRows,
     decode_older,
@@ -181,7 +181,7 @@ class ServingSnapshot:
         self.apply_changes(most)
         if self.index is not None:
             self._renew_new_items(self.index.new_items, now_ms)
-        self.totals = sum_totals(values[:n])
+        self.totals = lane_rows.sum_globals(values[:n])
         self.bought = decode_purchase_totals(values[n : 2 * n])
         self.set_popular(self._merged(lane_rows.ALL, values[2 * n :], now_ms))
 
@@ -390,17 +390,3 @@ class Vectors:
             self._read[place] = None
             self.read([place])
         return self._read[place]
-
-
-def sum_totals(values: Sequence[bytes | None]) -> npt.NDArray[np.int64]:
-    """Return the globals of all lanes as one vector: counts add up, popularity at the newest epoch."""
-    parts = [lane_rows.decode_globals(value) for value in values]
-    total: npt.NDArray[np.int64] = np.sum(parts, axis=0)
-    for at in (lane_rows.POP, lane_rows.POP + 3):
-        newest = max(int(part[at]) for part in parts)
-        total[at] = newest
-        current = sum(int(part[at + 1]) for part in parts if part[at] == newest)
-        before = sum(int(part[at + 2]) for part in parts if part[at] == newest)
-        before += sum(int(part[at + 1]) for part in parts if part[at] == newest - 1)
-        total[at + 1], total[at + 2] = (min(max(one, -MOST_SUM), MOST_SUM) for one in (current, before))
-    return total

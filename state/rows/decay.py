@@ -38,6 +38,8 @@ REFERENCE_MS = 1_577_836_800_000
 """2020-01-01: scores count half-lives from here, so that float32 keeps four decimals."""
 NO_SCORE = np.float32(-1e30)
 
+Epochs = npt.NDArray[np.int32] | npt.NDArray[np.int64]
+
 
 @njit_no_refcount()
 def epoch_of(ts_ms: int, half_life_ms: int) -> int:
@@ -85,7 +87,7 @@ def forward_weight(weight: float, ts_ms: int, half_life_ms: int) -> int:
 
 
 @njit_no_refcount()
-def add(epochs: npt.NDArray[np.int32], sums: npt.NDArray[np.int64], which: int, epoch: int, amount: int) -> None:
+def add(epochs: Epochs, sums: npt.NDArray[np.int64], which: int, epoch: int, amount: int) -> None:
     """Add `amount` of `epoch` to counter `which`: `epochs[which]`, `sums[which] = (newest, before)`."""
     newest = epochs[which]
     if epoch == newest:
@@ -100,6 +102,19 @@ def add(epochs: npt.NDArray[np.int32], sums: npt.NDArray[np.int64], which: int, 
         epochs[which] = epoch
     elif epoch == newest - 1:
         sums[which, 1] = plus(sums[which, 1], amount)
+
+
+@njit_no_refcount()
+def merge(epochs: Epochs, sums: npt.NDArray[np.int64], which: int, epoch: int, newest: int, before: int) -> None:
+    """Add another counter, whose newest epoch is `epoch`, to counter `which`, as if all events had come here.
+
+    >>> epochs, sums = np.array([7], np.int32), np.array([[5, 3]])
+    >>> merge(epochs, sums, 0, 8, 10, 20)
+    >>> epochs.tolist(), sums.tolist()
+    ([8], [[10, 25]])
+    """
+    add(epochs, sums, which, epoch, newest)
+    add(epochs, sums, which, epoch - 1, before)
 
 
 @njit_no_refcount()

@@ -8,13 +8,14 @@ the top N by the short one. A country list counts for itself: `version u32 · n 
 epoch i32[n][2]`, ascending by item hash, decayed as in item rows.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
-from state.rows.decay import forward_score
+from state.rows.decay import forward_score, merge
 
 VERSION = 1
 N_CURRENT_CELLS, N_EARLIER_CELLS = 72, 144
@@ -78,6 +79,19 @@ def decode_globals(value: bytes | None) -> npt.NDArray[np.int64]:
     if vector[0] != VERSION or len(vector) != SIZE + 1:
         raise ValueError(f"globals row has version {vector[0]}; this program reads version {VERSION}")
     return vector[1:].copy()
+
+
+def sum_globals(values: Sequence[bytes | None]) -> npt.NDArray[np.int64]:
+    """Return the globals of all lanes as one vector: counts add up, popularity as if one lane had counted it all."""
+    parts = [decode_globals(value) for value in values]
+    total: npt.NDArray[np.int64] = np.sum(parts, axis=0)
+    for at in (POP, POP + 3):
+        epoch, sums = np.zeros(1, np.int64), np.zeros((1, 2), np.int64)
+        epoch[0], sums[0] = parts[0][at], parts[0][at + 1 : at + 3]
+        for part in parts[1:]:
+            merge(epoch, sums, 0, *part[at : at + 3].tolist())
+        total[at], total[at + 1 : at + 3] = epoch[0], sums[0]
+    return total
 
 
 def encode_scope(scope: ScopeList) -> bytes:
