@@ -16,8 +16,8 @@ import polars as pl
 
 from flows.log.contract import Log
 from flows.log.open_log import open_log
-from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, progress_bar
 from headrace.cli.load import append_all
+from headrace.console import FAILED, OK, UNAVAILABLE, err, progress_bar
 from headrace.settings import Settings, load_settings
 from schemas.registry import FolderRegistry
 from state.rows import keys

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import typer
 
 from headrace.bench.up import machine, print_figures
-from headrace.cli.console import OK, WRONG_USAGE, err, progress_bar
-from headrace.cli.options import Json
+from headrace.console import OK, WRONG_USAGE, err, progress_bar
+from headrace.options import Json
 from serving.retrieval.build import RECALL_AT, build_index, exact_search, queries_near, recall_of
 from serving.retrieval.filter_bitmap import ItemFilter
 from serving.retrieval.vector_index import VectorIndex

@@ -17,8 +17,8 @@ import typer
 from flows.log.contract import Log, Message
 from flows.log.open_log import open_log
 from headrace.bench.up import START_S, NotStarted, everything_up, machine, print_figures
-from headrace.cli.console import FAILED, OK, err
-from headrace.cli.options import Json
+from headrace.console import FAILED, OK, err
+from headrace.options import Json
 from schemas.json_events import encode
 from schemas.registry import FolderRegistry
 

@@ -22,8 +22,8 @@ from flows.runner import Runner
 from flows.runtime_tuning import prepare_interpreter
 from headrace.bench.machine_memory import DiskFull, first_touch_us, full_page_cache
 from headrace.bench.up import machine, median_run, print_figures
-from headrace.cli.console import OK, UNAVAILABLE, err
-from headrace.cli.options import Json, Repeats
+from headrace.console import OK, UNAVAILABLE, err
+from headrace.options import Json, Repeats
 from headrace.settings import Settings
 from schemas.avro_decoder import Limits
 from schemas.events import Kind

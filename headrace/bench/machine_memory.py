@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from headrace.cli.console import progress_bar
+from headrace.console import progress_bar
 
 LEFT_FREE = 1 << 30
 CHUNK = 64 << 20

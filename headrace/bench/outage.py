@@ -18,8 +18,8 @@ from flows.log.open_log import open_log
 from headrace.bench.ingest import append_views
 from headrace.bench.serve import train
 from headrace.bench.up import NotStarted, everything_up, machine, print_figures
-from headrace.cli.console import FAILED, OK, UNAVAILABLE, err
-from headrace.cli.options import Json
+from headrace.console import FAILED, OK, UNAVAILABLE, err
+from headrace.options import Json
 from headrace.torture.faulty_proxy import Fault, FaultyProxy
 from state.embedded_redis import EmbeddedRedis, RedisMissing
 from state.rows import keys

@@ -19,8 +19,8 @@ from flows.log.open_log import open_log
 from headrace.bench.freshness import Client, steadily, until_visible
 from headrace.bench.ingest import append_views
 from headrace.bench.up import HEADRACE, START_S, NotStarted, Running, everything_up, machine, print_figures
-from headrace.cli.console import FAILED, OK, err
-from headrace.cli.options import Json
+from headrace.console import FAILED, OK, err
+from headrace.options import Json
 
 N_USERS, N_ITEMS = 100_000, 20_000
 CALM_S = 5.0

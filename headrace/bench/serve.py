@@ -26,8 +26,8 @@ from headrace.bench.http_load import HttpLoad, Load
 from headrace.bench.ingest import append_products, append_views
 from headrace.bench.processes import cpu_s, listening, pauses, pin, share, wait_until_quiet
 from headrace.bench.up import HEADRACE, START_S, NotStarted, Running, everything_up, machine, median_run, print_figures
-from headrace.cli.console import FAILED, OK, err
-from headrace.cli.options import Json, Repeats
+from headrace.console import FAILED, OK, err
+from headrace.options import Json, Repeats
 from serving.engine.clock import now_ms
 from serving.proto import headrace_pb2
 from serving.rules.book_store import put_book, to_book

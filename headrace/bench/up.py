@@ -16,8 +16,8 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
-from headrace.cli.console import print_json
 from headrace.cli.up import RUN_FILE
+from headrace.console import print_json
 from state.rows import keys
 from state.settings import PREFIX
 from state.store.contract import Positions, decode_positions

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.connect import open_store
-from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, read_settings
-from headrace.cli.options import Json
+from headrace.console import FAILED, OK, UNAVAILABLE, err, print_json, read_settings
+from headrace.options import Json
 from headrace.settings import Settings
 from state.anchor import MANIFEST, METRICS, AnchorDamaged
 from state.anchors.contract import AnchorStore, AnchorsUnavailable

@@ -14,8 +14,8 @@ from rich.text import Text
 from flows.log.contract import Log, LogUnavailable
 from flows.log.dead_letters import DeadLetter, each_letter, read_dead_letters, redrive
 from flows.log.open_log import open_log
-from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, read_settings
-from headrace.cli.options import Json
+from headrace.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, read_settings
+from headrace.options import Json
 from headrace.settings import Settings
 from schemas.events import DEAD_LETTERS
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.console import read_settings
+from headrace.console import read_settings
 from headrace.demo import run
 
 

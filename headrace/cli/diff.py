@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.connect import open_store
-from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar, read_settings
-from headrace.cli.options import Json
+from headrace.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar, read_settings
+from headrace.options import Json
 from headrace.settings import Settings
 from serving.app.follower import open_recommender
 from serving.request.requests import RecommendRequest

@@ -13,8 +13,8 @@ from batch.evaluation.evaluate import Options, evaluate
 from batch.evaluation.report import write_report
 from batch.evaluation.tables import WrongTable, read_events, read_pairs, split_baskets, split_by_time
 from flows.settings import lane_settings
-from headrace.cli.console import FAILED, OK, WRONG_USAGE, err, print_json, read_settings, use_measuring_key
-from headrace.cli.options import Json
+from headrace.console import FAILED, OK, WRONG_USAGE, err, print_json, read_settings, use_measuring_key
+from headrace.options import Json
 from headrace.settings import Settings
 from serving.scoring.parameters import DEFAULT, MixtureParams
 

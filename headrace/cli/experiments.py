@@ -13,8 +13,8 @@ from flows.log.contract import LogUnavailable, PositionLost
 from flows.log.open_log import open_log
 from flows.log.open_registry import open_registry
 from flows.settings import limits_of
-from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar, read_settings
-from headrace.cli.options import Json
+from headrace.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar, read_settings
+from headrace.options import Json
 from headrace.settings import Settings
 from schemas.events import Kind
 from schemas.registry import RegistryUnavailable

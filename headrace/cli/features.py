@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.connect import open_store
-from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, read_settings
-from headrace.cli.options import Json
+from headrace.console import FAILED, OK, UNAVAILABLE, err, print_json, read_settings
+from headrace.options import Json
 from headrace.settings import Settings
 from schemas.ids import hash_id
 from state.generations import live_generation, read_generation

@@ -6,8 +6,8 @@ import typer
 
 from flows.run import run_flow
 from flows.warm_up import warm_up
-from headrace.cli.console import WRONG_USAGE, err, read_settings
 from headrace.cli.on_request import OnRequest, wait_for_request
+from headrace.console import WRONG_USAGE, err, read_settings
 
 
 def command(

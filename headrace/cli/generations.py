@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from flows.connect import open_store
-from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
+from headrace.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar
 from headrace.settings import Settings
 from state.generations import (
     UnknownGeneration,

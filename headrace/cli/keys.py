@@ -6,8 +6,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from headrace.cli.console import OK, WRONG_USAGE, err, print_json, read_settings
-from headrace.cli.options import Json
+from headrace.console import OK, WRONG_USAGE, err, print_json, read_settings
+from headrace.options import Json
 from headrace.settings import Settings
 from serving.auth.access import PRESETS, SCOPES
 from serving.auth.api_keys import BadKeys, make_key, read_keys, write_keys

@@ -16,8 +16,8 @@ from rich.table import Table
 from flows.log.contract import Log, LogUnavailable, Message
 from flows.log.open_log import open_log
 from flows.log.open_registry import open_registry
-from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar, read_settings
-from headrace.cli.options import Json
+from headrace.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar, read_settings
+from headrace.options import Json
 from headrace.settings import Settings
 from schemas.json_events import InvalidEvent, encode, event_from_json
 from schemas.registry import SchemaRegistry

@@ -102,7 +102,7 @@ def _headrace() -> None:
 
 @bench.callback()
 def _bench() -> None:
-    from headrace.cli.console import use_measuring_key
+    from headrace.console import use_measuring_key
 
     use_measuring_key()
 

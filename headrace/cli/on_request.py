@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.console import OK
+from headrace.console import OK
 from headrace.settings import Settings
 from state.id_key import use_id_key
 

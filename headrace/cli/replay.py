@@ -15,8 +15,8 @@ from flows.fold.erased_users import erasures_of
 from flows.log.contract import Log, LogUnavailable, PositionLost, RawBatch
 from flows.run import run_loop
 from flows.signals import stop_on_signals
-from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar, read_settings
-from headrace.cli.options import Json
+from headrace.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar, read_settings
+from headrace.options import Json
 from headrace.settings import Settings
 from schemas.events import TOPICS
 from schemas.registry import RegistryUnavailable

@@ -2,8 +2,8 @@
 
 import typer
 
-from headrace.cli.console import read_settings
 from headrace.cli.on_request import OnRequest, wait_for_request
+from headrace.console import read_settings
 from serving.app.server import run_server
 from serving.app.warm_up import warm_up
 

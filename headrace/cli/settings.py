@@ -3,8 +3,8 @@
 from rich.console import Console
 from rich.table import Table
 
-from headrace.cli.console import print_json
-from headrace.cli.options import Json
+from headrace.console import print_json
+from headrace.options import Json
 from headrace.settings import Settings, load_settings, origin
 from state.secrets import shown
 from state.settings import PREFIX

@@ -9,8 +9,8 @@ from rich.table import Table
 from flows.connect import open_store
 from flows.log.contract import LogUnavailable
 from flows.log.open_log import open_log
-from headrace.cli.console import OK, UNAVAILABLE, err, print_json, read_settings
-from headrace.cli.options import Json
+from headrace.console import OK, UNAVAILABLE, err, print_json, read_settings
+from headrace.options import Json
 from headrace.settings import Settings
 from state.generations import generation_names, get_generation, live_generation, previous_generation
 from state.rows import keys

@@ -2,9 +2,9 @@
 
 import typer
 
-from headrace.cli.console import read_settings
 from headrace.cli.generations import switch
-from headrace.cli.options import Json
+from headrace.console import read_settings
+from headrace.options import Json
 
 
 def command(generation: str, json: Json = False) -> None:

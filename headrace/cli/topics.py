@@ -5,7 +5,7 @@ import typer
 from flows.log.contract import LogUnavailable
 from flows.log.kafka_log import KafkaLog
 from flows.log.open_log import open_log
-from headrace.cli.console import OK, UNAVAILABLE, err, read_settings
+from headrace.console import OK, UNAVAILABLE, err, read_settings
 from headrace.settings import Settings
 
 

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.console import use_measuring_key
-from headrace.cli.options import Json
+from headrace.console import use_measuring_key
+from headrace.options import Json
 from headrace.torture.run import run
 
 

@@ -21,8 +21,8 @@ from flows.log.contract import LogUnavailable, PositionLost
 from flows.log.open_log import open_log
 from flows.log.open_registry import open_registry
 from flows.settings import lane_settings, limits_of
-from headrace.cli.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar, read_settings
-from headrace.cli.options import Json
+from headrace.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar, read_settings
+from headrace.options import Json
 from headrace.settings import Settings
 from schemas.registry import RegistryUnavailable
 from state.id_key import use_id_key

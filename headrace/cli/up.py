@@ -16,7 +16,7 @@ import orjson
 import typer
 
 from flows.signals import stop_on_signals
-from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, read_settings
+from headrace.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, read_settings
 from headrace.settings import Settings
 from serving.auth.api_keys import BadKeys, open_guard
 from state.embedded_redis import EmbeddedRedis, RedisMissing

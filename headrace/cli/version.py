@@ -3,8 +3,8 @@
 import sys
 from importlib.metadata import version as installed
 
-from headrace.cli.console import print_json
-from headrace.cli.options import Json
+from headrace.console import print_json
+from headrace.options import Json
 
 
 def command(json: Json = False) -> None:

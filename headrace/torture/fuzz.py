@@ -10,7 +10,7 @@ import numpy as np
 from flows.fold.lane import Lane
 from flows.log.contract import RawBatch
 from flows.settings import lane_settings
-from headrace.cli.console import progress_bar
+from headrace.console import progress_bar
 from headrace.torture.stage import FOLD
 from schemas.avro_decoder import Limits, decode
 from schemas.events import TOPICS

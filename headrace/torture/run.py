@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from headrace.cli.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json
+from headrace.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json
 from headrace.torture.faults import FAULTS, Unproven, disk_full
 from headrace.torture.fuzz import fuzz
 from headrace.torture.local_kafka import KafkaMissing, LocalKafka

@@ -1,7 +1,7 @@
 import pytest
 
 from headrace.cli import anchors, diff, features, generations, status
-from headrace.cli.console import UNAVAILABLE
+from headrace.console import UNAVAILABLE
 from headrace.settings import Settings
 from state.ports import free_port
 
