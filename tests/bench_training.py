@@ -16,9 +16,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from batch.training.train_anchor import train_anchor
 from flows.log.sqlite_log import SqliteLog
 from headrace.bench.ingest import append_views
-from headrace.cli.anchor import train_anchor
 from headrace.settings import Settings
 
 

@@ -11,13 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import orjson
 import redis
 from rich.console import Console
 from rich.table import Table
 
-from headrace.cli.up import RUN_FILE
 from headrace.console import print_json
+from headrace.run_file import read_run_file
 from state.rows import keys
 from state.settings import PREFIX
 from state.store.contract import Positions, decode_positions
@@ -40,7 +39,7 @@ class Running(NamedTuple):
 
     def pid(self, name: str) -> int:
         """Return the process at work now as `flow` or `serve`."""
-        return int(orjson.loads((self.folder / RUN_FILE).read_bytes())["pids"][name])
+        return int((read_run_file(self.folder) or self.where)["pids"][name])
 
     def wait_until_folded(self, end: Positions) -> None:
         """Wait until the flow has committed everything before `end`."""
@@ -59,11 +58,10 @@ def everything_up(folder: Path, log_address: str) -> Iterator[Running]:
     supervisor = subprocess.Popen([*HEADRACE, "up"], env=environment)
     try:
         deadline = time.monotonic() + START_S
-        while not (folder / RUN_FILE).exists():
+        while (where := read_run_file(folder)) is None:
             if supervisor.poll() is not None or time.monotonic() > deadline:
                 raise NotStarted("`headrace up` did not start")
             time.sleep(0.1)
-        where = dict(orjson.loads((folder / RUN_FILE).read_bytes()))
         yield Running(folder, where, environment | {f"{PREFIX}REDIS_URL": where["redis_url"]})
     finally:
         supervisor.send_signal(signal.SIGTERM)

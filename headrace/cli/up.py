@@ -10,13 +10,12 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any
 
-import orjson
 import typer
 
 from flows.signals import stop_on_signals
 from headrace.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, read_settings
+from headrace.run_file import remove_run_file, write_run_file
 from headrace.settings import Settings
 from serving.auth.api_keys import BadKeys, open_guard
 from state.embedded_redis import EmbeddedRedis, RedisMissing
@@ -26,7 +25,6 @@ from state.rows import keys
 from state.store.contract import StoreUnavailable
 from state.store.redis_store import RedisStore
 
-RUN_FILE = "run.json"
 STOP_S = 15.0
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
@@ -174,14 +172,7 @@ def run(settings: Settings) -> int:
             err.print(str(error), markup=False)
             return UNAVAILABLE
         finally:
-            (folder / RUN_FILE).unlink(missing_ok=True)
-
-
-def _write_run_file(folder: Path, body: dict[str, Any]) -> None:
-    """Say in the folder where everything answers; who reads it meanwhile finds the old words or the new ones."""
-    fresh = folder / f"{RUN_FILE}.new"
-    fresh.write_bytes(orjson.dumps(body))
-    fresh.replace(folder / RUN_FILE)
+            remove_run_file(folder)
 
 
 def _run(settings: Settings, folder: Path, stopping: threading.Event) -> int:
@@ -217,7 +208,7 @@ def _run(settings: Settings, folder: Path, stopping: threading.Event) -> int:
             if ready and pids != told and all(pids.values()):
                 told = pids
                 body = {"redis_url": url, "http": url_http, "grpc": f"127.0.0.1:{grpc}", "pids": pids}
-                _write_run_file(folder, body)
+                write_run_file(folder, body)
     finally:
         store.close()
         for child in reversed(children):

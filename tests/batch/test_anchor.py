@@ -3,6 +3,7 @@ import pytest
 from helpers.purchases import NOW, REGISTRY, purchase
 
 from batch.training.interactions import read_interactions
+from batch.training.train_anchor import Refused, TooLittleData, train_anchor
 from flows.anchor_follower import AnchorFollower
 from flows.fold.lane import Lane
 from flows.fold.settings import LaneSettings
@@ -10,7 +11,6 @@ from flows.log.contract import Message
 from flows.log.dead_letters import DeadLetters
 from flows.log.sqlite_log import SqliteLog
 from flows.runner import Runner
-from headrace.cli.anchor import Refused, TooLittleData, train_anchor
 from headrace.settings import Settings
 from schemas.avro_decoder import Limits
 from schemas.ids import hash_id

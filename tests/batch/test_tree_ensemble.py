@@ -8,10 +8,10 @@ from batch.training.mixture_table import mixture_table
 from batch.training.nightly import fit_night
 from batch.training.ranker import PARAMS, TREES, forest_of, ranked_items, train_ranker
 from batch.training.simulated_shop import SimulatedState, pairs_of, sessions_by_end
+from batch.training.train_anchor import train_anchor
 from flows.fold.settings import LaneSettings
 from flows.log.contract import Message
 from flows.log.sqlite_log import SqliteLog
-from headrace.cli.anchor import train_anchor
 from headrace.settings import Settings
 from schemas.json_events import encode
 from schemas.registry import FolderRegistry

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import redis
 
+from batch.training.train_anchor import train_anchor
 from flows.flow import Flow
 from flows.log.contract import Message
 from flows.log.open_log import open_log
-from headrace.cli.anchor import train_anchor
 from headrace.settings import Settings
 from schemas.ids import hash_id
 from schemas.json_events import encode
