@@ -13,6 +13,7 @@ from headrace import settings
 from headrace.cli.main import BENCHES, COMMANDS, load_command
 from schemas.json_events import encode, event_from_json
 from schemas.registry import FolderRegistry
+from serving.candidates.strategies import SOURCES
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -122,6 +123,17 @@ def test_the_events_of_the_docs_are_taken_as_json_and_as_avro():
         topics.add(topic)
     assert len(types) == 8
     assert len(topics) == 7
+
+
+def test_the_docs_name_the_sources_of_every_strategy():
+    text = (ROOT / "docs" / "recommend.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ((?:`\w+`(?:, )?)+) \|$", text, re.M)
+    assert {name: re.findall(r"\w+", sources) for name, sources in rows} == {
+        name: [source.__name__ for source in sources] for name, sources in SOURCES.items()
+    }
+    assert {source.__name__ for sources in SOURCES.values() for source in sources} <= set(
+        re.findall(r"^\| `(\w+)` \| ", text, re.M)
+    )
 
 
 def test_the_changelog_has_sections_under_the_versions_there_are():
