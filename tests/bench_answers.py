@@ -1,7 +1,10 @@
-"""What answers cost, by size of the shop or by kind of request: `tests/bench_answers.py [--kinds] [--changes]`.
+"""What answers cost, by size of the shop and number of lanes, or by kind of request.
+
+    tests/bench_answers.py [--kinds] [--changes] [--lanes 1 2 4]
 
 Rows as a long past would leave them go straight into a Redis of its own; then batches of 16 answers are made in this
-process (no HTTP), with rules, exclusions and an anchor, and their CPU time is counted. Each size is a process.
+process (no HTTP), with rules, exclusions and an anchor, and their CPU time is counted. Each size is a process. Every
+lane has a row of every item, with the pairs and counts that its share of the users left.
 """
 
 import argparse
@@ -13,6 +16,7 @@ import sys
 import tempfile
 import time
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +52,7 @@ MEAN_HISTORY, PAIR_TAIL = 12, 1.2
 NO_FILE = {"appendonly": "no", "save": ""}
 
 
-def fill(store, prefix, users, items, rng):
+def fill(store, prefix, users, items, rng, lanes):
     now_ms = time.time_ns() // 1_000_000
     for first in range(0, len(users), CHUNK):
         ids = users[first : first + CHUNK]
@@ -61,11 +65,11 @@ def fill(store, prefix, users, items, rng):
     for first in range(0, len(items), CHUNK):
         ids = items[first : first + CHUNK]
         rows = empty_items(len(ids))
-        rows["n"][:], rows["flags"][:], rows["support"][:] = MAX_NEIGHBOURS, FLAG_LISTED, 100
-        rows["count"][:] = 100
+        rows["n"][:], rows["flags"][:], rows["support"][:] = MAX_NEIGHBOURS, FLAG_LISTED, 100 // lanes
+        rows["count"][:] = 100 // lanes
         near = items[zipf(rng, len(items), 1.05, len(ids) * MAX_NEIGHBOURS)].reshape(len(ids), -1)
         rows["neighbour"][:] = np.sort(near, axis=1)
-        rows["weight"][:] = np.clip(PAIR_UNIT * rng.pareto(PAIR_TAIL, rows["weight"].shape), 1, 60_000)
+        rows["weight"][:] = np.clip(PAIR_UNIT / lanes * rng.pareto(PAIR_TAIL, rows["weight"].shape), 1, 60_000)
         rows["total"][:] = 1.2 * rows["weight"].sum(axis=2)
         write(store, RowBlock(keys.item_prefix(prefix), ids, *pack_items(rows, np.arange(len(ids)))))
 
@@ -91,7 +95,7 @@ def write(store, block):
 
 
 @contextmanager
-def filled(n_users, n_items):
+def filled(n_users, n_items, lanes=1):
     """Yield a recommender over rows as a long past would leave them."""
     rng = np.random.default_rng(7)
     users = np.array([hash_id(f"user-{n}") for n in range(n_users)], np.uint64)
@@ -99,9 +103,10 @@ def filled(n_users, n_items):
     items = np.array([hash_id(one) for one in ids], np.uint64)
     with tempfile.TemporaryDirectory() as folder, EmbeddedRedis(Path(folder), options=NO_FILE) as server:
         store = RedisStore(server.url)
-        recommender = Recommender(store, Settings(data_dir=Path(folder)), "bench")
+        recommender = Recommender(store, Settings(data_dir=Path(folder), n_lanes=lanes), "bench")
         shop = recommender.shop
-        fill(store, shop.prefixes[0], users, items, rng)
+        for lane, prefix in enumerate(shop.prefixes):
+            fill(store, prefix, users[users % lanes == lane], items, rng, lanes)
         shop.catalogue.take(ids, items, [
             {"category": f"department-{n % 20}/shelf-{n % 200}", "brand": f"brand-{n % 500}"} for n in range(n_items)
         ])  # fmt: skip
@@ -124,9 +129,9 @@ def filled(n_users, n_items):
         store.close()
 
 
-def measure(n_users, n_items):
+def measure(n_users, n_items, lanes):
     rng = np.random.default_rng(9)
-    with filled(n_users, n_items) as recommender:
+    with filled(n_users, n_items, lanes) as recommender:
         asked = [
             [RecommendRequest(user=f"user-{u}", count=20, exclude=["item-1", "item-2"]) for u in who]
             for who in zipf(rng, n_users, 0.8, BATCHES * BATCH).reshape(-1, BATCH).tolist()
@@ -136,10 +141,8 @@ def measure(n_users, n_items):
         run(recommender, asked)
         by_stage = {name: (counter._value.get() - stages[name]) / n * 1e6 for name, counter in STAGES.items()}
     said = ", ".join(f"{name} {us:.0f}" for name, us in by_stage.items())
-    print(
-        f"{n_users:>12,} {n_items:>10,} {np.median(seconds) / n * 1e6:>8.0f} {min(seconds) / n * 1e6:>8.0f}   {said}",
-        flush=True,
-    )
+    middle, least = np.median(seconds) / n * 1e6, min(seconds) / n * 1e6
+    print(f"{n_users:>12,} {n_items:>10,} {lanes:>6} {middle:>8.0f} {least:>8.0f}   {said}", flush=True)
 
 
 def measure_kinds(n_users, n_items):
@@ -196,12 +199,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--users", type=int, nargs="+", default=[10_000, 1_000_000])
     parser.add_argument("--items", type=int, nargs="+", default=[20_000, 200_000, 2_000_000])
+    parser.add_argument("--lanes", type=int, nargs="+", default=[1])
     parser.add_argument("--kinds", action="store_true", help="by kind of request instead of size, for the first size")
     parser.add_argument("--changes", action="store_true", help="one list and one search after a product has changed")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        measure(given.users[0], given.items[0])
+        measure(given.users[0], given.items[0], given.lanes[0])
         return
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     print(f"{REPEATS} repeats of {BATCHES} batches of {BATCH}; {MEAN_HISTORY} events a user (mean), "
@@ -217,12 +221,12 @@ def main():
         print(f"{'request':>16} {'CPU µs':>8} {'least':>8} {'first':>8}")
         measure_kinds(given.users[0], given.items[0])
         return
-    print(f"{'users':>12} {'items':>10} {'CPU µs':>8} {'least':>8}   wall µs by stage")
+    print(f"{'users':>12} {'items':>10} {'lanes':>6} {'CPU µs':>8} {'least':>8}   wall µs by stage")
     middle = sorted(given.items)[len(given.items) // 2]
     sizes = [(users, middle) for users in given.users] + [(given.users[0], n) for n in given.items if n != middle]
-    for users, items in sizes:
-        command = [sys.executable, __file__, "--one", "--users", str(users), "--items", str(items)]
-        subprocess.run(command, check=True)
+    for (users, items), lanes in product(sizes, given.lanes):
+        size = ["--users", str(users), "--items", str(items), "--lanes", str(lanes)]
+        subprocess.run([sys.executable, __file__, "--one", *size], check=True)
 
 
 if __name__ == "__main__":
