@@ -1,0 +1,5 @@
+"""How good answers are: predictions of a past's next items, by the real fold and the real scorer, and experiments.
+
+It may import batch.training, serving, flows, state and schemas. Begin with `evaluate.py`; `metrics.py` has the
+figures, `baselines.py` the models to compare with, `experiment_report.py` what an experiment showed.
+"""

@@ -66,7 +66,7 @@ def evaluate(train: Columns, pairs: Pairs, options: Options, categories: Categor
     embedding = embed(view.rows, view.slots) if options.embedding else NO_EMBEDDING
     night = fit_night(train, options.settings, options.ranker != "off", options.params) if options.fit else None
     params, forest = (night.fit.params, night.forest) if night else (options.params, NO_FOREST)
-    scorer = Scorer(params, forest=forest, leads_age_ms=0 if options.mode == "prequential" else FOREVER_MS)
+    scorer = Scorer(params, forest=forest, max_age_ms=0 if options.mode == "prequential" else FOREVER_MS)
     scorer.warm_up()
     ready = time.perf_counter()
     if options.mode == "prequential":

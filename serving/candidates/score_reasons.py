@@ -26,43 +26,43 @@ Ints = npt.NDArray[np.int64]
 Uint64s = npt.NDArray[np.uint64]
 
 
-def phrase_of(shop: ServingSnapshot, visitor: Visitor, why: int, seed: int, item: int) -> ReasonKey:
+def phrase_of(shop: ServingSnapshot, visitor: Visitor, reason: int, seed: int, item: int) -> ReasonKey:
     """Return what is said of an item, given what decided and the item of the event it came from (0: none)."""
     lang = visitor.request.lang
-    if why == BY_REPEAT:
+    if reason == BY_REPEAT:
         return repurchase_reason_key(visitor, item)
-    if why == BY_POPULARITY or seed == 0:
+    if reason == BY_POPULARITY or seed == 0:
         return "popular", IN_SCOPE[shop.trends(item)], lang, WHOLE_SHOP[lang]
-    source = "next_item" if why == ADJ else "cooccurrence"
+    source = "next_item" if reason == ADJ else "cooccurrence"
     return source, "because_bought" if seed in visitor.bought else "because_viewed", lang, seed
 
 
 @njit_no_refcount()
 def _key_of(
-    history: Uint64s, kinds: npt.NDArray[np.uint8], n_events: int, why: int, seed: np.uint64, item: np.uint64,
+    history: Uint64s, kinds: npt.NDArray[np.uint8], n_events: int, reason: int, seed: np.uint64, item: np.uint64,
     language: int, trending: Uint64s,
 ) -> np.uint64:  # fmt: skip
     """Return a key for what is said of an item, as `phrase_of` chooses it; 0: the intervals of purchases decide."""
-    about = item if why == BY_REPEAT else seed
+    about = item if reason == BY_REPEAT else seed
     bought = False
     for k in range(n_events):
         bought |= history[k] == about and kinds[k] & KIND_MASK == PURCHASE
-    if why == BY_REPEAT:
+    if reason == BY_REPEAT:
         if bought:
             return np.uint64(0)
         kind, about = REPEATED, np.uint64(0)
-    elif why == BY_POPULARITY or seed == 0:
+    elif reason == BY_POPULARITY or seed == 0:
         at = np.searchsorted(trending, item)
         trends = at < len(trending) and trending[at] == item
         kind, about = IN_SHOP + int(trends), np.uint64(0)
     else:
-        kind = (NEXT if why == ADJ else TOGETHER) + bought
+        kind = (NEXT if reason == ADJ else TOGETHER) + bought
     return about + np.uint64(len(LANGUAGES) * kind + language + 1) * SPREAD
 
 
 @njit_no_refcount()
 def _look_up(
-    users: UserRows, n: Ints, why: Ints, seeds: Uint64s, items: Uint64s, languages: Ints, trending: Uint64s,
+    users: UserRows, n: Ints, reason: Ints, seeds: Uint64s, items: Uint64s, languages: Ints, trending: Uint64s,
     table: Uint64s, slot_at: npt.NDArray[np.int32], number_at: Ints, keys: Uint64s, said: Ints,
 ) -> int:  # fmt: skip
     """Write the number of each item's phrase, ABSENT where it is not known by its key; return how many are not."""
@@ -71,7 +71,7 @@ def _look_up(
         history, kinds, n_events = users[b].item, users[b].kind, users[b].n
         for k in range(n[b]):
             keys[b, k] = _key_of(
-                history, kinds, n_events, why[b, k], seeds[b, k], items[b, k], languages[b], trending
+                history, kinds, n_events, reason[b, k], seeds[b, k], items[b, k], languages[b], trending
             )  # fmt: skip
             slot = find(table, slot_at, keys[b, k]) if keys[b, k] != 0 else ABSENT
             said[b, k] = number_at[slot] if slot != ABSENT else ABSENT
@@ -84,7 +84,7 @@ def numbers_of_said(
     visitors: dict[int, Visitor],
     users: UserRows,
     n: Ints,
-    why: Ints,
+    reason: Ints,
     seeds: Uint64s,
     items: Uint64s,
 ) -> Ints:
@@ -98,7 +98,7 @@ def numbers_of_said(
     absent = _look_up(
         users,
         n,
-        why,
+        reason,
         seeds,
         items,
         languages,
@@ -115,7 +115,7 @@ def numbers_of_said(
         for b, k, key in zip(*(at.tolist() for at in places), keys[places].tolist(), strict=True):
             number = new.get(key)
             if number is None:
-                phrase = phrase_of(shop, visitors[b], int(why[b, k]), int(seeds[b, k]), int(items[b, k]))
+                phrase = phrase_of(shop, visitors[b], int(reason[b, k]), int(seeds[b, k]), int(items[b, k]))
                 number = rendered.add(phrase) if key else rendered.number(phrase)
                 if key and shop.phrases.is_final(phrase):
                     new[key] = number

@@ -27,10 +27,10 @@ def next_items(context: RequestContext) -> None:
         return
     shop, m = context.shop, int(scored.n[i])
     items, probability = scored.item[i, :m], scored.probability[i, :m]
-    why, seeds = scored.why[i, :m], scored.seed[i, :m]
+    reason, seeds = scored.reason[i, :m], scored.seed[i, :m]
 
     def say(k: int) -> RenderedReason:
-        return shop.phrases[phrase_of(shop, visitor, int(why[k]), int(seeds[k]), int(items[k]))]
+        return shop.phrases[phrase_of(shop, visitor, int(reason[k]), int(seeds[k]), int(items[k]))]
 
     context.pool.add(items, probability, uniform(visitor.level, say), probability, context.rows)
 

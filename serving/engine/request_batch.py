@@ -210,7 +210,7 @@ def _break_ties(scored: Scored, rows: npt.NDArray[np.int64], i: int, ids: Sequen
         if last - first > 1:
             texts = [ids[row] if row >= 0 else "" for row in rows[i, first:last].tolist()]
             order = first + np.array(sorted(range(last - first), key=texts.__getitem__))
-            for column in (scored.item, scored.seed, scored.why, rows):
+            for column in (scored.item, scored.seed, scored.reason, rows):
                 column[i, first:last] = column[i, order]
 
 

@@ -57,7 +57,7 @@ class Selected(NamedTuple):
     item: Uint64s
     score: Floats
     seed: Uint64s
-    why: Ints
+    reason: Ints
     ranked: bool  # what they are worth follows from the rank; else it is the score
 
 
@@ -128,7 +128,7 @@ def _choose(
 @njit_no_refcount()
 def _look_up(
     places: Ints, at: Ints, chosen: Ints, candidates: Selected, n: Ints, shown: Ints, items: Uint64s, worth: Floats,
-    why: Ints, seeds: Uint64s,
+    reason: Ints, seeds: Uint64s,
 ) -> None:  # fmt: skip
     """Write how many candidates each list has and, of each: catalogue row, id hash, score, what decided on it."""
     for g in range(len(places)):
@@ -140,7 +140,7 @@ def _look_up(
             n[place] += 1
             shown[place, k], items[place, k] = candidates.row[b, c], candidates.item[b, c]
             worth[place, k] = candidates.score[b, c]
-            why[place, k], seeds[place, k] = candidates.why[b, c], candidates.seed[b, c]
+            reason[place, k], seeds[place, k] = candidates.reason[b, c], candidates.seed[b, c]
 
 
 @njit_no_refcount()
@@ -179,22 +179,22 @@ def quick_lists(
     """Return lists by place in the batch, of those that have enough candidates; `rows` (B, M): their catalogue rows."""
     shape = len(rows), max(one.visitor.plan.count for one in waiting)
     chosen, n = np.full(shape, EMPTY), np.zeros(len(rows), np.int64)
-    shown, why, worth = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape)
+    shown, reason, worth = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape)
     items, seeds = np.zeros(shape, np.uint64), np.zeros(shape, np.uint64)
     groups: dict[tuple[bool, bool, Filters | None, Acting], list[RankingInput]] = {}
     for one in waiting:
         plan, request = one.visitor.plan, one.visitor.request
         groups.setdefault((one.popular, plan.in_stock, request.filters, one.acting), []).append(one)
-    mixture = Selected(scored.n, rows, scored.item, scored.probability, scored.seed, scored.why, False)
+    mixture = Selected(scored.n, rows, scored.item, scored.probability, scored.seed, scored.reason, False)
     for (popular, in_stock, filters, acting), members in groups.items():
         selection = shop.selections.of(in_stock, filters, acting, book)
         candidates = _everything(shop) if popular else mixture
         places = np.array([one.place for one in members])
         at = np.zeros_like(places) if popular else places
         _choose_for(shop, selection, acting, members, places, at, candidates, book, chosen)
-        _look_up(places, at, chosen, candidates, n, shown, items, worth, why, seeds)
+        _look_up(places, at, chosen, candidates, n, shown, items, worth, reason, seeds)
     moved, rules = _moved(shop, [(acting, members) for (*_, acting), members in groups.items()], n, shown, book)
-    said = numbers_of_said(shop, {one.place: one.visitor for one in waiting}, users, n, why, seeds, items)
+    said = numbers_of_said(shop, {one.place: one.visitor for one in waiting}, users, n, reason, seeds, items)
     lists = RenderedLists(shop.heads, shop.phrases.rendered, n, shown, items, worth, said, moved, rules)
     return {b: LazyItems(lists, b) for b in np.flatnonzero(n).tolist()}
 

@@ -39,7 +39,7 @@ class Scored(NamedTuple):
     item: Uint64s  # (B, M)
     probability: Floats  # (B, M)
     seed: Uint64s  # (B, M)
-    why: Int64s  # (B, M): `serving.scoring.origins`
+    reason: Int64s  # (B, M): `serving.scoring.origins`
     tied: npt.NDArray[np.bool_]  # (B,) whether some are equally likely
     unread: npt.NDArray[np.bool_]  # (B,) whether some have no row in the table; those of the others are kept
 
@@ -63,7 +63,7 @@ class Workspace(NamedTuple):
     """Arrays for the candidates of one session."""
 
     seeds: Uint64s
-    why: Int64s
+    reason: Int64s
     keys: Int64s
     likeliest: Int64s
     trees_order: Int64s
@@ -119,7 +119,7 @@ def _score_batch(
         by_trees = len(forest.value) > 0 and modes[b] != DEMOTE
         n, m = write_features(sessions.item[b], sessions.n[b], source, scratch, features)
         score(features, n, m, p, ALLOW if by_trees else modes[b], terms)
-        write_origins(features, terms, n, m, p, scratch.session.item, work.seeds, work.why)
+        write_origins(features, terms, n, m, p, scratch.session.item, work.seeds, work.reason)
         likeliest_first(terms.probability[:n], scratch.candidates.item, work.keys, work.likeliest)
         order, n_ordered = work.likeliest, 0
         if by_trees:
@@ -147,7 +147,7 @@ def _write_answer(
         if k == out.item.shape[1] or share <= 0.0:
             break
         out.item[b, k], out.probability[b, k] = candidates.item[i], share
-        out.seed[b, k], out.why[b, k] = work.seeds[i], work.why[i]
+        out.seed[b, k], out.reason[b, k] = work.seeds[i], work.reason[i]
         slot = candidates.slot[i]
         if slot == ABSENT:
             out.unread[b] = True
@@ -166,11 +166,11 @@ class Scorer:
         params: MixtureParams = DEFAULT,
         config: ScoreConfig = DEFAULT_CONFIG,
         forest: Forest = NO_FOREST,
-        leads_age_ms: int = 0,
+        max_age_ms: int = 0,
     ) -> None:
-        """`leads_age_ms`: how long what follows from the rows of an item's neighbours is good for; 0: for one call."""
+        """`max_age_ms`: how long what follows from the rows of an item's neighbours is good for; 0: for one call."""
         self.params, self.config, self.forest = params, config, forest
-        self._max_age_ms = leads_age_ms
+        self._max_age_ms = max_age_ms
         self._expansion, self._n_calls = new_expansion_cache(0), 0
 
     def score(

@@ -40,7 +40,7 @@ from state.store.contract import Reading, RowReader
 
 SLOW_AGE_MS = 5_000
 """Rows that only describe a candidate may be older than those of the session's own items."""
-LEADS_AGE_MS = 30_000
+EXPANSION_AGE_MS = 30_000
 """What lies two steps from an item, and how rare each item is, changes slowly and says little of each item."""
 TRENDING = 1.5
 SCOPE_AGE_MS = 1_000
@@ -124,7 +124,7 @@ class ServingSnapshot:
         self._feed = store.changes([keys.item_prefix(prefix) for prefix in self.prefixes])
         self.items = ItemCache(settings.server_cached_items, self.prefixes, self._feed)
         self.half_lives = (int(settings.short_half_life_s * 1000), int(settings.long_half_life_s * 1000))
-        self.scorer = Scorer(DEFAULT, ScoreConfig(*self.half_lives, 120), NO_FOREST, LEADS_AGE_MS)
+        self.scorer = Scorer(DEFAULT, ScoreConfig(*self.half_lives, 120), NO_FOREST, EXPANSION_AGE_MS)
         self.totals = np.zeros(lane_rows.SIZE, np.int64)
         self.bought = decode_purchase_totals([])
         self.popular = NO_ITEMS
@@ -143,7 +143,7 @@ class ServingSnapshot:
         settings = self.settings.model_copy(update={"server_cached_items": most})
         same = ServingSnapshot(Unheard(store), settings, self.generation, self.catalogue.copy())
         same.selections = Selections(same.catalogue, budget)
-        same.scorer = Scorer(self.scorer.params, self.scorer.config, self.scorer.forest, LEADS_AGE_MS)
+        same.scorer = Scorer(self.scorer.params, self.scorer.config, self.scorer.forest, EXPANSION_AGE_MS)
         same.totals, same.bought, same.rules = self.totals, self.bought, self.rules.copy()
         same.popular, same.trending = self.popular, self.trending
         if self.index is not None:
@@ -163,7 +163,7 @@ class ServingSnapshot:
         self.items.use_anchor(index.anchor)
         trees = index.anchor.trees if self.settings.ranker == "auto" else None
         params, forest = params_from(index.anchor.mixture), forest_from(trees)
-        self.scorer = Scorer(params, self.scorer.config, forest, LEADS_AGE_MS)
+        self.scorer = Scorer(params, self.scorer.config, forest, EXPANSION_AGE_MS)
         self.index = index
 
     def refresh(self, now_ms: int, most: int | None = None) -> None:

@@ -106,7 +106,7 @@ def test_a_scorer_that_keeps_leads_sees_a_row_that_was_read_again_at_once():
     rows, slots, ids = table()
     totals = np.zeros(SIZE, np.int64)
     totals[SESSIONS] = SESSIONS_SEEN
-    kept, read_in, session = Scorer(leads_age_ms=30_000), np.zeros(N, np.int64), padded_sessions([ids[[3, 5]]])
+    kept, read_in, session = Scorer(max_age_ms=30_000), np.zeros(N, np.int64), padded_sessions([ids[[3, 5]]])
     before = kept.score(session, rows, slots, totals, 1_000_000, read_in=read_in)
     rows["weight"][5], rows["total"][5] = rows["weight"][5][:, ::-1], rows["total"][5]
     unread = kept.score(session, rows, slots, totals, 1_000_001, read_in=read_in)
