@@ -11,7 +11,8 @@ from typing import Any
 
 from flows.log.kafka_log import TIMEOUT_S as LOG_TIMEOUT_S
 from flows.log.sqlite_log import SqliteLog
-from headrace.torture.stage import PREFIX, Stage
+from headrace.torture.reference import PREFIX
+from headrace.torture.stage import Stage
 from headrace.torture.stream import REGISTRY, START_MS
 from schemas.json_events import encode
 from state.rows import keys

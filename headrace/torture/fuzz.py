@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from flows.fold.lane import Lane
-from flows.log.contract import RawBatch
 from flows.settings import lane_settings
 from headrace.console import progress_bar
+from headrace.torture.reference import batch_of
 from headrace.torture.stage import FOLD
 from schemas.avro_decoder import Limits, decode
-from schemas.events import TOPICS
 from schemas.json_events import encode, event_from_json
 from schemas.registry import FolderRegistry
 from state.store.contract import MemoryStore
@@ -69,16 +68,6 @@ def _damaged(value: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
-def _batch(messages: list[tuple[str, bytes]], first: int) -> RawBatch:
-    streams = tuple(f"{topic}:0" for topic in TOPICS)
-    stream = np.array([TOPICS.index(topic) for topic, _ in messages], np.int32)
-    bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum([len(value) for _, value in messages])))
-    offset = np.arange(first, first + len(messages), dtype=np.int64)
-    payload = np.frombuffer(b"".join(value for _, value in messages), np.uint8)
-    before, after = (dict.fromkeys(streams, at) for at in (first, first + len(messages)))
-    return RawBatch(streams, stream, offset, payload, bounds.astype(np.int64), before, after)
-
-
 def fuzz(n_messages: int, seed: int) -> dict[str, Any]:
     """Decode and fold `n_messages`, half of them damaged; return what became of them.
 
@@ -100,9 +89,11 @@ def fuzz(n_messages: int, seed: int) -> dict[str, Any]:
             chosen = [rng.choice(samples) for _ in range(min(BATCH, n_messages - done))]
             good = [rng.random() < GOOD_SHARE for _ in chosen]
             messages = [(t, v) if ok else (t, _damaged(v, rng)) for (t, v), ok in zip(chosen, good, strict=True)]
-            raw = _batch(messages, done)
+            raw = batch_of(messages, done)
             decoded = decode(raw, registry, NOW_MS, limits)
-            alone = decode(_batch([m for m, ok in zip(messages, good, strict=True) if ok], 0), registry, NOW_MS, limits)
+            alone = decode(
+                batch_of([m for m, ok in zip(messages, good, strict=True) if ok], 0), registry, NOW_MS, limits
+            )
             for one in decoded.bad:
                 reasons[one.reason] += 1
                 good_refused += good[one.message]

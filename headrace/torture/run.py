@@ -8,11 +8,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from flows.settings import lane_settings
 from headrace.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json
 from headrace.torture.faults import FAULTS, Unproven, disk_full
 from headrace.torture.fuzz import fuzz
 from headrace.torture.local_kafka import KafkaMissing, LocalKafka
-from headrace.torture.stage import PREFIX, Stage, differing, events_seen
+from headrace.torture.reference import PREFIX, differing, events_seen, fold_sent
+from headrace.torture.stage import FOLD, Stage
 from headrace.torture.stream import LEAVING, make_stream
 from schemas.ids import hash_id
 from state.embedded_redis import RedisMissing
@@ -25,12 +27,13 @@ DISK_LIMIT = 2_000_000
 def play(fault: str, seed: int, outage_s: float, broker: LocalKafka, folder: Path) -> dict[str, Any]:
     """Play one fault once; return its figures."""
     act, how = FAULTS[fault]
-    with Stage(broker, folder, make_stream(seed, N_EVENTS, how), seed) as stage:
+    sent = make_stream(seed, N_EVENTS, how)
+    with Stage(broker, folder, list(sent), seed) as stage:
         act(stage, outage_s)
         if not stage.stream:  # the fault has judged for itself
             return {"rows_compared": 0, "rows_different": 0, "events_lost": 0, "events_doubled": 0}
         stage.settle()
-        real, expected = stage.rows(), stage.undisturbed()
+        real, expected = stage.rows(), fold_sent(sent, lane_settings(FOLD))
     if left := [user for user in LEAVING if keys.user(PREFIX, hash_id(user)) in real]:
         raise Unproven(f"{len(left)} users are still there who were erased, {left[0]} for one")
     compared, wrong = differing(real, expected)

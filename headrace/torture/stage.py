@@ -10,33 +10,22 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-import numpy as np
-
-from flows.fold.lane import Lane
-from flows.fold.settings import LaneSettings
 from flows.log.contract import Log, LogUnavailable, Message
 from flows.log.kafka_log import KafkaLog
-from flows.log.read_to import read_to
-from flows.settings import lane_settings
 from headrace.settings import Settings
 from headrace.torture.local_kafka import LocalKafka
-from schemas.avro_decoder import Limits, decode
+from headrace.torture.reference import PREFIX
 from schemas.ids import key_in_use
-from schemas.registry import FolderRegistry
 from state.embedded_redis import EmbeddedRedis
 from state.rows import keys
-from state.rows.user_rows import decode_users, empty_users
-from state.store.contract import MemoryStore, StoreUnavailable, decode_positions
+from state.store.contract import StoreUnavailable, decode_positions
 from state.store.redis_store import RedisStore
 
-GENERATION = "g1"
 PATIENCE_S = 90.0
 BATCH = 2_000
 """Enough for large commits, with a redo record; small ones come of themselves while the stream is sent."""
 FOLD = Settings(lateness_s=86_400, dedupe_window=32_768, max_cached_users=8_000, max_cached_items=8_000)
-PREFIX = keys.prefix(GENERATION, 0)
 
 
 class FlowProcess:
@@ -180,10 +169,6 @@ class Stage:
         store.close()
         return rows
 
-    def undisturbed(self) -> dict[bytes, bytes]:
-        """Return the rows of the same log folded by nothing but a lane and a dictionary."""
-        return fold_whole_log(self.log, lane_settings(FOLD))
-
     def _append(self, messages: Sequence[Message]) -> None:
         """Send until the log has confirmed; a repeated message has the same event id."""
         deadline = time.monotonic() + PATIENCE_S
@@ -201,52 +186,3 @@ class Stage:
         log.delete_topics()
         log.create_topics(partitions=2)
         return log
-
-
-def fold_whole_log(log: Log, settings: LaneSettings) -> dict[bytes, bytes]:
-    """Return the rows of the whole log, folded in one process into memory."""
-    store, registry = MemoryStore(), FolderRegistry()
-    lane = Lane(settings, store, GENERATION)
-    for raw in read_to(log, lane.open(), log.end(), PATIENCE_S):
-        changes = lane.apply(decode(raw, registry, time.time_ns() // 1_000_000, Limits()), raw)
-        store.commit(lane.prefix, changes.expected, changes.new, changes.rows)
-    return store.rows
-
-
-def differing(real: dict[bytes, bytes], expected: dict[bytes, bytes]) -> tuple[int, int]:
-    """Return (rows compared, rows that differ).
-
-    Sums and histories do not depend on how partitions interleaved. Two things list what came
-    in the order it came, so they are compared as sets: the dedupe window and the item feed.
-    """
-    ordered = (PREFIX + b"d:", PREFIX + b"f:")
-    passing = (keys.owner(PREFIX), keys.positions(PREFIX), keys.redo(PREFIX), keys.anchor_ready(PREFIX))
-    skipped = (*ordered, PREFIX + b"v:", PREFIX + b"redo:")
-
-    def kept(rows: dict[bytes, bytes]) -> dict[bytes, bytes]:
-        return {key: value for key, value in rows.items() if key not in passing and not key.startswith(skipped)}
-
-    left, right = kept(real), kept(expected)
-    names = set(left) | set(right)
-    wrong = sum(left.get(key) != right.get(key) for key in names)
-    for prefix in ordered:
-        wrong += _contents(real, prefix) != _contents(expected, prefix)
-    return len(names) + len(ordered), wrong
-
-
-def _contents(rows: dict[bytes, bytes], prefix: bytes) -> set[Any]:
-    """Return the ids of dedupe segments (their first number is a place), or the names of the feed."""
-    chunks = [value for key, value in rows.items() if key.startswith(prefix)]
-    if prefix.endswith(b"d:"):
-        return {number for chunk in chunks for number in np.frombuffer(chunk, np.uint64)[1:].tolist()}
-    import orjson
-
-    return {name for chunk in chunks for name in orjson.loads(chunk)}
-
-
-def events_seen(rows: dict[bytes, bytes]) -> dict[bytes, int]:
-    """Return the history events of every user."""
-    found = {key: value for key, value in rows.items() if key.startswith(PREFIX + b"u:")}
-    users = empty_users(len(found))
-    decode_users(list(found.values()), np.arange(len(found)), users)
-    return dict(zip(found, users["seen"].tolist(), strict=True))

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from helpers.erased import the_same
-from helpers.fold_oracle import Expected, decayed, latest_first, session_before
+from helpers.fold_oracle import Expected, decayed, latest_first, session_before, weight_of
 from helpers.lanes import PREFIX, globals_of, item_row
 from helpers.rich_streams import (
     DAY,
@@ -28,7 +28,7 @@ from flows.fold.settings import LaneSettings
 from schemas.events import Kind
 from schemas.ids import hash_id, hash_visitor
 from state.rows import keys, lane_rows
-from state.rows.decay import EPOCH_HALF_LIVES, value_at
+from state.rows.decay import EPOCH_HALF_LIVES, forward_weight, value_at
 from state.rows.item_rows import decode_items, empty_items
 from state.rows.user_rows import decode_users, empty_users
 
@@ -220,6 +220,16 @@ def test_law_5_who_is_known_to_be_erased_was_never_there_byte_for_byte():
     found = fold_stream(sent, SETTINGS, some_cuts(8, len(sent)), erased=erased)
     assert rows_of(found, keys.positions) == rows_of(fold_stream(kept, SETTINGS), keys.positions)
     assert len(kept) < len(sent) - 200
+
+
+def sums_of(events, half_life_ms):
+    """Return the newest epoch of a decayed sum, what its events add, and what those of the epoch before add."""
+    sums = Counter()
+    for event in events:
+        amount = int(forward_weight(weight_of(event), event.ts_ms, half_life_ms))
+        sums[event.ts_ms // (EPOCH_HALF_LIVES * half_life_ms)] += amount
+    newest = max(sums)
+    return newest, sums[newest], sums[newest - 1]
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -1,0 +1,99 @@
+"""What the rows must be: the events as they were made, folded by nothing but a lane and a dictionary.
+
+Nothing is read back from the log, so that what a producer or the log lost, changed or doubled shows as well.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import orjson
+
+from flows.fold.lane import Lane
+from flows.fold.settings import LaneSettings
+from flows.log.contract import Message, RawBatch
+from schemas.avro_decoder import Limits, decode
+from schemas.events import TOPICS
+from schemas.registry import FolderRegistry
+from state.rows import keys, lane_rows
+from state.rows.user_rows import decode_users, empty_users
+from state.store.contract import MemoryStore
+
+GENERATION = "g1"
+PREFIX = keys.prefix(GENERATION, 0)
+BATCH = 5_000
+
+
+def batch_of(messages: Sequence[tuple[str, bytes]], first: int) -> RawBatch:
+    """Return messages (topic, value) as one batch, each at offset `first` plus its place, whatever its topic."""
+    streams = tuple(f"{topic}:0" for topic in TOPICS)
+    stream = np.array([TOPICS.index(topic) for topic, _ in messages], np.int32)
+    bounds = np.concatenate((np.zeros(1, np.int64), np.cumsum([len(value) for _, value in messages])))
+    offset = np.arange(first, first + len(messages), dtype=np.int64)
+    payload = np.frombuffer(b"".join(value for _, value in messages), np.uint8)
+    before, after = (dict.fromkeys(streams, at) for at in (first, first + len(messages)))
+    return RawBatch(streams, stream, offset, payload, bounds.astype(np.int64), before, after)
+
+
+def fold_sent(sent: Sequence[Message], settings: LaneSettings) -> dict[bytes, bytes]:
+    """Return the rows of messages in the order they were made, folded in one process into memory."""
+    store, registry = MemoryStore(), FolderRegistry()
+    lane = Lane(settings, store, GENERATION)
+    lane.open()
+    for first in range(0, len(sent), BATCH):
+        raw = batch_of([(one.topic, one.value or b"") for one in sent[first : first + BATCH]], first)
+        decoded = decode(raw, registry, time.time_ns() // 1_000_000, Limits())
+        assert not decoded.bad, "everything that is sent can be folded"
+        changes = lane.apply(decoded, raw)
+        store.commit(lane.prefix, changes.expected, changes.new, changes.rows)
+    return store.rows
+
+
+def differing(real: dict[bytes, bytes], expected: dict[bytes, bytes]) -> tuple[int, int]:
+    """Return (rows compared, rows that differ).
+
+    Sums and histories do not depend on how partitions interleaved. Two things list what came
+    in the order it came, so they are compared as sets: the dedupe window and the item feed.
+    Of duplicates there may be more than were sent: a producer repeats what the log has not confirmed.
+    """
+    ordered = (PREFIX + b"d:", PREFIX + b"f:")
+    passing = (keys.owner(PREFIX), keys.positions(PREFIX), keys.redo(PREFIX), keys.anchor_ready(PREFIX))
+    skipped = (*ordered, PREFIX + b"v:", PREFIX + b"redo:")
+
+    def kept(rows: dict[bytes, bytes]) -> dict[bytes, bytes]:
+        return {key: value for key, value in rows.items() if key not in passing and not key.startswith(skipped)}
+
+    left, right = kept(real), kept(expected)
+    names = set(left) | set(right)
+    wrong = int(_take_duplicates(left) < _take_duplicates(right))
+    wrong += sum(left.get(key) != right.get(key) for key in names)
+    for prefix in ordered:
+        wrong += _contents(real, prefix) != _contents(expected, prefix)
+    return len(names) + len(ordered), wrong
+
+
+def _take_duplicates(rows: dict[bytes, bytes]) -> int:
+    """Return how many duplicates the lane's globals count, and let them count none."""
+    totals = lane_rows.decode_globals(rows.get(keys.lane_globals(PREFIX)))
+    found = int(totals[lane_rows.DUPLICATES])
+    totals[lane_rows.DUPLICATES] = 0
+    if keys.lane_globals(PREFIX) in rows:
+        rows[keys.lane_globals(PREFIX)] = lane_rows.encode_globals(totals)
+    return found
+
+
+def _contents(rows: dict[bytes, bytes], prefix: bytes) -> set[Any]:
+    """Return the ids of dedupe segments (their first number is a place), or the names of the feed."""
+    chunks = [value for key, value in rows.items() if key.startswith(prefix)]
+    if prefix.endswith(b"d:"):
+        return {number for chunk in chunks for number in np.frombuffer(chunk, np.uint64)[1:].tolist()}
+    return {name for chunk in chunks for name in orjson.loads(chunk)}
+
+
+def events_seen(rows: dict[bytes, bytes]) -> dict[bytes, int]:
+    """Return the history events of every user."""
+    found = {key: value for key, value in rows.items() if key.startswith(PREFIX + b"u:")}
+    users = empty_users(len(found))
+    decode_users(list(found.values()), np.arange(len(found)), users)
+    return dict(zip(found, users["seen"].tolist(), strict=True))
