@@ -45,13 +45,16 @@ class Up:
         self.process = subprocess.Popen(
             [*HEADRACE, "up"], env=self.environment, stderr=subprocess.PIPE, text=True, start_new_session=True
         )
-        threading.Thread(target=lambda: self.said.extend(self.process.stderr), daemon=True).start()
+        self._reader = threading.Thread(target=lambda: self.said.extend(self.process.stderr), daemon=True)
+        self._reader.start()
         self.where = wait_for(lambda: json.loads((self.folder / "run.json").read_text()), 200)  # it may compile first
         return self
 
     def __exit__(self, *error):
         self.process.send_signal(signal.SIGINT)
         assert self.process.wait(60) == 0
+        self._reader.join()
+        self.process.stderr.close()
 
     def at_work(self, name):
         return json.loads((self.folder / "run.json").read_text())["pids"][name]
