@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -37,6 +37,7 @@ class Client:
         self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=PATIENCE_S)
 
     def recommend(self, user: str) -> dict[str, Any]:
+        """Return the answer to a user's request."""
         body, headers = orjson.dumps({"user": user, "count": 5}), {"Content-Type": "application/json"}
         self._connection.request("POST", "/v1/recommend", body, headers)
         return dict(orjson.loads(self._connection.getresponse().read()))
@@ -167,7 +168,7 @@ def command(
     rate: Annotated[float, typer.Option(help="Events a second while measuring.")] = 1000,
     rps: Annotated[float, typer.Option(help="Requests a second while measuring.")] = 100,
     seconds: Annotated[float, typer.Option(help="How long to measure.")] = 20,
-    log: Annotated[str, typer.Option(help="sqlite or kafka (a broker of its own)")] = "sqlite",
+    log: Annotated[Literal["sqlite", "kafka"], typer.Option(help="kafka: a broker of its own")] = "sqlite",
     json: Json = False,
 ) -> None:
     """From the append of an event to the first answer that reflects it, in milliseconds."""

@@ -34,6 +34,7 @@ class LoadConnection(asyncio.Protocol):
         self._ended = ended
 
     def connection_lost(self, error: Exception | None) -> None:
+        """Say to those who wait that no answer will come."""
         if not self._ended.done():
             self._ended.set_exception(ConnectionError("the server closed a connection under load"))
 

@@ -6,7 +6,7 @@ import time
 from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import redis
@@ -250,7 +250,7 @@ def run(
 
 
 def command(
-    log: Annotated[str, typer.Option(help="sqlite or kafka")] = "sqlite",
+    log: Annotated[Literal["sqlite", "kafka"], typer.Option(help="kafka: a broker of its own")] = "sqlite",
     events: Annotated[int, typer.Option(help="Events measured.")] = 1_000_000,
     users: Annotated[int, typer.Option(help="Users with a full history before the clock starts.")] = 1_000_000,
     items: Annotated[int, typer.Option(help="Items.")] = 200_000,

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import typer
@@ -10,12 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from batch.evaluation.evaluate import Options, evaluate
+from batch.evaluation.groups import Categories
 from batch.evaluation.report import write_report
 from batch.evaluation.tables import WrongTable, read_events, read_pairs, split_baskets, split_by_time
+from batch.training.simulated_shop import Pairs
 from flows.settings import lane_settings
 from headrace.console import FAILED, OK, WRONG_USAGE, err, print_json, read_settings, use_measuring_key
 from headrace.options import Json
-from headrace.settings import Settings
+from schemas.events import Columns
 from serving.scoring.parameters import DEFAULT, MixtureParams
 
 SHOWN = ("HR@20", "MRR@20", "NDCG@20", "recall@20", "MAP@20", "new_only.HR@20", "new_only.MRR@20", "cold_users.HR@20",
@@ -42,40 +44,39 @@ def with_overrides(params: MixtureParams, overrides: list[str]) -> MixtureParams
     return params
 
 
-def run(
-    settings: Settings, train: Path | None, pairs: Path | None, events: Path | None, share: float, what: str,
-    repeat: str, mode: str, fit: bool, ranker: str, diversity: float, method: str, overrides: list[str],
-    baselines: bool, html: Path | None, json: bool,
-) -> int:  # fmt: skip
+class Tables(NamedTuple):
+    """The tables to learn from and to predict: a pair of files, or one that is split by time."""
+
+    train: Path | None
+    pairs: Path | None
+    events: Path | None
+    share: float
+    """Of the sessions, learned; with `events`."""
+    what: Literal["item", "basket"]
+
+    def read(self, session_gap_ms: int) -> tuple[Columns, Pairs, Categories]:
+        """Return (events to learn, predictions to make, categories by item). Raises WrongTable."""
+        if self.train is not None and self.pairs is not None:
+            learned, categories = read_events(self.train)
+            return learned, read_pairs(self.pairs), categories
+        if self.events is None:
+            raise WrongTable("give --train and --pairs, or --events")
+        every, categories = read_events(self.events, by_session=self.what == "item")
+        split = split_by_time if self.what == "item" else split_baskets
+        learned, asked = split(every, self.share, session_gap_ms)
+        return learned, asked, categories
+
+
+def run(tables: Tables, options: Options, html: Path | None, json: bool) -> int:
     """Evaluate and print; return the exit code."""
     try:
-        if repeat not in ("allow", "demote", "exclude") or mode not in ("frozen", "prequential"):
-            raise WrongTable("--repeat is allow, demote or exclude; --mode is frozen or prequential")
-        if what not in ("item", "basket"):
-            raise WrongTable("--next is item or basket")
-        if ranker not in ("auto", "off"):
-            raise WrongTable("--ranker is auto or off")
-        if not 0 <= diversity <= 1:
-            raise WrongTable("--diversity is between 0 and 1")
-        if method not in ("mmr", "dpp", "calibrated"):
-            raise WrongTable("--diversity-method is mmr, dpp or calibrated")
-        lane = lane_settings(settings)
-        if train is not None and pairs is not None:
-            (learned, categories), asked = read_events(train), read_pairs(pairs)
-        elif events is not None:
-            split = split_by_time if what == "item" else split_baskets
-            every, categories = read_events(events, by_session=what == "item")
-            learned, asked = split(every, share, lane.session_gap_ms)
-        else:
-            raise WrongTable("give --train and --pairs, or --events")
-        if method == "calibrated" and not categories:
+        learned, asked, categories = tables.read(options.settings.session_gap_ms)
+        if options.diversity_method == "calibrated" and not categories:
             raise WrongTable("--diversity-method calibrated needs a column `category`")
         if not len(asked.target):
             raise WrongTable("there is nothing to predict after the split")
-        if mode == "prequential" and asked.basket is not None:
+        if options.mode == "prequential" and asked.basket is not None:
             raise WrongTable("--mode prequential learns one event after each prediction; it cannot predict baskets")
-        options = Options(repeat, mode, fit, ranker, diversity, method, True, with_overrides(DEFAULT, overrides), lane)
-        options = options if baselines else replace(options, baselines=())
     except WrongTable as error:
         err.print(str(error), markup=False)
         return WRONG_USAGE
@@ -107,13 +108,21 @@ def command(
     pairs: Annotated[Path | None, typer.Option(help="Predictions: history (list, oldest first), target.")] = None,
     events: Annotated[Path | None, typer.Option(help="One table instead, split by time.")] = None,
     split: Annotated[float, typer.Option(help="Share of the sessions that is learned, with --events.")] = 0.8,
-    what: Annotated[str, typer.Option("--next", help="item; basket: a user's next session (--events)")] = "item",
-    repeat: Annotated[str, typer.Option(help="allow, demote or exclude items of the history")] = "allow",
-    mode: Annotated[str, typer.Option(help="frozen, or prequential: learn each event after predicting it")] = "frozen",
+    what: Annotated[
+        Literal["item", "basket"], typer.Option("--next", help="basket: a user's next session (--events)")
+    ] = "item",
+    repeat: Annotated[
+        Literal["allow", "demote", "exclude"], typer.Option(help="What becomes of items of the history")
+    ] = "allow",
+    mode: Annotated[
+        Literal["frozen", "prequential"], typer.Option(help="prequential: learn each event after predicting it")
+    ] = "frozen",
     fit: Annotated[bool, typer.Option(help="Fit the numbers to the training events, as every night.")] = True,
-    ranker: Annotated[str, typer.Option(help="Trees on top: auto (where they win), off")] = "auto",
-    diversity: Annotated[float, typer.Option(help="Strength of the re-ranking for variety, 0 to 1")] = 0.0,
-    diversity_method: Annotated[str, typer.Option(help="mmr, dpp or calibrated (needs a column `category`)")] = "mmr",
+    ranker: Annotated[Literal["auto", "off"], typer.Option(help="Trees on top; auto: where they win")] = "auto",
+    diversity: Annotated[float, typer.Option(min=0, max=1, help="Strength of the re-ranking for variety")] = 0.0,
+    diversity_method: Annotated[
+        Literal["mmr", "dpp", "calibrated"], typer.Option(help="calibrated needs a column `category`")
+    ] = "mmr",
     override: Annotated[list[str], typer.Option("--set", help="NAME.INDEX=VALUE of scoring; may repeat.")] = [],  # noqa: B006
     baselines: Annotated[bool, typer.Option(help="Compare with the baselines in the same run.")] = True,
     html: Annotated[Path | None, typer.Option(help="Write a page with plots.")] = None,
@@ -121,23 +130,12 @@ def command(
 ) -> None:
     """Learn a part of the past with the real lane, predict the rest with the real scorer, and count."""
     use_measuring_key()
-    raise typer.Exit(
-        run(
-            read_settings(),
-            train,
-            pairs,
-            events,
-            split,
-            what,
-            repeat,
-            mode,
-            fit,
-            ranker,
-            diversity,
-            diversity_method,
-            override,
-            baselines,
-            html,
-            json,
-        )
-    )
+    lane = lane_settings(read_settings())
+    try:
+        params = with_overrides(DEFAULT, override)
+    except WrongTable as error:
+        err.print(str(error), markup=False)
+        raise typer.Exit(WRONG_USAGE) from None
+    options = Options(repeat, mode, fit, ranker, diversity, diversity_method, params=params, settings=lane)
+    options = options if baselines else replace(options, baselines=())
+    raise typer.Exit(run(Tables(train, pairs, events, split, what), options, html, json))

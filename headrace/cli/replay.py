@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
@@ -97,6 +97,7 @@ class ReplayFlow(Flow):
         self.advance: Callable[[ReplayFlow], None] = lambda flow: None
 
     def poll(self) -> RawBatch | None:
+        """Return what is folded next, None while there is nothing or the rate is reached."""
         self.advance(self)
         if self.done >= self.total:
             if not self.runner.owes_vectors:
@@ -132,6 +133,7 @@ class ReplayFlow(Flow):
 
     @property
     def total(self) -> int:
+        """Messages of the range."""
         start = self._fixed.start if self._fixed else {}
         return sum(max(end - start.get(stream, 0), 0) for stream, end in self._until.items())
 
@@ -272,7 +274,7 @@ def command(
     offsets: Annotated[list[str], typer.Option(help="TOPIC:PARTITION:FIRST-END instead of times; may repeat.")] = [],  # noqa: B006
     override: Annotated[list[str], typer.Option("--set", help="NAME=VALUE of a fold setting; may repeat.")] = [],  # noqa: B006
     max_rate: Annotated[float, typer.Option(help="Messages a second at most; 0: as fast as it goes.")] = 0,
-    driver: Annotated[str, typer.Option(help="loop or bytewax")] = "loop",
+    driver: Annotated[Literal["loop", "bytewax"], typer.Option(help="What runs the fold.")] = "loop",
     json: Json = False,
 ) -> None:
     """Fold any part of the log again into a generation beside the live one. Again: it goes on after a stop."""

@@ -49,9 +49,11 @@ class Child:
 
     @property
     def pid(self) -> int:
+        """Process id of the one at work, 0 for none."""
         return self._process.pid if self._process else 0
 
     def start(self) -> None:
+        """Let a process begin its work: the one in reserve, where there is one."""
         spare, self._spare = self._spare, None
         self._process = spare if spare is not None and spare.poll() is None else self._waiting()
         self._started = time.monotonic()
@@ -91,6 +93,7 @@ class Child:
             self.start()
 
     def stop(self) -> None:
+        """End the process at work by SIGTERM, or after STOP_S by SIGKILL, and the one in reserve."""
         if self._spare is not None:
             self._spare.kill()
             self._spare.wait()

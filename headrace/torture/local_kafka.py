@@ -147,6 +147,7 @@ class LocalKafka:
         raise KafkaMissing(f"the broker did not answer within {START_S:.0f} s")
 
     def stop(self) -> None:
+        """End the broker in order."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:

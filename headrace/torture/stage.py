@@ -45,6 +45,7 @@ class FlowProcess:
         self.said.extend(self._process.stderr)
 
     def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
         self._process.send_signal(number)
 
     def end(self, number: signal.Signals = signal.SIGKILL) -> int:
@@ -54,12 +55,14 @@ class FlowProcess:
         return self.wait()
 
     def wait(self, timeout_s: float = 60.0) -> int:
+        """Wait for its end; return the exit code."""
         code = self._process.wait(timeout_s)
         self._reader.join(5)
         return code
 
     @property
     def alive(self) -> bool:
+        """Whether it runs."""
         return self._process.poll() is None
 
 
@@ -91,6 +94,7 @@ class Stage:
 
     @property
     def environment(self) -> dict[str, str]:
+        """What its flows are started with."""
         fold = {f"HEADRACE_{name.upper()}": str(getattr(FOLD, name)) for name in FOLD.model_fields_set}
         return os.environ | fold | {
             "HEADRACE_LOG_URL": f"kafka:{self.broker.bootstrap}", "HEADRACE_REDIS_URL": self.redis.url,
@@ -100,6 +104,7 @@ class Stage:
         }  # fmt: skip
 
     def start_flow(self, name: str = "a") -> FlowProcess:
+        """Start a flow; it ends with the stage at the latest."""
         flow = FlowProcess(self.environment, name)
         self.flows.append(flow)
         return flow
@@ -118,6 +123,7 @@ class Stage:
         self._sender.start()
 
     def pause(self, low: float, high: float) -> None:
+        """Wait a random time, so that faults meet every moment."""
         time.sleep(self.random.uniform(low, high))
 
     def settle(self) -> None:
