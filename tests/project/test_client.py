@@ -79,6 +79,7 @@ def test_a_server_that_is_not_there_is_an_error_of_the_transport():
         client.popular()
 
 
+@pytest.mark.process
 def test_importing_the_product_imports_no_client_until_it_is_used():
     code = "import sys, headrace; print('httpx' in sys.modules); headrace.Client; print('httpx' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
