@@ -29,15 +29,15 @@ from headrace.settings import Settings
 from schemas.events import Kind
 from schemas.ids import MEASURING_KEY, hash_id, use_key
 from serving.app.warm_up import warm_up
+from serving.engine.metrics import STAGES
 from serving.engine.recommender import Recommender
-from serving.engine.request_batch import STAGES
 from serving.rendering.answer_bytes import answer_json
 from serving.request.requests import RecommendRequest
 from serving.retrieval.build import build_index
 from serving.retrieval.vector_index import VectorIndex
+from serving.rules.acting import Compiled
 from serving.rules.book_store import to_book
-from serving.rules.model import Compiled
-from serving.snapshot.snapshot import ScopeItems
+from serving.snapshot.top_lists import TopList
 from state.anchor import Anchor
 from state.embedded_redis import EmbeddedRedis
 from state.rows import keys
@@ -119,7 +119,7 @@ def filled(n_users, n_items, lanes=1):
             "bench", [], items[order], factors, np.eye(D, dtype=np.float32), 2.0, np.ones(32),
             embedding=embedding.astype(np.float16),
         )  # fmt: skip
-        shop.hear_changes()
+        shop.subscribe()
         recommender.set_index(VectorIndex(anchor, build_index(factors)[0]))
         shop.rules = Compiled(to_book(BOOK), 1)
         warm_up()
@@ -150,7 +150,7 @@ def measure_kinds(n_users, n_items):
     rng = np.random.default_rng(9)
     with filled(n_users, n_items) as recommender:
         shop = recommender.shop
-        shop.set_popular(ScopeItems(shop.catalogue.hashes()[:500], -np.arange(500) / 10, np.zeros(500)))
+        shop.set_popular(TopList(shop.catalogue.hashes()[:500], -np.arange(500) / 10, np.zeros(500)))
         for kind, request in KINDS.items():
             numbers = zipf(rng, min(n_users, n_items - 7), 0.8, BATCHES * BATCH).reshape(-1, BATCH).tolist()
             asked = [[request(n) for n in batch] for batch in numbers]

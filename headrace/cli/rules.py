@@ -20,8 +20,8 @@ from serving.engine.recommender import BadRequest, Recommender
 from serving.http.rules_api import parse_at, preview, trial
 from serving.rendering.answer_bytes import answer_json
 from serving.request.answer import Answer
+from serving.request.budget import UNBOUNDED
 from serving.request.requests import RecommendRequest, first_error
-from serving.request.trials import UNBOUNDED
 from serving.retrieval.vector_index import VectorIndex
 from serving.rules.book_store import (
     BadBook,

@@ -14,6 +14,7 @@ from serving.engine.recommender import Recommender
 from serving.retrieval.vector_index import VectorIndex
 from serving.rules.book_store import BadBook, live_version, read_book
 from serving.settings import ServingSettings
+from serving.snapshot.snapshot import ServingSnapshot
 from state.anchor import AnchorDamaged, anchor_versions
 from state.anchors.fetcher import AnchorFetcher
 from state.anchors.open_anchors import open_anchors
@@ -51,6 +52,7 @@ class Follower:
         self.ready = False
 
     async def run(self) -> None:
+        """Follow for ever; whatever fails is logged and tried again. Requests are answered between its steps."""
         while True:
             pause_s = FOLLOW_S
             try:
@@ -72,7 +74,7 @@ class Follower:
 
         Before anything is read in the loop Redis is known to answer. Raises StoreUnavailable.
         """
-        await self._store.heard()
+        await self._store.ready()
         generation = live_generation(self._store)
         if generation is not None and generation not in (self._recommender.generation, self._refused_generation):
             try:
@@ -83,7 +85,7 @@ class Follower:
         elif generation is not None and not self.ready and (record := read_generation(self._store, generation)):
             record.settings(self._settings)  # Redis was away when this server began to serve it
         shop = self._recommender.shop
-        await asyncio.to_thread(shop.hear_changes)
+        await asyncio.to_thread(shop.subscribe)
         await self._pause()
         # A shop may send all of its products at once: as they are taken over requests are answered.
         shop.refresh(now_ms(), CHANGES_AT_ONCE if self.ready else None)
@@ -138,7 +140,7 @@ class Follower:
     async def _pause(self) -> None:
         """Let requests be answered, between two things to follow. Raises StoreUnavailable."""
         await asyncio.sleep(0)
-        await self._store.heard()
+        await self._store.ready()
 
     async def saved(self) -> None:
         """Wait for the copy that is being written."""
@@ -167,17 +169,26 @@ class Follower:
             log.error("the book of rules cannot be read; the one before stays", version=version, error=str(error))
 
     async def _enter(self, generation: str) -> None:
-        fresh = await asyncio.to_thread(open_recommender, self._store, self._settings, generation)
+        """Load a generation aside, with the anchor and the rules in use, and answer from it. Raises BadSettings."""
+        live = self._recommender.shop
+        fresh = await asyncio.to_thread(open_snapshot, self._store, self._settings, generation)
+        await asyncio.to_thread(fresh.subscribe)
         await asyncio.to_thread(fresh.refresh, now_ms())
-        if self._recommender.shop.index is not None:
-            fresh.set_index(self._recommender.shop.index)
-        await asyncio.to_thread(fresh.shop.prefetch, now_ms())
-        fresh.shop.rules = self._recommender.shop.rules
+        if live.index is not None:
+            fresh.set_index(live.index)
+        await asyncio.to_thread(fresh.prefetch, now_ms())
+        fresh.rules = live.rules
         self._recommender.replace_snapshot(fresh)
         log.info("generation taken over", generation=generation)
 
 
+def open_snapshot(store: GuardedStore, settings: ServingSettings, generation: str) -> ServingSnapshot:
+    """Return an empty snapshot of a generation, with the settings its rows were folded with. Raises BadSettings."""
+    record = read_generation(store, generation)
+    return ServingSnapshot(store, record.settings(settings) if record else settings, generation)
+
+
 def open_recommender(store: Store | GuardedStore, settings: ServingSettings, generation: str) -> Recommender:
     """Return a recommender on a generation's rows, with the settings they were folded with."""
-    record = read_generation(store, generation)
-    return Recommender(store, record.settings(settings) if record else settings, generation)
+    guarded = store if isinstance(store, GuardedStore) else GuardedStore(store)
+    return Recommender(guarded, settings, generation, open_snapshot(guarded, settings, generation))

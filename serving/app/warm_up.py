@@ -14,7 +14,8 @@ from schemas.ids import hash_id, hash_ids
 from serving.engine.recommender import Recommender
 from serving.rendering.answer_bytes import answer_json, answer_message
 from serving.request.requests import Filters, RecommendRequest
-from serving.rules.model import Book, Boost, Cap, Compiled
+from serving.rules.acting import Compiled
+from serving.rules.model import Book, Boost, Cap
 from serving.settings import ServingSettings
 from state.rows import keys, lane_rows
 from state.rows.item_rows import empty_items, encode_items

@@ -140,6 +140,7 @@ class Guard:
 
     @property
     def has_keys(self) -> bool:
+        """Whether there is a key at all."""
         return bool(self._keys)
 
     def follow(self) -> None:

@@ -1,4 +1,4 @@
-"""One request on its way through the sources."""
+"""What a source needs to know of one request."""
 
 from typing import NamedTuple
 
@@ -8,16 +8,17 @@ import numpy.typing as npt
 from serving.candidates.pool import Pool
 from serving.rendering.items import RenderedReason
 from serving.scoring.scorer import Scored
-from serving.snapshot.snapshot import ServingSnapshot, Vectors
+from serving.snapshot.snapshot import ServingSnapshot
 from serving.snapshot.visitor import Visitor
+from serving.snapshot.visitor_rows import UserVectors
 from state.rows.purchase_rows import PurchaseRows
 
 SEEDS = 5
-"""Latest items of the session that related items are looked for."""
+"""How many of the latest items of the session have related items looked up."""
 
 
 class RequestContext(NamedTuple):
-    """One request on its way through the sources."""
+    """One request of a batch, as its sources see it."""
 
     shop: ServingSnapshot
     visitor: Visitor
@@ -27,7 +28,7 @@ class RequestContext(NamedTuple):
     """Place of the request in the batch: its row in `scored`."""
     rows: npt.NDArray[np.int64]
     """Catalogue rows of the scored candidates."""
-    vectors: Vectors
+    vectors: UserVectors
     want: int
     """How many candidates are enough."""
     purchases: PurchaseRows | None = None
@@ -35,6 +36,7 @@ class RequestContext(NamedTuple):
 
     @property
     def lang(self) -> str:
+        """The language of the reasons."""
         return self.visitor.request.lang
 
     def because(self, source: str, code: str, item: int) -> RenderedReason:

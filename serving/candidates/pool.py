@@ -1,4 +1,4 @@
-"""Candidates of one answer, in the order of their sources: nothing twice, nothing that may not be shown."""
+"""The candidates of one answer, in the order of their sources: no item twice, and none that may not be shown."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,8 +9,8 @@ import numpy.typing as npt
 from schemas.ids import hash_ids
 from serving.catalogue.catalogue import Catalogue
 from serving.rendering.items import RenderedReason
+from serving.rules.acting import Acting
 from serving.rules.item_filter import Selection
-from serving.rules.model import Acting
 from serving.snapshot.scratch import NO_WORTH, Candidates, Scratch, mark_seen, take
 from serving.snapshot.snapshot import ServingSnapshot
 from serving.snapshot.visitor import Visitor
@@ -25,7 +25,7 @@ Ints = npt.NDArray[np.int64]
 
 
 class Priority(NamedTuple):
-    """What one source brought, and what is to be said of those that are shown, by their places in it."""
+    """What one source brought: its place on the fallback ladder, and the reasons of the items that are shown."""
 
     level: str
     """How far down the fallback ladder it is."""
@@ -33,7 +33,7 @@ class Priority(NamedTuple):
 
 
 def uniform(level: str, said: Callable[[int], RenderedReason]) -> Priority:
-    """Return a tier of which something is said one by one."""
+    """Return the priority of a source whose reasons are made one by one."""
     return Priority(level, lambda places: [said(place) for place in places])
 
 

@@ -18,7 +18,7 @@ CONTENT_CATEGORY, CONTENT_BRAND, CONTENT_PRICE = 1.0, 0.5, 0.3
 
 
 def cooccurring(context: RequestContext) -> None:
-    """What occurs in the same sessions and baskets as the items in context, or as the latest of the session."""
+    """Add what occurs in the same sessions and baskets as the items in context, or as the latest of the session."""
     seeds = context.seeds()
     rows = context.shop.items.rows
     found: dict[int, float] = {}
@@ -42,7 +42,7 @@ def cooccurring(context: RequestContext) -> None:
 
 
 def similar(context: RequestContext) -> None:
-    """The items whose factors point where those of the items in context do."""
+    """Add the items whose factors have the largest cosine with those of an item in context."""
     index, seeds = context.shop.index, context.seeds()
     if index is None:
         return
@@ -59,7 +59,7 @@ def similar(context: RequestContext) -> None:
 
 
 def content(context: RequestContext) -> None:
-    """Items of the same category, brand and price as the latest ones: works without a single event of theirs."""
+    """Add items of the same category, brand and price as the latest ones, whether or not there are events of them."""
     catalogue, seeds = context.shop.catalogue, context.seeds()
     at = catalogue.rows_of(np.array(seeds, np.uint64)) if seeds else np.zeros(0, np.int64)
     known = at[at >= 0]

@@ -4,7 +4,7 @@
 
 Own frequency is the strongest single signal for the next basket (Hu, He, Gao, Zhang, "Modeling Personalized Item
 Frequency Information for Next-basket Recommendation", SIGIR 2020) where things are bought again: groceries, not sofas.
-Whether they are, the shop's totals say, and else the customer's own purchases.
+The shop's totals decide whether they are, or else the customer's own purchases.
 """
 
 import math
@@ -33,7 +33,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def habitual_purchases(context: RequestContext) -> None:
-    """On a new visit, what a customer with habits buys again and again."""
+    """Add, on a new visit, what a customer with habits buys repeatedly (`habits`)."""
     if context.purchases is None or not context.visitor.may_follow_habits:
         return
     shop, rows, i = context.shop, context.purchases, context.i
@@ -47,7 +47,7 @@ def habitual_purchases(context: RequestContext) -> None:
 
 
 def habits(rows: PurchaseRows, slot: int, totals: npt.NDArray[np.int64], popularity: Floats) -> tuple[Hashes, Floats]:
-    """Return (items, their share of the weight), heaviest first, equal ones by id hash.
+    """Return (items, their share of the weight), largest first, equal ones by id hash.
 
     `popularity` (n,): of the items of the row, 0 or more. Nothing before LEAST_PURCHASES; nor for who bought no item
     on two days, unless the shop's `totals` (items bought, items bought again) say that customers do.
@@ -63,7 +63,7 @@ def habits(rows: PurchaseRows, slot: int, totals: npt.NDArray[np.int64], popular
 
 
 def due_repurchases(context: RequestContext) -> None:
-    """What the user buys again and again, the one closest to its usual interval first."""
+    """Add what the user bought before; first what is closest to the interval at which the user usually buys it."""
     visitor = context.visitor
     intervals = visitor.purchase_intervals
     typical = float(np.median([days for days, _ in intervals.values() if days] or [USUAL_INTERVAL_DAYS]))
@@ -79,11 +79,11 @@ def due_repurchases(context: RequestContext) -> None:
 
 
 def repurchase_reason_key(visitor: Visitor, item: int) -> ReasonKey:
-    """Return the phrase for an item the user has had before, with its interval where there is one."""
+    """Return the key of the reason for an item the user has had before, with its interval where there is one."""
     days = visitor.purchase_intervals[item][0] if item in visitor.bought else 0.0
     return "repeat", "buy_again", visitor.request.lang, None if days < 1 else f"{days:.0f}"
 
 
 def repurchase_reason(shop: ServingSnapshot, visitor: Visitor, item: int) -> RenderedReason:
-    """Return what is said of an item the user has had before."""
+    """Return the reason for an item the user has had before."""
     return shop.phrases[repurchase_reason_key(visitor, item)]

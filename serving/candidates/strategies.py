@@ -1,4 +1,8 @@
-"""Where items come from, one function per source, and which sources a strategy asks in which order."""
+"""Where items come from: one function for each source, and the order in which a strategy tries its sources.
+
+A source adds items to the pool of a request, best first, with the reason of each. The names of functions are public:
+an answer's `skipped_sources` has them.
+"""
 
 import math
 from collections.abc import Callable
@@ -14,14 +18,14 @@ from serving.candidates.repurchase import due_repurchases, habitual_purchases
 from serving.candidates.score_reasons import IN_SCOPE, WHOLE_SHOP, phrase_of
 from serving.rendering.items import RenderedReason
 from serving.request.reasons import reason
-from serving.snapshot.snapshot import ScopeItems
+from serving.snapshot.top_lists import TopList
 from state.rows import lane_rows
 
 WHAT_WAS_ASKED = {"en": "what you asked for", "de": "dem, was Sie suchen"}
 
 
 def next_items(context: RequestContext) -> None:
-    """The calibrated mixture over the session (docs/model.md)."""
+    """Add what comes next in the session, by the calibrated mixture (docs/model.md)."""
     visitor, scored, i = context.visitor, context.scored, context.i
     if scored is None or not len(visitor.session) or scored.n[i] == 0:
         return
@@ -36,7 +40,7 @@ def next_items(context: RequestContext) -> None:
 
 
 def vector_neighbours(context: RequestContext) -> None:
-    """The nearest item factors to the user's vector."""
+    """Add the items whose factors are nearest to the user's vector."""
     index = context.shop.index
     vector = context.vectors.of(context.i) if index is not None else None
     if index is None or vector is None or not vector.any():
@@ -47,26 +51,29 @@ def vector_neighbours(context: RequestContext) -> None:
     context.pool.add(hashes, scores.astype(np.float64), tier)
 
 
-def popular(context: RequestContext, scopes: list[tuple[ScopeItems, str]] | None = None) -> None:
-    """The heaviest items: of the category asked for, of the visitor's country, of everything."""
+def popular(context: RequestContext, scopes: list[tuple[TopList, str]] | None = None) -> None:
+    """Add the most popular items of the category that is asked for, of the visitor's country, and of the whole shop.
+
+    `scopes`: others instead of these, with the names to show.
+    """
     for found, name in _scopes(context) if scopes is None else scopes:
         _add_scope(context, found, name, np.arange(len(found.hashes)))
 
 
 def offline_popular(context: RequestContext) -> None:
-    """The list of everything as it was last read: what is left without the store."""
+    """Add the popular items of the whole shop as they were last read; the store is not needed."""
     found = context.shop.popular
     said = RenderedReason("popular", reason("fallback", context.lang, kind="last_known_popular"))
     context.pool.add(found.hashes, found.weight, uniform("last_known_popular", lambda k: said))
 
 
 def trending(context: RequestContext) -> None:
-    """The items whose short half-life outruns their long one the most."""
+    """Add the items whose popularity at the short half-life exceeds that at the long one the most."""
     for found, name in _scopes(context):
         _add_scope(context, found, name, np.argsort(-found.trend, kind="stable"), by_trend=True)
 
 
-def _scopes(context: RequestContext) -> list[tuple[ScopeItems, str]]:
+def _scopes(context: RequestContext) -> list[tuple[TopList, str]]:
     request, shop, now_ms = context.visitor.request, context.shop, context.visitor.now_ms
     scopes = []
     if request.filters is not None and request.filters.category:
@@ -78,7 +85,7 @@ def _scopes(context: RequestContext) -> list[tuple[ScopeItems, str]]:
 
 
 def _add_scope(
-    context: RequestContext, found: ScopeItems, name: str, order: npt.NDArray[np.int64], by_trend: bool = False
+    context: RequestContext, found: TopList, name: str, order: npt.NDArray[np.int64], by_trend: bool = False
 ) -> None:
     if not len(order):
         return
@@ -90,7 +97,7 @@ def _add_scope(
 
 
 def new_arrivals(context: RequestContext) -> None:
-    """The items the shop met last."""
+    """Add the newest items of the shop, the newest first."""
     rows = context.pool.selection.last(4 * context.want)
     context.pool.add(
         context.shop.catalogue.hashes()[rows], np.power(1.0 + np.arange(len(rows)), -1.0),
@@ -99,7 +106,7 @@ def new_arrivals(context: RequestContext) -> None:
 
 
 def any_eligible(context: RequestContext) -> None:
-    """Fill up from what passes a narrow selection, by what it ever weighed, so that it gives full lists."""
+    """Add items that pass a narrow selection, the most popular of all time first, so that it gives full lists."""
     if not context.pool.selection.narrow:
         return
     found = context.shop.heaviest(context.pool.selection, context.visitor.now_ms)
@@ -108,7 +115,7 @@ def any_eligible(context: RequestContext) -> None:
 
 
 def _affinities(context: RequestContext, items: npt.NDArray[np.uint64]) -> list[RenderedReason]:
-    """Return what each item meets of the user's affinities; else taste at large."""
+    """Return for each item which affinity of the user it matches, or that it matches what the user usually chooses."""
     catalogue, lang = context.shop.catalogue, context.lang
     at_large, rows = context.shop.phrases["vector", "matches_taste", lang, None], catalogue.rows_of(items)
     prices = catalogue.number("price", rows).tolist()
@@ -120,7 +127,7 @@ def _affinities(context: RequestContext, items: npt.NDArray[np.uint64]) -> list[
 
 
 def _affinity(context: RequestContext, row: int, price: float) -> tuple[str, str] | None:
-    """Return which affinity of the user an item meets, and its brand, category or price."""
+    """Return which affinity of the user an item matches, and its brand, category or price; None for no affinity."""
     catalogue, visitor = context.shop.catalogue, context.visitor
     for kind, value in (("brand", catalogue.brand.get(row)), ("category", catalogue.category.get(row))):
         if value and hash_id(value) & 0xFFFFFFFF in visitor.liked:
@@ -132,6 +139,8 @@ def _affinity(context: RequestContext, row: int, price: float) -> tuple[str, str
 
 
 Source = Callable[[RequestContext], None]
+"""Called at most once for a request that lacks candidates. It may read rows and so block for as long as the store
+allows, and raise StoreUnavailable."""
 SOURCES: dict[str, tuple[Source, ...]] = {
     "hybrid": (habitual_purchases, next_items, vector_neighbours, popular, any_eligible),
     "session": (next_items, popular, any_eligible),
@@ -148,10 +157,10 @@ WITH_MIXTURE, WITH_VECTOR, WITH_HABITS = (
     frozenset(strategy for strategy, sources in SOURCES.items() if source in sources)
     for source in (next_items, vector_neighbours, habitual_purchases)
 )
-"""Strategies by what has to be read or computed for the batch before the sources are asked."""
+"""Strategies by what has to be read or computed for the batch before their sources are tried."""
 FOR_EVERYBODY = frozenset(
     strategy
     for strategy, sources in SOURCES.items()
     if set(sources) <= {habitual_purchases, next_items, vector_neighbours, popular, any_eligible}
 )
-"""Strategies that show a visitor of whom nothing is known what is popular."""
+"""Strategies that show what is popular to a visitor of whom nothing is known."""

@@ -108,10 +108,12 @@ class Catalogue:
         return int(self._slots.find(np.array([item_hash], np.uint64))[0])
 
     def get(self, item_hash: int) -> Item | None:
+        """Return an item by its id hash, None when it is not known."""
         row = self.row_of(item_hash)
         return None if row < 0 else self.item(row)
 
     def item(self, row: int) -> Item:
+        """Return the item of a row."""
         price, margin, stock = self._price[row], self._margin[row], int(self._stock[row])
         return Item(
             self.ids[row], self.titles[row], self.category.get(row), self.brand.get(row),

@@ -36,6 +36,7 @@ class AnswerCache:
         return answer
 
     def put(self, request: RecommendRequest, made: Made, until_ms: float, answer: Answer) -> None:
+        """Keep an answer until a time for equal requests; where there are too many, the one used least lately goes."""
         self._kept[request.model_dump_json(exclude_defaults=True)] = (until_ms, made, answer)
         if len(self._kept) > MOST_KEPT:
             self._kept.popitem(last=False)

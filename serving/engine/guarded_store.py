@@ -17,8 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, TypeVar
 
 import structlog
-from prometheus_client import Gauge
 
+from serving.engine.metrics import AWAY
 from state.rows import keys
 from state.store.changes import ChangeFeed
 from state.store.contract import Reading, Store, StoreUnavailable
@@ -32,7 +32,6 @@ LEAST_S = 0.02
 FRESH_S = 0.02
 """Who has heard from Redis so lately need not ask again whether it answers."""
 THREADS, MOST_ASIDE = 4, 16
-AWAY = Gauge("headrace_store_away", "1 while answers come from memory because Redis does not answer in time")
 
 T = TypeVar("T")
 Wake = Callable[[], None]
@@ -82,9 +81,11 @@ class GuardedStore:
         return self._trouble is not None
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the values of keys, None where there is none. Raises StoreUnavailable."""
         return self.begin_read(keys)()
 
     def begin_read(self, keys: Sequence[bytes]) -> Reading:
+        """Send a read; return what collects its values: in the loop's thread within the time allowed, or it raises."""
         if self.is_away:
             return self._refuse
         line = self._line if threading.get_ident() == self._loop_thread else None
@@ -95,13 +96,14 @@ class GuardedStore:
         return lambda: self._collect(line, question)
 
     def changes(self, key_prefixes: Sequence[bytes]) -> ChangeFeed:
+        """Return what says which rows with these prefixes were written (`Store.changes`)."""
         return self.plain.changes(key_prefixes)
 
     def allow(self, since_s: float) -> None:
         """Let what is read from now on take the time allowed, counted from `since_s` (`time.perf_counter`)."""
         self._until_s = since_s + self.timeout_s
 
-    def when_heard(self, wake: Wake) -> None:
+    def when_answered(self, wake: Wake) -> None:
         """Call `wake` in a later turn of the loop: when what was asked last is answered, or is not going to be."""
         line, question, loop = self._line, self._last, asyncio.get_running_loop()
         if line is None or question is None:
@@ -111,7 +113,7 @@ class GuardedStore:
             question = self._last = line.ask([keys.GENERATION])
         loop.call_soon(self._await, loop, line, question, wake)
 
-    async def heard(self) -> None:
+    async def ready(self) -> None:
         """Return when Redis has answered, lately or now; what is read next may take the time allowed.
 
         Raises StoreUnavailable.
@@ -119,7 +121,7 @@ class GuardedStore:
         if self._line is not None and not self._is_fresh(self._line):
             self._last = self._line.ask([keys.GENERATION])
             answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self.when_heard(lambda: None if answered.done() else answered.set_result(None))
+            self.when_answered(lambda: None if answered.done() else answered.set_result(None))
             await answered
         if self.is_away:
             self._refuse()

@@ -6,11 +6,11 @@ import time
 from collections import deque
 
 import structlog
-from prometheus_client import Counter
 
 from flows.log.contract import Log, LogUnavailable, Message
 from schemas.impressions import encode_impressions
 from schemas.registry import RegistryUnavailable, SchemaRegistry
+from serving.engine.metrics import IMPRESSIONS
 from serving.request.answer import Answer
 from serving.request.requests import RecommendRequest
 
@@ -19,7 +19,6 @@ EVERY_S = 0.05
 LISTS_IN_A_ROW, BREATH_S = 4, 0.00005
 """After so many lists the thread leaves the interpreter to the one that answers."""
 STOP_S = 5.0
-IMPRESSIONS = Counter("headrace_impressions", "Exposures by what became of them", ["outcome"])
 log = structlog.get_logger()
 
 

@@ -1,14 +1,34 @@
-"""How many answers were given, over all interfaces, and the time their calls took."""
+"""Every metric of answering, over all interfaces."""
 
+import time
 from collections.abc import Sequence
 from functools import cache
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from serving.request.answer import Answer
 
 ANSWERS = Counter("headrace_answers", "Answers given", ["method", "fallback"])
 LATENCY = Histogram("headrace_answer_seconds", "Time to answer a call", ["method"])
+STAGE_SECONDS = Counter("headrace_answer_stage_seconds", "Time of answers by stage", ["stage"])
+STAGES = {name: STAGE_SECONDS.labels(name) for name in ("read_users", "score", "read_vectors", "assemble")}
+SHED = Counter("headrace_shed", "Requests not answered in full because too many waited", ["how"])
+FAILURES = Counter("headrace_request_failures", "Calls that could not be answered because of a fault of the server's")
+IMPRESSIONS = Counter("headrace_impressions", "Exposures by what became of them", ["outcome"])
+AWAY = Gauge("headrace_store_away", "1 while answers come from memory because Redis does not answer in time")
+
+
+class StageClock:
+    """Adds the time since it was made, or since the last lap, to that of a stage."""
+
+    def __init__(self) -> None:
+        self._at = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Count the time since the last lap for `stage`, one of STAGES."""
+        now = time.perf_counter()
+        STAGES[stage].inc(now - self._at)
+        self._at = now
 
 
 @cache

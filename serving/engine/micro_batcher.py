@@ -8,18 +8,17 @@ call that fails stands alone; all others are answered as they would be alone.
 """
 
 import asyncio
-import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-import structlog
-from prometheus_client import Counter
-
 from serving.engine import clock
+from serving.engine.calls import Call, Done, Found, parts_of
 from serving.engine.impression_log import Impressions
+from serving.engine.metrics import SHED
 from serving.engine.recommender import Recommender
+from serving.engine.request_batch import RequestBatch
 from serving.request.answer import Answer
 from serving.request.requests import RecommendRequest
 from state.store.contract import StoreUnavailable
@@ -35,85 +34,56 @@ A turn of an idle loop takes a few microseconds. (Fewer turns while requests com
 begin to come together.)
 """
 CHEAP_ABOVE, REFUSE_ABOVE = 1_000, 2_000
-SHED = Counter("headrace_shed", "Requests not answered in full because too many waited", ["how"])
-FAILURES = Counter("headrace_request_failures", "Calls that could not be answered because of a fault of the server's")
-
-log = structlog.get_logger()
-
-Done = Callable[[Sequence[Answer] | Exception], None]
-Call = tuple[Sequence[RecommendRequest], bytes, Done]
 
 
-class Together(NamedTuple):
-    """Requests that are answered once, and the calls that ask them: several where they are equal."""
+class Shared(NamedTuple):
+    """Requests that are answered once, and the calls that get the answers: several where their requests are equal."""
 
     requests: Sequence[RecommendRequest]
     calls: list[Call]
 
+    def fail(self, error: Exception) -> None:
+        """Fail each of the calls."""
+        for call in self.calls:
+            call.fail(error)
 
-InFlight = tuple[list[Together], Callable[[], list[Answer]]]
-"""A batch whose rows are on their way, and what ends it."""
+
+class InFlight(NamedTuple):
+    """A batch whose rows are on their way, or the error that kept it from being sent."""
+
+    shared: list[Shared]
+    batch: RequestBatch | None
+    error: Exception | None = None
+
+    def answer(self) -> list[Answer]:
+        """Return the answers, in the order of the requests. Raises whatever went wrong."""
+        if self.batch is None:
+            assert self.error is not None
+            raise self.error
+        return self.batch.answer()
 
 
 class Overloaded(Exception):
     """Too many requests wait; try again in a second."""
 
 
-class RequestFailed(Exception):
-    """The server could not answer this one call: a fault of its own, logged with this request id."""
-
-    def __init__(self, request_id: str) -> None:
-        super().__init__(f"internal error; the server's log says more of request {request_id}")
-        self.request_id = request_id
-
-
-def failed(error: Exception, requests: Sequence[RecommendRequest], request_id: str = "") -> RequestFailed:
-    """Count and log why a call has no answer; return what its caller is told, by an id of its own or a new one."""
-    request_id = request_id or uuid.uuid4().hex
-    FAILURES.inc()
-    log.error("a request was not answered", request_id=request_id, requests=len(requests), exc_info=error)
-    return RequestFailed(request_id)
-
-
-def _fail(error: Exception) -> list[Answer]:
-    raise error
-
-
-class PartialResult:
-    """Puts the answers to the pieces of a call together, which are answered one after the other."""
-
-    def __init__(self, n: int, done: Done) -> None:
-        self._left, self._done, self._answers = n, done, list[Answer]()
-        self._failed = False
-
-    def put(self, found: Sequence[Answer] | Exception) -> None:
-        if self._failed:
-            return
-        if isinstance(found, Exception):
-            self._failed = True
-            self._done(found)
-            return
-        self._left -= len(found)
-        self._answers += found
-        if self._left == 0:
-            self._done(self._answers)
-
-
 class MicroBatcher:
-    """Hands batches of requests to the recommender. One event loop uses it."""
+    """Answers calls in batches. One event loop uses it."""
 
     def __init__(self, recommender: Recommender, impressions: Impressions | None = None) -> None:
+        """`impressions`: where answers are noted that callers got."""
         self._recommender, self._impressions = recommender, impressions
         self._calls: deque[Call] = deque()
         self._n_waiting = 0
         self._next_from_memory = True
         self._scheduled = False
 
-    def ask(self, requests: Sequence[RecommendRequest], key: bytes, done: Done) -> None:
+    def submit(self, requests: Sequence[RecommendRequest], key: bytes, done: Done) -> None:
         """Have `done` called with the answers to requests that came together, or why there are none. Raises Overloaded.
 
         Calls with the same `key` have equal requests; b"" is none.
         """
+        call = Call(requests, key, done)
         if self._n_waiting >= CHEAP_ABOVE:
             if self._n_waiting >= REFUSE_ABOVE:
                 SHED.labels("refused").inc(len(requests))
@@ -121,29 +91,24 @@ class MicroBatcher:
             from_memory, self._next_from_memory = self._next_from_memory, not self._next_from_memory
             if from_memory:  # half of them, so that the queue grows slower and some are still in full
                 SHED.labels("from_memory").inc(len(requests))
-                self._answer_from_memory((requests, key, done))
+                self._answer_from_memory(call)
                 return
         self._n_waiting += len(requests)
-        if len(requests) <= MAX_OF_CALLS:
-            self._calls.append((requests, key, done))
-        else:
-            pieces = PartialResult(len(requests), done)
-            for first in range(0, len(requests), MAX_OF_CALLS):
-                self._calls.append((requests[first : first + MAX_OF_CALLS], b"", pieces.put))
+        self._calls += parts_of(call, MAX_OF_CALLS)
         if not self._scheduled:
             self._schedule()
 
     async def recommend_all(self, requests: Sequence[RecommendRequest]) -> Sequence[Answer]:
-        """Answer requests that came together. Raises Overloaded."""
-        reply: asyncio.Future[Sequence[Answer] | Exception] = asyncio.get_running_loop().create_future()
-        self.ask(requests, b"", lambda found: None if reply.done() else reply.set_result(found))
+        """Return the answers to requests that came together. Raises Overloaded, RequestFailed and StoreUnavailable."""
+        reply: asyncio.Future[Found] = asyncio.get_running_loop().create_future()
+        self.submit(requests, b"", lambda found: None if reply.done() else reply.set_result(found))
         found = await reply
         if isinstance(found, Exception):
             raise found
         return found
 
     async def recommend(self, request: RecommendRequest) -> Answer:
-        """Answer one request. Raises Overloaded."""
+        """Return the answer to one request. Raises Overloaded, RequestFailed and StoreUnavailable."""
         return (await self.recommend_all([request]))[0]
 
     def _schedule(self) -> None:
@@ -152,114 +117,101 @@ class MicroBatcher:
         loop.call_soon(self._flush, loop, 0, 0)
 
     def _flush(self, loop: asyncio.AbstractEventLoop, seen: int, quiet: int) -> None:
+        """Send the waiting requests on when QUIET_TURNS have brought no more, or there are enough."""
         n = self._n_waiting
         if n < MAX_BATCH and (n > seen or quiet < QUIET_TURNS):
             loop.call_soon(self._flush, loop, n, 0 if n > seen else quiet + 1)
             return
-        self._go_on(*self._begin())
+        self._call_when_ready(self._send(self._take()), self._finish)
 
-    def _go_on(self, batch: list[Together], begun: Callable[[], list[Answer]]) -> None:
-        """Finish a batch when its rows are here; until then the loop takes requests, and waits for nobody."""
-        self._recommender.when_heard(partial(self._finish, batch, begun))
-
-    def _answer_from_memory(self, call: Call) -> None:
-        now_ms, found = clock.now_ms(), list[Answer]()
-        try:
-            found = [self._recommender.from_memory(request, now_ms) for request in call[0]]
-        except Exception as error:
-            _send(call, failed(error, call[0]))
-        else:
-            _send(call, found)
-
-    def _begin(self) -> InFlight:
-        return self._begin_all(self._take())
-
-    def _begin_all(self, batch: list[Together]) -> InFlight:
-        requests = [request for together in batch for request in together.requests]
-        try:
-            return batch, self._recommender.begin(requests, clock.now_ms())
-        except Exception as error:
-            return batch, partial(_fail, error)
-
-    def _take(self) -> list[Together]:
-        """Return the next batch."""
-        batch: list[Together] = []
-        of_key: dict[bytes, Together] = {}
-        left = MAX_BATCH if len(self._calls[0][0]) == 1 else MAX_OF_CALLS
+    def _take(self) -> list[Shared]:
+        """Take the next batch off the queue."""
+        taken: list[Shared] = []
+        of_key: dict[bytes, Shared] = {}
+        left = MAX_BATCH if len(self._calls[0].requests) == 1 else MAX_OF_CALLS
         while self._calls and left > 0:
             call = self._calls.popleft()
-            requests, key, _ = call
-            left -= len(requests)
-            self._n_waiting -= len(requests)
-            same = of_key.get(key) if key else None
+            left -= len(call.requests)
+            self._n_waiting -= len(call.requests)
+            same = of_key.get(call.key) if call.key else None
             if same is not None:
                 same.calls.append(call)
                 continue
-            together = Together(requests, [call])
-            batch.append(together)
-            if key:
-                of_key[key] = together
-        return batch
+            shared = Shared(call.requests, [call])
+            taken.append(shared)
+            if call.key:
+                of_key[call.key] = shared
+        return taken
 
-    def _finish(self, batch: list[Together], begun: Callable[[], list[Answer]]) -> None:
+    def _send(self, shared: list[Shared]) -> InFlight:
+        """Have the rows of a batch read, which are then on their way."""
+        requests = [request for one in shared for request in one.requests]
+        try:
+            batch = self._recommender.batch(requests, clock.now_ms())
+            batch.read()
+        except Exception as error:
+            return InFlight(shared, None, error)
+        return InFlight(shared, batch)
+
+    def _call_when_ready(self, flight: InFlight, then: Callable[[InFlight], None]) -> None:
+        """Go on with a batch when its rows are here; until then the loop takes requests, and waits for nobody."""
+        if flight.batch is None:
+            asyncio.get_running_loop().call_soon(then, flight)
+        else:
+            flight.batch.when_ready(partial(then, flight))
+
+    def _finish(self, flight: InFlight) -> None:
         # Where enough wait, Redis reads the rows of the next batch while this one is worked out.
-        following = self._begin() if self._n_waiting >= MAX_BATCH else None
-        loop = asyncio.get_running_loop()
-        answers = self._worked_out(batch, begun, loop)
+        following = self._send(self._take()) if self._n_waiting >= MAX_BATCH else None
+        answers = self._answers(flight)
         if following is not None:
-            self._go_on(*following)
+            self._call_when_ready(following, self._finish)
         elif self._calls:
             self._schedule()
         else:
             self._scheduled = False
-        self._hand_over(batch, answers)
+        self._hand_over(flight.shared, answers)
 
-    def _worked_out(
-        self, batch: list[Together], begun: Callable[[], list[Answer]], loop: asyncio.AbstractEventLoop
-    ) -> list[Answer]:
-        """Return the answers to a batch; none where it fails, which is then looked into."""
+    def _answers(self, flight: InFlight) -> list[Answer]:
+        """Return the answers to a batch; none where it fails: its calls get the failure, or its halves are tried."""
         try:
-            return begun()
-        except StoreUnavailable as error:  # not of what was asked
-            for together in batch:
-                for call in together.calls:
-                    _send(call, error)
+            return flight.answer()
+        except StoreUnavailable as error:  # not a fault of what was asked
+            for shared in flight.shared:
+                for call in shared.calls:
+                    call.give(error)
         except Exception as error:
-            if len(batch) > 1:
-                half = len(batch) // 2
-                for part in (batch[:half], batch[half:]):
-                    loop.call_soon(self._answer_part, part, loop)
+            if len(flight.shared) > 1:
+                loop, half = asyncio.get_running_loop(), len(flight.shared) // 2
+                for part in (flight.shared[:half], flight.shared[half:]):
+                    loop.call_soon(self._answer_part, part)
             else:
-                for call in batch[0].calls:
-                    _send(call, failed(error, call[0]))
+                flight.shared[0].fail(error)
         return []
 
-    def _answer_part(self, batch: list[Together], loop: asyncio.AbstractEventLoop) -> None:
+    def _answer_part(self, shared: list[Shared]) -> None:
         """Answer a part of a batch that failed; between two parts the loop does what else there is."""
-        begun = self._begin_all(batch)
-        self._recommender.when_heard(lambda: self._hand_over(batch, self._worked_out(*begun, loop)))
+        self._call_when_ready(self._send(shared), self._finish_part)
 
-    def _hand_over(self, batch: list[Together], answers: list[Answer]) -> None:
+    def _finish_part(self, flight: InFlight) -> None:
+        self._hand_over(flight.shared, self._answers(flight))
+
+    def _hand_over(self, batch: list[Shared], answers: list[Answer]) -> None:
+        """Give each call its answers, and note those that callers got; nothing where there are none."""
         first = 0
         for requests, calls in batch if answers else ():
             mine = answers[first : first + len(requests)]
             first += len(requests)
             for call in calls:
-                if _send(call, mine) and self._impressions is not None:
+                if call.give(mine) and self._impressions is not None:
                     for request, answer in zip(requests, mine, strict=True):
                         self._impressions.note(request, answer)
 
-
-def _send(call: Call, found: Sequence[Answer] | Exception) -> bool:
-    """Give a call what was found, or else the reason why that cannot be said; say whether it has its answers."""
-    requests, _, done = call
-    try:
-        done(found)
-        return not isinstance(found, Exception)
-    except Exception as error:  # of this call; the others of its batch have answers
-        wrong = failed(error, requests)
-    try:
-        done(wrong)
-    except Exception as error:
-        log.error("a caller could not be told that its call failed", request_id=wrong.request_id, exc_info=error)
-    return False
+    def _answer_from_memory(self, call: Call) -> None:
+        now_ms = clock.now_ms()
+        try:
+            found = [self._recommender.from_memory(request, now_ms) for request in call.requests]
+        except Exception as error:
+            call.fail(error)
+        else:
+            call.give(found)

@@ -16,7 +16,8 @@ import orjson
 from schemas.ids import hash_ids
 from serving.catalogue.catalogue import Catalogue
 from serving.rules.book_store import BadBook, compiled
-from serving.snapshot.snapshot import ScopeItems, ServingSnapshot
+from serving.snapshot.snapshot import ServingSnapshot
+from serving.snapshot.top_lists import TopList
 
 CATALOGUE, LISTS = "catalogue.jsonl", "lists.json"
 AT_ONCE, PAUSE_S = 200, 0.0005
@@ -58,7 +59,7 @@ class OfflineSnapshot:
         ids = [entry["item"] for entry in items]
         shop.catalogue.take(ids, hash_ids(ids), items)
         hashes = hash_ids(lists["popular"])
-        shop.set_popular(ScopeItems(hashes, np.array(lists["weight"], float), np.array(lists["trend"], float)))
+        shop.set_popular(TopList(hashes, np.array(lists["weight"], float), np.array(lists["trend"], float)))
         try:
             shop.rules = compiled(lists["rules"], lists["rules_version"])
         except BadBook:

@@ -1,31 +1,23 @@
 """The recommender: a pure reading of rows, answered in batches. HTTP, gRPC and GraphQL all call it."""
 
-import time
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 from pydantic import TypeAdapter, ValidationError
 
-from serving.candidates.context import RequestContext
-from serving.candidates.pool import pool_of, wanted
 from serving.candidates.strategies import offline_popular, popular
-from serving.engine.answer_cache import AnswerCache
-from serving.engine.guarded_store import GuardedStore, Wake
-from serving.engine.request_batch import NO_ROWS, Batch
+from serving.engine.anonymous import answer_anonymously
+from serving.engine.guarded_store import GuardedStore
+from serving.engine.request_batch import Live, RequestBatch
 from serving.engine.trial_store import TrialStore
-from serving.ranking.answers import answer_of
 from serving.request.answer import Answer
+from serving.request.budget import Budget
 from serving.request.cursor import BadCursor, decode_cursor
 from serving.request.requests import Id, RecommendRequest, first_error
-from serving.request.trials import Budget
 from serving.retrieval.vector_index import VectorIndex
-from serving.rules.model import Acting, Compiled, RuleFailed
+from serving.rules.acting import Compiled
 from serving.settings import ServingSettings
-from serving.snapshot.recent_events import recent_events
-from serving.snapshot.snapshot import ServingSnapshot, Vectors
-from serving.snapshot.visitor import Visitor, resolve
-from state.rows.user_rows import empty_users
-from state.store.contract import Store, StoreUnavailable
+from serving.snapshot.snapshot import ServingSnapshot
+from state.store.contract import Store
 
 SCOPES = ("all", "category", "brand", "country")
 IDS: TypeAdapter[str] = TypeAdapter(Id)
@@ -55,20 +47,30 @@ class Recommender:
         store: Store | GuardedStore,
         settings: ServingSettings,
         generation: str,
-        shop: ServingSnapshot | None = None,
+        snapshot: ServingSnapshot | None = None,
     ) -> None:
-        """While the store is away answers come from memory. `shop`: one that is there already."""
-        self.store = store if isinstance(store, GuardedStore) else GuardedStore(store)
-        self.shop = shop or ServingSnapshot(self.store, settings, generation)
-        self._settings = settings
-        self._cache = AnswerCache()
+        """While the store is away answers come from memory. `snapshot`: one that is there already."""
+        guarded = store if isinstance(store, GuardedStore) else GuardedStore(store)
+        self._live = Live(guarded, snapshot or ServingSnapshot(guarded, settings, generation))
+
+    @property
+    def store(self) -> GuardedStore:
+        """The door to the store that all answers read through."""
+        return self._live.store
+
+    @property
+    def shop(self) -> ServingSnapshot:
+        """What answers are made of now."""
+        return self._live.snapshot
 
     @property
     def generation(self) -> str:
+        """The generation whose rows are read."""
         return self.shop.generation
 
     @property
     def anchor(self) -> str | None:
+        """The version of the anchor in use, if there is one."""
         return self.shop.index.version if self.shop.index else None
 
     def frozen(self, budget: Budget) -> "Recommender":
@@ -77,20 +79,19 @@ class Recommender:
         Whoever has it closes its `store`.
         """
         store = TrialStore(self.store)
-        return Recommender(store, self._settings, self.generation, self.shop.frozen(store, budget))
+        return Recommender(store, self.shop.settings, self.generation, self.shop.frozen(store, budget))
 
     def set_index(self, index: VectorIndex) -> None:
         """Answer from this anchor from now on."""
         self.shop.set_index(index)
 
-    def replace_snapshot(self, other: "Recommender") -> None:
-        """Answer as `other` does from now on: another generation, loaded aside."""
-        self.shop.close()
-        self.__dict__.update(other.__dict__)
+    def replace_snapshot(self, snapshot: ServingSnapshot) -> None:
+        """Answer from another snapshot from now on: another generation's, loaded aside. Batches under way do too."""
+        self._live.replace(snapshot)
 
     def refresh(self, now_ms: int, most: int | None = None) -> None:
-        """Follow the rows that are read ahead of requests (`Shop.refresh`)."""
-        self.shop.hear_changes()
+        """Have the rows that are read ahead of requests as they are now (`ServingSnapshot.refresh`)."""
+        self.shop.subscribe()
         self.shop.refresh(now_ms, most)
 
     def check(self, request: RecommendRequest) -> None:
@@ -107,103 +108,37 @@ class Recommender:
         except BadCursor as error:
             raise BadRequest("cursor", str(error)) from None
 
+    def batch(self, requests: Sequence[RecommendRequest], now_ms: int, rules: Compiled | None = None) -> RequestBatch:
+        """Return requests to be answered together (`RequestBatch`). `rules` replaces the live book (preview)."""
+        return RequestBatch(self._live, requests, rules or self.shop.rules, now_ms)
+
     def recommend(
         self, requests: Sequence[RecommendRequest], now_ms: int, rules: Compiled | None = None
     ) -> list[Answer]:
-        """Answer requests together; each as it would be answered alone. `rules` replaces the live book (preview)."""
-        return self.begin(requests, now_ms, rules)()
-
-    def begin(
-        self, requests: Sequence[RecommendRequest], now_ms: int, rules: Compiled | None = None
-    ) -> Callable[[], list[Answer]]:
-        """Begin to answer, with what Redis can do meanwhile; call what is returned, soon, for the answers."""
-        started = time.perf_counter()
-        batch = Batch(self.shop, self._cache, requests, rules or self.shop.rules, now_ms, started)
-        if not self.without_store:
-            batch.ask()
-        return partial(self._finish, batch)
-
-    def _finish(self, batch: Batch) -> list[Answer]:
-        requests, rules, now_ms = batch.requests, batch.rules, batch.now_ms
-        if batch.shop is not self.shop:  # another generation has been taken over since
-            batch = Batch(self.shop, self._cache, requests, rules, now_ms, batch.started)
-        self.store.allow(batch.started)
-        try:
-            answers = self._answers(batch)
-        except StoreUnavailable:
-            answers = [self._from_memory(request, rules, now_ms) for request in requests]
-        milliseconds = round((time.perf_counter() - batch.started) * 1000, 3)
-        for answer in answers:
-            answer.milliseconds = milliseconds
-        return answers
-
-    def _answers(self, batch: Batch) -> list[Answer]:
-        """Return a batch's answers; a rule that cannot be evaluated is left out of them."""
-        while True:
-            try:
-                return batch.answers()
-            except RuleFailed as failed:
-                self._leave_out(failed, batch.rules)
-            batch = Batch(self.shop, self._cache, batch.requests, batch.rules, batch.now_ms, batch.started)
-
-    def _leave_out(self, failed: RuleFailed, rules: Compiled) -> None:
-        """Have this rule act no more, nor others that would fail next."""
-        others = self.shop.selections.failing(rules.acting_rules, rules.version)
-        rules.leave_out([failed, *(other for other in others if other.rule != failed.rule)])
+        """Return the answers to a batch, whose rows are read while the caller waits."""
+        batch = self.batch(requests, now_ms, rules)
+        batch.read()
+        return batch.answer()
 
     def from_memory(self, request: RecommendRequest, now_ms: int) -> Answer:
-        """Answer with the popular list, reading nothing."""
-        return self._from_memory(request, self.shop.rules, now_ms)
-
-    def when_heard(self, wake: Wake) -> None:
-        """Call `wake` in the loop when what `begin` asked of Redis is answered, or is not going to be in time."""
-        self.store.when_heard(wake)
-
-    @property
-    def without_store(self) -> bool:
-        """Whether answers come from memory because Redis failed."""
-        return self.store.is_away
+        """Return the answer with the popular list of the last refresh; nothing is read."""
+        return answer_anonymously(self.shop, request, self.shop.rules, now_ms, offline_popular)
 
     def similar_items(self, item: str, count: int, now_ms: int, lang: str = "en") -> Answer:
         """Return items that occur together with `item`, strongest first; by factors where none is known.
 
-        Raises BadRequest.
+        Raises BadRequest and StoreUnavailable.
         """
         _check_id("item", item)
         request = RecommendRequest(
             items=[item], exclude=[item], count=count, strategy="bought_together", lang="de" if lang == "de" else "en"
         )
-        return self._answers(Batch(self.shop, self._cache, [request], self.shop.rules, now_ms, time.perf_counter()))[0]
+        return self.batch([request], now_ms).answer_from_rows()[0]
 
     def popular(self, scope: str, name: str, count: int, now_ms: int, lang: str = "en") -> Answer:
-        """Return the heaviest items of everything, a category, a brand or a country. Raises BadRequest."""
+        """Return the most popular items of everything, a category, a brand or a country. Raises BadRequest."""
         if scope != "all":
             _check_id("name", name)
         request = RecommendRequest(count=count, strategy="popular", lang="de" if lang == "de" else "en")
         named = None if scope == "all" else [(self.shop.scope(SCOPES.index(scope), name, now_ms), name)]
-        return self._of_nobody(request, self.shop.rules, now_ms, lambda asking: popular(asking, named))
-
-    def _asking_nobody(self, request: RecommendRequest, rules: Compiled, now_ms: int) -> tuple[RequestContext, Acting]:
-        """Return a request ready for sources that need nothing of the store, and the rules that act on it."""
-        self.shop.phrases.look()
-        plan = resolve(request, rules.placement(request.placement), self._settings)
-        nobody = empty_users(1)
-        visitor = Visitor(request, plan, nobody, recent_events(nobody, now_ms, 0), 0, now_ms)
-        acting = rules.acting(visitor.facts)
-        pool, nothing = pool_of(self.shop, visitor, acting, rules.version), Vectors(self.shop, [0])
-        return RequestContext(self.shop, visitor, pool, None, 0, NO_ROWS, nothing, wanted(visitor, acting)), acting
-
-    def _from_memory(self, request: RecommendRequest, rules: Compiled, now_ms: int) -> Answer:
-        return self._of_nobody(request, rules, now_ms, offline_popular)
-
-    def _of_nobody(
-        self, request: RecommendRequest, rules: Compiled, now_ms: int, source: Callable[[RequestContext], None]
-    ) -> Answer:
-        """Return the answer with what one source brings; a rule that cannot be evaluated is left out of it."""
-        while True:
-            try:
-                asking, acting = self._asking_nobody(request, rules, now_ms)
-                source(asking)
-                return answer_of(asking, acting, rules, [], now_ms)
-            except RuleFailed as failed:
-                self._leave_out(failed, rules)
+        return answer_anonymously(self.shop, request, self.shop.rules, now_ms, lambda context: popular(context, named))

@@ -20,12 +20,15 @@ class TrialStore(GuardedStore):
 
     @property
     def is_away(self) -> bool:
+        """Whether a read has failed."""
         return self._failed is not None
 
     def begin_read(self, keys: Sequence[bytes]) -> Reading:
+        """Return what reads when it is called: nothing is sent before."""
         return partial(self._read, keys)
 
     def close(self) -> None:
+        """Close the line of the trial's own."""
         if self._own is not None:
             self._own.close()
         super().close()

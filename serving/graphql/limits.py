@@ -8,7 +8,8 @@ from graphql import FieldNode, FragmentDefinitionNode, FragmentSpreadNode, Graph
 from strawberry.extensions import MaskErrors, MaxAliasesLimiter, MaxTokensLimiter, QueryDepthLimiter, SchemaExtension
 
 from serving.auth.api_keys import Refused
-from serving.engine.micro_batcher import Overloaded, RequestFailed, failed
+from serving.engine.calls import RequestFailed, failed
+from serving.engine.micro_batcher import Overloaded
 from serving.engine.recommender import BadRequest
 from state.store.contract import StoreUnavailable
 
@@ -64,6 +65,7 @@ class MaxContents(SchemaExtension):
     """Refuses a document that the rules of validation would take long to look through, before they do."""
 
     def on_validate(self) -> Iterator[None]:
+        """Refuse the document before the rules of validation see it."""
         found, context = _Contents(), self.execution_context
         assert context.graphql_document is not None
         visit(context.graphql_document, found)
@@ -76,6 +78,7 @@ class ReadableErrors(MaskErrors):
     """Gives each error a code; what went wrong inside is logged, and told by its request id only."""
 
     def anonymise_error(self, error: GraphQLError) -> GraphQLError:
+        """Return an error as callers get it."""
         code, message, more = _told(error)
         return GraphQLError(
             message, error.nodes, error.source, error.positions, error.path, extensions={"code": code, **more}

@@ -211,7 +211,7 @@ class Query:
         """Items that occur together with one."""
         _admit(info, 1)
         recommender: Recommender = info.context["recommender"]
-        await recommender.store.heard()
+        await recommender.store.ready()
         return _given([recommender.similar_items(item, _count(count), now_ms(), lang)])[0]
 
     @strawberry.field
@@ -226,7 +226,7 @@ class Query:
             raise BadRequest("name", f"is needed for scope {scope}")
         recommender: Recommender = info.context["recommender"]
         if scope != "all":
-            await recommender.store.heard()
+            await recommender.store.ready()
         return _given([recommender.popular(scope, name, _count(count), now_ms(), lang)])[0]
 
 

@@ -9,7 +9,8 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from serving.auth.api_keys import Refused
-from serving.engine.micro_batcher import Overloaded, RequestFailed, failed
+from serving.engine.calls import RequestFailed, failed
+from serving.engine.micro_batcher import Overloaded
 from serving.engine.recommender import BadRequest
 from state.store.contract import StoreUnavailable
 

@@ -12,7 +12,7 @@ from prometheus_client import Counter
 
 from serving.auth.access import Access, access_of_rpc
 from serving.auth.api_keys import Guard, secret_in
-from serving.engine.micro_batcher import RequestFailed
+from serving.engine.calls import RequestFailed
 from serving.grpc.failures import Code, Failure, status_of
 
 SERVICE = "headrace.v1.Headrace"

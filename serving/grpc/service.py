@@ -87,7 +87,7 @@ class Servicer:
 
         try:
             self._spend(1)
-            self._gather.ask([self._checked(headrace_pb2.RecommendRequest.FromString(body))], b"\0" + body, done)
+            self._gather.submit([self._checked(headrace_pb2.RecommendRequest.FromString(body))], b"\0" + body, done)
         except Exception as error:
             answer.set_result(error)
         return answer
@@ -107,7 +107,7 @@ class Servicer:
         if not request.item:
             raise BadRequest("item", "is needed")
         count, lang = _common(request)
-        await self._recommender.store.heard()
+        await self._recommender.store.ready()
         answer = self._recommender.similar_items(request.item, count, now_ms(), lang)
         count_answers("similar", [answer])
         return answer_message(answer)
@@ -121,7 +121,7 @@ class Servicer:
             raise BadRequest("name", f"is needed for scope {scope}")
         count, lang = _common(request)
         if scope != "all":
-            await self._recommender.store.heard()
+            await self._recommender.store.ready()
         answer = self._recommender.popular(scope, request.name, count, now_ms(), lang)
         count_answers("popular", [answer])
         return answer_message(answer)

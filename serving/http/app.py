@@ -86,7 +86,7 @@ def make_app(
     async def similar(
         request: Request, item: Annotated[str, Path(min_length=1, max_length=256)], count: Count = 20, lang: Lang = "en"
     ) -> Response:
-        await recommender.store.heard()
+        await recommender.store.ready()
         return _same_for_everybody(request, "similar", recommender.similar_items(item, count, now_ms(), lang))
 
     @app.get("/v1/popular")
@@ -100,7 +100,7 @@ def make_app(
         if scope != "all" and not name:
             return error(422, "name", f"is needed for scope {scope}")
         if scope != "all":  # which is in memory
-            await recommender.store.heard()
+            await recommender.store.ready()
         return _same_for_everybody(request, "popular", recommender.popular(scope, name, count, now_ms(), lang))
 
     events = Events(events_log, registry, limits_of(recommender.shop.settings))

@@ -50,13 +50,13 @@ class Explorer:
         """Return the users met last who have a row: not those who were only named, or have been erased since."""
         note_user = list(dict.fromkeys(reversed(self._noted)))
         subjects, no = hash_ids(note_user).tolist(), [False] * len(note_user)
-        rows = self._recommender.shop.begin_visitors(subjects, no, no)().users
+        rows = self._recommender.shop.read_visitors(subjects, no, no).rows().users
         return [user for user, seen in zip(note_user, rows["seen"].tolist(), strict=True) if seen][:MOST_MET]
 
     def user(self, user: str) -> dict[str, Any]:
         """Return a user's recent events, newest first, and what the profile says."""
         shop = self._recommender.shop
-        rows = shop.begin_visitors([hash_id(user)], [False], [False])().users
+        rows = shop.read_visitors([hash_id(user)], [False], [False]).rows().users
         request = RecommendRequest(user=user)
         plan = resolve(request, PLACEMENTS["home"], shop.settings)
         now_ms = clock.now_ms()
@@ -115,7 +115,7 @@ class Explorer:
             "newest_event_age_s": max(now_ms - newest, 0) / 1000 if newest else None,
             "answers": sum(answers.values()), "fallbacks": dict(answers), "items": len(recommender.shop.catalogue),
             "generation": recommender.generation, "anchor": recommender.anchor,
-            "rules_version": recommender.shop.rules.version, "without_store": recommender.without_store,
+            "rules_version": recommender.shop.rules.version, "without_store": recommender.store.is_away,
         }  # fmt: skip
 
     def _add_routes(self) -> None:
@@ -124,19 +124,19 @@ class Explorer:
         @router.get("/v1/users")
         async def users() -> Response:
             """The users met last of whom something is known, newest first."""
-            await self._recommender.store.heard()
+            await self._recommender.store.ready()
             return json({"users": self.users()})
 
         @router.get("/v1/users/{user}")
         async def user(user: Id) -> Response:
             """A user's recent events and profile."""
-            await self._recommender.store.heard()
+            await self._recommender.store.ready()
             return json(self.user(user))
 
         @router.get("/v1/items/{item}")
         async def item(item: Id) -> Response:
             """An item's facts, neighbours and popularity."""
-            await self._recommender.store.heard()
+            await self._recommender.store.ready()
             return json(self.item(item))
 
         @router.get("/v1/live")

@@ -106,6 +106,7 @@ class HotProtocol(HttpToolsProtocol):
         return b"".join((self.parser.get_method(), b" ", self.url, b" HTTP/", version, b"\r\n", *lines, b"\r\n"))
 
     def on_message_complete(self) -> None:
+        """Leave a message whose head is read once more to that reading."""
         if not self.parser.should_upgrade():
             super().on_message_complete()
 

@@ -8,8 +8,9 @@ from fastapi import Response
 from pydantic import BaseModel, ValidationError
 
 from serving.auth.api_keys import Guard, Refused
+from serving.engine.calls import RequestFailed, failed
 from serving.engine.metrics import count as count_answers
-from serving.engine.micro_batcher import MicroBatcher, Overloaded, RequestFailed, failed
+from serving.engine.micro_batcher import MicroBatcher, Overloaded
 from serving.engine.recommender import BadRequest, Recommender
 from serving.http.fast_protocol import Ask, Reply
 from serving.http.middleware import error, refused
@@ -64,7 +65,7 @@ def make_asks(
                     reply(json_of(found))
 
             try:
-                gather.ask(charged(body, secret), body, done)
+                gather.submit(charged(body, secret), body, done)
             except Exception as wrong:
                 reply(_failure(wrong))
 

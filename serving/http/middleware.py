@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.auth.access import Scope as KeyScope
 from serving.auth.access import access_of, event_scope
 from serving.auth.api_keys import Guard, Refused, secret_of
-from serving.engine.micro_batcher import Overloaded, failed
+from serving.engine.calls import failed
+from serving.engine.micro_batcher import Overloaded
 from serving.engine.recommender import BadRequest
 from serving.rendering.answer_bytes import json_default
 from serving.rules.book_store import BadBook

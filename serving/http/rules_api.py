@@ -17,12 +17,14 @@ from serving.catalogue.catalogue import Catalogue
 from serving.engine.clock import now_ms
 from serving.engine.micro_batcher import Overloaded
 from serving.engine.recommender import BadRequest, Recommender
+from serving.engine.trials import TooMany, Trials
 from serving.http.middleware import error, json
+from serving.request.budget import Budget, TooMuch
 from serving.request.requests import RecommendRequest, first_error
-from serving.request.trials import Budget, TooMany, TooMuch, Trials
+from serving.rules.acting import Compiled
 from serving.rules.book_store import BadBook, history, parse_book, put_book, read_record, to_book
 from serving.rules.lint import lint, refuse_failing
-from serving.rules.model import Book, Compiled
+from serving.rules.model import Book
 from state.store.contract import Store, StoreUnavailable
 
 T = TypeVar("T")
@@ -95,7 +97,7 @@ def rules_router(recommender: Recommender) -> APIRouter:
     async def before_and_after(request: Request) -> Response:
         """Answer `request` at time `at` with the live book and with `book`."""
         body = await request.body()
-        await recommender.store.heard()
+        await recommender.store.ready()
         return await _tried(lambda budget: partial(_previewed, body, recommender.frozen(budget)))
 
     @router.post("/v1/rules/read")

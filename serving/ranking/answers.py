@@ -16,8 +16,8 @@ from serving.rendering.lists import LazyItems
 from serving.request.answer import Answer, ItemList, RuleTrace
 from serving.request.cursor import encode_cursor
 from serving.request.reasons import reason
+from serving.rules.acting import Acting, Compiled
 from serving.rules.experiments import Assigned
-from serving.rules.model import Acting, Compiled
 from serving.snapshot.snapshot import ServingSnapshot
 from serving.snapshot.visitor import Hashes, Visitor
 
@@ -27,13 +27,20 @@ IDS = random.Random()
 NOTHING = np.zeros(0, np.int64)
 
 
-def quick_answer(shop: ServingSnapshot, visitor: Visitor, items: LazyItems, fallback: str, rules: Compiled) -> Answer:
-    """Return the answer with a list that was made without the sources."""
+def answer_from_batch(
+    shop: ServingSnapshot, visitor: Visitor, items: LazyItems, fallback: str, rules: Compiled
+) -> Answer:
+    """Return the answer with a list that was made for its batch (`serving.ranking.batch_lists`)."""
     return _answer(shop, visitor, items, items.hashes, fallback, rules)
 
 
-def answer_of(context: RequestContext, acting: Acting, rules: Compiled, left_out: list[str], now_ms: int) -> Answer:
-    """Return the answer to a request whose sources have brought their candidates."""
+def answer_from_pool(
+    context: RequestContext, acting: Acting, rules: Compiled, skipped: list[str], now_ms: int
+) -> Answer:
+    """Return the answer to a request whose sources have brought their candidates; `skipped` names those that did not.
+
+    This is the plain way of one list; `serving.ranking.batch_lists` makes most lists of a batch at once.
+    """
     shop, visitor, pool = context.shop, context.visitor, context.pool
     request, plan = visitor.request, visitor.plan
     # So many that enough of them are left when the rules have placed items that no source brought.
@@ -45,11 +52,11 @@ def answer_of(context: RequestContext, acting: Acting, rules: Compiled, left_out
     for row in [row for row in unmet.tolist() if row not in items.rows][:n_explored]:
         items.rows.append(row)
         items.scores.append(0.0)
-        items.said.append(shop.phrases["explore", "exploration", request.lang, None])
+        items.reasons.append(shop.phrases["explore", "exploration", request.lang, None])
         items.rules.append(())
     fallback = pool.tiers[0].level if pool.tiers else "rules" if len(items) else "no_data"
     answer = _answer(shop, visitor, items, shop.catalogue.hashes()[items.rows], fallback, rules)
-    answer.skipped_sources = left_out
+    answer.skipped_sources = skipped
     if request.explain:
         answer.rules = _left_out_by_rules(context, acting, rules.version) + traces + _not_acting(rules)
         items.contributions = contributions(context, [one.item for one in items], now_ms)

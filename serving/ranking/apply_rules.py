@@ -15,10 +15,12 @@ import numpy.typing as npt
 from schemas.ids import hash_id
 from serving.candidates.pool import Pool
 from serving.catalogue.catalogue import Catalogue
-from serving.ranking.caps import EMPTY, FIXED, fill
+from serving.ranking.caps import fill
+from serving.ranking.fill_places import EMPTY, FIXED
 from serving.request.answer import Rules, RuleTrace
+from serving.rules.acting import Acting
 from serving.rules.item_filter import Selections
-from serving.rules.model import Acting, Pin, Promote, Rule
+from serving.rules.model import Pin, Promote, Rule
 
 MAX_TRACED = 50
 Order = npt.NDArray[np.int64]

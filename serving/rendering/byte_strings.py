@@ -47,6 +47,7 @@ class ByteStringPool:
 
     @property
     def packed(self) -> Packed:
+        """The byte strings as kernels see them; they stay valid when more are added."""
         return Packed(self._data, self._bounds)
 
 

@@ -44,6 +44,7 @@ class TextColumn:
         return self._codes.nbytes + WORD_BYTES * len(self._words)
 
     def grow(self, capacity: int) -> None:
+        """Have room for so many rows."""
         self._codes = grown(self._codes, capacity)
 
     def make_room(self, n: int) -> None:
@@ -52,6 +53,7 @@ class TextColumn:
             self.grow(2 * n)
 
     def set(self, row: int, word: str) -> None:
+        """Put a text into a row."""
         before = int(self._codes[row])
         if self._words[before] == word:
             return
@@ -85,6 +87,7 @@ class TextColumn:
         return same
 
     def get(self, row: int) -> str:
+        """Return the text of a row."""
         return self._words[int(self._codes[row])]
 
     def codes(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:

@@ -17,23 +17,39 @@ KEPT_FACTORS = 4 << 20
 
 
 class CatalogueView(Protocol):
-    """A catalogue, as far as an index needs it."""
+    """A catalogue, as far as an index needs it.
+
+    `FilterBitmap.follow` calls it at each search under a filter, in the thread that answers. Nothing of it may block
+    or raise.
+    """
 
     @property
-    def version(self) -> int: ...
-    def __len__(self) -> int: ...
-    def hashes(self) -> Hashes: ...
-    def rows_of(self, item_hashes: Hashes, /) -> Rows: ...
-    def changed_since(self, version: int, /) -> Rows | None: ...
+    def version(self) -> int:
+        """A number that grows with every change."""
+
+    def __len__(self) -> int:
+        """Return how many rows there are."""
+
+    def hashes(self) -> Hashes:
+        """Return the id hashes of the items, by row."""
+
+    def rows_of(self, item_hashes: Hashes, /) -> Rows:
+        """Return the row of each item, -1 for one that is not known."""
+
+    def changed_since(self, version: int, /) -> Rows | None:
+        """Return the rows that changed since a version; None: too long ago, all may have."""
 
 
 class ItemFilter(Protocol):
-    """A selection of a catalogue's items."""
+    """A selection of a catalogue's items, called as CatalogueView is; `mask` raises RuleFailed where a rule fails."""
 
     @property
-    def catalogue(self) -> CatalogueView: ...
+    def catalogue(self) -> CatalogueView:
+        """The catalogue it is a selection of."""
+
     @property
-    def mask(self) -> Flags: ...
+    def mask(self) -> Flags:
+        """Which items pass now, by row."""
 
 
 class FilterBitmap:

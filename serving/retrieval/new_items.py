@@ -24,6 +24,7 @@ Holds = Callable[[npt.NDArray[np.uint64]], npt.NDArray[np.bool_]]
 
 
 def everything(items: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Say that all items may be found."""
     return np.ones(len(items), np.bool_)
 
 

@@ -16,7 +16,8 @@ import structlog
 import yaml
 from pydantic import ValidationError
 
-from serving.rules.model import RULE_FAILURES, Book, Compiled
+from serving.rules.acting import RULE_FAILURES, Compiled
+from serving.rules.model import Book
 from state.rows import keys
 from state.store.contract import RowReader, Store, decode_positions
 
@@ -124,6 +125,7 @@ def live_version(store: RowReader) -> int:
 
 
 def newest_version(store: RowReader) -> int:
+    """Return the number of the newest book, 0 when there is none."""
     return decode_positions(store.read([keys.positions(keys.RULES)])[0]).get("newest", 0)
 
 

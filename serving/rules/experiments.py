@@ -103,6 +103,7 @@ class Assigned(NamedTuple):
 
     @property
     def text(self) -> str:
+        """The arms as an answer's attribution names them: `experiment:arm,…`."""
         return ",".join(f"{experiment}:{arm}" for experiment, arm in self.arms)
 
 

@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.catalogue.catalogue import Catalogue, Rows
+from serving.request.budget import UNBOUNDED, Budget
 from serving.request.columns import Mask, grown
-from serving.request.conditions import ItemCondition, under
+from serving.request.condition_compiler import under
+from serving.request.conditions import ItemCondition
 from serving.request.requests import Filters
-from serving.request.trials import UNBOUNDED, Budget
-from serving.rules.model import Acting, Include, MinMargin, MinStock, Rule, RuleFailed
+from serving.rules.acting import Acting, Compiled, RuleFailed
+from serving.rules.model import Include, MinMargin, MinStock, Rule
 
 MAX_KEPT, MAX_FACTORS = 256, 32
 LEAST_FACTOR, MOST_FACTOR = 1e-100, 1e100
@@ -34,12 +36,15 @@ class Part(NamedTuple):
     rows: Rows | None = None
 
     def size(self) -> int:
+        """Return how many rows there are."""
         return len(self.catalogue) if self.rows is None else len(self.rows)
 
     def number(self, name: str) -> npt.NDArray[np.float64]:
+        """Return a numeric field of the rows, NaN where it is not known."""
         return self.catalogue.number(name, self.rows)
 
     def text(self, name: str) -> Any:
+        """Return a text field of the rows."""
         return self.catalogue.text(name, self.rows)
 
     def of(self, values: Values) -> Values:
@@ -158,6 +163,11 @@ class Selections:
             except RuleFailed as failed:
                 found.append(failed)
         return found
+
+    def skip_failing(self, rules: Compiled, failed: RuleFailed) -> None:
+        """Have a rule that could not be evaluated act no more, nor others that would fail next."""
+        others = self.failing(rules.acting_rules, rules.version)
+        rules.leave_out([failed, *(other for other in others if other.rule != failed.rule)])
 
     def factors(self, acting: Acting, book: int) -> npt.NDArray[np.float64]:
         """Return the product of all boosts, by catalogue row."""

@@ -6,8 +6,8 @@ import numpy as np
 
 from schemas.ids import hash_id
 from serving.catalogue.catalogue import Catalogue
+from serving.request.budget import UNBOUNDED, Budget
 from serving.request.columns import Mask
-from serving.request.trials import UNBOUNDED, Budget
 from serving.rules.book_store import BadBook
 from serving.rules.item_filter import Part, hidden, rule_mask
 from serving.rules.model import Book, Boost, Exclude, Include, Limiting, Pin, Promote, Rule

@@ -1,0 +1,5 @@
+"""What a server knows now: item rows, top lists, rules and anchor of one generation, and the rows of those who ask.
+
+It may import rendering, rules and what lies below.
+Begin with `snapshot.py`; `visitor.py` is one user as an answer sees them.
+"""

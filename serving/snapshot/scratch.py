@@ -78,6 +78,7 @@ def take(
 
 @njit_no_refcount()
 def mark_seen(rows: Ints, met_in: Ints, answer: int) -> None:
+    """Mark catalogue rows (-1: none) as seen by an answer."""
     for row in rows:
         if row >= 0:
             met_in[row] = answer

@@ -11,7 +11,8 @@ from schemas.events import Kind
 from schemas.ids import hash_ids, hash_visitors
 from serving.request.cursor import decode_cursor
 from serving.request.requests import RecommendRequest
-from serving.rules.model import Placement, RequestFacts
+from serving.rules.acting import RequestFacts
+from serving.rules.model import Placement
 from serving.settings import ServingSettings
 from serving.snapshot.recent_events import Recent
 from state.rows.session import SESSION_EVENTS
@@ -110,11 +111,13 @@ class Visitor:
 
     @cached_property
     def history_items(self) -> Hashes:
+        """Id hashes of the items of the history, oldest first."""
         items: npt.NDArray[np.uint64] = self._user["item"][: self._user["n"]]
         return items
 
     @cached_property
     def kinds(self) -> npt.NDArray[np.uint8]:
+        """The kind of each event of the history (`schemas.events.Kind`)."""
         kinds: npt.NDArray[np.uint8] = self._user["kind"][: self._user["n"]] & np.uint8(KIND_MASK)
         return kinds
 
@@ -149,6 +152,7 @@ class Visitor:
 
     @property
     def n_events(self) -> int:
+        """How many events of the user there were, ever."""
         return int(self._users["seen"][self._i])
 
     @cached_property

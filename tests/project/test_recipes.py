@@ -41,8 +41,8 @@ TRIALS = {
         from serving.candidates.strategies import SOURCES
         from serving.request.reasons import reason
         from serving.request.requests import STRATEGIES, RecommendRequest
+        from serving.rules.acting import NO_RULES
         from serving.rules.item_filter import Selections
-        from serving.rules.model import NO_RULES
         from serving.snapshot.scratch import Scratch
 
         pool = Pool(catalogue, Selections(catalogue).of(True, None, NO_RULES, 1), Scratch())
@@ -55,8 +55,9 @@ TRIALS = {
         assert pool.tiers[0].said([0])[0].text == "at a low price"
     """,
     "Add a rule action": """
+        from serving.rules.acting import Acting
         from serving.rules.item_filter import Selections
-        from serving.rules.model import Acting, Book
+        from serving.rules.model import Book
 
         book = Book.model_validate({"rules": [{"id": "r", "action": "min_price", "least": 5}]})
         mask = Selections(catalogue).of(True, None, Acting(book.rules), 1).mask

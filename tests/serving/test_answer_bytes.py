@@ -11,7 +11,8 @@ from schemas.ids import hash_id
 from serving.catalogue.catalogue import Catalogue
 from serving.proto import headrace_pb2 as pb
 from serving.rendering.answer_bytes import answer_json, answer_message, batch_message
-from serving.rendering.items import Heads, Items, RenderedReason
+from serving.rendering.item_heads import ItemHeads
+from serving.rendering.items import Items, RenderedReason
 from serving.request.answer import Answer, RuleTrace
 from serving.request.reasons import Reason
 
@@ -31,7 +32,7 @@ def answers(draw):
 
     said = st.builds(RenderedReason, text, st.builds(Reason, text, st.dictionaries(text, text, max_size=2), text))
     items = Items(
-        Heads(CATALOGUE), several(st.integers(0, len(IDS) - 1)),
+        ItemHeads(CATALOGUE), several(st.integers(0, len(IDS) - 1)),
         several(st.floats(allow_nan=False, allow_infinity=False)),
         several(said), several(st.lists(text, max_size=2).map(tuple)),
     )  # fmt: skip
@@ -58,7 +59,7 @@ def message_by_definition(answer):
 @given(answers())
 def test_json_is_that_of_the_fields(answer):
     plain = orjson.loads(orjson.dumps(by_definition(answer)))
-    for _ in range(2):  # the second time from pieces that are kept
+    for _ in range(2):  # the second time from byte strings that are kept
         assert orjson.loads(answer_json(answer)) == plain
     assert list(orjson.loads(answer_json(answer))) == [field.name for field in fields(answer)]
 
@@ -73,7 +74,7 @@ def test_messages_are_those_of_the_fields(several):
 def test_a_changed_title_is_in_the_next_answer():
     catalogue = Catalogue([b"g1:0:"])
     hashes = np.array([hash_id("tea")], np.uint64)
-    items = Items(Heads(catalogue), [0], [1.0], [RenderedReason("popular", Reason("fallback"))], [()])
+    items = Items(ItemHeads(catalogue), [0], [1.0], [RenderedReason("popular", Reason("fallback"))], [()])
     for title in ("Tea", "Green tea"):
         catalogue.take(["tea"], hashes, [{"title": title}])
         answer = Answer(items, "r", "g1", None, "popular")

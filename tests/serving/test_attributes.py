@@ -18,8 +18,8 @@ from serving.engine.recommender import Recommender
 from serving.request.columns import TextColumn
 from serving.request.conditions import ItemCondition
 from serving.request.requests import Filters, RecommendRequest
+from serving.rules.acting import Compiled
 from serving.rules.book_store import to_book
-from serving.rules.model import Compiled
 
 names = st.sampled_from("abc")
 values = st.dictionaries(names, st.sampled_from(["", "x", "y", "z"]), max_size=3)

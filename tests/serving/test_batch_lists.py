@@ -9,13 +9,13 @@ from helpers.trees import some_trees
 from hypothesis import given
 from hypothesis import strategies as st
 
-import serving.engine.request_batch
+import serving.engine.pipeline
 from headrace.settings import Settings
 from schemas.events import Kind
 from schemas.ids import hash_id
 from serving.engine.recommender import Recommender
 from serving.http.rules_api import trial
-from serving.ranking.batch_lists import FEW, put_in_order
+from serving.ranking.list_kernels import FEW, put_in_order
 from serving.rendering.lists import LazyItems
 from serving.request.requests import RecommendRequest
 from serving.scoring.scorer import Scorer
@@ -70,7 +70,7 @@ def test_quick_lists_are_those_of_the_sources(shop, asked, rules):
     book = trial({"rules": [{"id": f"r{n}", **one} for n, one in enumerate(rules)]})
     quick = shop.recommend(asked, NOW, book)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(serving.engine.request_batch, "is_quick", lambda *_: False)
+        patch.setattr(serving.engine.pipeline, "suits_batch", lambda *_: False)
         slow = shop.recommend(asked, NOW, book)
     for one, other in zip(quick, slow, strict=True):
         assert [(x.item, x.source, x.reason, list(x.rules)) for x in one.items] == [
@@ -125,7 +125,7 @@ def test_what_is_said_is_kept_only_up_to_a_bound(shop, monkeypatch):
     asked = [RecommendRequest(items=[f"i{n}"], count=4) for n in range(N_ITEMS)]
     before = [list(answer.items) for answer in shop.recommend(asked, NOW)]
     monkeypatch.setattr("serving.rendering.reason_cache.MAX_RENDERED", 16)
-    monkeypatch.setattr("serving.rendering.items.MAX_KEPT", 10)
+    monkeypatch.setattr("serving.rendering.item_heads.MAX_KEPT", 10)
     small = Recommender(shop.shop.store, shop.shop.settings, shop.generation)
     small.refresh(NOW)
     for n, one in enumerate(asked):
@@ -147,10 +147,8 @@ def test_an_empty_shop_with_rules_answers():
 
 def test_most_lists_are_made_the_quick_way(shop, monkeypatch):
     made = []
-    plain = serving.engine.request_batch.quick_lists
-    monkeypatch.setattr(
-        serving.engine.request_batch, "quick_lists", lambda *args: made.append(plain(*args)) or made[-1]
-    )
+    plain = serving.engine.pipeline.batch_lists
+    monkeypatch.setattr(serving.engine.pipeline, "batch_lists", lambda *args: made.append(plain(*args)) or made[-1])
     asked = [RecommendRequest(user=f"u{n}", items=["i1"], count=3) for n in range(N_USERS)]
     shop.recommend(asked, NOW)
     assert len(made[0]) == N_USERS

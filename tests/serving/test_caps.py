@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.ranking.caps import EMPTY, FIXED, fill
+from serving.ranking.caps import fill
+from serving.ranking.fill_places import EMPTY, FIXED
 from serving.rules.model import Cap
 
 

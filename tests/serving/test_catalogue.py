@@ -57,8 +57,8 @@ def test_no_change_is_lost_where_the_store_goes_away_between_two_readings(shop, 
 
 
 def test_a_running_server_takes_over_only_so_many_changes_at_a_look(shop, monkeypatch, tmp_path):
-    monkeypatch.setattr("serving.app.server.CHANGES_AT_ONCE", 5)
-    monkeypatch.setattr("serving.app.server.TIMES", 2)
+    monkeypatch.setattr("serving.app.follower.CHANGES_AT_ONCE", 5)
+    monkeypatch.setattr("serving.app.follower.TIMES", 2)
     store, _, fresh, settings = shop
     follower = Follower(fresh, settings, Guard(tmp_path / "keys"))
 

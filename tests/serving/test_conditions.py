@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from schemas.ids import hash_id
 from serving.catalogue.catalogue import Catalogue
-from serving.request.conditions import BadExpression, ItemCondition, RequestCondition
+from serving.request.condition_compiler import BadExpression
+from serving.request.conditions import ItemCondition, RequestCondition
 
 PRODUCTS = [
     {"price": 10.0, "brand": "Acme", "category": "toys/cars", "stock": 3, "attributes": {"colour": "red", "size": "4"}},

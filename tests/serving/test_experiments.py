@@ -21,10 +21,10 @@ from serving.engine.recommender import BadRequest
 from serving.http.rules_api import trial
 from serving.proto import headrace_pb2, headrace_pb2_grpc
 from serving.request.requests import RecommendRequest
+from serving.rules.acting import Compiled
 from serving.rules.book_store import BadBook, to_book
 from serving.rules.experiments import Experiment, assign
 from serving.rules.lint import lint
-from serving.rules.model import Compiled
 
 ARMS = [{"name": "control"}, {"name": "popular", "strategy": "popular"}]
 BOOK = {

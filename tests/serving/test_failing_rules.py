@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from serving.http.rules_api import trial
 from serving.request.requests import RecommendRequest
 from serving.rules import item_filter
+from serving.rules.acting import RULE_FAILURES, Compiled
 from serving.rules.book_store import BadBook, parse_book, put_book, read_book, to_book
-from serving.rules.model import RULE_FAILURES, Compiled
 from state.rows import keys
 from state.store.contract import MemoryStore
 

@@ -547,7 +547,7 @@ def test_what_goes_wrong_in_a_batch_has_its_code(server, channel, monkeypatch, e
             raise error
         done(error)
 
-    monkeypatch.setattr(server.gather, "ask", fails)
+    monkeypatch.setattr(server.gather, "submit", fails)
     stub = headrace_pb2_grpc.HeadraceStub(channel)
     calls = (
         lambda: stub.Recommend(ASKED, timeout=5), lambda: list(stub.RecommendStream(iter([ASKED]), timeout=5)),

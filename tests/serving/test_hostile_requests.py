@@ -15,7 +15,7 @@ from helpers.serving_rows import shop_events
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from serving.engine.micro_batcher import FAILURES
+from serving.engine.metrics import FAILURES
 from serving.proto import headrace_pb2, headrace_pb2_grpc
 
 JSON = {"Content-Type": "application/json"}

@@ -19,8 +19,8 @@ from serving.auth.api_keys import Scope, make_key, write_keys
 from serving.engine.guarded_store import GuardedStore
 from serving.engine.recommender import Recommender
 from serving.http.rules_api import preview, trial
+from serving.request.budget import UNBOUNDED
 from serving.request.requests import RecommendRequest
-from serving.request.trials import UNBOUNDED
 from state.embedded_redis import EmbeddedRedis
 from state.store.contract import StoreUnavailable
 from state.store.redis_store import RedisStore

@@ -8,8 +8,8 @@ from schemas.ids import hash_id
 from serving.catalogue.catalogue import Catalogue
 from serving.http.rules_api import trial
 from serving.request.requests import Filters
+from serving.rules.acting import Acting
 from serving.rules.item_filter import Selections
-from serving.rules.model import Acting
 
 RULES = trial(
     {

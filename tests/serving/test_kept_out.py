@@ -7,8 +7,8 @@ from helpers.serving_rows import DAY, NOW, product, shop_events
 
 from schemas.events import Kind
 from serving.request.requests import STRATEGIES
+from serving.rules.acting import Compiled
 from serving.rules.book_store import to_book
-from serving.rules.model import Compiled
 
 PRODUCTS = [product(item, item.title()) for item in ("sofa", "tea", "cup")]
 

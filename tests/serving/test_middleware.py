@@ -19,14 +19,15 @@ from schemas.registry import FolderRegistry
 from serving.app.follower import Follower
 from serving.auth.api_keys import BadKeys, Guard, make_key, read_keys, write_keys
 from serving.engine import micro_batcher as gather_module
-from serving.engine.micro_batcher import MicroBatcher, Overloaded, RequestFailed
+from serving.engine.calls import RequestFailed
+from serving.engine.micro_batcher import MicroBatcher, Overloaded
 from serving.engine.offline_copy import CATALOGUE, OfflineSnapshot
 from serving.engine.recommender import Recommender
 from serving.grpc.server import tls
 from serving.proto import headrace_pb2, headrace_pb2_grpc
 from serving.request.requests import RecommendRequest
+from serving.rules.acting import Compiled
 from serving.rules.book_store import put_book, to_book
-from serving.rules.model import Compiled
 from state.rows import keys
 from state.settings import BadSettings
 from state.store.contract import MemoryStore
@@ -200,7 +201,7 @@ def test_equal_requests_of_a_batch_are_answered_once():
         answers = [asyncio.get_running_loop().create_future() for _ in range(7)]
         keys = [(b"ann", "ann")] * 5 + [(b"bob", "bob"), (b"", "bob")]
         for answer, (key, user) in zip(answers, keys, strict=True):
-            gather.ask([RecommendRequest(user=user)], key, lambda found, answer=answer: answer.set_result(found[0]))
+            gather.submit([RecommendRequest(user=user)], key, lambda found, answer=answer: answer.set_result(found[0]))
         return await asyncio.gather(*answers)
 
     answers = asyncio.run(together())
@@ -242,7 +243,7 @@ def test_a_call_of_which_a_piece_fails_fails_once(monkeypatch):
 
     async def one_call():
         gather = MicroBatcher(recommender)
-        gather.ask([RecommendRequest(user="ann")] * 11, b"", heard.append)
+        gather.submit([RecommendRequest(user="ann")] * 11, b"", heard.append)
         while sum(begun) < 11:
             await asyncio.sleep(0.01)
         return await gather.recommend(RecommendRequest(user="ann"))

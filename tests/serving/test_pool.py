@@ -5,8 +5,9 @@ from schemas.ids import hash_id
 from serving.candidates.pool import Pool, uniform
 from serving.catalogue.catalogue import Catalogue
 from serving.request.requests import Filters
+from serving.rules.acting import Compiled
 from serving.rules.item_filter import Selections
-from serving.rules.model import Book, Compiled
+from serving.rules.model import Book
 from serving.snapshot.scratch import Scratch
 
 N = 400

@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from serving.engine.micro_batcher import FAILURES, MicroBatcher, RequestFailed
-from serving.engine.request_batch import Batch
+from serving.engine.calls import RequestFailed
+from serving.engine.metrics import FAILURES
+from serving.engine.micro_batcher import MicroBatcher
+from serving.engine.pipeline import Pipeline
 from serving.request.requests import RecommendRequest
 from state.store.contract import StoreUnavailable
 
@@ -40,14 +42,14 @@ def server(tmp_path_factory, recommender):
 
 def plant(monkeypatch, stage, error):
     """Have a stage of a batch's work raise where the culprit is in it."""
-    plain = getattr(Batch, stage)
+    plain = getattr(Pipeline, stage)
 
     def planted(batch, *args):
         if any(request.user == CULPRIT for request in batch.requests):
             raise error
         return plain(batch, *args)
 
-    monkeypatch.setattr(Batch, stage, planted)
+    monkeypatch.setattr(Pipeline, stage, planted)
 
 
 def asked_together(recommender, calls):
@@ -70,7 +72,7 @@ calls = st.lists(st.lists(requests, min_size=1, max_size=3), min_size=1, max_siz
 
 
 @settings(max_examples=40, deadline=None)
-@given(calls, st.sampled_from(ERRORS), st.sampled_from(["ask", "answers", "_score", "_quick_lists"]))
+@given(calls, st.sampled_from(ERRORS), st.sampled_from(["read", "answer", "_score", "_batch_lists"]))
 def test_whoever_fails_fails_alone_wherever_it_is(recommender, calls, error, stage):
     alone = [None if any(one.user == CULPRIT for one in call) else recommender.recommend(call, 0) for call in calls]
     before = FAILURES._value.get()
@@ -92,7 +94,7 @@ def test_whoever_fails_fails_alone_wherever_it_is(recommender, calls, error, sta
 def test_the_others_of_a_batch_get_what_they_would_get_alone(recommender, monkeypatch):
     good = [RecommendRequest(user=user, count=n) for n in (2, 3, 4) for user in ("ann", "bob", "cid")]
     alone = asked_together(recommender, [[one] for one in good])
-    plant(monkeypatch, "answers", RuntimeError("planted"))
+    plant(monkeypatch, "answer", RuntimeError("planted"))
     bad = RecommendRequest(user=CULPRIT)
     found = asked_together(recommender, [[bad], *([one] for one in good), [bad]])
     assert all(isinstance(found[n], RequestFailed) for n in (0, -1))
@@ -101,7 +103,7 @@ def test_the_others_of_a_batch_get_what_they_would_get_alone(recommender, monkey
 
 def test_a_store_that_is_away_is_no_request_failure(recommender, monkeypatch):
     before = FAILURES._value.get()
-    monkeypatch.setattr(recommender, "begin", lambda *_: (_ for _ in ()).throw(StoreUnavailable("away")))
+    monkeypatch.setattr(recommender, "batch", lambda *_: (_ for _ in ()).throw(StoreUnavailable("away")))
     found = asked_together(recommender, [[RecommendRequest(user="ann")]] * 2)
     assert all(isinstance(one, StoreUnavailable) for one in found)
     assert FAILURES._value.get() == before
@@ -117,7 +119,7 @@ def test_an_answer_that_cannot_be_written_is_told_to_its_caller_and_to_nobody_el
 
     async def together():
         gather = MicroBatcher(recommender)
-        gather.ask([RecommendRequest(user="ann")], b"", cannot_write)
+        gather.submit([RecommendRequest(user="ann")], b"", cannot_write)
         return await gather.recommend(RecommendRequest(user="bob"))
 
     assert asyncio.run(together()).items
@@ -125,7 +127,7 @@ def test_an_answer_that_cannot_be_written_is_told_to_its_caller_and_to_nobody_el
 
 
 def test_over_http_the_culprit_gets_500_with_its_request_id_and_the_others_their_answers(server, monkeypatch):
-    plant(monkeypatch, "answers", RuntimeError("planted"))
+    plant(monkeypatch, "answer", RuntimeError("planted"))
 
     async def together():
         async with httpx.AsyncClient(base_url=server.url) as client:

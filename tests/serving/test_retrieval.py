@@ -11,8 +11,8 @@ from serving.catalogue.catalogue import Catalogue
 from serving.retrieval.build import RECALL_AT, build_index, exact_search
 from serving.retrieval.new_items import NewItems
 from serving.retrieval.vector_index import VectorIndex
+from serving.rules.acting import NO_RULES
 from serving.rules.item_filter import Selections
-from serving.rules.model import NO_RULES
 from state.anchor import Anchor
 from state.rows.item_rows import empty_items
 from state.rows.slot_map import SlotMap

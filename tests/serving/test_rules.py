@@ -7,11 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.http.rules_api import preview, trial
+from serving.request.budget import UNBOUNDED
 from serving.request.requests import RecommendRequest
-from serving.request.trials import UNBOUNDED
+from serving.rules.acting import Compiled
 from serving.rules.book_store import BadBook, history, live_version, parse_book, put_book, read_book, to_book
 from serving.rules.lint import lint
-from serving.rules.model import Book, Compiled
+from serving.rules.model import Book
 from state.store.contract import Fenced, MemoryStore
 
 

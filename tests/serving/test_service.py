@@ -45,17 +45,19 @@ def test_an_unknown_user_an_anonymous_one_and_an_empty_shop_are_answered():
 
 def test_a_batch_that_was_begun_is_answered_by_the_generation_taken_over_meanwhile():
     recommender, _ = recommender_of(shop_events())
-    begun = recommender.begin([RecommendRequest(user="ann", count=3)], NOW)
-    recommender.replace_snapshot(recommender_of([])[0])
-    (answer,) = begun()
+    batch = recommender.batch([RecommendRequest(user="ann", count=3)], NOW)
+    batch.read()
+    recommender.replace_snapshot(recommender_of([])[0].shop)
+    (answer,) = batch.answer()
     assert (items(answer), answer.fallback) == ([], "no_data")
 
 
 def test_a_store_that_goes_away_after_a_batch_was_begun_leaves_it_the_last_known_list():
     recommender, store = recommender_of(shop_events())
-    begun = recommender.begin([RecommendRequest(user="ann", count=1)], NOW)
+    batch = recommender.batch([RecommendRequest(user="ann", count=1)], NOW)
+    batch.read()
     store.away = True
-    (answer,) = begun()
+    (answer,) = batch.answer()
     assert answer.fallback == "last_known_popular"
     assert items(answer)
 

@@ -14,13 +14,14 @@ from helpers.serving_rows import DAY, NOW, shop_events
 
 from schemas.ids import hash_ids
 from serving.engine.recommender import BadRequest
+from serving.engine.trials import TooMany, Trials
 from serving.http import rules_api
 from serving.http.rules_api import parse_at, preview, trial
+from serving.request.budget import UNBOUNDED, Budget, TooMuch
 from serving.request.requests import RecommendRequest
-from serving.request.trials import UNBOUNDED, Budget, TooMany, TooMuch, Trials
+from serving.rules.acting import Compiled
 from serving.rules.book_store import BadBook, to_book
 from serving.rules.lint import lint, refuse_failing
-from serving.rules.model import Compiled
 
 HEAVY = " or ".join(f"contains(brand, 'x{n}') and number(attr.a{n}) * price > {n}" for n in range(15))
 HOSTILE = {
@@ -103,12 +104,16 @@ def test_a_frozen_view_stays_as_it_was_while_the_shop_goes_on(shop):
 def test_a_book_is_bounded_in_time_and_memory(shop):
     book = to_book(HOSTILE)
     for seconds, n_bytes in ((0.01, 1 << 30), (60, 5 * len(shop.shop.catalogue))):
+
+        def budget(seconds=seconds, n_bytes=n_bytes):
+            return Budget(seconds, n_bytes, time.perf_counter)
+
         with pytest.raises(TooMuch):
-            lint(book, shop.shop.catalogue, NOW, Budget(seconds, n_bytes))
+            lint(book, shop.shop.catalogue, NOW, budget())
         with pytest.raises(TooMuch):
-            refuse_failing(book, shop.shop.catalogue, Budget(seconds, n_bytes))
+            refuse_failing(book, shop.shop.catalogue, budget())
         with pytest.raises(TooMuch):
-            preview(shop.frozen(Budget(seconds, n_bytes)), Compiled(book, -1), RecommendRequest(user="ann"), NOW)
+            preview(shop.frozen(budget()), Compiled(book, -1), RecommendRequest(user="ann"), NOW)
 
 
 def test_only_so_many_are_tried_at_once_and_a_place_is_free_when_its_thread_is():

@@ -1,7 +1,4 @@
-"""Work that somebody wants tried, a book of rules say: beside the loop, a few at a time, bounded in time and memory.
-
-A thread cannot be ended from outside, so what it does asks its budget again and again whether it may go on.
-"""
+"""Work that somebody wants tried, a book of rules say: beside the loop, a few at a time, bounded in time and memory."""
 
 import asyncio
 import time
@@ -9,37 +6,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from serving.request.budget import Budget
+
 MOST, SECONDS, BYTES = 2, 5.0, 256 << 20
 """Trials at the same time, and what each may take."""
 
 T = TypeVar("T")
 
 
-class TooMuch(Exception):
-    """A trial would take more than it may."""
-
-
 class TooMany(Exception):
     """Others are being tried; try again in a second."""
-
-
-class Budget:
-    """What one trial may still take."""
-
-    def __init__(self, seconds: float, n_bytes: int) -> None:
-        self._seconds, self._bytes, self._left = seconds, n_bytes, n_bytes
-        self._until_s = time.perf_counter() + seconds
-
-    def spend(self, n_bytes: int = 0) -> None:
-        """Take note of memory that is kept until the end. Raises TooMuch."""
-        self._left -= n_bytes
-        if self._left < 0:
-            raise TooMuch(f"to try it takes more than {self._bytes >> 20} MiB")
-        if time.perf_counter() > self._until_s:
-            raise TooMuch(f"to try it takes more than {self._seconds:g} s")
-
-
-UNBOUNDED = Budget(float("inf"), 1 << 62)
 
 
 class Trials:
@@ -58,7 +34,7 @@ class Trials:
         if self._under_way >= self._most:
             raise TooMany(f"{self._under_way} others are being tried")
         loop = asyncio.get_running_loop()
-        future = self._threads.submit(prepare(Budget(self._seconds, self._bytes)))
+        future = self._threads.submit(prepare(Budget(self._seconds, self._bytes, time.perf_counter)))
         self._under_way += 1
         # Its place is free when the thread is, not when the caller has gone.
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._end))
