@@ -1,4 +1,4 @@
-"""The server: it answers what a shop asks, from rows that it reads and never writes.
+"""The server: it answers a shop's requests from rows that it reads and never writes.
 
 A request reads downhill: `http`, `grpc` and `graphql` → `engine` → `ranking` → `candidates` → `snapshot` → `rendering`
 and `rules` → `auth`, `catalogue` and `retrieval` → `request` and `scoring`.

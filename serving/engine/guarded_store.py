@@ -2,8 +2,8 @@
 
 The loop reads over a line (`state.store.line`). It is called back when the first answer of a batch is here, and does
 other things until then. What the batch reads after that it does wait for, since Redis has just answered; all
-its reads together have `timeout_s`. Where an answer does not come in time, the store is away: whoever asks learns so
-at once, while a thread tries a new line again and again and hands over the first one that answers.
+its reads together have `timeout_s`. Where an answer does not come in time, the store is away: reads fail at once,
+while a thread tries new lines and hands over the first one that answers.
 
 What is no reading of rows (rules, say) is done aside: by a few threads, for a few at a time.
 """
@@ -75,7 +75,7 @@ class GuardedStore:
 
     @property
     def is_away(self) -> bool:
-        """Whether who asks learns at once that the store is away."""
+        """Whether the store is known to be away, so that reads fail at once."""
         if self._trouble is not None and self.open_line is None and time.perf_counter() > self._again_s:
             self._trouble = None
         return self._trouble is not None
@@ -213,7 +213,7 @@ class GuardedStore:
             self._wake_those_answered(loop, line)
 
     def _lose(self, why: str, line: Line | None = None) -> None:
-        """Take note that the store is away, and wake all who wait; a thread looks for its return."""
+        """Mark the store as away, and wake all who wait; a thread looks for its return."""
         if self._trouble is not None or line is not self._line:
             return
         self._trouble, self._line, self._again_s = why, None, time.perf_counter() + BREAK_S

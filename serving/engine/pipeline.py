@@ -1,7 +1,7 @@
 """A request reads downhill: the stages that a batch goes through, each for all of its requests at once.
 
 1. `read` sends the store one read of the visitors' rows; placements, arms and options are resolved before.
-2. `answer` collects the rows: who asks, what of it is cached, which rules act (`serving.snapshot`, `serving.rules`).
+2. `answer` collects the rows: who the visitors are, what is cached, which rules act (`serving.rules`).
 3. It scores the sessions (`serving.scoring`), and reads what sources need beside that.
 4. It ranks: most lists come of the scores alone and are made together (`serving.ranking.batch_lists`), the others of
    their strategy's sources (`serving.candidates`), each on its own.
@@ -39,7 +39,7 @@ NO_ROWS: Rows = np.zeros(0, np.int64)
 
 
 class _Visitors(NamedTuple):
-    """What is known of those who ask, by place in the batch."""
+    """What is known of the visitors, by place in the batch."""
 
     rows: VisitorRows
     recent: Recent

@@ -191,8 +191,8 @@ class Query:
             explore=explore, seed=seed, explain=explain, cursor=cursor, deadline_ms=deadline_ms, lang=lang,
             experiments=experiments or JSON({}),
         )  # fmt: skip
-        gather: MicroBatcher = info.context["gather"]
-        return _given([await gather.recommend(_checked(info, asked))])[0]
+        batcher: MicroBatcher = info.context["batcher"]
+        return _given([await batcher.recommend(_checked(info, asked))])[0]
 
     @strawberry.field
     async def recommend_batch(self, info: strawberry.Info, requests: list[RequestInput]) -> list[AnswerType] | None:
@@ -201,8 +201,8 @@ class Query:
         if not 1 <= len(requests) <= MAX_BATCH:
             raise BadRequest("requests", f"must hold 1 to {MAX_BATCH}")
         asked = [_checked(info, one, f"requests.{n}.") for n, one in enumerate(requests)]
-        gather: MicroBatcher = info.context["gather"]
-        return _given(await gather.recommend_all(asked))
+        batcher: MicroBatcher = info.context["batcher"]
+        return _given(await batcher.recommend_all(asked))
 
     @strawberry.field
     async def similar_items(
@@ -249,12 +249,12 @@ class _Router(GraphQLRouter[dict[str, Any], None]):
         return found
 
 
-def make_router(recommender: Recommender, gather: MicroBatcher, guard: Guard) -> Any:
+def make_router(recommender: Recommender, batcher: MicroBatcher, guard: Guard) -> Any:
     """Return the router that serves queries; no page that loads scripts from elsewhere, no sockets, no batches."""
 
     async def context(request: Request) -> dict[str, Any]:
         secret = secret_of(request.headers.raw)
-        return {"recommender": recommender, "gather": gather, "guard": guard, "secret": secret}
+        return {"recommender": recommender, "batcher": batcher, "guard": guard, "secret": secret}
 
     schema = _Schema(Query, extensions=extensions())
     return _Router(schema, context_getter=context, graphql_ide=None, subscription_protocols=())

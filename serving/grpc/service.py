@@ -46,8 +46,8 @@ class Servicer:
     Requests and answers are bytes here: equal requests are found by theirs, and the kernels write answers.
     """
 
-    def __init__(self, recommender: Recommender, gather: MicroBatcher, guard: Guard) -> None:
-        self._recommender, self._gather, self._guard = recommender, gather, guard
+    def __init__(self, recommender: Recommender, batcher: MicroBatcher, guard: Guard) -> None:
+        self._recommender, self._batcher, self._guard = recommender, batcher, guard
         self.streams = OpenStreams()
 
     def handlers(self) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class Servicer:
 
         try:
             self._spend(1)
-            self._gather.submit([self._checked(headrace_pb2.RecommendRequest.FromString(body))], b"\0" + body, done)
+            self._batcher.submit([self._checked(headrace_pb2.RecommendRequest.FromString(body))], b"\0" + body, done)
         except Exception as error:
             answer.set_result(error)
         return answer
@@ -98,7 +98,7 @@ class Servicer:
         if not 1 <= len(requests) <= MAX_BATCH:
             raise BadRequest("requests", f"must hold 1 to {MAX_BATCH}")
         checked = [self._checked(one, f"requests.{n}.") for n, one in enumerate(requests)]
-        answers = await self._gather.recommend_all(checked)
+        answers = await self._batcher.recommend_all(checked)
         count_answers("grpc_batch", answers)
         return batch_message(answers)
 
@@ -167,7 +167,7 @@ def _common(request: Any) -> tuple[int, str]:
     return request.count or 20, request.lang or "en"
 
 
-def make_server(recommender: Recommender, gather: MicroBatcher, guard: Guard) -> GrpcServer:
+def make_server(recommender: Recommender, batcher: MicroBatcher, guard: Guard) -> GrpcServer:
     """Return a server with health and reflection; health is of the whole process, and open as reflection is."""
-    servicer = Servicer(recommender, gather, guard)
+    servicer = Servicer(recommender, batcher, guard)
     return GrpcServer(SERVICE, servicer.handlers(), [CallInterceptor(guard)], servicer.streams)

@@ -23,8 +23,8 @@ from serving.engine.recommender import Recommender
 from serving.graphql.schema import make_router
 from serving.http.events_api import Events, events_router
 from serving.http.explorer_api import Explorer
-from serving.http.fast_protocol import HotProtocol
-from serving.http.handlers import BATCH, RECOMMEND, make_asks
+from serving.http.fast_protocol import FastProtocol
+from serving.http.handlers import BATCH, RECOMMEND, make_handlers
 from serving.http.middleware import BoundBody, CheckKey, add_error_handlers, error
 from serving.http.rules_api import rules_router
 from serving.rendering.answer_bytes import answer_json, json_default
@@ -50,7 +50,7 @@ def _same_for_everybody(request: Request, method: str, answer: Answer) -> Respon
 
 
 def make_app(
-    recommender: Recommender, gather: MicroBatcher, events_log: Log, registry: SchemaRegistry,
+    recommender: Recommender, batcher: MicroBatcher, events_log: Log, registry: SchemaRegistry,
     ready: Callable[[], bool], guard: Guard,
 ) -> FastAPI:  # fmt: skip
     """Return the application; `ready` says whether /readyz answers 200. `state.hot` is the protocol to serve it by."""
@@ -61,14 +61,14 @@ def make_app(
     explorer = Explorer(recommender)
     schema = {"requestBody": {"content": {"application/json": {"schema": RecommendRequest.model_json_schema()}}}}
 
-    asks = make_asks(recommender, gather, guard, explorer.note_user)
-    app.state.hot = partial(HotProtocol, asks, guard)
+    handlers = make_handlers(recommender, batcher, guard, explorer.note_user)
+    app.state.hot = partial(FastProtocol, handlers, guard)
 
     async def by_route(path: str, request: Request) -> Response:
-        """Ask as the hot path does, for requests that it leaves to the framework."""
+        """Answer as the fast protocol does, for requests that it leaves to the framework."""
         reply: asyncio.Future[bytes | Response] = asyncio.get_running_loop().create_future()
         body, secret = await request.body(), secret_of(request.headers.raw)
-        asks[path.encode()](body, secret, lambda found: None if reply.done() else reply.set_result(found))
+        handlers[path.encode()](body, secret, lambda found: None if reply.done() else reply.set_result(found))
         found = await reply
         return found if isinstance(found, Response) else Response(found, media_type="application/json")
 
@@ -105,7 +105,7 @@ def make_app(
 
     events = Events(events_log, registry, limits_of(recommender.shop.settings))
     app.include_router(events_router(events, guard, explorer.note_user))
-    app.include_router(make_router(recommender, gather, guard), prefix="/graphql")
+    app.include_router(make_router(recommender, batcher, guard), prefix="/graphql")
     app.include_router(rules_router(recommender))
     app.include_router(explorer.router)
 

@@ -1,4 +1,4 @@
-"""What the explorer page asks: users, items, live numbers; and the page itself."""
+"""What the explorer page shows: users, items, live numbers; and the page itself."""
 
 from collections import Counter as Counts
 from collections import deque

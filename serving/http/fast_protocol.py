@@ -1,4 +1,4 @@
-"""POST of what is asked most, without task, scope and routing, which cost more than everything else of HTTP together.
+"""POST of the most frequent calls, without task, scope and routing: these cost more than the rest of HTTP together.
 
 It is uvicorn's own protocol class (framing, keep-alive, pipelining, time limits, slow and broken clients stay as
 they are) that takes plain requests for a few paths itself and hands all others on: to the routes of the same
@@ -21,30 +21,33 @@ CLOSE = b"connection: close\r\n"
 OF_UPGRADES = (b"upgrade", b"http2-settings")
 
 Reply = Callable[[bytes | Response], None]
-Ask = Callable[[bytes, str, Reply], None]
-"""Have the last called with the JSON of the answer to a body, or with another response; the API key pays for it."""
+Handler = Callable[[bytes, str, Reply], None]
+"""Called in the loop with the body of a request, the API key that pays for it, and whom to give the reply.
+
+It may not block or raise: the reply is called once, now or later, with the JSON of an answer or another response.
+"""
 
 
 class _Cycle:
     """One request and its answer, as far as uvicorn's protocol needs to know of them."""
 
-    def __init__(self, protocol: "HotProtocol", ask: Ask, secret: str, keep_alive: bool) -> None:
-        self._protocol, self.ask, self.secret, self.keep_alive = protocol, ask, secret, keep_alive
+    def __init__(self, protocol: "FastProtocol", handle: Handler, secret: str, keep_alive: bool) -> None:
+        self._protocol, self.handle, self.secret, self.keep_alive = protocol, handle, secret, keep_alive
         self.body = bytearray()
         self.more_body, self.response_complete, self.disconnected = True, False, False
-        self.asked = False
+        self.handled = False
 
     @property
     def message_event(self) -> "_Cycle":  # no attribute: a circle of references waits for the garbage collector
         return self
 
     def set(self) -> None:
-        """Ask as soon as the body is there; uvicorn calls this for every part of it and when the client is gone."""
+        """Handle the request when the body is whole; uvicorn calls this for every part of it and when the client is gone."""
         if self.more_body:
             self._protocol.flow.resume_reading()  # uvicorn paused a long body; this one is bounded by its head
-        if not (self.more_body or self.disconnected or self.response_complete or self.asked):
-            self.asked = True
-            self.ask(bytes(self.body), self.secret, self.reply)
+        if not (self.more_body or self.disconnected or self.response_complete or self.handled):
+            self.handled = True
+            self.handle(bytes(self.body), self.secret, self.reply)
 
     def reply(self, answer: bytes | Response) -> None:
         """Send the JSON of a 200, or another response; to nobody where the client has gone."""
@@ -65,22 +68,22 @@ class _Cycle:
         protocol.on_response_complete()
 
 
-class HotProtocol(HttpToolsProtocol):
+class FastProtocol(HttpToolsProtocol):
     """uvicorn's protocol with a short way for some paths."""
 
     _lines: tuple[Any, bytes] = ([], b"")
 
-    def __init__(self, asks: Mapping[bytes, Ask], guard: Guard, **of_uvicorn: Any) -> None:
-        """`asks`: by path, for those who have the scope `recommend`."""
+    def __init__(self, handlers: Mapping[bytes, Handler], guard: Guard, **of_uvicorn: Any) -> None:
+        """`handlers`: by path, for those who have the scope `recommend`."""
         super().__init__(**of_uvicorn)
-        self._asks, self._guard = asks, guard
+        self._handlers, self._guard = handlers, guard
 
     def default_headers(self) -> bytes:
         """Return the lines all responses have; uvicorn makes them anew every second."""
         headers = self.server_state.default_headers
-        if HotProtocol._lines[0] is not headers:
-            HotProtocol._lines = headers, b"".join(b"%b: %b\r\n" % line for line in headers)
-        return HotProtocol._lines[1]
+        if FastProtocol._lines[0] is not headers:
+            FastProtocol._lines = headers, b"".join(b"%b: %b\r\n" % line for line in headers)
+        return FastProtocol._lines[1]
 
     def data_received(self, data: bytes) -> None:
         """Read requests; one that offers to upgrade is read as if it did not (RFC 9110, section 7.8)."""
@@ -114,15 +117,15 @@ class HotProtocol(HttpToolsProtocol):
         """Take a plain request; leave the others to the framework."""
         if self.parser.should_upgrade():  # it comes again without
             return
-        ask = self._asks.get(self.url)
-        if ask is None or not self._is_plain():
+        handle = self._handlers.get(self.url)
+        if handle is None or not self._is_plain():
             super().on_headers_complete()
             return
         secret = secret_of(self.headers)
-        cycle: Any = _Cycle(self, ask, secret, self.parser.should_keep_alive())
+        cycle: Any = _Cycle(self, handle, secret, self.parser.should_keep_alive())
         self.cycle = cycle
         try:
-            self._guard.admit(secret, "recommend", 0)  # before the body is there; what it asks for is paid then
+            self._guard.admit(secret, "recommend", 0)  # before the body is there; what it costs is paid then
         except Refused as refusal:
             cycle.reply(refused(refusal))
 

@@ -12,7 +12,7 @@ from serving.engine.calls import RequestFailed, failed
 from serving.engine.metrics import count as count_answers
 from serving.engine.micro_batcher import MicroBatcher, Overloaded
 from serving.engine.recommender import BadRequest, Recommender
-from serving.http.fast_protocol import Ask, Reply
+from serving.http.fast_protocol import Handler, Reply
 from serving.http.middleware import error, refused
 from serving.rendering.answer_bytes import answer_json, batch_json
 from serving.request.answer import Answer
@@ -25,28 +25,28 @@ Requests = Callable[[bytes], list[RecommendRequest]]
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def make_asks(
-    recommender: Recommender, gather: MicroBatcher, guard: Guard, note_user: Callable[[str | None], None]
-) -> Mapping[bytes, Ask]:
+def make_handlers(
+    recommender: Recommender, batcher: MicroBatcher, guard: Guard, note_user: Callable[[str | None], None]
+) -> Mapping[bytes, Handler]:
     """Return what answers POST, by path; `note_user` is told the user of each single request."""
 
     def one_of(body: bytes) -> list[RecommendRequest]:
         # Validated here: the framework's own way through its dependencies takes twice as long.
-        asked = _read(RecommendRequest, body or b"{}")
-        recommender.check(asked)
-        note_user(asked.user)
-        return [asked]
+        request = _read(RecommendRequest, body or b"{}")
+        recommender.check(request)
+        note_user(request.user)
+        return [request]
 
     def many_of(body: bytes) -> list[RecommendRequest]:
         requests = _read(BatchRequest, body).requests
-        for n, asked in enumerate(requests):
+        for n, request in enumerate(requests):
             try:
-                recommender.check(asked)
+                recommender.check(request)
             except BadRequest as wrong:
                 raise BadRequest(f"requests.{n}.{wrong.field}", wrong.message) from None
         return requests
 
-    def asking(method: str, requests_of: Requests, json_of: Callable[[Sequence[Answer]], bytes]) -> Ask:
+    def handler(method: str, requests_of: Requests, json_of: Callable[[Sequence[Answer]], bytes]) -> Handler:
         def charged(body: bytes, secret: str) -> list[RecommendRequest]:
             n_lists = 1  # of a request that cannot be read, too
             try:
@@ -56,7 +56,7 @@ def make_asks(
                 guard.admit(secret, "recommend", n_lists)
             return requests
 
-        def ask(body: bytes, secret: str, reply: Reply) -> None:
+        def handle(body: bytes, secret: str, reply: Reply) -> None:
             def done(found: Sequence[Answer] | Exception) -> None:
                 if isinstance(found, Exception):
                     reply(_failure(found))
@@ -65,15 +65,15 @@ def make_asks(
                     reply(json_of(found))
 
             try:
-                gather.submit(charged(body, secret), body, done)
+                batcher.submit(charged(body, secret), body, done)
             except Exception as wrong:
                 reply(_failure(wrong))
 
-        return ask
+        return handle
 
     return {
-        RECOMMEND.encode(): asking("recommend", one_of, lambda answers: answer_json(answers[0])),
-        BATCH.encode(): asking("batch", many_of, batch_json),
+        RECOMMEND.encode(): handler("recommend", one_of, lambda answers: answer_json(answers[0])),
+        BATCH.encode(): handler("batch", many_of, batch_json),
     }
 
 

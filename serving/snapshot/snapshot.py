@@ -149,7 +149,7 @@ class ServingSnapshot:
             self.index.new_items.watch(added)
 
     def prefetch(self, now_ms: int) -> int:
-        """Have the rows of as many items as there is room for before anybody asks; return how many.
+        """Have the rows of as many items as there is room for before the first request; return how many.
 
         Where there are more, those with the longest factors: they are in the most lists. Raises StoreUnavailable.
         """

@@ -1,4 +1,4 @@
-"""The rows of those who ask: read for a whole batch with one question to the store."""
+"""The rows of a batch's visitors, read with one question to the store."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,7 +21,7 @@ NOBODY = 0
 
 
 class VisitorRows(NamedTuple):
-    """Rows of those who ask, by place in their batch."""
+    """Rows of visitors, by place in their batch."""
 
     users: UserRows
     purchases: PurchaseRows | None
