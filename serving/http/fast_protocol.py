@@ -42,7 +42,7 @@ class _Cycle:
         return self
 
     def set(self) -> None:
-        """Handle the request when the body is whole; uvicorn calls this for every part of it and when the client is gone."""
+        """Handle the request when the body is whole; uvicorn calls this for each part, and when the client is gone."""
         if self.more_body:
             self._protocol.flow.resume_reading()  # uvicorn paused a long body; this one is bounded by its head
         if not (self.more_body or self.disconnected or self.response_complete or self.handled):

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from schemas.compiled.distinct import distinct
 from serving.candidates.context import RequestContext
 from serving.candidates.pool import Pool
-from serving.ranking.apply_rules import arrange
+from serving.ranking.apply_rules import BookRules, arrange
 from serving.ranking.contributions import contributions
 from serving.ranking.diversify import varied
 from serving.rendering.items import Items, RenderedReason
@@ -99,7 +99,8 @@ def _items(
         return Items(shop.heads, rows, found.score[:count].tolist(), said, [()] * len(rows)), []
     vary = (lambda *args: varied(context, *args)) if context.visitor.plan.diversity > 0 else None
     explain = context.visitor.request.explain
-    placed, traces = arrange(pool, acting, shop.selections, version, shop.catalogue, count, offset, vary, explain)
+    rules = BookRules(acting, shop.selections, version, shop.catalogue)
+    placed, traces = arrange(pool, rules, count, offset, vary, explain)
     brought = [k for k in placed.candidates if k >= 0]
     scores, said = found.score[brought].tolist(), _said(pool, found.tier[brought], found.place[brought])
     for at, rule in placed.promoted.items():

@@ -47,47 +47,54 @@ class Arranged(NamedTuple):
 
 
 class _Trace:
-    """What the rules did, written down if somebody asked for it."""
+    """What the rules did, written down if the request wants an explanation."""
 
     def __init__(self, catalogue: Catalogue, wanted: bool) -> None:
-        self._catalogue, self._wanted = catalogue, wanted
+        self._catalogue, self.wanted = catalogue, wanted
         self.found: list[RuleTrace] = []
 
     def say(self, rule: Rule, effect: str, rows: Iterable[int]) -> None:
-        if self._wanted:
+        if self.wanted:
             self.note(rule, effect, [self._catalogue.ids[row] for row in islice(rows, MAX_TRACED)])
 
     def note(self, rule: Rule, effect: str, items: list[str]) -> None:
-        if self._wanted:
+        if self.wanted:
             self.found.append(RuleTrace(rule.id, rule.action, effect, items[:MAX_TRACED]))
 
 
-def arrange(
-    pool: Pool, acting: Acting, selections: Selections, book: int, catalogue: Catalogue, count: int, offset: int,
-    vary: Callable[[Order, npt.NDArray[np.float64], npt.NDArray[np.int64]], Order] | None, explain: bool,
-) -> tuple[Arranged, list[RuleTrace]]:  # fmt: skip
-    """Return the places `offset + 1` to `offset + count` and, with `explain`, what each rule did.
+class BookRules(NamedTuple):
+    """The rules that act on one answer, and the catalogue they are about."""
 
-    `vary(order, worth, rows)` makes an order diverse.
-    """
-    found = pool.candidates()
-    rows, worth = found.row, found.worth
-    trace = _Trace(catalogue, explain)
-    if acting.boosts:
-        worth = worth * selections.factors(acting, book)[rows]
-        order = np.argsort(-worth, kind="stable")
-        for rule in acting.boosts if explain else ():
-            trace.say(rule, f"scores times {rule.factor:g}", rows[selections.matching(rule, book)[rows]])
-    else:
-        order = np.arange(pool.n)
+    acting: Acting
+    selections: Selections
+    book: int
+    """The version of the book they are of."""
+    catalogue: Catalogue
+
+    def matching(self, rule: Rule) -> npt.NDArray[np.bool_]:
+        """Return which items a rule is about, by catalogue row. Raises RuleFailed."""
+        return self.selections.matching(rule, self.book)
+
+
+Vary = Callable[[Order, npt.NDArray[np.float64], npt.NDArray[np.int64]], Order]
+"""Makes an order diverse, given the worth and the catalogue row of each candidate."""
+
+
+def arrange(
+    pool: Pool, rules: BookRules, count: int, offset: int, vary: Vary | None, explain: bool
+) -> tuple[Arranged, list[RuleTrace]]:
+    """Return the places `offset + 1` to `offset + count` and, with `explain`, what each rule did."""
+    acting, found = rules.acting, pool.candidates()
+    rows, trace = found.row, _Trace(rules.catalogue, explain)
+    order, worth = _by_worth(rules, rows, found.worth, trace)
     if vary is not None and len(order):
         order = vary(order, worth, rows)
-    fixed = _fixed_places(pool, acting, selections, book, catalogue, rows, order, offset + count, trace)
+    fixed = _FixedPlaces(pool, rules, rows, order, offset + count, trace).fill() if acting.fixing else {}
     if fixed:
         order = order[~np.isin(rows[order], [place.row for place in fixed.values()])]
     if acting.caps or fixed:
         row_at = {position: place.row for position, place in fixed.items()}
-        chosen, held_back = fill(order, rows, acting.caps, catalogue, row_at, offset, count)
+        chosen, held_back = fill(order, rows, acting.caps, rules.catalogue, row_at, offset, count)
         for cap, held in zip(acting.caps, held_back, strict=True):
             if explain and held.any():
                 trace.say(cap, f"at most {cap.most} of one {cap.by} in {cap.first}", rows[held])
@@ -95,10 +102,22 @@ def arrange(
         chosen = order[:count]
     placed = _lists(chosen.tolist(), rows, fixed, offset)
     for rule in acting.boosts:
-        for k in np.flatnonzero(selections.matching(rule, book)[placed.rows]).tolist():
+        for k in np.flatnonzero(rules.matching(rule)[placed.rows]).tolist():
             if k not in placed.promoted:
                 placed.rules[k] = (*placed.rules[k], rule.id)
     return placed, trace.found
+
+
+def _by_worth(
+    rules: BookRules, rows: npt.NDArray[np.int64], worth: npt.NDArray[np.float64], trace: _Trace
+) -> tuple[Order, npt.NDArray[np.float64]]:
+    """Return the candidates in the order of their worth with all boosts, and that worth."""
+    if not rules.acting.boosts:
+        return np.arange(len(rows)), worth
+    worth = worth * rules.selections.factors(rules.acting, rules.book)[rows]
+    for rule in rules.acting.boosts if trace.wanted else ():
+        trace.say(rule, f"scores times {rule.factor:g}", rows[rules.matching(rule)[rows]])
+    return np.argsort(-worth, kind="stable"), worth
 
 
 def _lists(chosen: list[int], rows: npt.NDArray[np.int64], fixed: dict[int, Placed], offset: int) -> Arranged:
@@ -121,45 +140,57 @@ def _lists(chosen: list[int], rows: npt.NDArray[np.int64], fixed: dict[int, Plac
     return placed
 
 
-def _fixed_places(
-    pool: Pool, acting: Acting, selections: Selections, book: int, catalogue: Catalogue,
-    rows: npt.NDArray[np.int64], order: Order, last: int, trace: _Trace,
-) -> dict[int, Placed]:  # fmt: skip
-    fixed: dict[int, Placed] = {}
-    if not acting.fixing:
-        return fixed
-    candidate_of = {row: k for k, row in enumerate(rows.tolist())}
-    taken: set[int] = set()
+class _FixedPlaces:
+    """Gives places away to pins and promotions, in the order of the rules; an item whose place is taken moves down."""
 
-    def put(rule: Pin | Promote, row: int, wanted: int) -> bool:
+    def __init__(
+        self, pool: Pool, rules: BookRules, rows: npt.NDArray[np.int64], order: Order, last: int, trace: _Trace
+    ) -> None:
+        """`rows`, `order`: the candidates, and their order without these rules; `last`: the last position there is."""
+        self._pool, self._rules, self._last, self._trace = pool, rules, last, trace
+        self._ranked = rows[order] if len(rows) else rows
+        self._candidate_of = {row: k for k, row in enumerate(rows.tolist())}
+        self._fixed: dict[int, Placed] = {}
+        self._taken: set[int] = set()
+
+    def fill(self) -> dict[int, Placed]:
+        """Return what is placed, by position from 1."""
+        for rule in self._rules.acting.fixing:
+            if isinstance(rule, Pin):
+                self._pin(rule)
+            else:
+                self._promote(rule)
+        return self._fixed
+
+    def _pin(self, rule: Pin) -> None:
+        placed, refused = [], []
+        for place, item in enumerate(rule.items):
+            row = self._rules.catalogue.row_of(hash_id(item))
+            if row < 0 or row in self._taken or not (row in self._candidate_of or self._pool.allows(row)):
+                refused.append(item)
+            elif self._put(rule, row, rule.position + place):
+                placed.append(row)
+        self._trace.say(rule, f"put at position {rule.position}", placed)
+        if refused:
+            self._trace.note(rule, "may not be shown", refused)
+
+    def _promote(self, rule: Promote) -> None:
+        matching = self._rules.matching(rule)
+        best = [row for row in self._ranked[matching[self._ranked]].tolist() if row not in self._taken]
+        if len(best) < len(rule.positions):
+            known = self._candidate_of
+            others = (row for row in np.flatnonzero(matching).tolist() if row not in self._taken and row not in known)
+            best += [row for row in others if self._pool.allows(row)]
+        placed = [row for row, position in zip(best, rule.positions, strict=False) if self._put(rule, row, position)]
+        self._trace.say(rule, f"at positions {', '.join(map(str, rule.positions))}", placed)
+
+    def _put(self, rule: Pin | Promote, row: int, wanted: int) -> bool:
+        """Put an item at a position or the next free one; say whether there was one."""
         position = wanted
-        while position in fixed:
+        while position in self._fixed:
             position += 1
-        if position > last:
+        if position > self._last:
             return False
-        fixed[position] = Placed(candidate_of.get(row, -1), row, rule.id)
-        taken.add(row)
+        self._fixed[position] = Placed(self._candidate_of.get(row, -1), row, rule.id)
+        self._taken.add(row)
         return True
-
-    for rule in acting.fixing:
-        if isinstance(rule, Pin):
-            put_there, refused = [], []
-            for place, item in enumerate(rule.items):
-                row = catalogue.row_of(hash_id(item))
-                if row < 0 or row in taken or not (row in candidate_of or pool.allows(row)):
-                    refused.append(item)
-                elif put(rule, row, rule.position + place):
-                    put_there.append(row)
-            trace.say(rule, f"put at position {rule.position}", put_there)
-            if refused:
-                trace.note(rule, "may not be shown", refused)
-        else:
-            matching = selections.matching(rule, book)
-            ranked = rows[order] if len(rows) else rows
-            best = [row for row in ranked[matching[ranked]].tolist() if row not in taken]
-            if len(best) < len(rule.positions):
-                others = np.flatnonzero(matching).tolist()
-                best += [row for row in others if row not in taken and row not in candidate_of and pool.allows(row)]
-            put_there = [row for row, position in zip(best, rule.positions, strict=False) if put(rule, row, position)]
-            trace.say(rule, f"at positions {', '.join(map(str, rule.positions))}", put_there)
-    return fixed
