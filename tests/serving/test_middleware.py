@@ -193,8 +193,8 @@ def test_past_the_marks_requests_are_answered_cheaply_and_then_refused(monkeypat
 def test_equal_requests_of_a_batch_are_answered_once():
     recommender, _ = recommender_of(shop_events())
     asked = []
-    plain = recommender.begin
-    recommender.begin = lambda requests, now_ms: asked.extend(requests) or plain(requests, now_ms)
+    plain = recommender.batch
+    recommender.batch = lambda requests, now_ms: asked.extend(requests) or plain(requests, now_ms)
 
     async def together():
         gather = MicroBatcher(recommender)
@@ -213,8 +213,8 @@ def test_equal_requests_of_a_batch_are_answered_once():
 def test_calls_larger_than_a_batch_are_answered_in_order_beside_others(monkeypatch):
     monkeypatch.setattr(gather_module, "MAX_OF_CALLS", 4)
     recommender, _ = recommender_of(shop_events())
-    sizes, plain = [], recommender.begin
-    recommender.begin = lambda requests, now_ms: sizes.append(len(requests)) or plain(requests, now_ms)
+    sizes, plain = [], recommender.batch
+    recommender.batch = lambda requests, now_ms: sizes.append(len(requests)) or plain(requests, now_ms)
 
     async def together():
         gather = MicroBatcher(recommender)
@@ -231,7 +231,7 @@ def test_calls_larger_than_a_batch_are_answered_in_order_beside_others(monkeypat
 def test_a_call_of_which_a_piece_fails_fails_once(monkeypatch):
     monkeypatch.setattr(gather_module, "MAX_OF_CALLS", 4)
     recommender, _ = recommender_of(shop_events())
-    plain, begun, heard = recommender.begin, [], []
+    plain, begun, heard = recommender.batch, [], []
 
     def fails_second(requests, now_ms):
         begun.append(len(requests))
@@ -239,7 +239,7 @@ def test_a_call_of_which_a_piece_fails_fails_once(monkeypatch):
             raise RuntimeError("broken")
         return plain(requests, now_ms)
 
-    recommender.begin = fails_second
+    recommender.batch = fails_second
 
     async def one_call():
         gather = MicroBatcher(recommender)
@@ -255,18 +255,23 @@ def test_a_call_of_which_a_piece_fails_fails_once(monkeypatch):
 @pytest.mark.parametrize("when", ["beginning", "answering"])
 def test_a_batch_that_fails_says_so_and_the_next_one_is_answered(when):
     recommender, _ = recommender_of(shop_events())
-    plain = recommender.begin
+    plain = recommender.batch
 
     def fails(*_):
         raise RuntimeError("broken")
 
+    def fails_later(*args):
+        batch = plain(*args)
+        batch.answer = fails
+        return batch
+
     async def one_after_the_other():
         gather = MicroBatcher(recommender)
-        recommender.begin = fails if when == "beginning" else lambda *_: fails
+        recommender.batch = fails if when == "beginning" else fails_later
         failed = await asyncio.gather(
             *(gather.recommend(RecommendRequest(user="ann")) for _ in range(2)), return_exceptions=True
         )
-        recommender.begin = plain
+        recommender.batch = plain
         return failed, await gather.recommend(RecommendRequest(user="ann"))
 
     failed, answer = asyncio.run(one_after_the_other())
