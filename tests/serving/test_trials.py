@@ -46,7 +46,7 @@ def kept(recommender):
         len(shop.selections._kept), len(shop.selections._matching), len(shop.selections._factors),
         len(shop.items.slots), shop.items.slots.round_no, len(shop._scopes), len(shop.phrases._said),
         len(shop.phrases.rendered.phrases),
-        len(recommender._cache._kept), len(shop.rules._sets), shop.scratch.answer,
+        len(recommender._live.cache._kept), len(shop.rules._sets), shop.scratch.answer,
         list(shop.catalogue._attributes._columns), shop.popular.trend.tobytes(), len(shop.heads._rows),
     )  # fmt: skip
 
