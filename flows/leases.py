@@ -3,7 +3,7 @@
 Every process puts its name and the time into a sorted set; those seen lately share
 the lanes by rank (lane mod processes). A lane's lease is a key with a time to live.
 Leases only keep processes from disturbing each other: what keeps rows right is the
-fence of the commit (`state.store.redis_store`), whoever holds a lease.
+fence of the commit (`state.store.redis_commits`), whoever holds a lease.
 """
 
 from collections.abc import Iterable

@@ -1,12 +1,10 @@
 """The embedded log: one SQLite file, one total order, one row per appended batch.
 
 WAL with `synchronous=FULL`: an append that returned survives kill -9 and power
-loss. A batch row keeps its messages as a payload with int32 lengths (-1: no value),
-so reading one back is two copies and no loop over messages. Offsets count per
-topic; `spans` finds the row that holds an offset.
+loss. A batch row keeps its messages in columns (`flows.log.sqlite_rows`), so reading
+one back is two copies and no loop over messages. Offsets count per topic; `spans` finds the row that holds an offset.
 """
 
-import base64
 import contextlib
 import os
 import sqlite3
@@ -14,15 +12,11 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-import orjson
 
 from flows.log.contract import (
     MOST_BYTES,
-    Headers,
     LogUnavailable,
     Message,
     PositionLost,
@@ -30,6 +24,7 @@ from flows.log.contract import (
     TopicReplaced,
     topic_of,
 )
+from flows.log.sqlite_rows import COLUMNS, READ, Int64s, LogRow, decode_row, encode_row, message_of
 from schemas.events import DEAD_LETTERS, TOPICS
 from state.store.contract import Positions
 
@@ -49,48 +44,6 @@ CREATE TABLE IF NOT EXISTS identity (only INTEGER PRIMARY KEY CHECK (only = 1), 
 INSERT OR IGNORE INTO identity VALUES (1, lower(hex(randomblob(16))));
 CREATE TABLE IF NOT EXISTS spans (topic INTEGER, first INTEGER, seq INTEGER, PRIMARY KEY (topic, first)) WITHOUT ROWID;
 """
-
-Int64s = npt.NDArray[np.int64]
-
-
-class _Row(NamedTuple):
-    """One batch row, decoded."""
-
-    seq: int
-    topic: npt.NDArray[np.int32]
-    offset: Int64s
-    lengths: npt.NDArray[np.int32]
-    payload: bytes
-    key_lengths: npt.NDArray[np.int32]
-    keys: bytes
-    ts: Int64s
-    headers: bytes | None
-
-
-def _encode_headers(messages: Sequence[Message]) -> bytes | None:
-    """Return the headers of a row's messages as JSON, by place, values in base64; None where no message has any."""
-    found = {
-        str(i): [(name, None if value is None else base64.b64encode(value).decode()) for name, value in one.headers]
-        for i, one in enumerate(messages)
-        if one.headers
-    }
-    return orjson.dumps(found) if found else None
-
-
-def _decode_headers(row: bytes | None, i: int) -> Headers:
-    found = orjson.loads(row).get(str(i), []) if row else []
-    return tuple((name, None if value is None else base64.b64decode(value)) for name, value in found)
-
-
-def _original(row: _Row, i: int, topic: str) -> Message:
-    """Return message i of a row."""
-
-    def part(data: bytes, lengths: npt.NDArray[np.int32]) -> bytes | None:
-        start = int(np.maximum(lengths[:i], 0).sum(dtype=np.int64))
-        return None if lengths[i] < 0 else data[start : start + int(lengths[i])]
-
-    key, value = part(row.keys, row.key_lengths), part(row.payload, row.lengths)
-    return Message(topic, key, value, int(row.ts[i]), _decode_headers(row.headers, i))
 
 
 class SqliteLog:
@@ -119,7 +72,7 @@ class SqliteLog:
         self._stream_of = np.full(max(self._topic_ids.values()) + 1, -1, np.int32)
         for index, name in enumerate(read_topics):
             self._stream_of[self._topic_ids[name]] = index
-        self._row: _Row | None = None
+        self._row: LogRow | None = None
         self._cursor: tuple[Positions, int] | None = None
 
     def append(self, messages: Sequence[Message]) -> None:
@@ -226,21 +179,9 @@ class SqliteLog:
             offsets.append(ends[topic])
             spans.setdefault(topic, ends[topic])
             ends[topic] += 1
-        values = [message.value for message in messages]
-        found_keys = [message.key for message in messages]
-        row = (
-            max(message.ts_ms for message in messages),
-            np.array(topics, np.int32).tobytes(),
-            np.array(offsets, np.int64).tobytes(),
-            np.array([message.ts_ms for message in messages], np.int64).tobytes(),
-            np.array([-1 if value is None else len(value) for value in values], np.int32).tobytes(),
-            b"".join(value for value in values if value is not None),
-            np.array([-1 if key is None else len(key) for key in found_keys], np.int32).tobytes(),
-            b"".join(key for key in found_keys if key is not None),
-            _encode_headers(messages),
-        )
-        columns = "newest_ms, topic, offset, ts, lengths, payload, key_lengths, keys, headers"
-        cursor = self._writer.execute(f"INSERT INTO batches ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        marks = ", ".join("?" * (COLUMNS.count(",") + 1))
+        row = encode_row(messages, topics, offsets)
+        cursor = self._writer.execute(f"INSERT INTO batches ({COLUMNS}) VALUES ({marks})", row)
         self._writer.executemany(
             "INSERT INTO spans VALUES (?, ?, ?)", [(topic, first, cursor.lastrowid) for topic, first in spans.items()]
         )
@@ -272,33 +213,18 @@ class SqliteLog:
                 first = span[0]
         return first or 0
 
-    def _rows_from(self, seq: int) -> Iterator[_Row]:
+    def _rows_from(self, seq: int) -> Iterator[LogRow]:
         """Yield the rows from `seq` on, each one read when it is asked for."""
         if self._row is not None and self._row.seq == seq:
             yield self._row
             seq += 1
-        rows = self._reader.execute(
-            "SELECT seq, topic, offset, lengths, payload, key_lengths, keys, ts, headers FROM batches "
-            "WHERE seq >= ? ORDER BY seq",
-            (seq,),
-        )
-        for seq, topic, offset, lengths, payload, key_lengths, found_keys, ts, headers in rows:
-            yield _Row(
-                seq,
-                np.frombuffer(topic, np.int32),
-                np.frombuffer(offset, np.int64),
-                np.frombuffer(lengths, np.int32),
-                payload,
-                np.frombuffer(key_lengths, np.int32),
-                found_keys,
-                np.frombuffer(ts, np.int64),
-                headers,
-            )
+        for row in self._reader.execute(f"SELECT {READ} FROM batches WHERE seq >= ? ORDER BY seq", (seq,)):
+            yield decode_row(*row)
 
     def _read(self, positions: Positions, max_messages: int) -> RawBatch | None:
         wanted = np.array([positions.get(stream, 0) for stream in self._streams], np.int64)
         seq, n_found, n_bytes = self._first_row(positions), 0, 0
-        parts: list[tuple[_Row, Int64s]] = []
+        parts: list[tuple[LogRow, Int64s]] = []
         for row in self._rows_from(seq):
             stream = self._stream_of[row.topic]
             here = np.flatnonzero((stream >= 0) & (row.offset >= wanted[stream]))
@@ -317,7 +243,7 @@ class SqliteLog:
         self._cursor = (batch.after, seq)
         return batch
 
-    def _batch(self, parts: list[tuple[_Row, Int64s]], positions: Positions) -> RawBatch:
+    def _batch(self, parts: list[tuple[LogRow, Int64s]], positions: Positions) -> RawBatch:
         payloads: list[bytes | memoryview] = []
         tombstones: dict[int, bytes] = {}
         n = 0
@@ -349,7 +275,7 @@ class SqliteLog:
         def original(i: int) -> Message:
             part = int(np.searchsorted(firsts, i, side="right")) - 1
             row, chosen = parts[part]
-            return _original(row, int(chosen[i - firsts[part]]), self._streams[stream[i]].rpartition(":")[0])
+            return message_of(row, int(chosen[i - firsts[part]]), self._streams[stream[i]].rpartition(":")[0])
 
         return RawBatch(
             self._streams, stream, offset, payload, bounds, before, after, tombstones, original=original

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flows.log.kafka_log import TIMEOUT_S as LOG_TIMEOUT_S
+from flows.log.kafka_topics import TIMEOUT_S as LOG_TIMEOUT_S
 from flows.log.sqlite_log import SqliteLog
 from headrace.torture.reference import PREFIX
 from headrace.torture.stage import Stage
@@ -246,7 +246,7 @@ def nothing(stage: Stage, outage_s: float) -> None:
 WRITER = """
 import resource, sys
 from flows.log.contract import LogUnavailable, Message
-from flows.log.kafka_log import TIMEOUT_S as LOG_TIMEOUT_S
+from flows.log.kafka_topics import TIMEOUT_S as LOG_TIMEOUT_S
 from flows.log.sqlite_log import SqliteLog
 log = SqliteLog(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))

@@ -10,26 +10,26 @@ from state.store.row_block import Command, pack
 LARGE_PART = 16_384
 
 
-class FencedConnection(NamedTuple):
+class Fence(NamedTuple):
     """What tells an owner that nobody else is at work: the lane's positions, and its redo record if there is one."""
 
     positions: bytes | None = None
     redo: bytes | None = None
 
 
-class GuardedConnection:
+class FencedConnection:
     """Keeps a WATCH on a lane's positions and redo record, whose values it has read *after* the WATCH."""
 
     def __init__(self, connection: Any, positions_key: bytes = b"", redo_key: bytes = b"") -> None:
         self._connection, self._keys = connection, (positions_key, redo_key)
-        self._seen = self._expected = FencedConnection()
+        self._seen = self._expected = Fence()
         self._watching = False
         self._n_answers = 0
 
-    def watch(self) -> FencedConnection:
+    def watch(self) -> Fence:
         """Watch anew and return what is stored."""
-        self._send([pack(("UNWATCH",)), pack(("WATCH", *self._keys)), pack(("MGET", *self._keys))])
-        self._seen = FencedConnection(*self._receive(3)[-1])
+        self._write([pack(("UNWATCH",)), pack(("WATCH", *self._keys)), pack(("MGET", *self._keys))])
+        self._seen = Fence(*self._read(3)[-1])
         self._watching = True
         return self._seen
 
@@ -37,7 +37,7 @@ class GuardedConnection:
         """Read positions and record again before the next transaction."""
         self._watching = False
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """After trouble: trust nothing, start over on a fresh connection."""
         self._watching, self._n_answers = False, 0
         self._connection.disconnect()
@@ -46,7 +46,7 @@ class GuardedConnection:
         """Make these what every transaction is for; raises Fenced when others are stored."""
         seen = self._seen if self._watching else self.watch()
         none_yet = seen.positions is None and not positions
-        self._expected = FencedConnection(None if none_yet else encode_positions(positions), redo)
+        self._expected = Fence(None if none_yet else encode_positions(positions), redo)
         if seen != self._expected:
             self._watching = False
             found = decode_positions(seen.positions)
@@ -55,21 +55,21 @@ class GuardedConnection:
                 else "another owner's commit is under way"
             )  # fmt: skip
 
-    def start(self, *commands: Command) -> None:
+    def send(self, *commands: Command) -> None:
         """Send the commands as one transaction under the watch, and watch again; raises Fenced."""
         if self._seen != self._expected:
             raise Fenced("another owner wrote the lane")
         watch = pack(("EXEC",)) + pack(("WATCH", *self._keys)) + pack(("MGET", *self._keys))
         self._n_answers = len(commands) + 4
-        self._send([pack(("MULTI",)), *(part for command in commands for part in command), watch])
+        self._write([pack(("MULTI",)), *(part for command in commands for part in command), watch])
 
-    def finish(self) -> None:
+    def receive(self) -> None:
         """Wait for the transaction under way, if there is one; raises Fenced when it was void."""
         n_answers, self._n_answers = self._n_answers, 0
         if not n_answers:
             return
-        *_, done, _, seen = self._receive(n_answers)
-        self._seen = FencedConnection(*seen)
+        *_, done, _, seen = self._read(n_answers)
+        self._seen = Fence(*seen)
         if done is None:
             self._watching = False
             raise Fenced("another owner wrote the lane")
@@ -79,15 +79,15 @@ class GuardedConnection:
 
     def execute(self, *commands: Command) -> None:
         """Run the commands as one transaction; raises Fenced."""
-        self.start(*commands)
-        self.finish()
+        self.send(*commands)
+        self.receive()
 
     def run(self, *commands: Command) -> None:
         """Run the commands in order, outside any transaction."""
-        self._send([part for command in commands for part in command])
-        self._receive(len(commands))
+        self._write([part for command in commands for part in command])
+        self._read(len(commands))
 
-    def _send(self, parts: Command) -> None:
+    def _write(self, parts: Command) -> None:
         # Small parts are joined: each one would be a system call and a packet.
         joined: Command = []
         small: list[bytes | memoryview] = []
@@ -99,7 +99,7 @@ class GuardedConnection:
             small = []
         self._connection.send_packed_command([*joined, b"".join(small)], check_health=False)
 
-    def _receive(self, n: int) -> list[Any]:
+    def _read(self, n: int) -> list[Any]:
         answers: list[Any] = []
         first_error: Exception | None = None
         for _ in range(n):

@@ -1,72 +1,27 @@
-"""The store in Redis, and its commit point.
-
-Each lane has connections of its own that keep a WATCH on the lane's positions and
-redo record (`state.store.fenced_connection`). So every EXEC is guarded: it does nothing once
-anybody has written one of them.
-
-    small commit (one command of rows), one round trip:
-        MULTI · MSET rows · SET positions · EXEC · WATCH positions redo · MGET positions redo
-    large commit:
-        SET redo:<attempt>:<i> piece EX 600                    <- for every piece (`state.store.redo_pieces`)
-        MULTI · PERSIST pieces · SET redo [expected, new, attempt, n] · EXEC    <- the commit point
-        MULTI · MSET rows · EXEC                               <- for every command of <= CHUNK rows
-        MULTI · SET positions · UNLINK redo, pieces · EXEC        <- the seal
-    refresh: the last two steps alone
-
-The redo record is written in pieces because Redis hands what one command wrote to
-its append-only file in one go: a single record of 10 MB keeps all readers waiting.
-
-Two owners A and B of one lane. What a redo record says of a row may be applied twice
-without harm. A dies or stops anywhere before the commit point: nothing
-of its commit is there (its pieces bear a name of their own and expire). After it: B's
-start finds a record whose `expected` are the stored positions, applies it and seals;
-that write of the positions trips A's WATCH, so no chunk, seal or later commit of A can
-execute. If B started before A's commit point, B may have read rows that A has written
-since, though the positions are still those B knows: A's record trips B's WATCH, so what
-B made of such rows is never written. A record whose `expected` is not what is stored is
-of an earlier version, which did not watch the record, and is deleted. If Redis restarts
-and has lost its last second, rows and positions went back together, and A's next commit
-finds other positions: Fenced.
-"""
+"""The store in Redis; the commit is in `state.store.redis_commits`."""
 
 import contextlib
-import secrets
 import time
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
 from weakref import WeakSet
 
-import orjson
 import redis
 from redis.exceptions import LockNotOwnedError
 from redis.lock import Lock
 
 from state.rows import keys
 from state.store.changes import ChangeFeed, NoChanges
-from state.store.contract import Fenced, Positions, Reading, Rows, StoreUnavailable, decode_positions, encode_positions
-from state.store.fenced_connection import FencedConnection, GuardedConnection
+from state.store.contract import Fenced, Positions, Reading, Rows, StoreUnavailable
+from state.store.fenced_connection import FencedConnection
 from state.store.line import Line, LineBroken, RedisLine, ThreadLine
 from state.store.pipelined_reads import Asked, QuickReads
 from state.store.redis_change_feed import RedisChanges
+from state.store.redis_commits import RedisCommits, row_set_of
 from state.store.redis_nodes import RedisNodes
-from state.store.redo_pieces import RowsDoNotFit, commands_of, redo_pieces
-from state.store.row_block import CHUNK, Command, RowSet, pack
+from state.store.row_block import CHUNK, Command, RowSet
 
-EXPIRING = b"\r\n$2\r\nEX\r\n$3\r\n600\r\n"
-"""Ends the SET of a piece: pieces of a record that was never completed go after ten minutes."""
 TIMEOUT_S = 10.0
-
-
-class _Lane(NamedTuple):
-    """A lane's connections: the first one decides, both apply a large commit by turns so that Redis never waits."""
-
-    main: GuardedConnection
-    second: GuardedConnection
-
-    def forget(self) -> None:
-        self.main.forget()
-        self.second.forget()
 
 
 class RedisStore:
@@ -79,7 +34,7 @@ class RedisStore:
 
     def __init__(self, url: str, timeout_s: float = TIMEOUT_S) -> None:
         self._nodes = RedisNodes(url, timeout_s)
-        self._lanes: dict[bytes, _Lane] = {}
+        self._commits = RedisCommits(self._nodes)
         self._feeds: WeakSet[ChangeFeed] = WeakSet()
         """Those that somebody still uses."""
         self._quick = None if self._nodes.is_cluster else QuickReads(self._nodes.client_for(b""), CHUNK)
@@ -107,18 +62,7 @@ class RedisStore:
     def positions(self, lane_prefix: bytes) -> Positions:
         """Return the lane's positions; a commit cut short after its commit point is finished first."""
         with self._trouble(lane_prefix):
-            lane = self._lane(lane_prefix)
-            guard = lane.main.watch()
-            found = decode_positions(guard.positions)
-            if guard.redo is not None:
-                expected, new, attempt, n_pieces = orjson.loads(guard.redo)
-                pieces = [keys.redo_piece(lane_prefix, attempt, i) for i in range(n_pieces)]
-                lane.main.expect(found, guard.redo)
-                if expected == found:
-                    self._finish(lane, lane_prefix, guard, new, pieces)
-                    return dict(new)
-                lane.main.execute(_drop_redo(lane_prefix, pieces))
-            return found
+            return self._commits.positions(lane_prefix)
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the value of each key, None where there is none. Raises StoreUnavailable."""
@@ -152,22 +96,14 @@ class RedisStore:
         return groups
 
     def commit(self, lane_prefix: bytes, expected: Positions, new: Positions, rows: Rows) -> None:
-        """Write rows and positions as the module says. Raises Fenced, StoreUnavailable."""
+        """Write rows and positions. Raises Fenced, StoreUnavailable."""
         with self._trouble(lane_prefix):
-            lane = self._lane(lane_prefix)
-            lane.main.expect(expected)
-            row_set = _row_set(rows)
-            if len(row_set) <= CHUNK:
-                lane.main.execute(*row_set.commands(), _set_positions(lane_prefix, new))
-            else:
-                redo, pieces = self._write_redo(lane.main, lane_prefix, expected, new, row_set)
-                self._apply(lane, lane_prefix, expected, new, row_set.commands(), redo, pieces)
+            self._commits.commit(lane_prefix, expected, new, rows)
 
     def refresh(self, lane_prefix: bytes, expected: Positions, rows: Rows) -> None:
         """Write rows command by command under the watch. Raises Fenced, StoreUnavailable."""
         with self._trouble(lane_prefix):
-            lane = self._lane(lane_prefix)
-            self._apply(lane, lane_prefix, expected, expected, _row_set(rows).commands())
+            self._commits.refresh(lane_prefix, expected, rows)
 
     def scan(self, key_prefix: bytes) -> Iterator[list[bytes]]:
         """Yield the keys with this prefix in chunks, some of them empty; a key may come twice while the table grows."""
@@ -187,7 +123,7 @@ class RedisStore:
     def write(self, rows: Rows) -> None:
         """Set or remove keys, slot by slot. Raises StoreUnavailable."""
         with self._trouble():
-            row_set = _row_set(rows)
+            row_set = row_set_of(rows)
             for same_slot in self._by_slot(list(row_set.single)).values():
                 part = RowSet({key: row_set.single[key] for key in same_slot})
                 self._run(same_slot[0], part.commands())
@@ -200,7 +136,7 @@ class RedisStore:
         pool = self._nodes.client_for(key).connection_pool
         connection = pool.get_connection()
         try:
-            plain = GuardedConnection(connection)
+            plain = FencedConnection(connection)
             for command in commands:
                 plain.run(command)
         except BaseException:
@@ -272,91 +208,12 @@ class RedisStore:
 
     def close(self) -> None:
         """Close all connections and feeds."""
-        for lane in self._lanes.values():
-            lane.forget()
+        self._commits.close()
         for feed in self._feeds:
             feed.close()
         if self._quick is not None:
             self._quick.close()
         self._nodes.close()
-
-    def _write_redo(
-        self,
-        connection: GuardedConnection,
-        lane_prefix: bytes,
-        expected: Positions,
-        new: Positions,
-        rows: RowSet,
-    ) -> tuple[bytes, list[bytes]]:
-        """Write the record; return it and the keys of its pieces."""
-        attempt = secrets.token_hex(8)
-        pieces: list[bytes] = []
-        writes: list[Command] = []
-        for parts in redo_pieces(rows):
-            piece = keys.redo_piece(lane_prefix, attempt, len(pieces))
-            size = sum(len(part) for part in parts)
-            head = b"*5\r\n$3\r\nSET\r\n$%d\r\n%s\r\n$%d\r\n" % (len(piece), piece, size)
-            writes.append([head, *parts, EXPIRING])
-            pieces.append(piece)
-        try:
-            connection.run(*writes)
-        except redis.ResponseError:
-            connection.run([pack(("DEL", *pieces))])
-            raise
-        record = orjson.dumps([expected, new, attempt, len(pieces)])
-        connection.execute(
-            *([pack(("PERSIST", piece))] for piece in pieces), [pack(("SET", keys.redo(lane_prefix), record))]
-        )
-        return record, pieces
-
-    def _finish(
-        self, lane: _Lane, lane_prefix: bytes, guard: FencedConnection, new: Positions, pieces: list[bytes]
-    ) -> None:
-        """Apply and seal the record that another owner left behind; raises Fenced, RowsDoNotFit."""
-        client = self._nodes.client_for(lane_prefix)
-        commands: list[Command] = []
-        try:
-            for piece in pieces:  # one by one: all of them at once would keep readers waiting
-                commands += commands_of(client.get(piece), client.mget)
-        except RowsDoNotFit:
-            # That owner may still be alive, and have sealed the record and gone on meanwhile.
-            if lane.main.watch() != guard:
-                raise Fenced("another owner finished its commit") from None
-            raise
-        self._apply(lane, lane_prefix, decode_positions(guard.positions), new, commands, guard.redo, pieces)
-
-    def _apply(
-        self,
-        lane: _Lane,
-        lane_prefix: bytes,
-        expected: Positions,
-        new: Positions,
-        commands: Iterable[Command],
-        redo: bytes | None = None,
-        pieces: Sequence[bytes] = (),
-    ) -> None:
-        """Write the rows and seal them; `redo` is the record that says how, None when they need none."""
-        for connection in lane:
-            connection.expect(expected, redo)
-        try:
-            for i, command in enumerate(commands):
-                connection = lane[i % 2]
-                connection.finish()
-                connection.start(command)
-            lane.main.finish()
-            lane.second.finish()
-        except BaseException:
-            lane.forget()
-            raise
-        lane.second.unwatch()
-        lane.main.execute(_set_positions(lane_prefix, new), _drop_redo(lane_prefix, pieces))
-
-    def _lane(self, lane_prefix: bytes) -> _Lane:
-        if lane_prefix not in self._lanes:
-            pool = self._nodes.client_for(lane_prefix).connection_pool
-            guard = keys.positions(lane_prefix), keys.redo(lane_prefix)
-            self._lanes[lane_prefix] = _Lane(*(GuardedConnection(pool.get_connection(), *guard) for _ in range(2)))
-        return self._lanes[lane_prefix]
 
     def _trouble(self, lane_prefix: bytes | None = None) -> "_Trouble":
         return _Trouble(self, lane_prefix)
@@ -374,25 +231,11 @@ class _Trouble:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if error is None or isinstance(error, GeneratorExit):
             return
-        lane = self._store._lanes.get(self._lane_prefix) if self._lane_prefix else None
-        if lane is not None and not isinstance(error, Fenced):
-            lane.forget()
+        if self._lane_prefix is not None and not isinstance(error, Fenced):
+            self._store._commits.reset(self._lane_prefix)
         if isinstance(error, redis.RedisError | OSError):
             nodes = self._store._nodes
             if nodes.is_cluster:  # the lane may have moved to another node
-                self._store._lanes.pop(self._lane_prefix or b"", None)
+                self._store._commits.reset(self._lane_prefix or b"", moved=True)
                 nodes.look_again()
             raise StoreUnavailable(f"Redis at {nodes.name}: {error}") from error
-
-
-def _row_set(rows: Rows) -> RowSet:
-    return rows if isinstance(rows, RowSet) else RowSet(rows)
-
-
-def _set_positions(lane_prefix: bytes, new: Positions) -> Command:
-    return [pack(("SET", keys.positions(lane_prefix), encode_positions(new)))]
-
-
-def _drop_redo(lane_prefix: bytes, pieces: Sequence[bytes]) -> Command:
-    # UNLINK: freeing megabytes at once would keep readers waiting.
-    return [pack(("UNLINK", keys.redo(lane_prefix), *pieces))]

@@ -7,7 +7,8 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from flows.log.contract import LogUnavailable
-from flows.log.kafka_log import MOVING, KafkaLog
+from flows.log.kafka_log import KafkaLog
+from flows.log.kafka_topics import MOVING
 
 
 class Broker:

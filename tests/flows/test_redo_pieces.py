@@ -122,10 +122,10 @@ def test_a_commit_cut_off_after_its_commit_point_is_finished_by_the_next_owner(t
             lane.open()
             changes = shop(lane, into, np.random.default_rng(2), 12, commit=False)
         memory.commit(lane.prefix, changes.expected, changes.new, changes.rows)
-        connection = store._lane(lane.prefix).main
+        connection = store._commits._lane(lane.prefix).main
         connection.expect(changes.expected)
-        redo, _ = store._write_redo(connection, lane.prefix, changes.expected, changes.new, changes.rows)
-        connection.expect(changes.expected, redo)
+        redo = store._commits._write_redo(lane.prefix, changes.expected, changes.new, changes.rows)
+        connection.expect(changes.expected, redo.record)
         some = next(iter(changes.rows.commands()))
         connection.execute(some)  # one command of those to be applied, and then the owner is gone
         store.close()

@@ -158,9 +158,9 @@ def test_who_started_before_the_commit_point_of_another_is_fenced_before_the_sea
         lambda at: b.refresh(LANE, at, {b"{g1:0}u:0": b"b"}),
     ):
         at = b.positions(LANE)
-        connection = a._lane(LANE).main
+        connection = a._commits._lane(LANE).main
         connection.expect(at)
-        a._write_redo(connection, LANE, at, {"a:0": at["a:0"] + 1}, RowSet(many(2000, b"2")))
+        a._commits._write_redo(LANE, at, {"a:0": at["a:0"] + 1}, RowSet(many(2000, b"2")))
         with pytest.raises(Fenced):
             commit(at)
         assert b.read([b"{g1:0}u:0"]) != [b"b"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from state.rows import keys
 from state.store.contract import Fenced
-from state.store.fenced_connection import GuardedConnection
+from state.store.fenced_connection import FencedConnection
 from state.store.redis_store import RedisStore
 
 LANE = keys.prefix("g1", 0)
@@ -106,13 +106,13 @@ def test_every_commit_of_two_owners_is_made_once(server, order):
     server.client().flushall()
     turns = Turns([owner(server.url, 6), owner(server.url, 6)])
     with pytest.MonkeyPatch.context() as patch:
-        send = GuardedConnection._send
+        send = FencedConnection._write
 
         def send_in_turn(self, parts):
             turns.wait()
             send(self, parts)
 
-        patch.setattr(GuardedConnection, "_send", send_in_turn)
+        patch.setattr(FencedConnection, "_write", send_in_turn)
         turns.play(order)
     store = RedisStore(server.url)
     at = store.positions(LANE)["a:0"]
