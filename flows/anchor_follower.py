@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 
-from flows.fold.lane import Changes, Lane
+from flows.fold.changes import Changes
+from flows.fold.lane import Lane
 from state.anchor import Anchor, AnchorDamaged, load_anchor
 from state.anchors.fetcher import AnchorFetcher
 from state.rows import keys

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from flows.fold.lane import Changes, FoldStats, Lane
+from flows.fold.changes import Changes, FoldStats
+from flows.fold.lane import Lane
 from flows.log.contract import LogUnavailable, RawBatch
 from schemas.events import COLUMN_DTYPE, Decoded
 from schemas.ids import NoIdKey

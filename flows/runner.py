@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from flows.fold.lane import Changes, FoldStats, Lane
+from flows.fold.changes import Changes, FoldStats
+from flows.fold.lane import Lane
 from flows.isolation import NO_MESSAGES_FAULT, fold_in_parts
 from flows.log.contract import RawBatch
 from flows.log.dead_letters import DeadLetters

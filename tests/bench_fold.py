@@ -16,8 +16,9 @@ import numpy as np
 
 from batch.evaluation.tables import read_events
 from flows.fold.foldin import FOLD_ITEMS, vectors_for
+from flows.fold.learning import ItemIndex
 from flows.fold.settings import LaneSettings
-from flows.fold.user_history import ItemIndex, fold_events
+from flows.fold.user_history import fold_events
 from headrace.bench.ingest import START_MS, D, random_anchor, zipf
 from headrace.bench.up import machine
 from schemas.events import COLUMN_DTYPE, Kind

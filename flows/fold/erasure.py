@@ -7,8 +7,8 @@ taught, as they do of everybody whose row was dropped; docs/operate.md says what
 import numpy as np
 import numpy.typing as npt
 
+from flows.fold.learning import FoldParams, ItemIndex, event_weight, kind_column, learn_at, session_start, use
 from flows.fold.popularity import count_event, count_for_good
-from flows.fold.user_history import FoldParams, ItemIndex, event_weight, kind_column, learn_at, session_start, use
 from schemas.compiled.njit import njit_no_refcount
 from state.rows.item_rows import ItemRows
 from state.rows.session import SESSION_EVENTS

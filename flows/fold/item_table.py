@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from flows.fold.learning import ItemIndex
 from flows.fold.row_table import Ids, RowTable, Slots, in_parts
-from flows.fold.user_history import ItemIndex
 from schemas.compiled.distinct import distinct
 from schemas.events import Columns
 from state.rows import keys

@@ -5,20 +5,17 @@ lane's positions and of the events behind them, however they were cut into
 batches. Its memory is a bounded write-through cache of rows; `open` drops it.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
+from flows.fold.changes import Changes, FoldStats
 from flows.fold.dedupe import DedupeWindow
 from flows.fold.erased_users import EMPTY, Erased
 from flows.fold.erasure import unlearn_history
-from flows.fold.foldin import vectors_for
 from flows.fold.item_table import ItemTable
-from flows.fold.pending_vectors import CHUNK, OwedVectors
 from flows.fold.products import ProductFold
 from flows.fold.purchases import PurchaseTable
 from flows.fold.refusals import RefusalFold
@@ -26,6 +23,7 @@ from flows.fold.settings import LaneSettings
 from flows.fold.top_lists import ScopeFold
 from flows.fold.user_history import fold_events
 from flows.fold.user_table import UserTable
+from flows.fold.user_vectors import UserVectors
 from flows.log.contract import RawBatch
 from schemas.compiled.distinct import distinct
 from schemas.events import Columns, Decoded
@@ -35,52 +33,10 @@ from state.rows import keys
 from state.rows.item_rows import ItemRows
 from state.rows.lane_rows import DEDUPE, DUPLICATES, LATE, MAX_TS, decode_globals, encode_globals
 from state.rows.slot_map import SlotMap
-from state.rows.vector_rows import pack_vectors
 from state.store.contract import Positions, Store
-from state.store.row_block import RowBlock, RowSet
+from state.store.row_block import RowSet
 
 MAX_CACHED_BUYERS = 200_000
-
-
-@dataclass(frozen=True)
-class FoldStats:
-    """What became of a batch, in interaction rows (order lines count one each)."""
-
-    n_events: int = 0
-    n_duplicates: int = 0
-    n_late: int = 0
-    n_products: int = 0
-    n_rows: int = 0
-    cache: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Rows (found, read from the store) by table."""
-    n_erased: int = 0
-    """Passed over: of users who were erased later; none of `n_events`."""
-
-    def __add__(self, other: "FoldStats") -> "FoldStats":
-        cache = {
-            table: (found + other.cache.get(table, (0, 0))[0], read + other.cache.get(table, (0, 0))[1])
-            for table, (found, read) in (self.cache or dict.fromkeys(other.cache, (0, 0))).items()
-        }
-        return FoldStats(
-            self.n_events + other.n_events, self.n_duplicates + other.n_duplicates, self.n_late + other.n_late,
-            self.n_products + other.n_products, self.n_rows + other.n_rows, cache, self.n_erased + other.n_erased,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Changes:
-    """Absolute rows that belong to `new` positions; commit them against `expected`.
-
-    `in_parts`: each row is true by itself, and what a crash leaves out is written again: refresh them.
-    """
-
-    expected: Positions
-    new: Positions
-    rows: RowSet
-    stats: FoldStats = FoldStats()
-    in_parts: bool = False
-    erased: frozenset[int] = frozenset()
-    """Users whose rows these changes delete because they were erased, by id hash."""
 
 
 class Lane:
@@ -101,12 +57,7 @@ class Lane:
         self._products = ProductFold(store, self.prefix)
         self._dedupe = DedupeWindow(settings.dedupe_window)
         self._totals = decode_globals(None)
-        self._anchors: tuple[Anchor, ...] = ()
-        self._versions: frozenset[str] = frozenset()
-        self._live_is_missing = False
-        self._owed = OwedVectors()
-        self._settling: Iterator[Changes] | None = None
-        self._pool = ThreadPoolExecutor(1, "fold-in")
+        self._vectors = UserVectors(store, self.prefix, self._users)
         self.positions: Positions = {}
 
     def open(self) -> Positions:
@@ -116,7 +67,7 @@ class Lane:
             [name(self.prefix) for name in (keys.lane_globals, keys.owes_vectors, keys.purchase_totals)]
         )
         self._totals = decode_globals(totals)
-        self._owed, self._settling = OwedVectors(everybody=owes is not None), None
+        self._vectors.open(owes)
         self._users.clear()
         self._items.clear()
         self._purchases.open(bought)
@@ -143,10 +94,7 @@ class Lane:
         `others`: versions of which only vectors of users who are erased are seen to: they are deleted.
         `live_is_missing`: the live anchor is not on this machine yet; users who act are owed vectors until it is.
         """
-        if live_is_missing and not self._live_is_missing and self._owes:  # by no anchor that is here
-            self._owed, self._settling = OwedVectors(everybody=True), None
-        self._anchors, self._live_is_missing = anchors, live_is_missing
-        self._versions = frozenset((*(anchor.version for anchor in anchors), *others))
+        self._vectors.use(anchors, others, live_is_missing)
 
     def preload(self, users: npt.NDArray[np.uint64], items: npt.NDArray[np.uint64]) -> None:
         """Cache rows ahead of their events, as a flow has them that ran for a while."""
@@ -158,11 +106,7 @@ class Lane:
     @property
     def owes_vectors(self) -> bool:
         """Whether some users' vectors are behind their rows and can be written: call `write_pending`."""
-        return self._owes and not self._live_is_missing
-
-    @property
-    def _owes(self) -> bool:
-        return bool(self._owed) or self._settling is not None
+        return self._vectors.can_write
 
     def apply(self, decoded: Decoded, raw: RawBatch, behind: bool = False) -> Changes:
         """Fold a batch and return the rows it changed.
@@ -187,9 +131,8 @@ class Lane:
         payload = raw.payload if decoded.payload is None else decoded.payload
         users, buyers = self._fold_around(events, payload, erasures)
         erased = {user for _, user in erasures}
-        # While an anchor is refolded every user who acts gets vectors for both, or some would miss the switch.
-        later = behind and len(self._anchors) == 1 and not self._live_is_missing
-        vectors = self._start_vectors(users, () if later else self._anchors)
+        later = self._vectors.leaves(behind)
+        vectors = self._vectors.begin(users, later)
         self._totals[DEDUPE] = self._dedupe.count
         self._refusals.write(rows.single)
         self._purchases.write_older(rows.single)
@@ -202,9 +145,7 @@ class Lane:
         if len(buyers) or erased:
             rows.single[keys.purchase_totals(self.prefix)] = self._purchases.totals()
         rows.blocks += vectors()
-        if (later or self._live_is_missing) and len(users):
-            self._owed.add(self._users.ids_of(users))
-            rows.single[keys.owes_vectors(self.prefix)] = b"1"
+        self._vectors.owe(users, later, rows.single)
         if erased:
             self._delete_rows(erased, users, buyers, later, rows)
         for segment, value in self._dedupe.segments_since(count_before).items():
@@ -243,8 +184,8 @@ class Lane:
         Call between batches, with every earlier commit done; include `anchor` in
         `use_anchors` first, so that users who act meanwhile get theirs.
         """
-        for users in self._everybody():
-            yield self._vectors_of(users, (anchor,))
+        for rows in self._vectors.refold(anchor):
+            yield Changes(self.positions, self.positions, rows, in_parts=True)
         ready = RowSet({keys.anchor_ready(self.prefix): anchor.version.encode()})
         yield Changes(self.positions, self.positions, ready)
 
@@ -253,35 +194,8 @@ class Lane:
 
         Call between batches, as `refold`, while `owes_vectors`.
         """
-        self._settling = self._settling or self._settle()
-        return next(self._settling)
-
-    def _settle(self) -> Iterator[Changes]:
-        while self._owed:
-            everybody, owed = self._owed.take()
-            yield from (self._vectors_of(users, self._anchors) for users in owed)
-            if everybody:
-                yield from (self._vectors_of(users, self._anchors) for users in self._everybody())
-            # Batches folded meanwhile may owe again: another turn, and the mark stays.
-        self._settling = None
-        yield Changes(self.positions, self.positions, RowSet({keys.owes_vectors(self.prefix): None}))
-
-    def _everybody(self) -> Iterator[npt.NDArray[np.uint64]]:
-        waiting: list[int] = []
-        for found in self._store.scan(keys.user_prefix(self.prefix)):
-            waiting += (int(key[-16:], 16) for key in found)
-            if len(waiting) >= CHUNK:
-                yield distinct(np.array(waiting, np.uint64))
-                waiting = []
-        yield distinct(np.array(waiting, np.uint64))
-
-    def _vectors_of(self, users: npt.NDArray[np.uint64], anchors: tuple[Anchor, ...]) -> Changes:
-        self._users.begin_round()
-        slots = self._users.load(users)
-        slots = slots[self._users.rows["n"][slots] > 0]  # without those who were erased meanwhile
-        rows = RowSet()
-        rows.blocks += self._start_vectors(slots, anchors)()
-        return Changes(self.positions, self.positions, rows, in_parts=True)
+        rows, in_parts = self._vectors.write_pending()
+        return Changes(self.positions, self.positions, rows, in_parts=in_parts)
 
     def _owns(self, id_hash: int) -> bool:
         return id_hash % self.settings.n_lanes == self.lane
@@ -337,18 +251,6 @@ class Lane:
         self._refusals.fold(counted, user_slots, self._users.rows)
         return user_slots, self._purchases.fold(counted)
 
-    def _start_vectors(self, slots: npt.NDArray[np.int64], anchors: tuple[Anchor, ...]) -> Callable[[], list[RowBlock]]:
-        """Begin to fold the users in, half of them in a thread; what is returned does the rest and gives the rows."""
-        half = len(slots) // 2
-        beside = [self._pool.submit(self._vectors, slots[:half], anchor) for anchor in anchors]
-        return lambda: [
-            *(self._vectors(slots[half:], anchor) for anchor in anchors), *(future.result() for future in beside)
-        ]  # fmt: skip
-
-    def _vectors(self, slots: npt.NDArray[np.int64], anchor: Anchor) -> RowBlock:
-        prefix = keys.vector_prefix(self.prefix, anchor.version)
-        return RowBlock(prefix, self._users.ids_of(slots), *pack_vectors(vectors_for(self._users.rows, slots, anchor)))
-
     def _forget(self, user: int) -> None:
         """Make the rows those of a lane that never saw this user, as far as the user's own row can tell."""
         (slot,) = self._users.load(np.array([user], np.uint64))
@@ -369,12 +271,9 @@ class Lane:
         `later`: their vectors are not written yet.
         """
         back, bought = set(self._users.ids_of(users).tolist()), set(buyers.tolist())
-        written = {anchor.version for anchor in self._anchors}
         for user in erased:
             if user not in back:
                 rows.single[keys.user(self.prefix, user)] = None
             if user not in bought:
                 rows.single[keys.purchases(self.prefix, user)] = None
-            for version in self._versions:
-                if later or user not in back or version not in written:
-                    rows.single[keys.vector(self.prefix, version, user)] = None
+            self._vectors.delete(user, user in back and not later, rows.single)

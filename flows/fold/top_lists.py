@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 
 from flows.fold.item_table import ItemTable
+from flows.fold.learning import FoldParams, event_weight
 from flows.fold.popularity import merge_scope, scores_of
-from flows.fold.user_history import FoldParams, event_weight
 from schemas.compiled.distinct import distinct
 from schemas.compiled.njit import njit, njit_no_refcount
 from schemas.events import Columns

@@ -1,133 +1,48 @@
-"""The fold of one event into its user's history, and what the history teaches the item rows.
+"""The fold of one event into its user's history.
 
-Everything an item row learns from a user is a sum over the user's events, in time
-order, of a function of the event and of the session before it (`learn_at`). An
-event that arrives late is therefore folded by unlearning the events behind its
-place, inserting it, and learning them again: the rows are the same as if it had
-come in time.
+An event that arrives late is folded by taking back what the events behind its place taught (`flows.fold.learning`),
+inserting it, and learning them again: the rows are the same as if it had come in time.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from flows.fold.cooccurrence import learn_pairs
+from flows.fold.learning import (
+    NEEDED_SLOTS,
+    RATING,
+    FoldParams,
+    Int64s,
+    ItemIndex,
+    event_weight,
+    kind_column,
+    learn_at,
+    use,
+)
 from flows.fold.popularity import count_event
 from flows.fold.profiles import profile_event
-from flows.fold.repeats import learn_repeats
-from schemas.compiled.njit import njit, njit_no_refcount
+from schemas.compiled.njit import njit_no_refcount
 from schemas.compiled.prefetch import prefetch_row
 from schemas.compiled.stack_array import stack_array
 from schemas.events import FIRST_NEGATIVE_KIND, Kind
 from state.rows.item_rows import FLAG_PRODUCT, ItemRows
-from state.rows.lane_rows import DUPLICATES, EVENTS, LATE, MAX_TS, N_PRICE_BUCKETS, PRICES, SESSIONS
+from state.rows.lane_rows import DUPLICATES, LATE, MAX_TS, N_PRICE_BUCKETS, PRICES
 from state.rows.row_codec import counted
-from state.rows.session import MAX_DISTINCT, SESSION_EVENTS, distinct_latest_first
+from state.rows.session import SESSION_EVENTS
 from state.rows.slot_map import ABSENT, find
 from state.rows.user_rows import KIND_MASK, MAX_GAP_MS, MAX_HISTORY, STARS_SHIFT, UserRows
 from state.store.row_deltas import NOT_AT_THE_END
-
-Int64s = npt.NDArray[np.int64]
-Uint64s = npt.NDArray[np.uint64]
-NEEDED_SLOTS = 4
-"""Of a session's distinct items, only so many rows change when the next event comes."""
 
 FAR_AHEAD, NEAR_AHEAD = 16, 6
 """Events ahead of which user rows, and then the item rows they name, are fetched."""
 
 PRICE_FLOOR_LN = float(np.log(0.01))
 PRICE_BUCKET_LN = 0.25
-SEARCH, RATING, PURCHASE, CART = int(Kind.SEARCH), int(Kind.RATING), int(Kind.PURCHASE), int(Kind.ADD_TO_CART)
-VIEW, CLICK = int(Kind.VIEW), int(Kind.CLICK)
-NEUTRAL_STARS = 2.5
+SEARCH = int(Kind.SEARCH)
 TOO_LATE = -1
 
-_session_items, _places = stack_array(np.uint64, SESSION_EVENTS), stack_array(np.int8, SESSION_EVENTS)
-_needed_items, _needed_slots = stack_array(np.uint64, NEEDED_SLOTS), stack_array(np.int64, NEEDED_SLOTS)
-
-
-class FoldParams(NamedTuple):
-    """What the kernels need of the lane's settings."""
-
-    session_gap_ms: int
-    lateness_ms: int
-    window: int
-    capacity: int
-    half_lives_ms: Int64s  # short, long
-    affinity_half_life_ms: int
-    weights: npt.NDArray[np.float64]  # by kind; a rating's is per star above NEUTRAL_STARS
-
-
-class ItemIndex(NamedTuple):
-    """The parts of the items' SlotMap a kernel reads, and where it marks what it changed."""
-
-    table: Uint64s
-    slot_at: npt.NDArray[np.int32]
-    used_in: Int64s
-    changed_in: Int64s
-    round_no: int
-
-
-@njit_no_refcount()
-def use(index: ItemIndex, slot: int) -> None:
-    """Mark an item row used and changed."""
-    index.used_in[slot] = index.round_no
-    index.changed_in[slot] = index.round_no
-
-
-@njit_no_refcount()
-def session_start(users: UserRows, slot: int, k: int, gap_ms: int) -> int:
-    """Return the history index at which the session before event k begins.
-
-    Looks back at most SESSION_EVENTS events, and only while no two neighbouring
-    events lie more than `gap_ms` apart.
-    """
-    at = k
-    while at > 0 and k - at < SESSION_EVENTS and users[slot].gap_ms[at] <= gap_ms:
-        at -= 1
-    return at
-
-
-@njit_no_refcount()
-def session_before(users: UserRows, slot: int, k: int, gap_ms: int, out: Uint64s) -> int:
-    """Write the items of the session before history event k, oldest first, none of negative events; return how many."""
-    n = 0
-    for j in range(session_start(users, slot, k, gap_ms), k):
-        if users[slot].kind[j] & KIND_MASK < FIRST_NEGATIVE_KIND:
-            out[n] = users[slot].item[j]
-            n += 1
-    return n
-
-
-@njit_no_refcount()
-def learn_at(
-    users: UserRows, slot: int, k: int, items: ItemRows, index: ItemIndex, totals: Int64s, p: FoldParams, sign: int
-) -> None:
-    """Add (sign 1) or take back (sign -1) what history event k teaches. Every row it needs has a slot."""
-    if users[slot].kind[k] & KIND_MASK >= FIRST_NEGATIVE_KIND:
-        return
-    session, distinct, place, slots = _session_items(), _session_items(), _places(), _needed_slots()
-    item = users[slot].item[k]
-    item_slot = find(index.table, index.slot_at, item)
-    use(index, item_slot)
-    n = session_before(users, slot, k, p.session_gap_ms, session)
-    totals[EVENTS] += sign
-    if n == 0:
-        totals[SESSIONS] += sign
-        items[item_slot].support = counted(items[item_slot].support, sign)
-        return
-    m = distinct_latest_first(session, n, distinct, place)
-    for r in range(min(m, NEEDED_SLOTS)):
-        slots[r] = find(index.table, index.slot_at, distinct[r])
-        use(index, slots[r])
-    known = False
-    for r in range(min(m, MAX_DISTINCT)):
-        known = known or distinct[r] == item
-    if not known:
-        items[item_slot].support = counted(items[item_slot].support, sign)
-    learn_pairs(items, item, item_slot, distinct, slots, m, p.window, p.capacity, sign)
-    learn_repeats(items, totals, item, place, n, distinct, slots, m, sign)
+_needed_items = stack_array(np.uint64, NEEDED_SLOTS)
 
 
 @njit_no_refcount()
@@ -230,35 +145,6 @@ def _remember(
     placed = _insert(users, slot, at, item, kind, ts_ms)
     for k in range(placed, np.int64(users[slot].n)):
         learn_at(users, slot, k, items, index, totals, p, 1)
-
-
-@njit_no_refcount()
-def event_weight(kind: int, value: float, weights: npt.NDArray[np.float64]) -> float:
-    """Return what an event weighs: its kind's weight, a rating by its stars, negative kinds negative."""
-    if kind == RATING:
-        return weights[kind] * (value - NEUTRAL_STARS)  # type: ignore[no-any-return]
-    return weights[kind]  # type: ignore[no-any-return]
-
-
-@njit()
-def event_weights(
-    kinds: npt.NDArray[np.uint8], values: npt.NDArray[np.float32], weights: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float32]:
-    """Return `event_weight` of every event."""
-    out = np.empty(len(kinds), np.float32)
-    for i in range(len(kinds)):
-        out[i] = event_weight(np.int64(kinds[i]), values[i], weights)  # type: ignore[arg-type]
-    return out
-
-
-@njit_no_refcount()
-def kind_column(kind: int) -> int:
-    """Return which of an item's counters (views, carts, purchases) counts events of this kind, -1 for none."""
-    if kind in (VIEW, CLICK):
-        return 0
-    if kind == CART:
-        return 1
-    return 2 if kind == PURCHASE else -1
 
 
 @njit_no_refcount()

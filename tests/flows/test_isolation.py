@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flows.fold import lane as lane_module
-from flows.fold import products, purchases, top_lists
+from flows.fold import products, purchases, top_lists, user_vectors
 from flows.fold.lane import Lane
 from flows.fold.settings import LaneSettings
 from flows.log.contract import Message
@@ -116,7 +116,7 @@ STAGES = {
     "countries": (VIEW, top_lists.ScopeFold, "count_countries", lambda self, rows: in_rows(rows), "fold_failed"),
     "scopes": (VIEW, top_lists.ScopeFold, "fold", lambda self, items, rows: ITEM in items.ids_of(items.changed()),
                "fold_failed"),
-    "vectors": (VIEW, lane_module, "vectors_for", lambda rows, slots, anchor: bool(
+    "vectors": (VIEW, user_vectors, "vectors_for", lambda rows, slots, anchor: bool(
         (rows["item"][slots] == ITEM).any()), "fold_failed"),
     "erasure": (ERASURE, lane_module.Lane, "_forget", lambda self, user: user == hash_visitor(POISON, ""),
                 "fold_failed"),

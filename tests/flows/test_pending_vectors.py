@@ -112,3 +112,43 @@ def test_of_more_users_than_it_remembers_it_owes_everybody(monkeypatch):
     owed.add(np.arange(30, dtype=np.uint64))
     assert owed
     assert owed.take() == (True, [])
+
+
+@given(shopping(), st.lists(st.tuples(st.integers(0, 60), st.booleans(), st.booleans(), st.booleans()), max_size=6))
+def test_a_lane_whose_live_anchor_comes_late_ends_with_the_vectors_of_one_that_had_it(events, batches):
+    """Each batch: where it ends, whether the anchor is there, whether the lane is behind, whether it dies before."""
+    plain, store = MemoryStore(), MemoryStore()
+    commit(plain, opened(plain, anchor()).apply(*batch_of(events, 0)))
+    batches = {min(cut, len(events)): more for cut, *more in batches}
+    batches.setdefault(len(events), (False, False, False))
+    lane, waits = opened(store), True
+    lane.use_anchors(others=["a1"], live_is_missing=True)
+    for first, last in itertools.pairwise([0, *sorted(batches)]):
+        here, behind, dies = batches[last]
+        if dies:
+            lane, waits = opened(store), True
+            lane.use_anchors(others=["a1"], live_is_missing=True)
+        if here and waits:
+            lane.use_anchors(anchor(), others=["a1"])
+            waits = False
+        if last > first:
+            commit(store, lane.apply(*batch_of(events[first:last], first), behind=behind))
+        assert not (waits and lane.owes_vectors)
+        settle(store, lane, 1)
+    lane.use_anchors(anchor(), others=["a1"])
+    settle(store, lane)
+    assert not lane.owes_vectors
+    assert store.rows == plain.rows
+
+
+@given(shopping(max_size=20))
+def test_a_lane_that_loses_its_anchor_with_vectors_owed_owes_them_to_everybody(events):
+    store = MemoryStore()
+    lane = opened(store, anchor())
+    commit(store, lane.apply(*batch_of(events, 0), behind=True))
+    lane.use_anchors(others=["a1"], live_is_missing=True)
+    lane.use_anchors(anchor(), others=["a1"])
+    settle(store, lane)
+    plain = MemoryStore()
+    commit(plain, opened(plain, anchor()).apply(*batch_of(events, 0)))
+    assert store.rows == plain.rows
