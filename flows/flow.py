@@ -22,7 +22,7 @@ from flows.log.dead_letters import DeadLetters
 from flows.log.open_log import open_log
 from flows.log.open_registry import open_registry
 from flows.read_erased_users import read_erased
-from flows.runner import Runner, resume_positions
+from flows.runner import Intake, Runner, resume_positions
 from flows.runtime_tuning import prepare_interpreter
 from flows.settings import FlowSettings, lane_settings, limits_of
 from flows.warm_up import warm_up
@@ -68,10 +68,7 @@ class Flow:
         self.runner = Runner(
             [],
             self.store,
-            self._registry,
-            DeadLetters(self._letters_log),
-            limits_of(settings),
-            settings.max_bad_in_a_row,
+            Intake(self._registry, limits_of(settings), DeadLetters(self._letters_log), settings.max_bad_in_a_row),
             before_erasing=self._erase_elsewhere,
         )
         most = min(settings.batch_max_events, settings.max_cached_users // 4, settings.max_cached_items // 4)

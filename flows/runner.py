@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import structlog
 
@@ -43,6 +44,16 @@ class Report:
     """From event time to commit of a few events of the batch before."""
 
 
+class Intake(NamedTuple):
+    """What decides whether a message is an event, and where it goes if it is none."""
+
+    registry: SchemaRegistry
+    limits: Limits
+    dead_letters: DeadLetters
+    max_bad_in_a_row: int = 10_000
+    """So many refused messages without an event between them stop the flow."""
+
+
 class TooManyBadMessages(Exception):
     """Nothing but bad messages for so long that the producer or the schema must be wrong."""
 
@@ -63,18 +74,15 @@ class Runner:
         self,
         lanes: Sequence[Lane],
         store: Store,
-        registry: SchemaRegistry,
-        dead_letters: DeadLetters,
-        limits: Limits,
-        max_bad_in_a_row: int = 10_000,
+        intake: Intake,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         before_erasing: Callable[[Collection[int]], None] = lambda users: None,
     ) -> None:
         """`before_erasing` is called with users, by id hash, before a commit that erases them; it may come again."""
         self.lanes = list(lanes)
         self._before_erasing = before_erasing
-        self._store, self._registry, self._dead_letters, self._limits = store, registry, dead_letters, limits
-        self._max_bad, self._bad_in_a_row = max_bad_in_a_row, 0
+        self._store, self._intake = store, intake
+        self._bad_in_a_row = 0
         self._now_ms = now_ms
         self._pool = ThreadPoolExecutor(1, "commit")
         self._commit: Future[float] | None = None
@@ -98,7 +106,7 @@ class Runner:
         """
         started = time.perf_counter()
         now_ms = self._now_ms()
-        decoded = decode(raw, self._registry, now_ms, self._limits)
+        decoded = decode(raw, self._intake.registry, now_ms, self._intake.limits)
         refused = list[BadMessage]()
         if decoded.bad:
             self._refuse(raw, decoded.bad, refused)
@@ -154,7 +162,7 @@ class Runner:
 
     def _refuse(self, raw: RawBatch, bad: list[BadMessage], refused: list[BadMessage]) -> None:
         """Write letters; log the first failure of each kind with its traceback."""
-        self._dead_letters.write(raw, bad, self._now_ms())
+        self._intake.dead_letters.write(raw, bad, self._now_ms())
         refused += bad
         for one in bad:
             if one.error is None:
@@ -228,7 +236,7 @@ class Runner:
         self._stop_a_flood(self._bad_in_a_row)
 
     def _stop_a_flood(self, in_a_row: int) -> None:
-        if in_a_row > self._max_bad:
+        if in_a_row > self._intake.max_bad_in_a_row:
             raise TooManyBadMessages(
                 f"the last {in_a_row} messages were all refused (see the dead-letters topic): "
                 "stopped, so that the log keeps them in place until the producer or the schema is put right"

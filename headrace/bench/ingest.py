@@ -18,7 +18,7 @@ from flows.log.batch_sizer import BatchSizer
 from flows.log.contract import Log, Message
 from flows.log.dead_letters import DeadLetters
 from flows.log.open_log import open_log
-from flows.runner import Runner
+from flows.runner import Intake, Runner
 from flows.runtime_tuning import prepare_interpreter
 from headrace.bench.machine_memory import DiskFull, first_touch_us, full_page_cache
 from headrace.bench.up import machine, median_run, print_figures
@@ -147,7 +147,7 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
     with err.status("writing the events"):
         append_views(log, n_events, n_users, n_items, rng)
     lane.use_anchors(random_anchor(item_hash, rng))
-    runner = Runner([lane], store, FolderRegistry(), DeadLetters(log), Limits())
+    runner = Runner([lane], store, Intake(FolderRegistry(), Limits(), DeadLetters(log)))
     positions = runner.open()
     with err.status("filling the lane's cache"):
         for first in range(0, max(n_cached, n_items), CHUNK):

@@ -17,19 +17,18 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import njit_no_refcount
+from state.rows.item_lists import ItemLists, max_bytes, read_lists, write_lists
 from state.rows.row_codec import Packed, decode_rows, pack_rows
 
-VERSION, HEADER = 1, 8
+VERSION = 1
 MAX_BOUGHT = 96
-MAX_BYTES = (HEADER + 14 * MAX_BOUGHT + 7) // 8 * 8
+MAX_BYTES = max_bytes(MAX_BOUGHT, 6)
 MAX_OLDER = 1_000
 DAY_MS = 86_400_000
 DAY_ZERO = 10_957
 """2000-01-01 in days since 1970-01-01."""
 
 Slots = npt.NDArray[np.int64]
-Bytes = npt.NDArray[np.uint8]
 
 
 class PurchaseRows(NamedTuple):
@@ -49,45 +48,18 @@ def empty_purchases(n_rows: int) -> PurchaseRows:
     return PurchaseRows(z(n_rows, np.uint8), z((n_rows, MAX_BOUGHT), np.uint64), *days)
 
 
-@njit_no_refcount()
-def _encode(rows: PurchaseRows, slots: Slots, out: Bytes, ends: npt.NDArray[np.int64]) -> None:
-    at = 0
-    u64, u16 = out.view(np.uint64), out.view(np.uint16)
-    for k in range(len(slots)):
-        s = slots[k]
-        n = int(rows.n[s])
-        length = (HEADER + 14 * n + 7) // 8 * 8
-        out[at : at + length] = 0
-        out[at], out[at + 1] = VERSION, n
-        for j in range(n):
-            u64[at // 8 + 1 + j] = rows.item[s, j]
-            w2 = (at + HEADER + 8 * n) // 2 + j
-            u16[w2], u16[w2 + n], u16[w2 + 2 * n] = rows.times[s, j], rows.first_day[s, j], rows.last_day[s, j]
-        at += length
-        ends[k] = at
-
-
-@njit_no_refcount()
-def _decode(data: Bytes, starts: npt.NDArray[np.int64], slots: Slots, rows: PurchaseRows) -> None:
-    u64, u16 = data.view(np.uint64), data.view(np.uint16)
-    for k in range(len(slots)):
-        at, s = starts[k], slots[k]
-        n = int(data[at + 1])
-        rows.n[s] = n
-        for j in range(n):
-            rows.item[s, j] = u64[at // 8 + 1 + j]
-            w2 = (at + HEADER + 8 * n) // 2 + j
-            rows.times[s, j], rows.first_day[s, j], rows.last_day[s, j] = u16[w2], u16[w2 + n], u16[w2 + 2 * n]
+def _lists(rows: PurchaseRows) -> ItemLists:
+    return ItemLists(VERSION, rows.n, rows.item, (rows.times, rows.first_day, rows.last_day))
 
 
 def pack_purchases(rows: PurchaseRows, slots: Slots) -> Packed:
     """Return the encoded rows of `slots`, in that order, one behind the other."""
-    return pack_rows(_encode, rows, slots, MAX_BYTES)
+    return pack_rows(write_lists, _lists(rows), slots, MAX_BYTES)
 
 
 def decode_purchases(values: Sequence[bytes | None], slots: Slots, rows: PurchaseRows) -> npt.NDArray[np.bool_]:
     """Fill `slots` of `rows` from encoded values; return which were there (a None leaves its slot as it is)."""
-    return decode_rows(_decode, rows, slots, values, VERSION, "purchase")
+    return decode_rows(read_lists, _lists(rows), slots, values, VERSION, "purchase")
 
 
 def encode_purchase_totals(totals: npt.NDArray[np.int64]) -> bytes:

@@ -11,15 +11,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from schemas.compiled.njit import njit_no_refcount
+from state.rows.item_lists import HEADER, ItemLists, max_bytes, read_lists, write_lists
 from state.rows.row_codec import decode_rows, pack_rows, unpack_rows
 
-VERSION, HEADER = 1, 8
+VERSION = 1
 MAX_REFUSED = 250
-MAX_BYTES = (HEADER + 12 * MAX_REFUSED + 7) // 8 * 8
+MAX_BYTES = max_bytes(MAX_REFUSED, 4)
 
 Slots = npt.NDArray[np.int64]
-Bytes = npt.NDArray[np.uint8]
 
 
 class RefusalRows(NamedTuple):
@@ -36,43 +35,18 @@ def empty_refusals(n_rows: int) -> RefusalRows:
     return RefusalRows(np.zeros(n_rows, np.uint8), np.zeros(shape, np.uint64), np.zeros(shape, np.uint32))
 
 
-@njit_no_refcount()
-def _encode(rows: RefusalRows, slots: Slots, out: Bytes, ends: npt.NDArray[np.int64]) -> None:
-    at = 0
-    u64, u32 = out.view(np.uint64), out.view(np.uint32)
-    for k in range(len(slots)):
-        s = slots[k]
-        n = int(rows.n[s])
-        length = (HEADER + 12 * n + 7) // 8 * 8
-        out[at : at + length] = 0
-        out[at], out[at + 1] = VERSION, n
-        for j in range(n):
-            u64[at // 8 + 1 + j] = rows.item[s, j]
-            u32[(at + HEADER + 8 * n) // 4 + j] = rows.second[s, j]
-        at += length
-        ends[k] = at
-
-
-@njit_no_refcount()
-def _decode(data: Bytes, starts: npt.NDArray[np.int64], slots: Slots, rows: RefusalRows) -> None:
-    u64, u32 = data.view(np.uint64), data.view(np.uint32)
-    for k in range(len(slots)):
-        at, s = starts[k], slots[k]
-        n = int(data[at + 1])
-        rows.n[s] = n
-        for j in range(n):
-            rows.item[s, j] = u64[at // 8 + 1 + j]
-            rows.second[s, j] = u32[(at + HEADER + 8 * n) // 4 + j]
+def _lists(rows: RefusalRows) -> ItemLists:
+    return ItemLists(VERSION, rows.n, rows.item, (rows.second,))
 
 
 def encode_refusals(rows: RefusalRows, slots: Slots) -> list[bytes]:
     """Return the encoded rows of `slots`, in that order."""
-    return unpack_rows(pack_rows(_encode, rows, slots, MAX_BYTES))
+    return unpack_rows(pack_rows(write_lists, _lists(rows), slots, MAX_BYTES))
 
 
 def decode_refusals(values: Sequence[bytes | None], slots: Slots, rows: RefusalRows) -> npt.NDArray[np.bool_]:
     """Fill `slots` of `rows` from encoded values; return which were there (a None leaves its slot as it is)."""
-    return decode_rows(_decode, rows, slots, values, VERSION, "refusal")
+    return decode_rows(read_lists, _lists(rows), slots, values, VERSION, "refusal")
 
 
 def refused_items(value: bytes) -> npt.NDArray[np.uint64]:

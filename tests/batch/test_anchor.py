@@ -10,7 +10,7 @@ from flows.fold.settings import LaneSettings
 from flows.log.contract import Message
 from flows.log.dead_letters import DeadLetters
 from flows.log.sqlite_log import SqliteLog
-from flows.runner import Runner
+from flows.runner import Intake, Runner
 from headrace.settings import Settings
 from schemas.avro_decoder import Limits
 from schemas.ids import hash_id
@@ -47,7 +47,7 @@ def log(tmp_path):
 def test_an_anchor_is_trained_refolded_and_goes_live_without_losing_a_user(settings, log):
     store = MemoryStore()
     lane_settings = LaneSettings(max_cached_users=100, max_cached_items=100, dedupe_window=2048)
-    runner = Runner([Lane(lane_settings, store, "g1")], store, REGISTRY, DeadLetters(log), Limits())
+    runner = Runner([Lane(lane_settings, store, "g1")], store, Intake(REGISTRY, Limits(), DeadLetters(log)))
     positions = runner.open()
     while (raw := log.read(positions, 64, 0)) is not None:
         runner.fold(raw)

@@ -10,7 +10,7 @@ from flows.fold.settings import LaneSettings
 from flows.log.contract import Message
 from flows.log.dead_letters import DeadLetters
 from flows.log.sqlite_log import SqliteLog
-from flows.runner import Runner, TooManyBadMessages
+from flows.runner import Intake, Runner, TooManyBadMessages
 from schemas import avro_decoder
 from schemas.avro_decoder import Limits
 from schemas.ids import hash_id, hash_visitor
@@ -69,7 +69,7 @@ def fold_all(log, size, max_bad=10_000, n_lanes=1):
         def write(self, raw, bad, now_ms):
             letters.extend((one.reason, one.detail, raw.message(one.message)) for one in bad)
 
-    runner = Runner(lanes, store, REGISTRY, Letters(), Limits(), max_bad, now_ms=lambda: T0 + 10**7)
+    runner = Runner(lanes, store, Intake(REGISTRY, Limits(), Letters(), max_bad), now_ms=lambda: T0 + 10**7)
     positions = runner.open()
     while (raw := log.read(positions, size, 0)) is not None:
         runner.fold(raw)

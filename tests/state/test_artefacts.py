@@ -19,7 +19,7 @@ from state.anchors.fetcher import AnchorFetcher
 from state.anchors.folder_anchors import FolderAnchors
 from state.anchors.open_anchors import open_anchors
 from state.anchors.remote_anchors import RemoteAnchors
-from state.settings import BadSettings, Settings
+from state.settings import BadSettings, StoreSettings
 
 pytestmark = pytest.mark.s3
 
@@ -240,13 +240,13 @@ def test_a_fetcher_gives_up_an_anchor_whose_original_is_damaged(s3, remote):
      ("file:///mnt/a%20shop", FolderAnchors, "/mnt/a shop"), ("s3://shop/x", RemoteAnchors, "data/anchor-copies")],
 )  # fmt: skip
 def test_the_address_decides_where_anchors_are(url, kind, folder):
-    store = open_anchors(Settings(anchors_url=url))
+    store = open_anchors(StoreSettings(anchors_url=url))
     assert (type(store), str(store.folder)) == (kind, folder)
 
 
 def test_an_address_nobody_knows_is_refused_by_name():
     with pytest.raises(BadSettings, match="HEADRACE_ANCHORS_URL"):
-        open_anchors(Settings(anchors_url="nowhere://x"))
+        open_anchors(StoreSettings(anchors_url="nowhere://x"))
 
 
 def test_secrets_of_the_store_are_not_shown():
