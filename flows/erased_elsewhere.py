@@ -1,9 +1,9 @@
-"""Who is erased is erased in every generation, also where nobody folds any more.
+"""Erases users in the generations that no flow folds.
 
-A lane forgets a user at the place of the erasure in the log. A generation that was live before, or one that waits
-beside the live one, may get there late or never. So before a flow of the live generation commits an erasure it has the
-lanes of all generations without an owner forget the user as they are. Should one of them be folded again and come to
-the erasure, there is nothing left to forget but what the user did between its positions and the erasure.
+A lane erases a user when it reads the erasure in the log. A generation that was live before, or one that waits beside
+the live one, may get there late or never. So a flow of the live generation, before it commits an erasure, erases the
+user in every generation without an owner, at the positions where that one is. If such a generation is folded again and
+reads the erasure, only what the user did between these positions and the erasure is left to erase.
 """
 
 from collections.abc import Collection, Iterable
@@ -22,7 +22,7 @@ from state.store.contract import Fenced, Store
 AT_ONCE = 100
 """Users of one commit."""
 ROWS = 20_000
-"""What a lane caches for that: a user's history has fifty items."""
+"""Rows a lane caches for one such commit: a user's history has fifty items."""
 
 log = structlog.get_logger()
 
@@ -34,12 +34,12 @@ class ErasedElsewhere:
         self._store, self._settings = store, settings
         self._names: list[str] | None = None
         self._named_at: bytes | None = None
-        """The mark of the last change of a generation as they were named: finding them looks through all keys."""
+        """The mark of the last change when the names were read: reading them scans all keys."""
         self._versions: dict[bytes, frozenset[str]] = {}
-        """Of lanes that nobody folds: the anchors there are vectors for."""
+        """The anchors there are vectors for, by prefix of a lane that nobody folds."""
 
     def erase(self, users: Collection[int], folded: str) -> None:
-        """Have users (id hashes) forgotten in all generations but the one that is `folded` here.
+        """Erase users (id hashes) in all generations but the one that is `folded` here.
 
         Raises StoreUnavailable; it is safe to repeat.
         """
@@ -58,7 +58,7 @@ class ErasedElsewhere:
             for lane, prefix in enumerate(generation.prefixes):
                 mine = sorted(user for user in users if user % settings.n_lanes == lane)
                 if self._store.read([keys.owner(prefix)])[0] is not None:
-                    self._versions.pop(prefix, None)  # who folds it meets the erasure in the log
+                    self._versions.pop(prefix, None)  # its owner reads the erasure in the log
                 elif mine:
                     self._erase(generation, settings, lane, mine)
 

@@ -219,7 +219,7 @@ class Flow:
         committed = resume_positions(self.runner.lanes)
         newest_ms = max(lane.newest_ms for lane in self.runner.lanes)
         metrics.observe_lag(self.log.end(), committed, newest_ms, time.time_ns() // 1_000_000)
-        self.log.tell(committed)
+        self.log.report(committed)
 
     def recover(self, error: Exception) -> None:
         """After one of OUT_OF_REACH: wait if need be, and reload."""

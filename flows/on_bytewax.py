@@ -83,5 +83,5 @@ def dataflow(flow: Flow) -> Dataflow:
 
 
 def run_bytewax(flow: Flow) -> None:
-    """Run the dataflow in this process until the flow is told to stop."""
+    """Run the dataflow in this process until the flow's `stopping` is set."""
     run_main(dataflow(flow))  # type: ignore[no-untyped-call]

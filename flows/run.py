@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 
 def run_loop(flow: Flow) -> None:
-    """Fold until the flow is told to stop: the plain driver."""
+    """Fold until the flow's `stopping` is set: the plain driver."""
     flow.begin()
     log.info("flow is running", generation=flow.generation, driver="loop")
     while not flow.stopping.is_set():

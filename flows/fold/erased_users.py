@@ -1,7 +1,7 @@
-"""Users who were erased, known before the log is folded again: what they did before is passed over.
+"""Users who were erased, read before the log is folded again, so that a replay skips what they did.
 
-A flow meets an erasure behind the events it is about, and takes back what the user's row still tells of them
-(`flows.fold.erasure`). A replay can know better: it reads the erasures first, and never folds those events.
+A flow reads an erasure after the events it is about, and takes back what the user's row still holds of them
+(`flows.fold.erasure`). A replay reads all erasures first, and never folds those events.
 """
 
 from collections.abc import Mapping

@@ -164,12 +164,12 @@ class Lane:
         return changes
 
     def erase(self, users: Collection[int]) -> Changes:
-        """Return a commit that forgets these users of the lane (id hashes), at the positions where it is."""
+        """Return a commit that erases these users of the lane (id hashes), at its present positions."""
         for table in (self._users, self._items, self._purchases, self._refusals):
             table.begin_round()
         rows = RowSet()
         for user in sorted(users):
-            self._forget(user)
+            self._unlearn(user)
         self._refusals.write(rows.single)
         self._scopes.fold(self._items, rows.single)
         rows.blocks += self._items.blocks(self._items.changed())
@@ -218,7 +218,7 @@ class Lane:
         cuts = np.searchsorted(events["message"], [message for message, _ in erasures]).tolist()
         folded = [self._fold(events[: cuts[0]] if cuts else events, payload)]
         for (_, user), (first, end) in zip(erasures, pairwise([*cuts, len(events)]), strict=True):
-            self._forget(user)
+            self._unlearn(user)
             folded.append(self._fold(events[first:end], payload))
         acted = distinct(np.concatenate([slots for slots, _ in folded]))
         bought = distinct(np.concatenate([buyers for _, buyers in folded]))
@@ -251,8 +251,8 @@ class Lane:
         self._refusals.fold(counted, user_slots, self._users.rows)
         return user_slots, self._purchases.fold(counted)
 
-    def _forget(self, user: int) -> None:
-        """Make the rows those of a lane that never saw this user, as far as the user's own row can tell."""
+    def _unlearn(self, user: int) -> None:
+        """Make the rows those of a lane that never saw this user, as far as the user's own row holds it."""
         (slot,) = self._users.load(np.array([user], np.uint64))
         self._items.load(self._users.all_items(slot))
         unlearn_history(
@@ -260,8 +260,8 @@ class Lane:
             self._params,
         )  # fmt: skip
         self._users.drop(user)
-        self._purchases.forget(user)
-        self._refusals.forget(user)
+        self._purchases.erase(user)
+        self._refusals.erase(user)
 
     def _delete_rows(
         self, erased: set[int], users: npt.NDArray[np.int64], buyers: npt.NDArray[np.uint64], later: bool, rows: RowSet

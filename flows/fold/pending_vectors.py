@@ -19,7 +19,7 @@ CHUNK = 4000
 """Users in one commit: events that arrive meanwhile wait for some 20 ms."""
 
 
-class OwedVectors:
+class PendingVectors:
     """A bounded set of users, or everybody."""
 
     def __init__(self, everybody: bool = False) -> None:

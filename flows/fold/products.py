@@ -1,4 +1,4 @@
-"""Catalogue changes, and the feed that tells servers which items there are."""
+"""Catalogue changes, and the feed from which servers read which items there are."""
 
 from typing import Any
 

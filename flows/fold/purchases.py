@@ -137,7 +137,7 @@ class PurchaseTable(RowTable):
             if item not in older:
                 self._older.put(user, encode_older([*older, item]))
 
-    def forget(self, user: int) -> None:
+    def erase(self, user: int) -> None:
         """Take a user's purchases out of the totals and the row."""
         (slot,) = self._cache(np.array([user], np.uint64))
         n = self.rows.n[slot]

@@ -2,7 +2,7 @@
 
 A dislike, a return and a rating of at most LOW_STARS refuse an item; buying it, putting it into the cart and a better
 rating lift that, unless they happened before. A user refuses MAX_REFUSED items at most: of more the newest are kept.
-Taking something out of the cart refuses nothing here: it holds for the session, which the history tells.
+Taking something out of the cart refuses nothing here: that holds for the session, which the history shows.
 """
 
 import numpy as np
@@ -136,6 +136,6 @@ class RefusalFold(EncodedRows):
             empty = user_slots[first[at : at + USERS_AT_ONCE]][rows.n == 0]
             users["flags"][empty] &= np.uint8(~FLAG_REFUSES & 0xFF)
 
-    def forget(self, user: int) -> None:
+    def erase(self, user: int) -> None:
         """Remove a user's row."""
         self.put(user, None)

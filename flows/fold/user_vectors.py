@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flows.fold.foldin import vectors_for
-from flows.fold.pending_vectors import CHUNK, OwedVectors
+from flows.fold.pending_vectors import CHUNK, PendingVectors
 from flows.fold.user_table import UserTable
 from schemas.compiled.distinct import distinct
 from state.anchor import Anchor
@@ -34,18 +34,18 @@ class UserVectors:
         self._anchors: tuple[Anchor, ...] = ()
         self._versions: frozenset[str] = frozenset()
         self._live_is_missing = False
-        self._owed = OwedVectors()
+        self._owed = PendingVectors()
         self._writing: Iterator[tuple[RowSet, bool]] | None = None
         self._pool = ThreadPoolExecutor(1, "fold-in")
 
     def open(self, mark: bytes | None) -> None:
         """Owe what was owed when `mark` was committed: everybody's vector, or nobody's."""
-        self._owed, self._writing = OwedVectors(everybody=mark is not None), None
+        self._owed, self._writing = PendingVectors(everybody=mark is not None), None
 
     def use(self, anchors: tuple[Anchor, ...], others: Iterable[str], live_is_missing: bool) -> None:
         """Keep vectors for these anchors; of `others` only see to it that those of erased users go."""
         if live_is_missing and not self._live_is_missing and self._owes:  # by no anchor that is here
-            self._owed, self._writing = OwedVectors(everybody=True), None
+            self._owed, self._writing = PendingVectors(everybody=True), None
         self._anchors, self._live_is_missing = anchors, live_is_missing
         self._versions = frozenset((*(anchor.version for anchor in anchors), *others))
 

@@ -179,8 +179,8 @@ class Log(Protocol):
     def offsets_at(self, ts_ms: int) -> Positions:
         """First offset whose message time is at or after `ts_ms`, by stream; the end where there is none."""
 
-    def tell(self, positions: Positions) -> None:
-        """Let the log's own tools know how far was read. Nothing is ever read back from there."""
+    def report(self, positions: Positions) -> None:
+        """Show the log's own tools (lag monitors) how far was read; nothing reads it back. Raises nothing."""
 
     def retain(self, from_ts_ms: int) -> int:
         """Drop whole batches older than `from_ts_ms`; return how many messages went."""

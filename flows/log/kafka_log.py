@@ -166,7 +166,7 @@ class KafkaLog(KafkaTopics):
                 self._consumer.resume(part)
                 self._paused.discard(stream)
 
-    def tell(self, positions: Positions) -> None:
+    def report(self, positions: Positions) -> None:
         """Commit the positions to the broker in the background; a broker that is away misses one."""
         offsets = [TopicPartition(*split_stream(stream), offset) for stream, offset in positions.items()]
         if offsets:

@@ -15,7 +15,7 @@ from schemas.events import DEAD_LETTERS, TOPICS
 from state.store.contract import Positions
 
 TIMEOUT_S = 10.0
-MOVING = (  # what brokers answer of a partition while not all of them have heard of it or of its leader
+MOVING = (  # what brokers answer while not all of them know a partition or its leader
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,

@@ -141,8 +141,8 @@ class SqliteLog:
                 break
         return found
 
-    def tell(self, positions: Positions) -> None:
-        """There is no tool that would look."""
+    def report(self, positions: Positions) -> None:
+        """Do nothing: there is no tool that would look."""
 
     def retain(self, from_ts_ms: int) -> int:
         """Drop the oldest rows whose messages are all older than `from_ts_ms`; return how many messages went."""

@@ -1,4 +1,4 @@
-"""Which keys have been written lately: a cached row is good until its key is named."""
+"""Which keys were written lately: a cached row is valid until its key is reported."""
 
 from typing import Protocol
 
@@ -11,7 +11,7 @@ class ChangeFeed(Protocol):
     """
 
     heard_ms: int
-    """Every write before this moment has been told; 0: nothing is known."""
+    """Every write before this moment was reported; 0: nothing is known."""
 
     def connect(self) -> None:
         """Begin, or begin again after trouble; does nothing where it runs. May wait for the network, never raises."""
@@ -24,7 +24,7 @@ class ChangeFeed(Protocol):
 
 
 class NoChanges:
-    """The feed of a store that cannot tell: it never hears anything."""
+    """The feed of a store that cannot report writes."""
 
     heard_ms = 0
 
@@ -32,7 +32,7 @@ class NoChanges:
         """Nothing to begin."""
 
     def poll(self, now_ms: int) -> list[bytes] | None:
-        """Return nothing: whoever asks goes by age alone."""
+        """Return no keys: readers go by the age of their rows alone."""
         return []
 
     def close(self) -> None:

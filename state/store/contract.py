@@ -53,7 +53,7 @@ class RowReader(Protocol):
         """Return the value of each key, None where there is none, in their order. Raises StoreUnavailable."""
 
     def begin_read(self, keys: Sequence[bytes]) -> Reading:
-        """Ask for values, where that can be done ahead of waiting for them; raises nothing, but the reading may."""
+        """Send for values and do not wait; raises nothing, but calling what is returned may raise StoreUnavailable."""
 
     def changes(self, key_prefixes: Sequence[bytes]) -> ChangeFeed:
         """Return a feed of writes to keys with these prefixes, which the caller connects; it ends with the store."""
@@ -136,7 +136,7 @@ class MemoryStore:
                 self.rows[key] = value
 
     def changes(self, key_prefixes: Sequence[bytes]) -> ChangeFeed:
-        """Return a feed that tells nothing."""
+        """Return a feed that reports nothing."""
         return NoChanges()
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ LARGE_PART = 16_384
 
 
 class Fence(NamedTuple):
-    """What tells an owner that nobody else is at work: the lane's positions, and its redo record if there is one."""
+    """What shows an owner that nobody else is at work: the lane's positions, and its redo record if there is one."""
 
     positions: bytes | None = None
     redo: bytes | None = None
@@ -38,7 +38,7 @@ class FencedConnection:
         self._watching = False
 
     def reset(self) -> None:
-        """After trouble: trust nothing, start over on a fresh connection."""
+        """Begin anew on a fresh connection, whatever the old one has under way."""
         self._watching, self._n_answers = False, 0
         self._connection.disconnect()
 

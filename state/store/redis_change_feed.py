@@ -2,7 +2,7 @@
 
 It is a connection of its own with client-side caching in broadcast mode: Redis pushes the names of all keys
 with some prefixes as they are written. Answers come in order, so an answered PING proves that every write before it
-has been told; who hears nothing for a while knows that, and goes by the age of what it has.
+has been reported. A reader without an answer for a while knows it, and goes by the age of its rows.
 """
 
 import contextlib

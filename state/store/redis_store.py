@@ -46,7 +46,7 @@ class RedisStore:
                 client.ping()
 
     def evicts(self) -> str:
-        """Say how Redis removes rows when its memory is full; "" where it removes none, or does not say."""
+        """Return how Redis removes rows when its memory is full, "" where it removes none or does not report it."""
         with self._trouble():
             for client in self._nodes.clients():
                 try:
@@ -199,7 +199,7 @@ class RedisStore:
             return line
 
     def changes(self, key_prefixes: Sequence[bytes]) -> ChangeFeed:
-        """Return the feed; of a cluster it hears nothing, for keys move between nodes."""
+        """Return the feed; in a cluster it reports nothing, since keys move between nodes."""
         if self._nodes.is_cluster:
             return NoChanges()
         feed = RedisChanges(self._nodes.client_for(b""), key_prefixes)

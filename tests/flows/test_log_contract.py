@@ -412,7 +412,7 @@ def test_new_partitions_are_read_without_a_restart_and_positions_are_told_to_the
         more, positions = read_all(log, positions, wait_s=0.5)
         found += more
     assert ("product-views:2", 0, b"new", None) in found
-    log.tell(positions)
+    log.report(positions)
     outside = Consumer({"bootstrap.servers": broker.bootstrap, "group.id": "headrace"})
     part = TopicPartition("product-views", 2)
     while outside.committed([part], 10)[0].offset != 1:

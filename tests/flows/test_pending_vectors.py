@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from flows.fold import pending_vectors
 from flows.fold.lane import Lane
-from flows.fold.pending_vectors import OwedVectors
+from flows.fold.pending_vectors import PendingVectors
 from schemas.events import Decoded, Erasure
 from schemas.ids import hash_id
 from state.anchor import Anchor
@@ -102,7 +102,7 @@ def test_an_erased_user_gets_no_vector_afterwards(events, dies):
 
 def test_of_more_users_than_it_remembers_it_owes_everybody(monkeypatch):
     monkeypatch.setattr(pending_vectors, "MOST", 10)
-    owed = OwedVectors()
+    owed = PendingVectors()
     owed.add(np.arange(8, dtype=np.uint64))
     owed.add(np.arange(4, 9, dtype=np.uint64))
     everybody, chunks = owed.take()
