@@ -3,10 +3,12 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from helpers.flows import REGISTRY, T0, position, rows_of, start, stop, view, wait_for, wait_until
+from helpers.rich_streams import PLAIN, rich_stream
 
 from flows.fold.settings import LaneSettings
 from flows.log.contract import Message
@@ -14,6 +16,7 @@ from flows.log.sqlite_log import SqliteLog
 from flows.settings import FlowSettings, lane_settings
 from headrace.settings import Settings
 from schemas.events import TOPICS
+from schemas.json_events import encode
 from schemas.registry import current_schema
 from state.embedded_redis import EmbeddedRedis
 from state.rows import keys
@@ -21,6 +24,18 @@ from state.store.redis_store import RedisStore
 
 pytestmark = [pytest.mark.redis, pytest.mark.e2e]
 N = 3000
+RICH = rich_stream(9, replace(PLAIN, n_events=900, products=False))
+"""What lies between the plain views: every kind of event, over months."""
+END = N + N // 50 + sum(topic == "product-views" for topic, _ in RICH)
+
+
+def apart(record):
+    """Return a record with event ids and items of its own: the plain views name none of its categories."""
+    own = {name: f"rich-{record[name]}" for name in ("event_id", "item") if name in record}
+    lines = (
+        {"lines": [{**line, "item": f"rich-{line['item']}"} for line in record["lines"]]} if "lines" in record else {}
+    )
+    return record | own | lines
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +43,14 @@ def undisturbed(tmp_path_factory):
     """A log, a Redis, and the rows of an undisturbed plain loop, as generation `plain`."""
     folder = tmp_path_factory.mktemp("flow")
     log = SqliteLog(folder / "log.sqlite")
+    rich = [Message(topic, b"k", encode(topic, apart(record), REGISTRY), T0) for topic, record in RICH]
     for n in range(0, N, 50):
+        log.append(rich[n // 50 * len(rich) * 50 // N : (n // 50 + 1) * len(rich) * 50 // N])
         log.append([*[view(n + k) for k in range(50)], view(n), Message("ratings", b"k", b"broken", T0)])
     with EmbeddedRedis(folder / "redis") as redis:
         store = RedisStore(redis.url)
         process = start("loop", folder / "log.sqlite", redis.url, "plain")
-        wait_for(store, "plain", N + N // 50, process)
+        wait_for(store, "plain", END, process)
         stop(process)
         yield folder / "log.sqlite", redis, store, rows_of(store, "plain")
 
@@ -44,7 +61,7 @@ def test_bytewax_makes_the_same_rows_and_stops_cleanly(undisturbed, driver):
     path, redis, store, expected = undisturbed
     generation = "wax-" + driver[:4]
     process = start(driver, path, redis.url, generation)
-    wait_for(store, generation, N + N // 50, process)
+    wait_for(store, generation, END, process)
     stop(process)
     assert rows_of(store, generation) == expected
 
@@ -59,7 +76,7 @@ def test_a_flow_killed_again_and_again_makes_the_rows_of_one_undisturbed(undistu
         process.kill()
         process.communicate()
     process = start(driver, path, redis.url, generation)
-    wait_for(store, generation, N + N // 50, process)
+    wait_for(store, generation, END, process)
     stop(process)
     assert rows_of(store, generation) == expected
 
@@ -88,7 +105,7 @@ def test_a_registry_that_is_away_is_waited_for(undisturbed):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
         process = start("loop", path, redis.url, "registry", HEADRACE_SCHEMA_REGISTRY_URL=url)
-        wait_for(store, "registry", N + N // 50, process)
+        wait_for(store, "registry", END, process)
         errors = stop(process)
         server.shutdown()
     assert errors.count("answered 503") == 2
@@ -103,7 +120,7 @@ def test_a_second_flow_stands_by_and_takes_over_when_the_first_dies(undisturbed)
     wait_for(store, "both", 900, first)
     first.kill()
     first.communicate()
-    wait_for(store, "both", N + N // 50, second)
+    wait_for(store, "both", END, second)
     stop(second)
     assert rows_of(store, "both") == expected
 
@@ -122,7 +139,7 @@ def test_lanes_move_to_a_process_that_joins_and_back_when_it_leaves(undisturbed)
     stop(first)
     wait_until(lambda: owners() == [b"b", b"b"])
     for lane in (0, 1):
-        wait_until(lambda lane=lane: position(store, "shared", lane) == N + N // 50)
+        wait_until(lambda lane=lane: position(store, "shared", lane) == END)
     stop(second)
     merged = rows_of(store, "shared", 0) | rows_of(store, "shared", 1)
     users = {key: value for key, value in expected.items() if key.startswith(b"u:")}

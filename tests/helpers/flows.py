@@ -30,7 +30,7 @@ def start(driver, log_path, redis_url, generation, **more):
     store.close()
     command = {
         "loop": [sys.executable, "-m", "headrace", "flow"],
-        "bytewax": [sys.executable, "-m", "bytewax.run", "flows.on_bytewax"],
+        "bytewax": [sys.executable, "-m", "bytewax.run", "headrace.dataflow"],
         "flow --driver bytewax": [sys.executable, "-m", "headrace", "flow", "--driver", "bytewax"],
     }[driver]
     environment = os.environ | {

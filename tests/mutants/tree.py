@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from numba.core.caching import _CacheLocator
 
 from schemas.compiled import cache
 
@@ -24,7 +26,9 @@ KILLED, SURVIVED, BROKEN = "killed", "survived", "broken"
 """What became of a mutant: a test failed, none did, or the tests could not even be collected."""
 
 
-LIBRARIES = ("numba", "numpy", "fastavro", "orjson", "pydantic", "hypothesis", "structlog", "yaml", "httpx", "redis",
+OURS = Path(os.environ["NUMBA_CACHE_DIR"])
+"""Where the kernels of the working tree are, since `schemas.compiled` was imported."""
+LIBRARIES = ("numba", "numpy", "fastavro", "orjson", "pydantic", "structlog", "yaml", "httpx", "redis",
              "prometheus_client", "tenacity", "confluent_kafka", "grpc", "faiss", "scipy.sparse")  # fmt: skip
 """What tests import, and takes seconds."""
 
@@ -45,6 +49,7 @@ class Tree:
             if (ROOT / name).is_file():
                 shutil.copy2(ROOT / name, to)
         self._plain = self._kernels_folder()
+        self._take_kernels()
 
     def read(self, file: str) -> str:
         """Return the text of a file."""
@@ -100,8 +105,11 @@ class Tree:
                 del sys.modules[name]
             sys.path[:] = [path for path in sys.path if Path(path) not in (ROOT, ROOT / "tests")]
             code = int(pytest.main(arguments))
-            sys.stdout.flush()
+        except BaseException:
+            traceback.print_exc()
         finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
             os._exit(code)
 
     def _kernels_folder(self) -> Path:
@@ -114,6 +122,16 @@ class Tree:
             if given is not None:
                 os.environ["NUMBA_CACHE_DIR"] = given
         return folder
+
+    def _take_kernels(self) -> None:
+        """Link the kernels that the working tree has compiled: numba names their folders by the paths of sources."""
+        folder_of = _CacheLocator.get_suitable_cache_subpath
+        for module in (path for package in cache.PACKAGES for path in (ROOT / package).rglob("__init__.py")):
+            there, here = Path(folder_of(str(module))), Path(folder_of(str(self.top / module.relative_to(ROOT))))
+            for path in (OURS / there).glob("*.nb*"):
+                (self._plain / here).mkdir(parents=True, exist_ok=True)
+                if not (self._plain / here / path.name).exists():
+                    shutil.copy2(path, self._plain / here / path.name)
 
     def _lend_kernels(self, folder: Path, file: str) -> None:
         """Link the kernels of the plain sources into `folder`, but for those that may hold a copy of the change."""

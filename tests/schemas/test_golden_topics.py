@@ -14,6 +14,8 @@ from schemas.json_events import encode
 from schemas.records import read_value
 from schemas.registry import FolderRegistry
 
+pytestmark = pytest.mark.law(n=8)
+
 T0 = 1_700_000_000_123
 VISITOR = {"event_id": "e1", "ts_ms": T0, "user": "ann", "session": "s9"}
 ABOUT = {"item": "tea-1", "price": 3.5, "category": "drinks/tea", "brand": "Größe"}

@@ -2,12 +2,15 @@
 
 import typing
 
+import pytest
 from helpers.golden import GOLDEN
 
 from serving.rules.book_store import history, live_version, parse_book, put_book, read_book, read_record
 from serving.rules.model import Rule
 from state.rows import keys
 from state.store.contract import MemoryStore
+
+pytestmark = pytest.mark.law(n=8)
 
 BOOK = """
 rules:

@@ -1,8 +1,11 @@
 """Names, numbers and types of the protobuf messages stay: clients of all versions read and write them."""
 
+import pytest
 from helpers.golden import golden_json
 
 from serving.proto.headrace_pb2 import DESCRIPTOR
+
+pytestmark = pytest.mark.law(n=8)
 
 
 def described(field):

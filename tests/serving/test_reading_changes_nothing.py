@@ -23,7 +23,7 @@ from state.ports import free_port
 from state.rows import keys
 from state.store.redis_store import RedisStore
 
-pytestmark = [pytest.mark.redis, pytest.mark.e2e]
+pytestmark = [pytest.mark.redis, pytest.mark.e2e, pytest.mark.law(n=7)]
 READER = ("-@all", "+@read", "+@connection", "-@dangerous", "+info", "+config|get")
 """Reading of keys, what a connection says of itself (with the change feed), and how Redis is set up."""
 BOOK = "rules:\n- {id: no-old, action: exclude, where: price > 1000}\n"

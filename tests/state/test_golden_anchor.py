@@ -10,6 +10,8 @@ from helpers.golden import GOLDEN
 from schemas.ids import hash_id
 from state.anchor import Anchor, AnchorDamaged, load_anchor, load_metrics, read_manifest, save_anchor
 
+pytestmark = pytest.mark.law(n=8)
+
 FOLDER = GOLDEN / "anchor" / "a-golden"
 IDS = sorted(("cup", "pot", "tea"), key=hash_id)
 ANCHOR = Anchor(

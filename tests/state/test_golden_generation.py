@@ -1,11 +1,14 @@
 """The record of a generation keeps its bytes, and says what rows depend on by these names."""
 
+import pytest
 from helpers.golden import GOLDEN
 
 from headrace.settings import Settings
 from state.generations import Generation, new_generation, read_generation, switch_generation, write_generation
 from state.rows import keys
 from state.store.contract import MemoryStore
+
+pytestmark = pytest.mark.law(n=8)
 
 FOLD = {
     "n_lanes": 2, "session_gap_s": 1800.0, "lateness_s": 600.0, "pair_window": 3, "neighbours": 50,

@@ -1,6 +1,7 @@
 """Bytes are promises: when one of these fails, the code is what changes."""
 
 import numpy as np
+import pytest
 from helpers.golden import GOLDEN
 from helpers.golden import golden_bytes as golden
 
@@ -12,6 +13,8 @@ from state.rows.row_codec import unpack_rows
 from state.rows.user_rows import FLAG_REFUSES, decode_users, empty_users, encode_users
 from state.rows.vector_rows import encode_vector
 from state.store.contract import encode_positions
+
+pytestmark = pytest.mark.law(n=8)
 
 ITEM_COLUMNS = (
     "n", "flags", "price", "first_ms", "category", "brand", "total", "support", "repeat", "kinds", "count",
