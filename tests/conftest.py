@@ -26,9 +26,14 @@ use_key(ID_KEY)
 structlog.configure(processors=[structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)])
 
 SKIPS = tomllib.loads((Path(__file__).parent / "skips.toml").read_text())["skip"]
-STARTS = {"redis": ("redis-server", "valkey-server"), "kafka": ("java",), "browser": ("chromium",)}
+STARTS = {
+    "redis": ("redis-server", "valkey-server"),
+    "kafka": ("java",),
+    "browser": ("chromium",),
+    "s3": ("moto_server",),
+}
 """Markers, and the programs that only tests with that marker start."""
-OF_PROCESSES = {"redis", "kafka", "bytewax", "e2e", "browser"}
+OF_PROCESSES = {"redis", "kafka", "bytewax", "e2e", "browser", "s3"}
 """Markers that imply `process`."""
 
 
