@@ -9,7 +9,7 @@ EXTRAS := --extra stream --extra serve --extra batch --extra embedded --group de
 export UV_SYSTEM_CERTS := true
 export UV_NATIVE_TLS := true
 
-.PHONY: install packages demo test check clean
+.PHONY: install packages kernels demo quick test nightly mutants check clean
 
 install:
 	@if ! command -v $(UV) >/dev/null 2>&1; then \
@@ -26,8 +26,27 @@ packages:
 demo: install
 	.venv/bin/headrace demo $(if $(EXIT),--exit)
 
-test: install packages
+# Both warm-ups compile kernels for minutes where none are kept yet; after that they take seconds.
+kernels: install
+	.venv/bin/python tests/helpers/kernels.py flows & .venv/bin/python tests/helpers/kernels.py serving && wait $$!
+
+# No test that starts a process or takes long.
+quick: install
+	.venv/bin/pytest -m "not process and not slow"
+
+test: install packages kernels
 	.venv/bin/pytest
+
+# More examples, every fault of the torture in several rounds, and a million damaged messages, all with a fresh seed:
+# SEED=N plays a night again.
+nightly: SEED := $(or $(SEED),$(shell date +%s))
+nightly: install packages kernels
+	@echo "seed $(SEED): \`make nightly SEED=$(SEED)\` plays this night again"
+	HYPOTHESIS_PROFILE=nightly .venv/bin/pytest -m "not process" --timeout 3600 --hypothesis-seed=$(SEED)
+	.venv/bin/headrace torture --rounds 3 --seed $(SEED) --fuzz 1000000
+
+mutants: install packages kernels
+	.venv/bin/python tests/mutants/known.py
 
 check: install
 	.venv/bin/ruff check .

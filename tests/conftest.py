@@ -2,6 +2,7 @@
 
 import fnmatch
 import os
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -37,10 +38,16 @@ OF_PROCESSES = {"redis", "kafka", "bytewax", "e2e", "browser", "s3"}
 """Markers that imply `process`."""
 
 
+LAW = re.compile(r"test_law_(\d)_")
+"""The names of tests that hold a law of the design; others have the marker."""
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         if any(item.get_closest_marker(name) for name in OF_PROCESSES):
             item.add_marker("process")
+        if named := LAW.match(item.name):
+            item.add_marker(pytest.mark.law(n=int(named[1])))
 
 
 def is_listed(test, reason):

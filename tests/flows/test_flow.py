@@ -56,6 +56,7 @@ def undisturbed(tmp_path_factory):
 
 
 @pytest.mark.bytewax
+@pytest.mark.law(n=2)
 @pytest.mark.parametrize("driver", ["bytewax", "flow --driver bytewax"])
 def test_bytewax_makes_the_same_rows_and_stops_cleanly(undisturbed, driver):
     path, redis, store, expected = undisturbed

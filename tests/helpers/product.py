@@ -88,23 +88,27 @@ class Process:
 class Product:
     """Redis, a flow and a server, with the settings given as a process reads them."""
 
-    def __init__(self, folder, **settings):
-        self.folder, self.redis = folder, EmbeddedRedis(folder / "redis")
+    def __init__(self, folder, host="127.0.0.1", **settings):
+        """A setting that is None is none of the environment's: `config` names the file that has it."""
+        self.folder, self.redis, self.host, self.eviction = folder, EmbeddedRedis(folder / "redis"), host, "noeviction"
         self.ports = {name: free_port() for name in ("http_port", "grpc_port", "flow_metrics_port")}
         settings = {"data_dir": folder, "factors": 4, "n_lanes": 1, **self.ports, **settings}
-        self.environment = os.environ | {f"HEADRACE_{name.upper()}": str(value) for name, value in settings.items()}
-        self.url = f"http://127.0.0.1:{self.ports['http_port']}"
+        given = {f"HEADRACE_{name.upper()}": value for name, value in settings.items()}
+        kept = {name: value for name, value in os.environ.items() if name not in given}
+        self.environment = kept | {name: str(value) for name, value in given.items() if value is not None}
+        self.url = f"http://{host}:{self.ports['http_port']}"
         self.processes = []
 
     def __enter__(self):
         self.redis.__enter__()
+        self.redis.client().config_set("maxmemory-policy", self.eviction)
         self.environment["HEADRACE_REDIS_URL"] = self.redis.url
         self.client = httpx.Client(base_url=self.url, timeout=30)
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.ports['grpc_port']}")
+        self.channel = grpc.insecure_channel(f"{self.host}:{self.ports['grpc_port']}")
         self.stub = headrace_pb2_grpc.HeadraceStub(self.channel)
         try:
             self.flow, self.server = self.start("flow"), self.start("serve")
-            wait_for(self.is_up, 240)  # it may have kernels to compile
+            wait_for(self.is_up, 500)  # it may have kernels to compile
         except BaseException:
             self.__exit__()
             raise
@@ -145,8 +149,11 @@ class Product:
         assert answer.status_code == 202, answer.text
 
     def wait_until_folded(self):
-        lanes = lambda: self.run("status")["generations"]["g1"]["lanes"]  # noqa: E731
-        wait_for(lambda: all(lane["lag"] == 0 for lane in lanes()), 120)
+        def has_no_lag():
+            generations = self.run("status")["generations"]
+            return all(lane["lag"] == 0 for lane in generations["g1"]["lanes"])
+
+        wait_for(has_no_lag, 120)
 
     def ask(self, **request):
         answer = self.client.post("/v1/recommend", json=request)
@@ -155,16 +162,17 @@ class Product:
 
     def exposition(self, of="http_port"):
         """Return the lines that Prometheus reads at a port."""
-        return httpx.get(f"http://127.0.0.1:{self.ports[of]}/metrics", timeout=20).text.splitlines()
+        return httpx.get(f"http://{self.host}:{self.ports[of]}/metrics", timeout=20).text.splitlines()
 
-    def fill(self):
+    def fill(self, generation="g1"):
         """Send the shop's products and events, put its rules, train an anchor, and wait until all of it is in use."""
         now = time.time_ns() // 1_000_000
         self.send(*({"type": "product", "ts_ms": now - 90 * DAY, **one} for one in PRODUCTS))
         self.send(*history(now))
         assert self.client.put("/v1/rules?author=test", json=BOOK).status_code == 201
+        wait_for(lambda: self.ask(session="visit")["fallback"] == "personalised")
         self.anchor = self.run("anchor")["version"]
         wait_for(lambda: self.ask(user="ann")["anchor"] == self.anchor, 120)
         wait_for(lambda: self.ask(placement="landing", user="ann")["rules_version"] == 1)
-        wait_for(lambda: self.ask(session="visit")["fallback"] == "personalised")
+        assert self.ask(user="ann")["generation"] == generation
         return self

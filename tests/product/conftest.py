@@ -11,7 +11,7 @@ def shop(tmp_path_factory):
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if "shop" in getattr(item, "fixturenames", ()):
+        if {"shop", "unusual"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.redis)
             item.add_marker(pytest.mark.e2e)
             item.add_marker(pytest.mark.timeout(600))

@@ -195,3 +195,21 @@ def test_a_session_and_a_user_of_one_name_are_two_visitors(shop):
 def test_what_a_visitor_dislikes_is_never_shown(shop):
     everybody, dora = (one_answer(shop, {**ANN, "user": user}) for user in ("nobody", "dora"))
     assert set(items(everybody)) - set(items(dora)) == {"cup"}
+
+
+def rows_of(shop):
+    """Return what is in Redis, but for what moves by itself: positions, owners and leases."""
+    client = shop.redis.client()
+    keys = [key for key in client.keys("*") if b"}u:" in key or b"}i:" in key or b"}v:" in key]
+    return {key: client.get(key) for key in keys}
+
+
+def test_law_7_answers_change_no_row(shop):
+    shop.wait_until_folded()
+    before = rows_of(shop)
+    for user in ("ann", "nobody", "eve"):
+        three_ways(shop, {"user": user, "count": 20, "items": ["cup"], "explain": True})
+        shop.client.get("/v1/items/tea/similar")
+    after = rows_of(shop)
+    assert after == before
+    assert len(before) > 50

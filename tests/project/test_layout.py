@@ -1,6 +1,7 @@
 """How the tests are laid out: what many of them need stands in `tests/helpers`."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,18 @@ def test_no_helper_is_a_test():
     for path in helpers:
         defined = [node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
         assert not [name for name in defined if name.startswith("test_")], path
+
+
+def laws_of(path):
+    """Return the numbers of the laws (design, section 8) that the tests of a module hold, by name or marker."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef) and (named := re.match(r"test_law_(\d)_", node.name)):
+            yield int(named[1])
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.law":
+            yield ast.literal_eval(node.keywords[0].value)
+
+
+def test_every_law_of_the_design_is_held_by_a_test():
+    held = [law for path in MODULES for law in laws_of(path)]
+    assert set(held) == set(range(1, 9))
+    assert len(held) > 12
