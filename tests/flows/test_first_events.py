@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 from helpers.compiled_kernels import COMPILED
 
 FOLD_EVERYTHING = (
@@ -79,6 +80,7 @@ print(*sorted(compiled() - before), sep="\\n", end="")
 )
 
 
+@pytest.mark.process
 def test_events_compile_nothing_any_more():
     done = subprocess.run([sys.executable, "-c", FOLD_EVERYTHING], capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode) == ("", 0), done.stderr

@@ -181,6 +181,7 @@ def test_a_read_brings_no_more_bytes_than_a_batch_may_have(tmp_path, monkeypatch
     log.close()
 
 
+@pytest.mark.process
 def test_a_reader_sees_what_another_process_appends(log, url):
     log.append([message(0)])
     positions = read_all(log, {})[1]
@@ -340,6 +341,7 @@ def test_sqlite_returns_exactly_what_lies_at_or_past_any_positions(tmp_path_fact
     log.close()
 
 
+@pytest.mark.process
 def test_an_acknowledged_append_survives_kill_minus_nine(tmp_path):
     path = tmp_path / "log.sqlite"
     program = f"""
@@ -422,6 +424,7 @@ def test_new_partitions_are_read_without_a_restart_and_positions_are_told_to_the
     log.close()
 
 
+@pytest.mark.process
 def test_another_process_that_closes_a_log_leaves_the_wal_of_those_who_read_it(tmp_path):
     path = tmp_path / "log.sqlite"
     log, letters = SqliteLog(path), SqliteLog(path)  # a flow has two

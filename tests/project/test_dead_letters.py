@@ -33,6 +33,7 @@ def run(tmp_path):
     return run
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("columns", [80, 40])
 def test_a_listed_place_is_whole_and_shows_its_letter(run, columns):
     listed = run("list", columns=columns)
@@ -41,6 +42,7 @@ def test_a_listed_place_is_whole_and_shows_its_letter(run, columns):
     assert "unreadable_schema" in run("show", PLACE)
 
 
+@pytest.mark.process
 def test_a_list_is_json_too(run):
     (letter,) = json.loads(run("list", "--json"))["letters"]
     assert (f"{letter['stream']}:{letter['offset']}", letter["reason"]) == (PLACE, "unreadable_schema")

@@ -39,6 +39,7 @@ def test_the_table_of_commands_says_of_each_what_its_own_help_says(package, name
     assert (command.name, command.help.split("\n")[0]) == (name, line)
 
 
+@pytest.mark.process
 def test_listing_the_commands_imports_none_of_them():
     code = "import sys; from headrace.cli.main import app\ntry: app(['--help'])\nexcept SystemExit: pass\n"
     code += "sys.stderr.write(str(sorted({'numba', 'faiss', 'grpc', 'fastapi'} & set(sys.modules))))"
@@ -46,6 +47,7 @@ def test_listing_the_commands_imports_none_of_them():
     assert done.stderr == "[]"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
@@ -65,6 +67,7 @@ def test_a_wrong_setting_stops_the_program_and_is_named(name, value, said):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.process
 def test_settings_print_value_origin_and_meaning_as_one_json_object(tmp_path):
     import json
 
@@ -76,6 +79,7 @@ def test_settings_print_value_origin_and_meaning_as_one_json_object(tmp_path):
     assert all(value["meaning"] for value in values.values())
 
 
+@pytest.mark.process
 def test_no_password_is_shown_by_settings_or_by_the_error_of_a_wrong_one():
     secrets = {
         "HEADRACE_REDIS_URL": "redis://shop:geheim@127.0.0.1:6379/0",
@@ -94,6 +98,7 @@ def test_no_password_is_shown_by_settings_or_by_the_error_of_a_wrong_one():
         assert "geheim" not in done.stdout + done.stderr
 
 
+@pytest.mark.process
 def test_a_table_is_loaded_once_however_often_it_is_given(tmp_path):
     import json
 
@@ -118,6 +123,7 @@ def test_a_metric_is_documented_or_this_fails():
     assert {name for name in names if not re.search(rf"\b{name}(?:_total)?\b", docs)} == set()
 
 
+@pytest.mark.process
 def test_generated_grpc_code_is_what_the_proto_says(tmp_path):
     command = [
         sys.executable,
@@ -134,6 +140,7 @@ def test_generated_grpc_code_is_what_the_proto_says(tmp_path):
         assert made == (ROOT / "serving" / "proto" / name).read_text()
 
 
+@pytest.mark.process
 def test_files_of_one_name_are_not_taken_for_one_another_and_one_loaded_again_adds_nothing(tmp_path):
     import io
 

@@ -95,6 +95,7 @@ def test_a_redis_that_is_killed_is_started_again_and_flow_and_server_go_on_by_th
         assert (up.at_work("flow"), up.at_work("serve")) == (flow, server)
 
 
+@pytest.mark.redis
 def test_a_child_that_cannot_start_with_its_settings_stops_everything(tmp_path):
     (tmp_path / "id.key").write_text("junk")
     environment = Up(tmp_path).environment | {"HEADRACE_ID_KEY": ""}

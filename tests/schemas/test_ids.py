@@ -128,6 +128,7 @@ def test_ids_made_to_collide_under_fnv_do_not_collide():
     assert hash_id(one.decode()) != hash_id(other.decode())
 
 
+@pytest.mark.process
 def test_a_process_has_one_key_and_hashes_nothing_without():
     use_key(key_in_use())
     with pytest.raises(NoIdKey):

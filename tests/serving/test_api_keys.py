@@ -42,6 +42,7 @@ def test_a_server_that_others_reach_needs_keys_or_the_word_that_it_needs_none(tm
     assert admits(open_guard(settings), "", "recommend") == 401
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("command", ["serve", "up"])
 def test_a_program_that_would_be_open_to_all_does_not_start(tmp_path, command):
     environment = os.environ | {"HEADRACE_DATA_DIR": str(tmp_path / "data"), "HEADRACE_HTTP_HOST": "0.0.0.0",

@@ -6,6 +6,7 @@ import sys
 
 import faiss
 import numpy as np
+import pytest
 from helpers.compiled_kernels import COMPILED
 from helpers.fold_oracle import Event
 from helpers.serving_rows import DAY, NOW, fold_into, product, shop_events
@@ -83,6 +84,7 @@ def anchor_of(folder, names):
     return save_anchor(folder, anchor, lambda path: faiss.write_index(index, str(path)), {}, {})
 
 
+@pytest.mark.process
 def test_requests_compile_nothing_any_more(tmp_path):
     store = MemoryStore()
     facts = {"category": "c", "brand": "b", "stock": 3}

@@ -280,6 +280,7 @@ ATTACKS = [
 ]  # fmt: skip
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("attack", ATTACKS, ids=[attack.__name__ for attack in ATTACKS])
 def test_an_attack_costs_no_memory_and_nobody_s_time(server, attack):
     async def attacks():
@@ -295,6 +296,7 @@ def test_an_attack_costs_no_memory_and_nobody_s_time(server, attack):
     assert max(client.memory) - before < MAX_GROWTH
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("attack", [a_header_of_a_megabyte, thousands_of_small_headers, headers_without_end])
 def test_who_never_confirms_the_settings_costs_a_bounded_amount_for_a_while(server, attack):
     """grpcio's core takes 16 MiB of headers until then, whatever limit is set: docs/recommend.md says so."""
@@ -309,6 +311,7 @@ def test_who_never_confirms_the_settings_costs_a_bounded_amount_for_a_while(serv
     assert client.failed == []
 
 
+@pytest.mark.process
 def test_who_never_confirms_the_settings_is_sent_away(server):
     async def wait():
         async with Attacker(server.port, confirms=False) as attacker:

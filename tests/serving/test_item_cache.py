@@ -53,6 +53,7 @@ def support(cache, item):
     return int(cache.rows["support"][cache.slots.find(np.array([item], np.uint64))[0]])
 
 
+@pytest.mark.redis
 def test_rows_that_nobody_wrote_are_not_read_again(store):
     cache, feed = cache_of(store)
     put(store, 1, 10)
@@ -69,6 +70,7 @@ def test_rows_that_nobody_wrote_are_not_read_again(store):
     assert (support(cache, 1), support(cache, 2)) == (10, 23)
 
 
+@pytest.mark.redis
 def test_a_row_that_was_written_is_read_again_only_when_it_is_old(store):
     cache, feed = cache_of(store)
     put(store, 1, 10)
@@ -82,6 +84,7 @@ def test_a_row_that_was_written_is_read_again_only_when_it_is_old(store):
     assert support(cache, 1) == 11
 
 
+@pytest.mark.redis
 @pytest.mark.parametrize("connect", [False, True])
 def test_rows_grow_old_where_nothing_was_heard(store, connect):
     cache, _ = cache_of(store, connect)
@@ -94,6 +97,7 @@ def test_rows_grow_old_where_nothing_was_heard(store, connect):
     assert support(cache, 1) == 11
 
 
+@pytest.mark.redis
 def test_neighbours_are_looked_at_when_a_row_was_read_and_when_they_may_be_old(store):
     cache, _ = cache_of(store, connect=False)
     near = np.arange(10, 10 + MAX_NEIGHBOURS, dtype=np.uint64)
@@ -107,6 +111,7 @@ def test_neighbours_are_looked_at_when_a_row_was_read_and_when_they_may_be_old(s
         assert store.n_read - before == expected, now
 
 
+@pytest.mark.redis
 def test_stale_rows_come_in_turn(store):
     cache, feed = cache_of(store)
     for item in ITEMS:

@@ -256,6 +256,7 @@ def test_an_index_is_searched_once_until_something_changes(built, monkeypatch):
     assert searches(mine) == 1
 
 
+@pytest.mark.process
 def test_the_catalogue_benchmark_measures_what_it_says():
     command = [sys.executable, "-m", "headrace", "bench", "catalogue", "--queries", "50", "--json", "--items"]
     done = subprocess.run([*command, "60k"], capture_output=True, text=True, timeout=280, check=True)

@@ -61,6 +61,7 @@ def everything(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+@pytest.mark.process
 def test_what_one_machine_publishes_another_one_lists_fetches_and_reads(stores):
     trainer, server = stores
     assert server.versions() == []
@@ -74,6 +75,7 @@ def test_what_one_machine_publishes_another_one_lists_fetches_and_reads(stores):
     assert (server.here("a2"), load_anchor(folder).item_ids) == (folder, ["a", "b", "c"])
 
 
+@pytest.mark.process
 def test_an_anchor_that_is_not_there_is_missing_for_every_question(stores):
     _, server = stores
     for ask in (server.fetch, server.remove, lambda version: server.read_json(version, MANIFEST)):
@@ -82,6 +84,7 @@ def test_an_anchor_that_is_not_there_is_missing_for_every_question(stores):
     assert server.here("a9") is None
 
 
+@pytest.mark.process
 def test_a_removed_anchor_is_gone_for_everybody(stores):
     trainer, server = stores
     write(trainer, "a1")
@@ -92,6 +95,7 @@ def test_a_removed_anchor_is_gone_for_everybody(stores):
         server.read_json("a1", MANIFEST)
 
 
+@pytest.mark.process
 def test_an_upload_that_was_cut_short_is_no_anchor_until_it_is_completed(s3, remote):
     trainer, server = remote("trainer"), remote("server")
     write(trainer)
@@ -105,6 +109,7 @@ def test_an_upload_that_was_cut_short_is_no_anchor_until_it_is_completed(s3, rem
     load_anchor(server.fetch("a1"))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("broken", ["corrupted", "missing"])
 def test_a_file_that_is_not_what_was_published_is_named_and_nothing_is_kept(s3, remote, broken):
     write(remote("trainer"))
@@ -121,6 +126,7 @@ def test_a_file_that_is_not_what_was_published_is_named_and_nothing_is_kept(s3, 
     assert list(server.folder.iterdir()) == []
 
 
+@pytest.mark.process
 def test_a_manifest_cannot_name_a_file_elsewhere(s3, remote, tmp_path):
     write(remote("trainer"))
     manifest = json.loads(s3.files.cat_file(f"{s3.address}/a1/{MANIFEST}"))
@@ -139,6 +145,7 @@ def fetch(folder, url, address, barrier, results):
     results.put(everything(store.fetch("a1")))
 
 
+@pytest.mark.process
 def test_processes_that_fetch_at_the_same_time_all_get_the_whole_anchor(s3, remote, tmp_path):
     trainer = remote("trainer")
     write(trainer)
@@ -154,6 +161,7 @@ def test_processes_that_fetch_at_the_same_time_all_get_the_whole_anchor(s3, remo
     assert [path.name for path in (tmp_path / "shared").iterdir()] == ["a1"]
 
 
+@pytest.mark.process
 def test_a_store_that_hangs_or_is_gone_is_unavailable_and_comes_back(s3, remote):
     write(remote("trainer"))
     with FaultyProxy(s3.url) as proxy:
@@ -202,6 +210,7 @@ def until(result, seconds=60):
     return found
 
 
+@pytest.mark.process
 def test_a_fetcher_tries_again_until_the_store_is_back(s3, remote):
     write(remote("trainer"))
     with FaultyProxy(s3.url) as proxy:
@@ -215,6 +224,7 @@ def test_a_fetcher_tries_again_until_the_store_is_back(s3, remote):
         assert not fetcher.failed("a1")
 
 
+@pytest.mark.process
 def test_a_fetcher_fetches_a_damaged_copy_once_more_and_then_gives_up(remote):
     write(remote("trainer"))
     server = remote("server")
@@ -226,6 +236,7 @@ def test_a_fetcher_fetches_a_damaged_copy_once_more_and_then_gives_up(remote):
         fetcher.load("a1", load_anchor)
 
 
+@pytest.mark.process
 def test_a_fetcher_gives_up_an_anchor_whose_original_is_damaged(s3, remote):
     write(remote("trainer"))
     s3.files.pipe_file(f"{s3.address}/a1/gram.npy", b"")
@@ -249,6 +260,7 @@ def test_an_address_nobody_knows_is_refused_by_name():
         open_anchors(StoreSettings(anchors_url="nowhere://x"))
 
 
+@pytest.mark.process
 def test_secrets_of_the_store_are_not_shown():
     config = {"key": "shop", "secret": "s3cr3t", "client_kwargs": {"aws_session_token": "s3cr3t"}}
     environment = os.environ | {"HEADRACE_ANCHORS_CONFIG": json.dumps(config)}

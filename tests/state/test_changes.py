@@ -52,6 +52,7 @@ def connected(store, clock, *prefixes):
     return feed
 
 
+@pytest.mark.redis
 def test_writes_with_the_prefixes_are_told_and_others_are_not(store):
     clock = Clock()
     feed = connected(store, clock, b"{a}i:", b"{b}i:")
@@ -61,6 +62,7 @@ def test_writes_with_the_prefixes_are_told_and_others_are_not(store):
     assert poll_until(feed, clock, bool) == [b"{a}i:1"]
 
 
+@pytest.mark.redis
 def test_every_write_before_what_was_heard_has_been_told(store):
     clock = Clock()
     feed = connected(store, clock, b"i:")
@@ -73,6 +75,7 @@ def test_every_write_before_what_was_heard_has_been_told(store):
         assert b"i:%d" % n in told
 
 
+@pytest.mark.redis
 def test_after_trouble_nothing_is_known_until_it_is_connected_again(redis, store):
     clock = Clock()
     feed = connected(store, clock, b"i:")
@@ -91,6 +94,7 @@ def test_after_trouble_nothing_is_known_until_it_is_connected_again(redis, store
     assert poll_until(feed, clock, bool) == [b"i:9"]
 
 
+@pytest.mark.redis
 def test_a_redis_that_does_not_answer_is_given_up(redis, store):
     clock = Clock()
     feed = connected(store, clock, b"i:")
@@ -107,6 +111,7 @@ def test_a_redis_that_does_not_answer_is_given_up(redis, store):
     assert feed.heard_ms == 0
 
 
+@pytest.mark.redis
 def test_a_flushed_database_may_have_changed_every_key(store):
     clock = Clock()
     feed = connected(store, clock, b"i:")
@@ -117,6 +122,7 @@ def test_a_flushed_database_may_have_changed_every_key(store):
     assert feed.poll(clock()) == []
 
 
+@pytest.mark.redis
 def test_a_redis_that_refuses_leaves_a_feed_that_hears_nothing(redis, store):
     client = store._nodes.client_for(b"")
     client.execute_command("ACL", "SETUSER", "default", "-client|tracking")

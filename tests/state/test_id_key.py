@@ -33,6 +33,7 @@ def key_of(folder, key=""):
     return done.stdout.strip() or done.stderr
 
 
+@pytest.mark.process
 def test_processes_that_start_at_once_have_one_key_which_only_the_owner_can_read(tmp_path):
     folder = tmp_path / "data"
     started = [
@@ -47,11 +48,13 @@ def test_processes_that_start_at_once_have_one_key_which_only_the_owner_can_read
     assert stat.S_IMODE((folder / "id.key").stat().st_mode) == 0o600
 
 
+@pytest.mark.process
 def test_the_setting_wins_and_leaves_no_file(tmp_path):
     assert key_of(tmp_path, "AB" * 16) == "ab" * 16
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.process
 def test_a_damaged_file_is_named_and_never_replaced(tmp_path):
     (tmp_path / "id.key").write_text("abc\n")
     said = key_of(tmp_path)
@@ -61,6 +64,7 @@ def test_a_damaged_file_is_named_and_never_replaced(tmp_path):
     assert (tmp_path / "id.key").read_text() == "abc\n"
 
 
+@pytest.mark.process
 def test_the_key_is_shown_nowhere(monkeypatch):
     secret = "c0ffee" * 5 + "ab"
     monkeypatch.setenv("HEADRACE_ID_KEY", secret)

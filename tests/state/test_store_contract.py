@@ -344,6 +344,7 @@ def test_the_embedded_redis_listens_on_a_socket_of_its_owner_only(tmp_path, name
     assert server.socket.parent.exists() == (server.socket.parent == tmp_path / name)
 
 
+@pytest.mark.redis
 def test_a_folder_too_deep_for_any_socket_is_named(tmp_path, monkeypatch):
     deep = tmp_path / ("x" * 100)
     deep.mkdir()
@@ -379,6 +380,7 @@ def test_a_full_redis_refuses_the_commit_whole(tmp_path):
         assert store.read([b"{g1:0}x"]) == [b"1"]
 
 
+@pytest.mark.redis
 def test_a_redis_that_ends_at_once_is_reported_with_its_last_words(tmp_path):
     with (
         EmbeddedRedis(tmp_path / "a", {"port": str(free_port())}) as server,
