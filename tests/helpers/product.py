@@ -130,7 +130,7 @@ class Product:
         for process in reversed(self.processes):
             if process.process.poll() is None:
                 process.stop()
-        self.redis.__exit__(*error)
+        self.redis.__exit__(*(error or (None, None, None)))
 
     def command(self, *arguments, timeout=240, **more):
         """Run a command of the product; return what `subprocess.run` returns."""
