@@ -23,6 +23,8 @@ from state.rows import keys
 from state.rows.vector_rows import decode_vector
 from state.store.contract import MemoryStore
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def settings(tmp_path):

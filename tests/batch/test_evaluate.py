@@ -134,6 +134,7 @@ def test_the_command_reads_tables_and_writes_json_and_a_page(tmp_path):
 
 @pytest.mark.skipif(not SHARED.exists(), reason="rsc15_100k.parquet is not beside the project")
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_protocol_t1_is_reached_by_the_default_and_its_nightly_fit():
     table = pl.read_parquet(SHARED)
 
