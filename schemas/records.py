@@ -1,6 +1,7 @@
 """Messages as records, whatever schema they were written with: how each is read is found out once and kept."""
 
 import io
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -14,6 +15,8 @@ from schemas.resolve import Resolved, UnreadableSchema, resolve, type_name
 MAGIC = 0
 HEADER = 5
 KEY = "key of products"
+ADDRESS = re.compile(" at 0x[0-9a-f]+")
+"""Of an object in fastavro's messages: it differs each time, and equal messages are refused with equal words."""
 KEY_SCHEMA = {"type": "record", "name": "Key", "fields": [{"name": "item", "type": "string", "aliases": ["id", "key"]}]}
 
 
@@ -80,7 +83,8 @@ def read_body(resolved: Resolved, body: bytes) -> Any:
     except UnreadableSchema:
         raise
     except Exception as error:  # fastavro raises whatever the broken bytes lead to
-        raise Malformed(f"not an Avro record of its schema: {error!r}"[:300]) from error
+        why = ADDRESS.sub("", repr(error))
+        raise Malformed(f"not an Avro record of its schema: {why}"[:300]) from error
     left = len(body) - stream.tell()
     if left:
         raise Malformed(f"{left} bytes follow the record")

@@ -97,7 +97,8 @@ class Selection:
     def last(self, n: int) -> Rows:
         """Return the rows of the `n` items that came last, the newest first."""
         mask, looked_at, rows = self.mask, n, np.zeros(0, np.int64)
-        while len(rows) < n and looked_at < 4 * len(mask):
+        first = len(mask)
+        while len(rows) < n and first > 0:
             looked_at *= 4  # most pass, so that the end of a long catalogue is enough
             first = max(0, len(mask) - looked_at)
             rows = first + np.flatnonzero(mask[first:])[::-1]

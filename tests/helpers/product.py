@@ -47,7 +47,8 @@ BOOK = {
 def event(kind, who, item, at, **more):
     """Return an event of a user, or of the session where the name begins with `s:`."""
     name = {"session": who[2:]} if who.startswith("s:") else {"user": who}
-    return {"type": kind, **name, "item": item, "ts_ms": at, **FACTS[item], **more}
+    given = {"type": kind, **name, "item": item, "ts_ms": at, **FACTS[item], **more}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def history(now):
@@ -64,6 +65,8 @@ def history(now):
         events += [event("purchase", f"v{n}", item, at + 6000) for item in ("cup", "tea", "mate")]
     events += [event("view", f"x{n}", "mate", now - 3 * MINUTE + n * 1000) for n in range(25)]
     events += [event("view", "ann", "tea", now - MINUTE), event("view", "s:visit", "tea", now - MINUTE)]
+    events += [event("purchase", "carl", "tea", now - MINUTE)]
+    events += [event("view", "priced", f"other{n}", now - MINUTE + n, brand=None, category=None) for n in range(4)]
     events += [event("view", "dora", "tea", now - 2 * MINUTE), event("dislike", "dora", "cup", now - MINUTE)]
     return sorted(events, key=lambda one: one["ts_ms"])
 

@@ -53,7 +53,7 @@ def test_a_metric_is_shown_by_the_process_that_declares_it(scraped, name):
      ("flow_metrics_port", "headrace_cache_rows_total"), ("flow_metrics_port", "headrace_refolded_rows"),
      ("http_port", "headrace_events_appended_total"), ("http_port", "headrace_answers_total"),
      ("http_port", "headrace_answer_seconds_count"), ("http_port", "headrace_answer_stage_seconds_total"),
-     ("http_port", "headrace_impressions_total"), ("http_port", "headrace_anchor_fetches_total")],
+     ("http_port", "headrace_impressions_total")],
 )  # fmt: skip
 def test_a_metric_of_what_the_shop_did_has_counted_it(scraped, port, sample):
     samples = [one for family in scraped[port].values() for one in family.samples if one.name == sample]

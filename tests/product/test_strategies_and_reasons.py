@@ -6,7 +6,7 @@ from serving.request.reasons import TEXTS
 from serving.request.requests import STRATEGIES
 
 REASONS = {
-    "because_bought": {"user": "bob", "strategy": "session", "count": 20},
+    "because_bought": {"user": "carl", "repeat": "exclude"},
     "because_viewed": {"user": "ann", "repeat": "exclude"},
     "bought_together": {"items": ["tea"], "strategy": "bought_together"},
     "similar_to": {"items": ["tea"], "strategy": "similar"},
