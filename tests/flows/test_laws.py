@@ -258,9 +258,9 @@ def test_law_6_rows_hold_what_the_definitions_say_over_many_epochs(seed):
         kinds = Counter({Kind.CLICK: Kind.VIEW}.get(event.kind, event.kind) for event in by_item[item])
         assert row["kinds"].tolist() == [kinds[Kind.VIEW], kinds[Kind.ADD_TO_CART], kinds[Kind.PURCHASE]]
         for h, half_life in enumerate((PATIENT.short_half_life_ms, PATIENT.long_half_life_ms)):
-            assert popularity_of(row, h, half_life) == pytest.approx(
-                decayed(by_item[item], half_life, LAST_MS), abs=1e-3
-            )
+            assert (int(row["pop_epoch"][h]), *row["pop"][h].tolist()) == sums_of(by_item[item], half_life)
+            wanted = decayed(by_item[item], half_life, LAST_MS)
+            assert popularity_of(row, h, half_life) == pytest.approx(wanted, abs=1e-3)
     for name, own in expected.histories.items():
         row, every = user_row(store, name), [event for event in events if event.user == name]
         n = int(row["n"])
