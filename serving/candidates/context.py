@@ -41,7 +41,7 @@ class RequestContext(NamedTuple):
 
     def because(self, source: str, code: str, item: int) -> RenderedReason:
         """Return a reason that names an item."""
-        return self.shop.phrases[source, code, self.lang, item]
+        return self.shop.reasons[source, code, self.lang, item]
 
     def seeds(self) -> list[int]:
         """Return the items in context, else the latest of the session, latest first."""

@@ -86,4 +86,4 @@ def repurchase_reason_key(visitor: Visitor, item: int) -> ReasonKey:
 
 def repurchase_reason(shop: ServingSnapshot, visitor: Visitor, item: int) -> RenderedReason:
     """Return the reason for an item the user has had before."""
-    return shop.phrases[repurchase_reason_key(visitor, item)]
+    return shop.reasons[repurchase_reason_key(visitor, item)]

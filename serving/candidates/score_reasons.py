@@ -1,4 +1,4 @@
-"""What the mixture's candidates owe their places to, said of each of them."""
+"""The reasons of the mixture's candidates: what each owes its place to."""
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,8 @@ Ints = npt.NDArray[np.int64]
 Uint64s = npt.NDArray[np.uint64]
 
 
-def phrase_of(shop: ServingSnapshot, visitor: Visitor, reason: int, seed: int, item: int) -> ReasonKey:
-    """Return what is said of an item, given what decided and the item of the event it came from (0: none)."""
+def reason_key_of(shop: ServingSnapshot, visitor: Visitor, reason: int, seed: int, item: int) -> ReasonKey:
+    """Return the key of the reason of an item, given what decided and the item of the event it came from (0: none)."""
     lang = visitor.request.lang
     if reason == BY_REPEAT:
         return repurchase_reason_key(visitor, item)
@@ -31,7 +31,7 @@ def phrase_of(shop: ServingSnapshot, visitor: Visitor, reason: int, seed: int, i
     return source, "because_bought" if seed in visitor.bought else "because_viewed", lang, seed
 
 
-def numbers_of_said(
+def reason_numbers(
     shop: ServingSnapshot,
     visitors: dict[int, Visitor],
     users: UserRows,
@@ -40,12 +40,12 @@ def numbers_of_said(
     seeds: Uint64s,
     items: Uint64s,
 ) -> Ints:
-    """Return the number of what is said of each item of lists (B, K), given the visitors of the lists by place."""
+    """Return the number of the reason of each item of lists (B, K), given the visitors of the lists by place."""
     languages = np.zeros(len(n), np.int64)
     for b, visitor in visitors.items():
         if visitor.request.lang != LANGUAGES[0]:
             languages[b] = LANGUAGES.index(visitor.request.lang)
-    rendered, said, keys = shop.phrases.rendered, np.zeros(items.shape, np.int64), np.zeros(items.shape, np.uint64)
+    rendered, said, keys = shop.reasons.rendered, np.zeros(items.shape, np.int64), np.zeros(items.shape, np.uint64)
     table = rendered.keys
     absent = find_numbers(
         users,
@@ -68,10 +68,10 @@ def numbers_of_said(
         for b, k, key in zip(*(at.tolist() for at in places), keys[places].tolist(), strict=True):
             number = new.get(key)
             if number is None:
-                phrase = phrase_of(shop, visitors[b], int(reason[b, k]), int(seeds[b, k]), int(items[b, k]))
-                number = rendered.add(phrase) if key else rendered.number(phrase)
-                if key and shop.phrases.is_final(phrase):
+                reason_key = reason_key_of(shop, visitors[b], int(reason[b, k]), int(seeds[b, k]), int(items[b, k]))
+                number = rendered.add(reason_key) if key else rendered.number(reason_key)
+                if key and shop.reasons.is_final(reason_key):
                     new[key] = number
             said[b, k] = number
-        rendered.learn(new)
+        rendered.record(new)
     return said

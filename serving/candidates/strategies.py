@@ -15,7 +15,7 @@ from serving.candidates.context import RequestContext
 from serving.candidates.pool import Priority, uniform
 from serving.candidates.related_items import content, cooccurring, similar
 from serving.candidates.repurchase import due_repurchases, habitual_purchases
-from serving.candidates.score_reasons import IN_SCOPE, WHOLE_SHOP, phrase_of
+from serving.candidates.score_reasons import IN_SCOPE, WHOLE_SHOP, reason_key_of
 from serving.rendering.items import RenderedReason
 from serving.request.reasons import reason
 from serving.snapshot.top_lists import TopList
@@ -34,7 +34,7 @@ def next_items(context: RequestContext) -> None:
     reason, seeds = scored.reason[i, :m], scored.seed[i, :m]
 
     def say(k: int) -> RenderedReason:
-        return shop.phrases[phrase_of(shop, visitor, int(reason[k]), int(seeds[k]), int(items[k]))]
+        return shop.reasons[reason_key_of(shop, visitor, int(reason[k]), int(seeds[k]), int(items[k]))]
 
     context.pool.add(items, probability, uniform(visitor.level, say), probability, context.rows)
 
@@ -92,7 +92,7 @@ def _add_scope(
     trend, scores = found.trending[order], (found.trend if by_trend else found.weight)[order]
     context.pool.add(
         found.hashes[order], scores,
-        uniform("popular", lambda k: context.shop.phrases["popular", IN_SCOPE[bool(trend[k])], context.lang, name]),
+        uniform("popular", lambda k: context.shop.reasons["popular", IN_SCOPE[bool(trend[k])], context.lang, name]),
     )  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def new_arrivals(context: RequestContext) -> None:
     rows = context.pool.selection.last(4 * context.want)
     context.pool.add(
         context.shop.catalogue.hashes()[rows], np.power(1.0 + np.arange(len(rows)), -1.0),
-        uniform("new", lambda k: context.shop.phrases["new", "new_arrival", context.lang, None]), rows=rows,
+        uniform("new", lambda k: context.shop.reasons["new", "new_arrival", context.lang, None]), rows=rows,
     )  # fmt: skip
 
 
@@ -110,14 +110,14 @@ def any_eligible(context: RequestContext) -> None:
     if not context.pool.selection.narrow:
         return
     found = context.shop.heaviest(context.pool.selection, context.visitor.now_ms)
-    said = context.shop.phrases["popular", IN_SCOPE[False], context.lang, WHAT_WAS_ASKED[context.lang]]
+    said = context.shop.reasons["popular", IN_SCOPE[False], context.lang, WHAT_WAS_ASKED[context.lang]]
     context.pool.add(found.hashes, found.weights, uniform("popular", lambda k: said))
 
 
 def _affinities(context: RequestContext, items: npt.NDArray[np.uint64]) -> list[RenderedReason]:
     """Return for each item which affinity of the user it matches, or that it matches what the user usually chooses."""
     catalogue, lang = context.shop.catalogue, context.lang
-    at_large, rows = context.shop.phrases["vector", "matches_taste", lang, None], catalogue.rows_of(items)
+    at_large, rows = context.shop.reasons["vector", "matches_taste", lang, None], catalogue.rows_of(items)
     prices = catalogue.number("price", rows).tolist()
     met = [_affinity(context, row, price) for row, price in zip(rows.tolist(), prices, strict=True)]
     return [

@@ -27,7 +27,7 @@ def answer_anonymously(
 
     Raises StoreUnavailable where the source reads.
     """
-    snapshot.phrases.look()
+    snapshot.reasons.refresh()
     nobody = empty_users(1)
     recent = recent_events(nobody, now_ms, 0)
     options = resolve(request, rules.placement(request.placement), snapshot.settings)

@@ -169,7 +169,7 @@ class Pipeline:
 
     def _batch_lists(self, known: _Visitors, scores: _Scores, popular_for: list[bool]) -> dict[int, LazyItems]:
         """Return the lists that the mixture or the popular items give without the sources, by place in the batch."""
-        self.snapshot.phrases.look()
+        self.snapshot.reasons.refresh()
         purchases, possible = known.rows.purchases, scores.mixed | popular_for
         if purchases is not None:
             possible &= ~(known.returning & (purchases.n > 0))

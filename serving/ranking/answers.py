@@ -52,7 +52,7 @@ def answer_from_pool(
     for row in [row for row in unmet.tolist() if row not in items.rows][:n_explored]:
         items.rows.append(row)
         items.scores.append(0.0)
-        items.reasons.append(shop.phrases["explore", "exploration", request.lang, None])
+        items.reasons.append(shop.reasons["explore", "exploration", request.lang, None])
         items.rules.append(())
     fallback = pool.tiers[0].level if pool.tiers else "rules" if len(items) else "no_data"
     answer = _answer(shop, visitor, items, shop.catalogue.hashes()[items.rows], fallback, rules)

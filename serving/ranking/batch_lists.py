@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.ids import hash_id
-from serving.candidates.score_reasons import numbers_of_said
+from serving.candidates.score_reasons import reason_numbers
 from serving.ranking.caps import limits_of
 from serving.ranking.fill_places import EMPTY
 from serving.ranking.list_kernels import Selected, choose, look_up_columns, mark_moved, move
@@ -81,8 +81,8 @@ def batch_lists(
         _choose_for(shop, selection, acting, members, places, at, candidates, book, chosen)
         look_up_columns(places, at, chosen, candidates, n, shown, items, worth, reason, seeds)
     moved, rules = _moved(shop, [(acting, members) for (*_, acting), members in groups.items()], n, shown, book)
-    said = numbers_of_said(shop, {one.place: one.visitor for one in waiting}, users, n, reason, seeds, items)
-    lists = RenderedLists(shop.heads, shop.phrases.rendered, n, shown, items, worth, said, moved, rules)
+    said = reason_numbers(shop, {one.place: one.visitor for one in waiting}, users, n, reason, seeds, items)
+    lists = RenderedLists(shop.heads, shop.reasons.rendered, n, shown, items, worth, said, moved, rules)
     return {b: LazyItems(lists, b) for b in np.flatnonzero(n).tolist()}
 
 

@@ -90,7 +90,7 @@ class LazyItems(RenderedItems):
         """The same list without those beside it."""
         lists, b = self._lists, self._place
         n = self._n
-        said = [lists.rendered.said(number) for number in lists.said[b, :n].tolist()]
+        said = [lists.rendered.reason(number) for number in lists.said[b, :n].tolist()]
         rules = [lists.rules[number] for number in lists.moved[b, :n].tolist()]
         return Items(lists.heads, lists.rows[b, :n].tolist(), lists.scores[b, :n].tolist(), said, rules)
 
@@ -107,9 +107,9 @@ class LazyItems(RenderedItems):
 
     def sources(self) -> list[tuple[str, str]]:
         """Return the id of each item and where it came from."""
-        lists, ids, phrases = self._lists, self._lists.heads.catalogue.ids, self._lists.rendered.phrases
+        lists, ids, reasons = self._lists, self._lists.heads.catalogue.ids, self._lists.rendered.reason_keys
         shown = zip(lists.rows[self._place].tolist(), lists.said[self._place].tolist(), strict=True)
-        return [(ids[row], phrases[number][0]) for row, number in islice(shown, self._n)]
+        return [(ids[row], reasons[number][0]) for row, number in islice(shown, self._n)]
 
     def to_json(self) -> bytes:
         """Return the list as JSON; the first one has those of its batch written."""

@@ -1,4 +1,4 @@
-"""What is said of the items of lists, made once and kept until the catalogue changes: most answers repeat a few."""
+"""The reasons of items, made once and kept until names in the catalogue change: most answers share a few."""
 
 from collections.abc import Callable, Mapping
 from itertools import islice
@@ -23,45 +23,45 @@ Of `buy_again` it is the interval in days."""
 
 
 class RenderedReasons:
-    """What lists of batches said since the catalogue changed, by number; lists of before keep theirs."""
+    """The reasons that lists of batches had since the catalogue changed, by number; earlier lists keep theirs."""
 
     def __init__(self, made: Callable[[ReasonKey], RenderedReason]) -> None:
         self.reason_of = made
-        self.phrases: list[ReasonKey] = []
+        self.reason_keys: list[ReasonKey] = []
         self._number_of: dict[ReasonKey, int] = {}
         self._json, self._message = ByteStringPool(), ByteStringPool()
         self.keys, self.number_at = SlotMap(MAX_RENDERED), np.zeros(MAX_RENDERED, np.int64)
-        """Slots by what a kernel makes of a phrase, and the number at each."""
+        """Slots by what a kernel makes of a reason key, and the number at each."""
 
-    def add(self, phrase: ReasonKey) -> int:
-        """Take in a phrase; return its number."""
-        self.phrases.append(phrase)
-        return len(self.phrases) - 1
+    def add(self, key: ReasonKey) -> int:
+        """Add a key; return its number."""
+        self.reason_keys.append(key)
+        return len(self.reason_keys) - 1
 
-    def number(self, phrase: ReasonKey) -> int:
-        """Return the number of a phrase that has no key."""
-        found = self._number_of.get(phrase)
+    def number(self, key: ReasonKey) -> int:
+        """Return the number of a reason key that kernels have no key for."""
+        found = self._number_of.get(key)
         if found is None:
-            found = self._number_of[phrase] = self.add(phrase)
+            found = self._number_of[key] = self.add(key)
         return found
 
-    def said(self, number: int) -> RenderedReason:
-        """Return what a phrase says."""
-        return self.reason_of(self.phrases[number])
+    def reason(self, number: int) -> RenderedReason:
+        """Return the reason with a number."""
+        return self.reason_of(self.reason_keys[number])
 
     @property
     def json(self) -> ByteStringPool:
-        """All of it as JSON, by number; made here, for a server may never be asked for one of both."""
-        self._json.extend([self.reason_of(phrase).json for phrase in self.phrases[len(self._json) :]])
+        """All of them as JSON, by number; made here, since a server may never need those of the other format."""
+        self._json.extend([self.reason_of(key).json for key in self.reason_keys[len(self._json) :]])
         return self._json
 
     @property
     def message(self) -> ByteStringPool:
-        """All of it as fields of a `Recommendation` message, by number."""
-        self._message.extend([self.reason_of(phrase).message for phrase in self.phrases[len(self._message) :]])
+        """All of them as fields of a `Recommendation` message, by number."""
+        self._message.extend([self.reason_of(key).message for key in self.reason_keys[len(self._message) :]])
         return self._message
 
-    def learn(self, numbers: Mapping[int, int]) -> None:
+    def record(self, numbers: Mapping[int, int]) -> None:
         """Let kernels find numbers by their keys."""
         numbers = dict(islice(numbers.items(), MAX_RENDERED - len(self.keys)))
         slots = self.keys.assign(np.array(list(numbers), np.uint64))
@@ -80,27 +80,27 @@ class ReasonCache:
         self._said: dict[ReasonKey, RenderedReason] = {}
         self.rendered = RenderedReasons(self._made)
 
-    def look(self) -> None:
-        """Forget what was said of the catalogue before names in it changed."""
-        full = len(self.rendered.phrases) > MAX_RENDERED or len(self._said) > MAX_SAID
+    def refresh(self) -> None:
+        """Drop what was made before names in the catalogue changed, or where there is too much of it."""
+        full = len(self.rendered.reason_keys) > MAX_RENDERED or len(self._said) > MAX_SAID
         if full or self._catalogue.names_version != self._version:
             self._begin()
 
-    def __getitem__(self, phrase: ReasonKey) -> RenderedReason:
-        found = self._said.get(phrase)
+    def __getitem__(self, key: ReasonKey) -> RenderedReason:
+        found = self._said.get(key)
         if found is None:
-            found = self._made(phrase)
-            if self.is_final(phrase):
-                self._said[phrase] = found
+            found = self._made(key)
+            if self.is_final(key):
+                self._said[key] = found
         return found
 
-    def is_final(self, phrase: ReasonKey) -> bool:
-        """Say whether a phrase may be kept: one about an item that the catalogue does not know yet may not."""
-        about = phrase[-1]
+    def is_final(self, key: ReasonKey) -> bool:
+        """Say whether a reason may be kept: one about an item that the catalogue does not know yet may not."""
+        about = key[-1]
         return not isinstance(about, int) or self._catalogue.row_of(about) >= 0
 
-    def _made(self, phrase: ReasonKey) -> RenderedReason:
-        source, code, lang, about = phrase
+    def _made(self, key: ReasonKey) -> RenderedReason:
+        source, code, lang, about = key
         if about is None:
             why = reason(code, lang)
         elif code == "buy_again":

@@ -26,9 +26,7 @@ from serving.snapshot.scratch import Scratch
 from serving.snapshot.top_lists import EMPTY_LIST, TopList, merge_top_lists
 from serving.snapshot.visitor_rows import UserVectors, VisitorRead
 from state.rows import keys, lane_rows
-from state.rows.purchase_rows import (
-    decode_purchase_totals,
-)
+from state.rows.purchase_rows import decode_purchase_totals
 from state.store.changes import ChangeFeed, NoChanges
 from state.store.contract import Reading, RowReader
 
@@ -76,7 +74,7 @@ class ServingSnapshot:
         self.store, self.settings, self.generation = store, settings, generation
         self.prefixes = [keys.prefix(generation, lane) for lane in range(settings.n_lanes)]
         self.catalogue = catalogue or Catalogue(self.prefixes)
-        self.heads, self.phrases = ItemHeads(self.catalogue), ReasonCache(self.catalogue)
+        self.heads, self.reasons = ItemHeads(self.catalogue), ReasonCache(self.catalogue)
         self.selections, self.scratch = Selections(self.catalogue), Scratch()
         self._feed = store.changes([keys.item_prefix(prefix) for prefix in self.prefixes])
         self.items = ItemCache(settings.server_cached_items, self.prefixes, self._feed)

@@ -47,7 +47,7 @@ TRIALS = {
 
         pool = Pool(catalogue, Selections(catalogue).of(True, None, NO_RULES, 1), Scratch())
         said = {("cheapest", "low_price", "en", None): reason("low_price")}
-        shop = SimpleNamespace(catalogue=catalogue, phrases=said)
+        shop = SimpleNamespace(catalogue=catalogue, reasons=said)
         assert set(SOURCES) == set(STRATEGIES)
         cheapest = SOURCES[RecommendRequest(strategy="cheapest").strategy][0]
         cheapest(SimpleNamespace(shop=shop, pool=pool, want=2, lang="en"))

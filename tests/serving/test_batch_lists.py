@@ -132,7 +132,7 @@ def test_what_is_said_is_kept_only_up_to_a_bound(shop, monkeypatch):
         (answer,) = small.recommend([one], NOW)
         assert list(answer.items) == before[n]
         assert answer.items.to_json() == answer.items.alone.to_json()
-        assert len(small.shop.phrases.rendered.phrases) <= 16 + 4
+        assert len(small.shop.reasons.rendered.reason_keys) <= 16 + 4
 
 
 def test_an_empty_shop_with_rules_answers():
