@@ -1,6 +1,9 @@
+import time
+
 import numpy as np
 import pytest
 from helpers.purchases import NOW, REGISTRY, purchase
+from helpers.s3_server import S3Server
 
 from batch.training.interactions import read_interactions
 from batch.training.train_anchor import Refused, TooLittleData, train_anchor
@@ -16,7 +19,7 @@ from schemas.avro_decoder import Limits
 from schemas.ids import hash_id
 from schemas.json_events import encode
 from serving.retrieval.vector_index import VectorIndex
-from state.anchor import AnchorDamaged, load_anchor
+from state.anchor import AnchorDamaged, anchor_versions, load_anchor
 from state.anchors.fetcher import AnchorFetcher
 from state.anchors.open_anchors import open_anchors
 from state.rows import keys
@@ -72,6 +75,34 @@ def test_an_anchor_is_trained_refolded_and_goes_live_without_losing_a_user(setti
     exact = anchor.item_hash[np.argsort(-(anchor.whitened @ vector), kind="stable")[:5]]
     assert best == exact.tolist()
     runner.close()
+
+
+@pytest.mark.s3
+def test_an_anchor_is_live_once_flow_and_server_have_copies_of_their_own(settings, log, tmp_path):
+    with S3Server() as s3:
+        remote = {"anchors_url": s3.address, "anchors_config": {"endpoint_url": s3.url}}
+
+        def machine(name):
+            return settings.model_copy(update={**remote, "data_dir": tmp_path / name})
+
+        store = MemoryStore()
+        lane_settings = LaneSettings(max_cached_users=100, max_cached_items=100, dedupe_window=2048)
+        runner = Runner([Lane(lane_settings, store, "g1")], store, Intake(REGISTRY, Limits(), DeadLetters(log)))
+        runner.fold(log.read(runner.open(), 400, 0))
+        runner.drain()
+        version = train_anchor(machine("trainer"), log, NOW)["version"]
+        store.write({keys.ANCHOR_PUBLISHED: version.encode()})
+        fetcher = AnchorFetcher(open_anchors(machine("flow")))
+        follower = AnchorFollower(store, runner.lanes, "g1", 1, fetcher, runner.commit_now)
+        follower.open()
+        deadline = time.monotonic() + 120
+        while store.rows.get(keys.ANCHOR_LIVE) != version.encode():
+            assert time.monotonic() < deadline, "the anchor never went live"
+            follower.step(NOW)
+        assert VectorIndex.load(open_anchors(machine("server")).fetch(version)).version == version
+        copies = [anchor_versions(tmp_path / name / "anchor-copies") for name in ("trainer", "flow", "server")]
+        assert copies == [[version]] * 3
+        runner.close()
 
 
 def test_a_damaged_anchor_is_refused(settings, log):
