@@ -16,7 +16,7 @@ import numpy as np
 
 from batch.evaluation.tables import read_events
 from flows.fold.foldin import FOLD_ITEMS, vectors_for
-from flows.fold.learning import ItemIndex
+from flows.fold.learning import FoldState, ItemIndex
 from flows.fold.settings import LaneSettings
 from flows.fold.user_history import fold_events
 from headrace.bench.ingest import START_MS, D, random_anchor, zipf
@@ -52,9 +52,8 @@ def fold(events, who, users, items, slots, marks, totals, params):
     slots.begin_round()
     index = ItemIndex(slots.table, slots.slot_at, slots.used_in, marks[0], slots.round_no)
     began = time.perf_counter()
-    assert fold_events(
-        events, np.ones(len(events), bool), 0, who, users, items, index, marks[1], totals, params
-    ) == len(events)  # fmt: skip
+    state = FoldState(users, items, index, marks[1], totals, params)
+    assert fold_events(events, np.ones(len(events), bool), 0, who, state) == len(events)
     return time.perf_counter() - began
 
 

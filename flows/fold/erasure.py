@@ -5,12 +5,10 @@ taught, as they do of everybody whose row was dropped; docs/operate.md says what
 """
 
 import numpy as np
-import numpy.typing as npt
 
-from flows.fold.learning import FoldParams, ItemIndex, event_weight, kind_column, learn_at, session_start, use
+from flows.fold.learning import FoldState, event_weight, kind_column, learn_at, session_start, use
 from flows.fold.popularity import count_event, count_for_good
 from schemas.compiled.njit import njit_no_refcount
-from state.rows.item_rows import ItemRows
 from state.rows.session import SESSION_EVENTS
 from state.rows.slot_map import find
 from state.rows.user_rows import KIND_MASK, MAX_GAP_MS, STARS_SHIFT, UserRows
@@ -24,18 +22,16 @@ def _knows_session(users: UserRows, slot: int, k: int, gap_ms: int) -> bool:
 
 
 @njit_no_refcount()
-def unlearn_history(
-    users: UserRows, slot: int, items: ItemRows, index: ItemIndex, counted_in: npt.NDArray[np.int64],
-    totals: npt.NDArray[np.int64], p: FoldParams,
-) -> None:  # fmt: skip
+def unlearn_history(state: FoldState, slot: int) -> None:
     """Take back what the events of a history taught and weighed; every item of it has its row cached."""
+    users, items, index, totals, p = state.users, state.items, state.item_index, state.totals, state.params
     ts_ms, knows_time = users[slot].last_ms, True
     for k in range(int(users[slot].n) - 1, -1, -1):
         item_slot = find(index.table, index.slot_at, users[slot].item[k])
         use(index, item_slot)
-        counted_in[item_slot] = index.round_no
+        state.touched[item_slot] = index.round_no
         if _knows_session(users, slot, k, p.session_gap_ms):
-            learn_at(users, slot, k, items, index, totals, p, -1)
+            learn_at(state, slot, k, -1)
         kind = int(users[slot].kind[k])
         weight = event_weight(kind & KIND_MASK, float(kind >> STARS_SHIFT), p.weights)
         if knows_time:

@@ -16,6 +16,7 @@ from flows.fold.dedupe import DedupeWindow
 from flows.fold.erased_users import EMPTY, Erased
 from flows.fold.erasure import unlearn_history
 from flows.fold.item_table import ItemTable
+from flows.fold.learning import FoldState
 from flows.fold.products import ProductFold
 from flows.fold.purchases import PurchaseTable
 from flows.fold.refusals import RefusalFold
@@ -238,10 +239,7 @@ class Lane:
         self._items.load(np.concatenate((events["item"], self._users.latest_items(distinct(user_slots)))))
         at = 0
         while True:
-            at = fold_events(
-                events, fresh, at, user_slots, self._users.rows, self._items.rows, self._items.index(),
-                self._items.counted_in, self._totals, self._params,
-            )  # fmt: skip
+            at = fold_events(events, fresh, at, user_slots, self._fold_state())
             if at == len(events):
                 break
             self._items.load(np.append(self._users.all_items(user_slots[at]), events["item"][at]))
@@ -251,14 +249,16 @@ class Lane:
         self._refusals.fold(counted, user_slots, self._users.rows)
         return user_slots, self._purchases.fold(counted)
 
+    def _fold_state(self) -> FoldState:
+        """Return what the kernels change in this round."""
+        items = self._items
+        return FoldState(self._users.rows, items.rows, items.index(), items.counted_in, self._totals, self._params)
+
     def _unlearn(self, user: int) -> None:
         """Make the rows those of a lane that never saw this user, as far as the user's own row holds it."""
         (slot,) = self._users.load(np.array([user], np.uint64))
         self._items.load(self._users.all_items(slot))
-        unlearn_history(
-            self._users.rows, slot, self._items.rows, self._items.index(), self._items.counted_in, self._totals,
-            self._params,
-        )  # fmt: skip
+        unlearn_history(self._fold_state(), slot)
         self._users.drop(user)
         self._purchases.erase(user)
         self._refusals.erase(user)

@@ -56,6 +56,17 @@ class ItemIndex(NamedTuple):
     round_no: int
 
 
+class FoldState(NamedTuple):
+    """What folding an event may change, and the settings it goes by."""
+
+    users: UserRows
+    items: ItemRows
+    item_index: ItemIndex
+    touched: Int64s  # (slots,): `touched[slot]` is the last round in which an item's popularity changed
+    totals: Int64s  # (lane_rows.SIZE,): the lane's globals
+    params: FoldParams
+
+
 @njit_no_refcount()
 def use(index: ItemIndex, slot: int) -> None:
     """Mark an item row used and changed."""
@@ -88,10 +99,9 @@ def session_before(users: UserRows, slot: int, k: int, gap_ms: int, out: Uint64s
 
 
 @njit_no_refcount()
-def learn_at(
-    users: UserRows, slot: int, k: int, items: ItemRows, index: ItemIndex, totals: Int64s, p: FoldParams, sign: int
-) -> None:
+def learn_at(state: FoldState, slot: int, k: int, sign: int) -> None:
     """Add (sign 1) or take back (sign -1) what history event k teaches. Every row it needs has a slot."""
+    users, items, index, totals, p = state.users, state.items, state.item_index, state.totals, state.params
     if users[slot].kind[k] & KIND_MASK >= FIRST_NEGATIVE_KIND:
         return
     session, distinct, place, slots = _session_items(), _session_items(), _places(), _needed_slots()

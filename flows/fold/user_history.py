@@ -13,6 +13,7 @@ from flows.fold.learning import (
     NEEDED_SLOTS,
     RATING,
     FoldParams,
+    FoldState,
     Int64s,
     ItemIndex,
     event_weight,
@@ -135,24 +136,22 @@ def _insert(users: UserRows, slot: int, at: int, item: np.uint64, kind: int, ts_
 
 
 @njit_no_refcount()
-def _remember(
-    users: UserRows, slot: int, at: int, item: np.uint64, kind: int, ts_ms: int,
-    items: ItemRows, index: ItemIndex, totals: Int64s, p: FoldParams,
-) -> None:  # fmt: skip
+def _remember(state: FoldState, slot: int, at: int, item: np.uint64, kind: int, ts_ms: int) -> None:
+    """Insert an event at history index `at`; what the events behind it teach is learned anew."""
+    users = state.users
     n: Any = np.int64(users[slot].n)
     for k in range(n - 1, at - 1, -1):
-        learn_at(users, slot, k, items, index, totals, p, -1)
+        learn_at(state, slot, k, -1)
     placed = _insert(users, slot, at, item, kind, ts_ms)
     for k in range(placed, np.int64(users[slot].n)):
-        learn_at(users, slot, k, items, index, totals, p, 1)
+        learn_at(state, slot, k, 1)
 
 
 @njit_no_refcount()
-def _count(
-    users: UserRows, user: int, items: ItemRows, item_slot: int, kind: int, weight: float, ts_ms: int, price: float,
-    category: np.uint64, brand: np.uint64, totals: Int64s, p: FoldParams,
-) -> None:  # fmt: skip
-    """Everything that needs no order: popularity, profile, prices, counters."""
+def _count(state: FoldState, user: int, item_slot: int, event: Any, kind: int, weight: float) -> None:
+    """Count what needs no order: popularity, profile, prices, counters."""
+    users, items, totals, p = state.users, state.items, state.totals, state.params
+    ts_ms, price, category, brand = event.ts_ms, event.price, event.category, event.brand
     if users[user].first_ms == 0 or ts_ms < users[user].first_ms:
         users[user].first_ms = ts_ms
     if item_slot != ABSENT:
@@ -204,30 +203,22 @@ def _fetch_ahead(
 
 @njit_no_refcount(nogil=True)
 def fold_events(
-    events: np.ndarray,
-    fresh: npt.NDArray[np.bool_],
-    first: int,
-    user_slots: Int64s,
-    users: UserRows,
-    items: ItemRows,
-    index: ItemIndex,
-    touched: Int64s,
-    totals: Int64s,
-    p: FoldParams,
+    events: np.ndarray, fresh: npt.NDArray[np.bool_], first: int, user_slots: Int64s, state: FoldState
 ) -> int:
     """Fold `events[first:]` in order; return the index of the first event whose item rows are not all cached.
 
     `events`: COLUMN_DTYPE; `fresh` False marks a duplicate, which is only counted.
-    `touched[slot]` becomes the round number for item slots whose popularity changed.
     Returns `len(events)` when all are folded. An event is folded whole or not at all.
     """
+    users, index, totals, p = state.users, state.item_index, state.totals, state.params
     for i in range(first, len(events)):
-        _fetch_ahead(events, i, user_slots, users, items, index)
+        _fetch_ahead(events, i, user_slots, users, state.items, index)
         event = events[i]
         if not fresh[i]:
             totals[DUPLICATES] += 1
             continue
-        user, item, ts_ms, kind = user_slots[i], event.item, event.ts_ms, np.int64(event.kind)
+        user, item, ts_ms = user_slots[i], event.item, event.ts_ms
+        kind: Any = np.int64(event.kind)
         item_slot = ABSENT
         at = TOO_LATE
         if item != 0:
@@ -238,13 +229,12 @@ def fold_events(
             if at != TOO_LATE and not _rows_ready(users, user, at, index):
                 return i
             use(index, item_slot)
-            touched[item_slot] = index.round_no
-        weight = event_weight(kind, event.value, p.weights)  # type: ignore[arg-type]
-        _count(users, user, items, item_slot, kind, weight, ts_ms, event.price, event.category, event.brand, totals, p)  # type: ignore[arg-type]
+            state.touched[item_slot] = index.round_no
+        _count(state, user, item_slot, event, kind, event_weight(kind, event.value, p.weights))
         if item != 0:
             if at == TOO_LATE:
                 totals[LATE] += 1
             else:
-                stars = np.int64(event.value) if kind == RATING else 0
-                _remember(users, user, at, item, kind | stars << STARS_SHIFT, ts_ms, items, index, totals, p)  # type: ignore[arg-type]
+                stars: Any = np.int64(event.value) if kind == RATING else 0
+                _remember(state, user, at, item, kind | stars << STARS_SHIFT, ts_ms)
     return len(events)
