@@ -45,8 +45,10 @@ nightly: install packages kernels
 	HYPOTHESIS_PROFILE=nightly .venv/bin/pytest -m "not process" --timeout 3600 --hypothesis-seed=$(SEED)
 	.venv/bin/headrace torture --rounds 3 --seed $(SEED) --fuzz 1000000
 
+# MUTANTS="serving/rules --sample 100 --minutes 30": which rooms or files, and how long; all rooms without.
 mutants: install packages kernels
 	.venv/bin/python tests/mutants/known.py
+	nice -n 19 .venv/bin/python tests/mutants/run.py $(MUTANTS)
 
 check: install
 	.venv/bin/ruff check .

@@ -1,6 +1,7 @@
 """The list of known mutants is about the code as it is: each changes what is there, and names tests that are there."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,11 @@ def test_a_known_mutant_changes_code_and_names_tests_that_are_there(entry):
                    if isinstance(node, ast.FunctionDef)]  # fmt: skip
         for name in names:
             assert name.split("[")[0] in defined, name
+
+
+def test_rooms_and_their_tests_are_there():
+    rooms = tomllib.loads((ROOT / "tests/mutants/rooms.toml").read_text())["room"]
+    assert [room["name"] for room in rooms] == ["serving/request", "serving/rules", "state/rows", "flows/fold"]
+    for room in rooms:
+        assert (ROOT / room["name"] / "__init__.py").is_file()
+        assert all((ROOT / test).is_file() for test in room["tests"])
