@@ -98,15 +98,6 @@ def now(ahead_s=0.0):
     return time.time_ns() // 1_000_000 + int(1000 * ahead_s)
 
 
-def scope_has(n, **scope):
-    def check(unusual):
-        answer = unusual.product.client.get("/v1/popular", params={"count": 20, **scope}).json()
-        listed = [one for one in answer["items"] if one["source"] == "popular" and "popular_in" in json.dumps(one)]
-        assert len(answer["items"]) == n or len(listed) == n
-
-    return check
-
-
 def check_data_dir(unusual):
     assert (unusual.folder / "data" / "anchors" / unusual.product.anchor).is_dir()
 
@@ -231,7 +222,6 @@ CHECKS = {
     **{name: check_port(name) for name in ("http_port", "grpc_port", "flow_metrics_port")},
     "data_dir": check_data_dir, "redis_url": check_redis_url, "redis_eviction": check_redis_eviction,
     "id_key": check_id_key, "generation": check_generation, "n_lanes": check_n_lanes, "log_url": check_log_url,
-    "scope_limit": scope_has(5), "small_scope_limit": scope_has(2, scope="category", name="misc"),
     "flow_name": check_flow_name, "batch_max_events": check_batch_max_events,
     "max_message_bytes": is_refused(413, at=now(), context={"k": "x" * 3000}), "max_future_s": check_max_future_s,
     "http_host": check_http_host, "default_count": check_default_count, "exclude_purchased": check_exclude_purchased,
