@@ -60,6 +60,7 @@ class BoundBody:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer 413; a body is counted as it comes."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -109,6 +110,7 @@ class CheckKey:
         self._app, self._guard = app, guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or answer 401, 403 or 429 as the guard says."""
         if scope["type"] == "websocket":  # there is none, and no handshake asks for a key
             await send({"type": "websocket.close", "code": 1008})
             return

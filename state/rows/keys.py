@@ -53,7 +53,8 @@ def prefix(generation: str, lane: int) -> bytes:
 
 
 def user(lane_prefix: bytes, user_hash: int) -> bytes:
-    """
+    """Return the key of a user's row.
+
     >>> user(b"{g1:0}", 255)
     b'{g1:0}u:00000000000000ff'
     """
@@ -61,14 +62,17 @@ def user(lane_prefix: bytes, user_hash: int) -> bytes:
 
 
 def user_prefix(lane_prefix: bytes) -> bytes:
+    """Return what the keys of a lane's user rows begin with."""
     return lane_prefix + b"u:"
 
 
 def item(lane_prefix: bytes, item_hash: int) -> bytes:
+    """Return the key of an item's row."""
     return b"%s%016x" % (item_prefix(lane_prefix), item_hash)
 
 
 def item_prefix(lane_prefix: bytes) -> bytes:
+    """Return what the keys of a lane's item rows begin with."""
     return lane_prefix + b"i:"
 
 
@@ -87,6 +91,7 @@ def purchases(lane_prefix: bytes, user_hash: int) -> bytes:
 
 
 def purchases_prefix(lane_prefix: bytes) -> bytes:
+    """Return what the keys of a lane's rows of purchases begin with."""
     return lane_prefix + b"b:"
 
 
@@ -106,10 +111,12 @@ def purchase_totals(lane_prefix: bytes) -> bytes:
 
 
 def vector(lane_prefix: bytes, anchor: str, user_hash: int) -> bytes:
+    """Return the key of a user's vector for an anchor."""
     return b"%s%016x" % (vector_prefix(lane_prefix, anchor), user_hash)
 
 
 def vector_prefix(lane_prefix: bytes, anchor: str) -> bytes:
+    """Return what the keys of a lane's vectors for an anchor begin with."""
     return b"%s%s:" % (vectors_prefix(lane_prefix), anchor.encode())
 
 
@@ -128,35 +135,43 @@ def anchor_of(vector_key: bytes) -> str:
 
 
 def product(lane_prefix: bytes, item_hash: int) -> bytes:
+    """Return the key of an item's product."""
     return b"%sp:%016x" % (lane_prefix, item_hash)
 
 
 def scope(lane_prefix: bytes, scope_hash: int) -> bytes:
+    """Return the key of a top list (`state.rows.lane_rows.scope_hash`)."""
     return b"%ss:%016x" % (lane_prefix, scope_hash)
 
 
 def feed(lane_prefix: bytes, chunk: int) -> bytes:
+    """Return the key of a chunk of the feed of new and changed items."""
     return b"%sf:%d" % (lane_prefix, chunk)
 
 
 def dedupe(lane_prefix: bytes, segment: int) -> bytes:
+    """Return the key of a segment of the window of event ids."""
     return b"%sd:%d" % (lane_prefix, segment)
 
 
 def lane_globals(lane_prefix: bytes) -> bytes:
+    """Return the key of a lane's totals."""
     return lane_prefix + b"globals"
 
 
 def positions(lane_prefix: bytes) -> bytes:
+    """Return the key of a lane's positions in the log."""
     return lane_prefix + b"positions"
 
 
 def redo(lane_prefix: bytes) -> bytes:
+    """Return the key of a lane's redo record."""
     return lane_prefix + b"redo"
 
 
 def redo_piece(lane_prefix: bytes, attempt: str, number: int) -> bytes:
-    """
+    """Return the key of a piece of a redo record.
+
     >>> redo_piece(b"{g1:0}", "3f", 2)
     b'{g1:0}redo:3f:2'
     """

@@ -68,6 +68,7 @@ def scope_hash(kind: int, id_hash: int) -> int:
 
 
 def encode_globals(values: npt.NDArray[np.int64]) -> bytes:
+    """Return the row of a lane's totals, int64 (SIZE,)."""
     return np.concatenate((np.array([VERSION], np.int64), values)).tobytes()
 
 
@@ -95,6 +96,7 @@ def sum_globals(values: Sequence[bytes | None]) -> npt.NDArray[np.int64]:
 
 
 def encode_scope(scope: ScopeList) -> bytes:
+    """Return the row of a top list."""
     head = np.array([VERSION, len(scope.item)], np.uint32).tobytes()
     return head + scope.item.tobytes() + scope.short.tobytes() + scope.long.tobytes()
 
@@ -114,6 +116,7 @@ def decode_scope(value: bytes | None) -> ScopeList:
 
 
 def encode_country(country: CountryList) -> bytes:
+    """Return the row of a country's counts."""
     n = country.n
     head = np.array([VERSION, n], np.uint32).tobytes()
     return head + country.item[:n].tobytes() + country.pop[:n].tobytes() + country.epoch[:n].tobytes()
@@ -159,4 +162,5 @@ def encode_feed(item_ids: list[str]) -> bytes:
 
 
 def decode_feed(value: bytes | None) -> list[str]:
+    """Return the ids of a feed chunk, none for one that is not there."""
     return [] if value is None else list(orjson.loads(value))

@@ -157,6 +157,7 @@ class SlotMap:
         return int(self._state[0])
 
     def begin_round(self) -> None:
+        """Begin a round: what is used in it, and in the one before, keeps its slot."""
         self.round_no += 1
 
     def find(self, ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
@@ -176,6 +177,7 @@ class SlotMap:
         return slots
 
     def clear(self) -> None:
+        """Remove all ids."""
         self.table[:] = 0
         self.id_of[:] = 0
         self.used_in[:] = 0

@@ -11,6 +11,7 @@ VERSION = 1
 
 
 def encode_vector(vector: npt.NDArray[np.float32]) -> bytes:
+    """Return the row of a vector, float (d,)."""
     return struct.pack("<BBH", VERSION, 0, len(vector)) + vector.astype("<f4").tobytes()
 
 
