@@ -56,6 +56,9 @@ def warm_up() -> None:
             answer_json(answer), answer_message(answer)
     for request in ASKED:
         recommender.from_memory(request, NOW_MS)
+    two_lanes = Recommender(_little_shop(), ServingSettings(server_cached_items=1000, n_lanes=2), GENERATION)
+    two_lanes.refresh(NOW_MS)
+    two_lanes.recommend(ASKED, NOW_MS)
 
 
 def _little_shop() -> MemoryStore:
@@ -76,7 +79,9 @@ def _little_shop() -> MemoryStore:
     totals[lane_rows.FEED], totals[[lane_rows.SESSIONS, lane_rows.EVENTS, lane_rows.COUNT]] = n, 100
     weights = np.full(n, 1.0, np.float32)
     visitor, customer = hash_id("visitor"), hash_id("customer")
-    rows = dict(zip([keys.item(prefix, int(item)) for item in hashes], encode_items(items, np.arange(n)), strict=True))
+    encoded = list(zip(hashes.tolist(), encode_items(items, np.arange(n)), strict=True))
+    lanes = [prefix, keys.prefix(GENERATION, 1)]
+    rows = {keys.item(lane, item): row for lane in lanes for item, row in encoded}
     rows |= dict(zip([keys.user(prefix, one) for one in (visitor, customer)], encode_users(users, two), strict=True))
     rows[keys.purchases(prefix, customer)] = unpack_rows(pack_purchases(bought, first))[0]
     rows[keys.feed(prefix, 0)] = lane_rows.encode_feed(ITEMS)
