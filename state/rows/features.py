@@ -62,7 +62,7 @@ def _affinities(which: int) -> Callable[[np.void, Reading], dict[str, float]]:
         weights, ids = row["affinity"][which].astype(float), row["affinity_id"][which]
         total = weights.sum()
         order = np.argsort(-weights, kind="stable")
-        return {f"{ids[k]:08x}": weights[k] / total for k in order.tolist() if weights[k] > 0}
+        return {f"{ids[k]:08x}": float(weights[k] / total) for k in order.tolist() if weights[k] > 0}
 
     return read
 

@@ -24,6 +24,7 @@ PRODUCTS = [
     {"item": "cup", "title": "Cup", "brand": "Globex", "category": "kitchen", "price": 8.0, "stock": 5},
     {"item": "mate", "title": "Mate", "brand": "Acme", "category": "drinks/mate", "price": 5.0, "stock": 7},
     {"item": "sofa", "title": "Sofa", "brand": "Initech", "category": "living", "price": 900.0, "stock": 1},
+    {"item": "plate", "title": "Plate", "brand": "Solo", "category": "table", "price": 9.5, "stock": 3},
     {"item": "gone", "title": "Sold out", "brand": "Globex", "category": "kitchen", "price": 7.0, "stock": 0},
     {"item": "local", "title": "Only here", "brand": "Initech", "category": "misc", "price": 3.0,
      "attributes": {"countries": "DE"}},
@@ -56,6 +57,8 @@ def history(now):
     events = [event("purchase", "eve", "tea", now - days * DAY) for days in (60, 40, 20)]
     events += [event("purchase", "eve", item, now - 19 * DAY) for item in ("cup", "mate")]
     events += [event("view", f"w{n}", "sofa", now - 12 * DAY + n * MINUTE, country="FR") for n in range(30)]
+    events += [event("view", f"w{n}", "plate", now - 11 * DAY + n * MINUTE) for n in range(3)]
+    events += [event("view", "priced", item, now - 2 * DAY) for item in ("cup", "other0", "other1")]
     events += [event("purchase", "bob", "tea", now - 9 * DAY), event("purchase", "bob", "sofa", now - 8 * DAY)]
     events += [event("view", "eve", "mate", now - 3 * DAY)]
     for n in range(10):
@@ -66,7 +69,6 @@ def history(now):
     events += [event("view", f"x{n}", "mate", now - 3 * MINUTE + n * 1000) for n in range(25)]
     events += [event("view", "ann", "tea", now - MINUTE), event("view", "s:visit", "tea", now - MINUTE)]
     events += [event("purchase", "carl", "tea", now - MINUTE)]
-    events += [event("view", "priced", f"other{n}", now - MINUTE + n, brand=None, category=None) for n in range(4)]
     events += [event("view", "dora", "tea", now - 2 * MINUTE), event("dislike", "dora", "cup", now - MINUTE)]
     return sorted(events, key=lambda one: one["ts_ms"])
 
@@ -85,7 +87,10 @@ class Process:
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        try:
+            return self.process.wait(60)
+        finally:
+            self.process.kill()  # nothing, where it has ended
 
 
 class Product:
@@ -105,6 +110,7 @@ class Product:
     def __enter__(self):
         self.redis.__enter__()
         self.redis.client().config_set("maxmemory-policy", self.eviction)
+        self.redis.client().config_set("maxmemory", 1 << 30)
         self.environment["HEADRACE_REDIS_URL"] = self.redis.url
         self.client = httpx.Client(base_url=self.url, timeout=30)
         self.channel = grpc.insecure_channel(f"{self.host}:{self.ports['grpc_port']}")
