@@ -43,8 +43,10 @@ def test_every_request_is_answered_while_redis_is_killed_twice_hangs_and_an_anch
 
 
 def test_a_server_starts_and_answers_from_disk_without_redis_and_rules_follow_within_a_second(tmp_path):
-    with everything_up(tmp_path, f"sqlite:{tmp_path}/log.sqlite") as running:
-        client = httpx.Client(base_url=running.where["http"])
+    with (
+        everything_up(tmp_path, f"sqlite:{tmp_path}/log.sqlite") as running,
+        httpx.Client(base_url=running.where["http"]) as client,
+    ):
         events = [{"type": "view", "user": f"u{n % 3}", "item": f"i{n}"} for n in range(9)]
         events += [{"type": "product", "item": "i1", "title": "One", "stock": 5}]
         assert client.post("/v1/events", json=events).status_code == 202
@@ -110,3 +112,4 @@ def test_a_server_starts_and_answers_from_disk_without_redis_and_rules_follow_wi
     finally:
         for one in started:
             one.kill()
+            one.communicate()
