@@ -42,7 +42,8 @@ class FlowProcess:
 
     def _read(self) -> None:
         assert self._process.stderr is not None
-        self.said.extend(self._process.stderr)
+        with self._process.stderr as lines:
+            self.said.extend(lines)
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""
