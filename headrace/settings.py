@@ -7,12 +7,13 @@ defaults that the packages declare.
 
 import difflib
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from batch.settings import TrainingSettings
 from serving.settings import ServingSettings
@@ -74,8 +75,9 @@ def load_settings() -> Settings:
         secret = name in Settings.model_fields and Settings.model_fields[name].annotation is SecretStr
         got = "" if secret else f"; got {shown('.'.join(map(str, first['loc'])), first['input'])!r}"
         raise BadSettings(f"{where}: {first['msg']}{got}") from None
-    except Exception as error:  # pydantic-settings wraps what it cannot parse at all
-        raise BadSettings(str(error)) from None
+    except SettingsError as error:  # what should be JSON and is not
+        field = re.search(r'field "(\w+)"', str(error))
+        raise BadSettings(f"{PREFIX}{field[1].upper()} is not JSON" if field else str(error)) from None
 
 
 def origin(name: str) -> str:
@@ -97,8 +99,10 @@ def _file_values() -> dict[str, Any]:
         return {}
     try:
         return tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadSettings(f"{path} is not TOML: {error}") from None
+    except OSError as error:
+        raise BadSettings(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _instead(name: str, names: list[str]) -> str:

@@ -48,6 +48,14 @@ def _read(file: Path, columns: dict[str, str], limit: int) -> pl.DataFrame:
         table = pl.scan_csv(file, infer_schema_length=10_000)
     else:
         raise BadMapping(f"{file} is neither .csv nor .parquet")
+    try:
+        return _chosen(table, file, columns, limit)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise BadMapping(f"{file} cannot be read as {file.suffix[1:]}: {str(error).splitlines()[0]}") from None
+
+
+def _chosen(table: pl.LazyFrame, file: Path, columns: dict[str, str], limit: int) -> pl.DataFrame:
+    """Return the mapped columns in order of time, `ts` in milliseconds, null where it cannot be read as a time."""
     there = table.collect_schema().names()
     for name, column in columns.items():
         if column not in there:
@@ -56,14 +64,21 @@ def _read(file: Path, columns: dict[str, str], limit: int) -> pl.DataFrame:
         raise BadMapping("--map: ts=COLUMN is needed: events are loaded in time order")
     chosen = table.select([pl.col(column).alias(name) for name, column in columns.items()])
     frame = (chosen.head(limit) if limit else chosen).collect()
-    if frame["ts"].dtype == pl.String:
-        frame = frame.with_columns(pl.col("ts").str.to_datetime(strict=False, time_zone="UTC"))
-    if frame["ts"].dtype.is_temporal():
-        frame = frame.with_columns(pl.col("ts").dt.epoch("ms"))
-    else:
-        ts = pl.col("ts").cast(pl.Int64, strict=False)
-        frame = frame.with_columns(pl.when(ts < SECONDS_BELOW).then(ts * 1000).otherwise(ts).alias("ts"))
+    frame = frame.with_columns(_milliseconds(frame["ts"]))
     return frame.with_row_index("row").sort("ts", maintain_order=True)
+
+
+def _milliseconds(ts: pl.Series) -> pl.Series:
+    """Return times as milliseconds, whether they are times, numbers, or texts of either kind."""
+    if ts.dtype == pl.String:
+        number = _milliseconds(ts.cast(pl.Float64, strict=False))
+        dates = ts.set(number.is_not_null(), None)
+        return number.fill_null(_milliseconds(dates.str.to_datetime(strict=False, time_zone="UTC")))
+    if ts.dtype.is_temporal():
+        return ts.dt.epoch("ms")
+    number = ts.cast(pl.Int64, strict=False)
+    seconds = number < SECONDS_BELOW
+    return pl.select(pl.when(seconds).then(number * 1000).otherwise(number).alias(ts.name)).to_series()
 
 
 def _events(frame: pl.DataFrame, kind: str, kinds: dict[str, str]) -> Iterator[dict[str, Any]]:

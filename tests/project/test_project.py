@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import subprocess
@@ -55,6 +56,8 @@ def test_listing_the_commands_imports_none_of_them():
         ("HEADRACE_PAIR_WINDOW", "0", "HEADRACE_PAIR_WINDOW"),
         ("HEADRACE_PAIR_WINDOWS", "3", "did you mean HEADRACE_PAIR_WINDOW?"),
         ("HEADRACE_CONFIG", "/nowhere.toml", "HEADRACE_CONFIG"),
+        ("HEADRACE_CONFIG", "/tmp", "/tmp cannot be read: Is a directory"),
+        ("HEADRACE_KAFKA_CONFIG", "notjson", "HEADRACE_KAFKA_CONFIG is not JSON"),
         ("HEADRACE_LOG_URL", "foo:bar", "HEADRACE_LOG_URL"),
         ("HEADRACE_REDIS_URL", "nonsense", "HEADRACE_REDIS_URL"),
         ("HEADRACE_REDIS_URL", "redis://host:99999x", "HEADRACE_REDIS_URL"),
@@ -69,8 +72,6 @@ def test_a_wrong_setting_stops_the_program_and_is_named(name, value, said):
 
 @pytest.mark.process
 def test_settings_print_value_origin_and_meaning_as_one_json_object(tmp_path):
-    import json
-
     (tmp_path / "c.toml").write_text("pair_window = 5\n")
     done = headrace("settings", "--json", HEADRACE_CONFIG=str(tmp_path / "c.toml"), HEADRACE_N_LANES="2")
     values = json.loads(done.stdout)
@@ -100,8 +101,6 @@ def test_no_password_is_shown_by_settings_or_by_the_error_of_a_wrong_one():
 
 @pytest.mark.process
 def test_a_table_is_loaded_once_however_often_it_is_given(tmp_path):
-    import json
-
     table = tmp_path / "e.csv"
     table.write_text("visitor,itemid,time,what\n1,a,1700000000,view\n2,b,1700000100,transaction\n3,,1700000200,view\n")
     options = ["--map", "user=visitor,item=itemid,ts=time,kind=what", "--kinds", "transaction=purchase", "--json"]
@@ -111,6 +110,27 @@ def test_a_table_is_loaded_once_however_often_it_is_given(tmp_path):
     done = headrace("load", str(table), *options, HEADRACE_DATA_DIR=str(tmp_path))
     assert json.loads(done.stdout)["loaded"] == 2
     assert headrace("load", str(table), "--map", "user=nobody,ts=time").returncode == 2
+
+
+@pytest.mark.process
+def test_one_time_that_cannot_be_read_loses_its_own_row_alone(tmp_path):
+    table = tmp_path / "e.csv"
+    table.write_text("user,item,ts\n1,a,1700000000\n2,b,n/a\n3,c,2024-01-01T10:00:00Z\n4,d,1700000000500\n")
+    done = headrace("load", str(table), "--map", "user=user,item=item,ts=ts", "--dry-run", "--json")
+    found = json.loads(done.stdout)
+    assert [event["ts_ms"] for event in found["first"]] == [1700000000000, 1700000000500, 1704103200000]
+    assert found["refused"] == {"ts: cannot be read as a time": 1}
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("name", "content"), [("e.csv", b""), ("e.parquet", b"PAR"), ("d.csv", None)])
+def test_a_file_that_is_no_table_is_named(tmp_path, name, content):
+    file = tmp_path / name
+    file.mkdir() if content is None else file.write_bytes(content)
+    done = headrace("load", str(file), "--map", "user=user,item=item,ts=ts")
+    assert done.returncode == 2
+    assert f"{name} cannot be read as" in done.stderr.replace("\n", "")
+    assert "Traceback" not in done.stderr
 
 
 def test_a_metric_is_documented_or_this_fails():
