@@ -50,7 +50,7 @@ class ServingSettings(FlowSettings):
     server_cached_items: int = Field(200_000, ge=1000, description="Item rows a server keeps in memory")
 
     @property
-    def last_good_dir(self) -> Path:
+    def offline_dir(self) -> Path:
         """Return the folder of what servers answer from without Redis."""
         return self.data_dir / "last-good"
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from batch.evaluation.tables import read_events
+from flows.fold.event_effects import FoldState, ItemIndex
 from flows.fold.foldin import FOLD_ITEMS, vectors_for
-from flows.fold.learning import FoldState, ItemIndex
 from flows.fold.settings import LaneSettings
 from flows.fold.user_history import fold_events
 from headrace.bench.ingest import START_MS, D, random_anchor, zipf

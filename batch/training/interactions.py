@@ -8,7 +8,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from flows.fold.erased_users import Erased
-from flows.fold.learning import event_weights
+from flows.fold.event_effects import event_weights
 from flows.log.contract import Log
 from flows.log.read_to import read_to
 from schemas.avro_decoder import Limits, decode

@@ -6,7 +6,7 @@ taught, as they do of everybody whose row was dropped; docs/operate.md says what
 
 import numpy as np
 
-from flows.fold.learning import FoldState, event_weight, kind_column, learn_at, session_start, use
+from flows.fold.event_effects import FoldState, event_weight, kind_column, learn_at, session_start, use
 from flows.fold.popularity import count_event, count_for_good
 from schemas.compiled.njit import njit_no_refcount
 from state.rows.session import SESSION_EVENTS

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flows.fold.learning import NEUTRAL_STARS, RATING
+from flows.fold.event_effects import NEUTRAL_STARS, RATING
 from schemas.compiled.njit import njit, njit_no_refcount
 from schemas.compiled.prefetch import prefetch_row
 from schemas.events import FIRST_NEGATIVE_KIND

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from flows.fold.learning import ItemIndex
+from flows.fold.event_effects import ItemIndex
 from flows.fold.row_table import Ids, RowTable, Slots, in_parts
 from schemas.compiled.distinct import distinct
 from schemas.events import Columns

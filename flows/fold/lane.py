@@ -15,8 +15,8 @@ from flows.fold.changes import Changes, FoldStats
 from flows.fold.dedupe import DedupeWindow
 from flows.fold.erased_users import EMPTY, Erased
 from flows.fold.erasure import unlearn_history
+from flows.fold.event_effects import FoldState
 from flows.fold.item_table import ItemTable
-from flows.fold.learning import FoldState
 from flows.fold.products import ProductFold
 from flows.fold.purchases import PurchaseTable
 from flows.fold.refusals import RefusalFold

@@ -63,7 +63,7 @@ def scores_of(
 
 
 @njit()
-def _keep_heaviest(scores: Scores, limit: int, keep: npt.NDArray[np.bool_]) -> None:
+def _keep_largest(scores: Scores, limit: int, keep: npt.NDArray[np.bool_]) -> None:
     order = np.argsort(-scores, kind="mergesort")  # stable: equal scores stay in id order
     for i in range(min(limit, len(order))):
         keep[order[i]] = True
@@ -99,6 +99,6 @@ def merge_scope(
     if size <= limit:
         return all_items, all_short, all_long
     keep = np.zeros(size, np.bool_)
-    _keep_heaviest(all_short, limit, keep)
-    _keep_heaviest(all_long, limit, keep)
+    _keep_largest(all_short, limit, keep)
+    _keep_largest(all_long, limit, keep)
     return all_items[keep], all_short[keep], all_long[keep]

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from flows.fold.learning import FoldParams
+from flows.fold.event_effects import FoldParams
 from schemas.events import Kind
 from state import bounds
 

@@ -3,8 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from flows.fold.event_effects import FoldParams, event_weight
 from flows.fold.item_table import ItemTable
-from flows.fold.learning import FoldParams, event_weight
 from flows.fold.popularity import merge_scope, scores_of
 from schemas.compiled.distinct import distinct
 from schemas.compiled.njit import njit, njit_no_refcount

@@ -1,7 +1,7 @@
 """The fold of one event into its user's history.
 
-An event that arrives late is folded by taking back what the events behind its place taught (`flows.fold.learning`),
-inserting it, and learning them again: the rows are the same as if it had come in time.
+A late event is inserted at its place: the effects of the events behind it (`flows.fold.event_effects`) are taken back
+first and applied again after it. The rows are the same as if it had come in time.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flows.fold.learning import (
+from flows.fold.event_effects import (
     NEEDED_SLOTS,
     RATING,
     FoldParams,

@@ -44,7 +44,7 @@ class Follower:
         self._refused: str | None = None
         self._refused_generation: str | None = None
         self._refused_book = 0
-        self._last_good = OfflineSnapshot(settings.last_good_dir)
+        self._offline = OfflineSnapshot(settings.offline_dir)
         self._saved_at = 0.0
         self._saving: asyncio.Task[None] | None = None
         self._guard = guard
@@ -150,7 +150,7 @@ class Follower:
     async def _save(self) -> None:
         """Write the copy on disk, which takes its time with a large catalogue."""
         try:
-            await asyncio.to_thread(self._last_good.save, self._recommender.shop)
+            await asyncio.to_thread(self._offline.save, self._recommender.shop)
         except OSError as error:
             log.warning("the copy for answers without Redis was not written", error=str(error))
         except Exception as error:  # nobody else hears of it, and the next turn tries again

@@ -43,18 +43,18 @@ log = structlog.get_logger()
 
 def _first_recommender(store: RedisStore, settings: ServingSettings) -> Recommender:
     """Return a recommender, from the copy on disk when Redis is away. Raises StoreUnavailable without either."""
-    last_good = OfflineSnapshot(settings.last_good_dir)
+    offline = OfflineSnapshot(settings.offline_dir)
     guarded = GuardedStore(store, settings.store_timeout_s, store.line)
     try:
-        connect("Redis", settings.connect_timeout_s if last_good.generation() is None else 0, store.ping)
+        connect("Redis", settings.connect_timeout_s if offline.generation() is None else 0, store.ping)
         refuse_eviction(store, settings)
         return open_recommender(guarded, settings, live_generation(store) or settings.generation)
     except StoreUnavailable:
-        generation = last_good.generation()
+        generation = offline.generation()
         if generation is None:
             raise
         recommender = Recommender(guarded, settings, generation)
-        if not last_good.load_into(recommender.shop):
+        if not offline.load_into(recommender.shop):
             raise
         log.warning("Redis is away; answering from the copy on disk", items=len(recommender.shop.catalogue))
         return recommender

@@ -29,12 +29,12 @@ class Priority(NamedTuple):
 
     level: str
     """How far down the fallback ladder it is."""
-    said: Callable[[list[int]], list[RenderedReason]]
+    reasons: Callable[[list[int]], list[RenderedReason]]
 
 
-def uniform(level: str, said: Callable[[int], RenderedReason]) -> Priority:
+def uniform(level: str, reason: Callable[[int], RenderedReason]) -> Priority:
     """Return the priority of a source whose reasons are made one by one."""
-    return Priority(level, lambda places: [said(place) for place in places])
+    return Priority(level, lambda places: [reason(place) for place in places])
 
 
 class Pool:

@@ -45,7 +45,7 @@ def reason_numbers(
     for b, visitor in visitors.items():
         if visitor.request.lang != LANGUAGES[0]:
             languages[b] = LANGUAGES.index(visitor.request.lang)
-    rendered, said, keys = shop.reasons.rendered, np.zeros(items.shape, np.int64), np.zeros(items.shape, np.uint64)
+    rendered, numbers, keys = shop.reasons.rendered, np.zeros(items.shape, np.int64), np.zeros(items.shape, np.uint64)
     table = rendered.keys
     absent = find_numbers(
         users,
@@ -60,11 +60,11 @@ def reason_numbers(
         table.slot_at,
         rendered.number_at,
         keys,
-        said,
+        numbers,
     )
     if absent:
         new: dict[int, int] = {}
-        places = np.nonzero(said == ABSENT)
+        places = np.nonzero(numbers == ABSENT)
         for b, k, key in zip(*(at.tolist() for at in places), keys[places].tolist(), strict=True):
             number = new.get(key)
             if number is None:
@@ -72,6 +72,6 @@ def reason_numbers(
                 number = rendered.add(reason_key) if key else rendered.number(reason_key)
                 if key and shop.reasons.is_final(reason_key):
                     new[key] = number
-            said[b, k] = number
+            numbers[b, k] = number
         rendered.record(new)
-    return said
+    return numbers

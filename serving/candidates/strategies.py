@@ -51,40 +51,40 @@ def vector_neighbours(context: RequestContext) -> None:
     context.pool.add(hashes, scores.astype(np.float64), tier)
 
 
-def popular(context: RequestContext, scopes: list[tuple[TopList, str]] | None = None) -> None:
+def popular(context: RequestContext, top_lists: list[tuple[TopList, str]] | None = None) -> None:
     """Add the most popular items of the category that is asked for, of the visitor's country, and of the whole shop.
 
-    `scopes`: others instead of these, with the names to show.
+    `top_lists`: others instead of these, with the names to show.
     """
-    for found, name in _scopes(context) if scopes is None else scopes:
-        _add_scope(context, found, name, np.arange(len(found.hashes)))
+    for found, name in _top_lists(context) if top_lists is None else top_lists:
+        _add_top_list(context, found, name, np.arange(len(found.hashes)))
 
 
 def offline_popular(context: RequestContext) -> None:
     """Add the popular items of the whole shop as they were last read; the store is not needed."""
     found = context.shop.popular
-    said = RenderedReason("popular", reason("fallback", context.lang, kind="last_known_popular"))
-    context.pool.add(found.hashes, found.weight, uniform("last_known_popular", lambda k: said))
+    rendered = RenderedReason("popular", reason("fallback", context.lang, kind="last_known_popular"))
+    context.pool.add(found.hashes, found.weight, uniform("last_known_popular", lambda k: rendered))
 
 
 def trending(context: RequestContext) -> None:
     """Add the items whose popularity at the short half-life exceeds that at the long one the most."""
-    for found, name in _scopes(context):
-        _add_scope(context, found, name, np.argsort(-found.trend, kind="stable"), by_trend=True)
+    for found, name in _top_lists(context):
+        _add_top_list(context, found, name, np.argsort(-found.trend, kind="stable"), by_trend=True)
 
 
-def _scopes(context: RequestContext) -> list[tuple[TopList, str]]:
+def _top_lists(context: RequestContext) -> list[tuple[TopList, str]]:
     request, shop, now_ms = context.visitor.request, context.shop, context.visitor.now_ms
-    scopes = []
+    wanted = []
     if request.filters is not None and request.filters.category:
-        scopes.append((lane_rows.CATEGORY, request.filters.category))
+        wanted.append((lane_rows.CATEGORY, request.filters.category))
     if request.country:
-        scopes.append((lane_rows.COUNTRY, request.country))
-    named = [(shop.scope(kind, name, now_ms), name) for kind, name in scopes]
+        wanted.append((lane_rows.COUNTRY, request.country))
+    named = [(shop.scope(kind, name, now_ms), name) for kind, name in wanted]
     return [*named, (shop.popular, WHOLE_SHOP[context.lang])]
 
 
-def _add_scope(
+def _add_top_list(
     context: RequestContext, found: TopList, name: str, order: npt.NDArray[np.int64], by_trend: bool = False
 ) -> None:
     if not len(order):
@@ -109,9 +109,9 @@ def any_eligible(context: RequestContext) -> None:
     """Add items that pass a narrow selection, the most popular of all time first, so that it gives full lists."""
     if not context.pool.selection.narrow:
         return
-    found = context.shop.heaviest(context.pool.selection, context.visitor.now_ms)
-    said = context.shop.reasons["popular", IN_SCOPE[False], context.lang, WHAT_WAS_ASKED[context.lang]]
-    context.pool.add(found.hashes, found.weights, uniform("popular", lambda k: said))
+    found = context.shop.most_popular(context.pool.selection, context.visitor.now_ms)
+    rendered = context.shop.reasons["popular", IN_SCOPE[False], context.lang, WHAT_WAS_ASKED[context.lang]]
+    context.pool.add(found.hashes, found.weights, uniform("popular", lambda k: rendered))
 
 
 def _affinities(context: RequestContext, items: npt.NDArray[np.uint64]) -> list[RenderedReason]:
@@ -119,10 +119,10 @@ def _affinities(context: RequestContext, items: npt.NDArray[np.uint64]) -> list[
     catalogue, lang = context.shop.catalogue, context.lang
     at_large, rows = context.shop.reasons["vector", "matches_taste", lang, None], catalogue.rows_of(items)
     prices = catalogue.number("price", rows).tolist()
-    met = [_affinity(context, row, price) for row, price in zip(rows.tolist(), prices, strict=True)]
+    affinities = [_affinity(context, row, price) for row, price in zip(rows.tolist(), prices, strict=True)]
     return [
         RenderedReason("vector", reason("matches_affinity", lang, kind=one[0], value=one[1])) if one else at_large
-        for one in met
+        for one in affinities
     ]
 
 

@@ -123,5 +123,5 @@ def _lines(shop: ServingSnapshot, rows: Sequence[int]) -> Iterator[bytes]:
 def _plain(shop: ServingSnapshot, row: int) -> dict[str, Any]:
     """Return an item as its product row says it, without what is not known."""
     item = shop.catalogue.item(row)
-    said = {**item._asdict(), "title": "" if item.title == item.item else item.title}
-    return {name: value for name, value in said.items() if value or (value == 0 and value is not False)}
+    fields = {**item._asdict(), "title": "" if item.title == item.item else item.title}
+    return {name: value for name, value in fields.items() if value or (value == 0 and value is not False)}

@@ -103,8 +103,8 @@ def _told(error: GraphQLError) -> tuple[str, str, dict[str, Any]]:
         case RequestFailed() as wrong:
             return "INTERNAL", str(wrong), {"request_id": wrong.request_id}
         case wrong:
-            told = failed(wrong, ())
-            return "INTERNAL", str(told), {"request_id": told.request_id}
+            failure = failed(wrong, ())
+            return "INTERNAL", str(failure), {"request_id": failure.request_id}
 
 
 def extensions() -> list[Any]:

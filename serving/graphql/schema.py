@@ -155,8 +155,8 @@ def _checked(info: strawberry.Info, asked: RequestInput, before: str = "") -> Re
         request = RecommendRequest.model_validate(asdict(asked))
         recommender.check(request)
     except ValidationError as error:
-        field, said = first_error(error)
-        raise BadRequest(f"{before}{field}", said) from None
+        field, message = first_error(error)
+        raise BadRequest(f"{before}{field}", message) from None
     except BadRequest as error:
         raise BadRequest(f"{before}{error.field}", error.message) from None
     return request

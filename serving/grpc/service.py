@@ -136,8 +136,8 @@ class Servicer:
             asked = _request(message)
             self._recommender.check(asked)
         except ValidationError as error:
-            field, said = first_error(error)
-            raise BadRequest(f"{before}{field}", said) from None
+            field, text = first_error(error)
+            raise BadRequest(f"{before}{field}", text) from None
         except BadRequest as error:
             raise BadRequest(f"{before}{error.field}", error.message) from None
         return asked

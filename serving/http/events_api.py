@@ -47,8 +47,8 @@ class NotTaken(Exception):
         again = error(503, self.field, self.message, **{"Retry-After": "1"})
         if self.event_ids is None:
             return again
-        said = {"error": {"field": self.field, "message": self.message}, "event_ids": self.event_ids}
-        return JSONResponse(said, 503, {"Retry-After": "1"})
+        body = {"error": {"field": self.field, "message": self.message}, "event_ids": self.event_ids}
+        return JSONResponse(body, 503, {"Retry-After": "1"})
 
 
 class _Gate:

@@ -23,7 +23,7 @@ from state.rows.decay import value_at
 from state.rows.item_rows import PAIR_UNIT
 from state.rows.lane_rows import COUNT, EVENTS, MAX_TS
 
-MOST_MET = 50
+MAX_LISTED = 50
 FILES = {
     "explorer.js": "text/javascript", "explorer.css": "text/css",
     "uPlot.iife.min.js": "text/javascript", "uPlot.min.css": "text/css",
@@ -37,7 +37,7 @@ class Explorer:
 
     def __init__(self, recommender: Recommender) -> None:
         self._recommender = recommender
-        self._noted: deque[str] = deque(maxlen=10 * MOST_MET)  # some of them again and again
+        self._noted: deque[str] = deque(maxlen=10 * MAX_LISTED)  # some of them again and again
         self.router = APIRouter()
         self._add_routes()
 
@@ -48,10 +48,10 @@ class Explorer:
 
     def users(self) -> list[str]:
         """Return the users met last who have a row: not those who were only named, or have been erased since."""
-        note_user = list(dict.fromkeys(reversed(self._noted)))
-        subjects, no = hash_ids(note_user).tolist(), [False] * len(note_user)
+        noted = list(dict.fromkeys(reversed(self._noted)))
+        subjects, no = hash_ids(noted).tolist(), [False] * len(noted)
         rows = self._recommender.shop.read_visitors(subjects, no, no).rows().users
-        return [user for user, seen in zip(note_user, rows["seen"].tolist(), strict=True) if seen][:MOST_MET]
+        return [user for user, seen in zip(noted, rows["seen"].tolist(), strict=True) if seen][:MAX_LISTED]
 
     def user(self, user: str) -> dict[str, Any]:
         """Return a user's recent events, newest first, and what the profile says."""

@@ -28,8 +28,8 @@ MAX_BODY = 1 << 20
 
 def error(status: int, field: str, message: str, **headers: str) -> JSONResponse:
     """Return an error in the one form all errors have; what of it is no Unicode becomes `?`."""
-    said = {"field": _readable(field), "message": _readable(message)}
-    return JSONResponse({"error": said}, status, headers or None)
+    detail = {"field": _readable(field), "message": _readable(message)}
+    return JSONResponse({"error": detail}, status, headers or None)
 
 
 def _readable(text: str) -> str:

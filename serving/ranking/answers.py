@@ -95,32 +95,32 @@ def _items(
     if not acting.rules and context.visitor.plan.diversity == 0:
         # As the sources brought them: the usual case, and a quick one.
         rows = found.row[:count].tolist()
-        said = _said(pool, found.tier[:count], found.place[:count])
-        return Items(shop.heads, rows, found.score[:count].tolist(), said, [()] * len(rows)), []
+        reasons = _reasons_of(pool, found.tier[:count], found.place[:count])
+        return Items(shop.heads, rows, found.score[:count].tolist(), reasons, [()] * len(rows)), []
     vary = (lambda *args: varied(context, *args)) if context.visitor.plan.diversity > 0 else None
     explain = context.visitor.request.explain
     rules = BookRules(acting, shop.selections, version, shop.catalogue)
     placed, traces = arrange(pool, rules, count, offset, vary, explain)
     brought = [k for k in placed.candidates if k >= 0]
-    scores, said = found.score[brought].tolist(), _said(pool, found.tier[brought], found.place[brought])
+    scores, reasons = found.score[brought].tolist(), _reasons_of(pool, found.tier[brought], found.place[brought])
     for at, rule in placed.promoted.items():
         if placed.candidates[at] < 0:
             scores.insert(at, 0.0)
-            said.insert(at, RenderedReason("rule", reason("promoted", context.lang, rule=rule)))
+            reasons.insert(at, RenderedReason("rule", reason("promoted", context.lang, rule=rule)))
         else:
-            said[at] = RenderedReason(said[at].source, reason("promoted", context.lang, rule=rule))
-    return Items(shop.heads, placed.rows, scores, said, placed.rules), traces
+            reasons[at] = RenderedReason(reasons[at].source, reason("promoted", context.lang, rule=rule))
+    return Items(shop.heads, placed.rows, scores, reasons, placed.rules), traces
 
 
-def _said(pool: Pool, tiers: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> list[RenderedReason]:
+def _reasons_of(pool: Pool, tiers: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> list[RenderedReason]:
     """Return what is said of candidates, given their tiers and their places in them."""
     if not len(tiers):
         return []
     first = pool.tiers[int(tiers[0])]
     if (tiers == tiers[0]).all():
-        return first.said(places.tolist())
-    said = {tier: iter(pool.tiers[tier].said(places[tiers == tier].tolist())) for tier in set(tiers.tolist())}
-    return [next(said[tier]) for tier in tiers.tolist()]
+        return first.reasons(places.tolist())
+    reasons = {tier: iter(pool.tiers[tier].reasons(places[tiers == tier].tolist())) for tier in set(tiers.tolist())}
+    return [next(reasons[tier]) for tier in tiers.tolist()]
 
 
 def _not_acting(rules: Compiled) -> list[RuleTrace]:

@@ -81,8 +81,8 @@ def batch_lists(
         _choose_for(shop, selection, acting, members, places, at, candidates, book, chosen)
         look_up_columns(places, at, chosen, candidates, n, shown, items, worth, reason, seeds)
     moved, rules = _moved(shop, [(acting, members) for (*_, acting), members in groups.items()], n, shown, book)
-    said = reason_numbers(shop, {one.place: one.visitor for one in waiting}, users, n, reason, seeds, items)
-    lists = RenderedLists(shop.heads, shop.reasons.rendered, n, shown, items, worth, said, moved, rules)
+    reasons = reason_numbers(shop, {one.place: one.visitor for one in waiting}, users, n, reason, seeds, items)
+    lists = RenderedLists(shop.heads, shop.reasons.rendered, n, shown, items, worth, reasons, moved, rules)
     return {b: LazyItems(lists, b) for b in np.flatnonzero(n).tolist()}
 
 
@@ -131,10 +131,10 @@ def _moved(
         places = np.array([one.place for one in members])
         for rule in acting.boosts:
             matching, known = shop.selections.matching(rule, book), list(sets)
-            met = np.zeros(len(known), np.bool_)
-            mark_moved(places, n, shown, matching, moved, met)
+            matched = np.zeros(len(known), np.bool_)
+            mark_moved(places, n, shown, matching, moved, matched)
             longer = np.arange(len(known))
-            for number in np.flatnonzero(met).tolist():
+            for number in np.flatnonzero(matched).tolist():
                 longer[number] = sets.setdefault((*known[number], rule.id), len(sets))
             move(places, n, shown, matching, longer, moved)
     return moved, list(sets)

@@ -112,11 +112,11 @@ def look_up_columns(
 
 
 @njit_no_refcount()
-def mark_moved(places: Ints, n: Ints, shown: Ints, matching: Flags, moved: Ints, met: Flags) -> None:
+def mark_moved(places: Ints, n: Ints, shown: Ints, matching: Flags, moved: Ints, matched: Flags) -> None:
     """Mark the sets of rules that have moved items that match."""
     for place in places:
         for k in range(n[place]):
-            met[moved[place, k]] |= matching[shown[place, k]]
+            matched[moved[place, k]] |= matching[shown[place, k]]
 
 
 @njit_no_refcount()

@@ -21,8 +21,8 @@ class ListParts(NamedTuple):
     n: Ints
     heads_at: Ints
     heads: Packed
-    said: Ints
-    phrases: Packed
+    reasons_at: Ints
+    reasons: Packed
     moved: Ints
     ends: Packed
 
@@ -30,18 +30,18 @@ class ListParts(NamedTuple):
 @njit_no_refcount()
 def _most(parts: ListParts, more: int) -> int:
     """Return how many bytes lists can take at most, `more` for each item."""
-    n, heads_at, heads, said, phrases, moved, ends = parts
+    n, heads_at, heads, reasons_at, reasons, moved, ends = parts
     size = 2 * len(n)
     for b in range(len(n)):
         for k in range(n[b]):
-            size += length(heads, heads_at[b, k]) + length(phrases, said[b, k]) + length(ends, moved[b, k]) + more
+            size += length(heads, heads_at[b, k]) + length(reasons, reasons_at[b, k]) + length(ends, moved[b, k]) + more
     return size
 
 
 @njit()
 def write_json(parts: ListParts, scores: Bytes) -> tuple[Bytes, Ints]:
     """Return JSON lists, and where each begins and ends; `scores` is the JSON of all scores, (B, K)."""
-    n, heads_at, heads, said, phrases, moved, ends = parts
+    n, heads_at, heads, reasons_at, reasons, moved, ends = parts
     out = np.empty(_most(parts, 0) + len(scores), np.uint8)
     bounds = np.zeros(len(n) + 1, np.int64)
     at, read = 0, 1  # behind the first bracket of the scores
@@ -54,7 +54,7 @@ def write_json(parts: ListParts, scores: Bytes) -> tuple[Bytes, Ints]:
             if k < n[b]:
                 at = put(heads, heads_at[b, k], out, at)
                 at = copy_bytes(scores, first, read, out, at)
-                at = put(phrases, said[b, k], out, at)
+                at = put(reasons, reasons_at[b, k], out, at)
                 at = put(ends, moved[b, k], out, at)
             read += 1
         if n[b] > 0:
@@ -69,20 +69,20 @@ def write_json(parts: ListParts, scores: Bytes) -> tuple[Bytes, Ints]:
 @njit()
 def write_messages(parts: ListParts, scores: Bytes) -> tuple[Bytes, Ints]:
     """Return the items of `Answer` messages, and where each begins and ends; `scores` (B, K · 8): their doubles."""
-    n, heads_at, heads, said, phrases, moved, ends = parts
+    n, heads_at, heads, reasons_at, reasons, moved, ends = parts
     out = np.empty(_most(parts, 8 + 6), np.uint8)  # score, tag and a length
     bounds = np.zeros(len(n) + 1, np.int64)
     at = 0
     for b in range(len(n)):
         for k in range(n[b]):
-            left = length(heads, heads_at[b, k]) + 8 + length(phrases, said[b, k]) + length(ends, moved[b, k])
+            left = length(heads, heads_at[b, k]) + 8 + length(reasons, reasons_at[b, k]) + length(ends, moved[b, k])
             out[at], at = TAG, at + 1
             while left > 127:  # base 128, lowest digit first
                 out[at], at, left = left & 127 | 128, at + 1, left >> 7
             out[at], at = left, at + 1
             at = put(heads, heads_at[b, k], out, at)
             at = copy_bytes(scores[b], 8 * k, 8 * k + 8, out, at)
-            at = put(phrases, said[b, k], out, at)
+            at = put(reasons, reasons_at[b, k], out, at)
             at = put(ends, moved[b, k], out, at)
         bounds[b + 1] = at
     return out[:at], bounds

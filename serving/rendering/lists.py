@@ -34,7 +34,7 @@ class RenderedLists:
 
     def __init__(
         self, heads: ItemHeads, rendered: RenderedReasons, n: Ints, rows: Ints, hashes: npt.NDArray[np.uint64],
-        scores: npt.NDArray[np.float64], said: Ints, moved: Ints, rules: Sequence[Rules],
+        scores: npt.NDArray[np.float64], reasons_at: Ints, moved: Ints, rules: Sequence[Rules],
     ) -> None:  # fmt: skip
         """`n` (B,): items of each list; (B, K): their rows, id hashes, scores, numbers in `rendered` and in `rules`."""
         self.heads, self.rendered, self.n, self.rows, self.hashes, self.scores = (
@@ -45,7 +45,7 @@ class RenderedLists:
             hashes,
             scores,
         )
-        self.said, self.moved, self.rules = said, moved, rules
+        self.reasons_at, self.moved, self.rules = reasons_at, moved, rules
 
     def json(self, place: int) -> bytes:
         """Return the JSON of a list."""
@@ -73,10 +73,10 @@ class RenderedLists:
         return data.tobytes(), bounds.tolist()
 
     def _parts(
-        self, heads_at: Ints, heads: ByteStringPool, phrases: ByteStringPool, end: Callable[[Rules], bytes]
+        self, heads_at: Ints, heads: ByteStringPool, reasons: ByteStringPool, end: Callable[[Rules], bytes]
     ) -> ListParts:
         ends = offsets(end, tuple(self.rules))
-        return ListParts(self.n, heads_at, heads.packed, self.said, phrases.packed, self.moved, ends)
+        return ListParts(self.n, heads_at, heads.packed, self.reasons_at, reasons.packed, self.moved, ends)
 
 
 class LazyItems(RenderedItems):
@@ -90,9 +90,9 @@ class LazyItems(RenderedItems):
         """The same list without those beside it."""
         lists, b = self._lists, self._place
         n = self._n
-        said = [lists.rendered.reason(number) for number in lists.said[b, :n].tolist()]
+        reasons = [lists.rendered.reason(number) for number in lists.reasons_at[b, :n].tolist()]
         rules = [lists.rules[number] for number in lists.moved[b, :n].tolist()]
-        return Items(lists.heads, lists.rows[b, :n].tolist(), lists.scores[b, :n].tolist(), said, rules)
+        return Items(lists.heads, lists.rows[b, :n].tolist(), lists.scores[b, :n].tolist(), reasons, rules)
 
     @property
     def hashes(self) -> npt.NDArray[np.uint64]:
@@ -108,7 +108,7 @@ class LazyItems(RenderedItems):
     def sources(self) -> list[tuple[str, str]]:
         """Return the id of each item and where it came from."""
         lists, ids, reasons = self._lists, self._lists.heads.catalogue.ids, self._lists.rendered.reason_keys
-        shown = zip(lists.rows[self._place].tolist(), lists.said[self._place].tolist(), strict=True)
+        shown = zip(lists.rows[self._place].tolist(), lists.reasons_at[self._place].tolist(), strict=True)
         return [(ids[row], reasons[number][0]) for row, number in islice(shown, self._n)]
 
     def to_json(self) -> bytes:

@@ -13,7 +13,7 @@ from state.rows.slot_map import SlotMap
 
 MAX_RENDERED = 500_000
 """Reasons kept as bytes, some 400 each with what finds them."""
-MAX_SAID = 100_000
+MAX_REASONS = 100_000
 
 
 ReasonKey = tuple[str, str, str, int | str | None]
@@ -77,21 +77,21 @@ class ReasonCache:
 
     def _begin(self) -> None:
         self._version = self._catalogue.names_version
-        self._said: dict[ReasonKey, RenderedReason] = {}
+        self._reasons: dict[ReasonKey, RenderedReason] = {}
         self.rendered = RenderedReasons(self._made)
 
     def refresh(self) -> None:
         """Drop what was made before names in the catalogue changed, or where there is too much of it."""
-        full = len(self.rendered.reason_keys) > MAX_RENDERED or len(self._said) > MAX_SAID
+        full = len(self.rendered.reason_keys) > MAX_RENDERED or len(self._reasons) > MAX_REASONS
         if full or self._catalogue.names_version != self._version:
             self._begin()
 
     def __getitem__(self, key: ReasonKey) -> RenderedReason:
-        found = self._said.get(key)
+        found = self._reasons.get(key)
         if found is None:
             found = self._made(key)
             if self.is_final(key):
-                self._said[key] = found
+                self._reasons[key] = found
         return found
 
     def is_final(self, key: ReasonKey) -> bool:

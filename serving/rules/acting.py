@@ -16,7 +16,7 @@ from serving.rules.model import HOME, PLACEMENTS, Book, Boost, Cap, Limiting, Pi
 
 MAX_SETS = 1000
 """Sets of rules acting together that are remembered."""
-MAX_SAID = 20
+MAX_NAMED = 20
 NONE_LEFT_OUT: Mapping[str, str] = {}
 RULE_FAILURES = Counter("headrace_rule_failures", "Rules left out because they could not be evaluated")
 
@@ -109,7 +109,7 @@ class Compiled:
         self.skipped |= {failure.rule: str(failure) for failure in failures}
         RULE_FAILURES.inc(len(failures))
         # One traceback: a book may have a thousand rules.
-        log.error("rules are left out", rules=sorted(failed)[:MAX_SAID], version=self.version, exc_info=failures[0])
+        log.error("rules are left out", rules=sorted(failed)[:MAX_NAMED], version=self.version, exc_info=failures[0])
         self._act_by(others)
 
     def _does_not_hold(self, rule: str, error: Exception) -> None:

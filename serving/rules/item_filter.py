@@ -74,7 +74,7 @@ class Followed:
         return self._values[:n]
 
 
-class Heaviest(NamedTuple):
+class MostPopular(NamedTuple):
     """Items of a selection, heaviest first."""
 
     read_ms: int
@@ -87,7 +87,7 @@ class Selection:
 
     def __init__(self, catalogue: Catalogue, passing: Followed, narrow: bool) -> None:
         self.catalogue, self._passing, self.narrow = catalogue, passing, narrow
-        self.heaviest: Heaviest | None = None
+        self.most_popular: MostPopular | None = None
 
     @property
     def mask(self) -> Mask:

@@ -14,7 +14,7 @@ from serving.request.budget import Budget
 from serving.retrieval.new_items import NewItems
 from serving.retrieval.vector_index import VectorIndex
 from serving.rules.acting import Compiled
-from serving.rules.item_filter import Heaviest, Selection, Selections
+from serving.rules.item_filter import MostPopular, Selection, Selections
 from serving.rules.model import Book
 from serving.scoring.parameters import DEFAULT, ScoreConfig, params_from
 from serving.scoring.scorer import Scored, Scorer
@@ -34,8 +34,8 @@ SLOW_AGE_MS = 5_000
 """Rows that only describe a candidate may be older than those of the session's own items."""
 EXPANSION_AGE_MS = 30_000
 """What lies two steps from an item, and how rare each item is, changes slowly and says little of each item."""
-SCOPE_AGE_MS = 1_000
-MAX_SCOPES = 1_000
+TOP_LIST_AGE_MS = 1_000
+MAX_TOP_LISTS = 1_000
 FROZEN_ITEMS = 20_000
 """Item rows that a frozen shop keeps."""
 READ_AHEAD = 500
@@ -87,7 +87,7 @@ class ServingSnapshot:
         """Id hashes of what trends in the whole shop, ascending."""
         self.rules = Compiled(Book())
         self.index: VectorIndex | None = None
-        self._scopes: dict[int, tuple[int, TopList]] = {}
+        self._top_lists: dict[int, tuple[int, TopList]] = {}
         self._lane_globals: list[bytes | None] = []
         self._n_ahead = 0
         """Items whose rows have been read ahead."""
@@ -229,30 +229,30 @@ class ServingSnapshot:
         return self.items.slots.find(items)
 
     def scope(self, kind: int, name: str, now_ms: int) -> TopList:
-        """Return the items of a category, brand or country, at most SCOPE_AGE_MS old."""
+        """Return the items of a category, brand or country, at most TOP_LIST_AGE_MS old."""
         if kind == lane_rows.ALL:
             return self.popular
         key = lane_rows.scope_hash(kind, hash_id(name))
-        read_ms, found = self._scopes.get(key, (0, EMPTY_LIST))
-        if now_ms - read_ms > SCOPE_AGE_MS:
+        read_ms, found = self._top_lists.get(key, (0, EMPTY_LIST))
+        if now_ms - read_ms > TOP_LIST_AGE_MS:
             values = self.store.read([keys.scope(prefix, key) for prefix in self.prefixes])
             found = self._merged(kind, values, now_ms)
-            if len(self._scopes) >= MAX_SCOPES:
-                self._scopes.clear()
-            self._scopes[key] = (now_ms, found)
+            if len(self._top_lists) >= MAX_TOP_LISTS:
+                self._top_lists.clear()
+            self._top_lists[key] = (now_ms, found)
         return found
 
-    def heaviest(self, selection: Selection, now_ms: int) -> Heaviest:
-        """Return items that pass a selection by what they ever weighed, heaviest first; at most SCOPE_AGE_MS old."""
-        found = selection.heaviest
-        if found is None or now_ms - found.read_ms > SCOPE_AGE_MS:
+    def most_popular(self, selection: Selection, now_ms: int) -> MostPopular:
+        """Return items that pass a selection by what they ever weighed, heaviest first; at most TOP_LIST_AGE_MS old."""
+        found = selection.most_popular
+        if found is None or now_ms - found.read_ms > TOP_LIST_AGE_MS:
             hashes = self.catalogue.hashes()[selection.mask]
             if len(hashes) > MAX_COUNTED:
                 hashes = np.partition(hashes, MAX_COUNTED)[:MAX_COUNTED]
             hashes = np.sort(hashes)
             weights = self.items.rows["count"][self.slots_of(hashes, now_ms)]
             order = np.lexsort((hashes, -weights))
-            found = selection.heaviest = Heaviest(now_ms, hashes[order], weights[order] / 100)
+            found = selection.most_popular = MostPopular(now_ms, hashes[order], weights[order] / 100)
         return found
 
     def read_visitors(

@@ -52,7 +52,7 @@ TRIALS = {
         cheapest = SOURCES[RecommendRequest(strategy="cheapest").strategy][0]
         cheapest(SimpleNamespace(shop=shop, pool=pool, want=2, lang="en"))
         assert [catalogue.ids[row] for row in pool.candidates().row] == ["tea", "cup"]
-        assert pool.tiers[0].said([0])[0].text == "at a low price"
+        assert pool.tiers[0].reasons([0])[0].text == "at a low price"
     """,
     "Add a rule action": """
         from serving.rules.acting import Acting

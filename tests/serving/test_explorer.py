@@ -133,7 +133,7 @@ def test_users_are_those_of_whom_something_is_known():
     """Who was only named, in an erasure say, is not listed."""
     explorer = Explorer(recommender_of(shop_events(), PRODUCTS)[0])
     for user in ("ann", "nobody", "bob", "ann"):
-        explorer.met(user)
+        explorer.note_user(user)
     assert explorer.users() == ["ann", "bob"]
 
 

@@ -362,7 +362,7 @@ def test_a_server_follows_the_live_book_and_keeps_it_when_the_store_has_lost_its
 
     asyncio.run(first_look())
     assert (recommender.shop.rules.version, follower.ready) == (1, True)
-    assert OfflineSnapshot(settings.last_good_dir).generation() == "g1"
+    assert OfflineSnapshot(settings.offline_dir).generation() == "g1"
     put_book(store, to_book({}), "ann", NOW)
     asyncio.run(follower.look())
     assert recommender.shop.rules.version == 2

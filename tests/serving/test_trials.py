@@ -44,7 +44,7 @@ def kept(recommender):
     shop = recommender.shop
     return (
         len(shop.selections._kept), len(shop.selections._matching), len(shop.selections._factors),
-        len(shop.items.slots), shop.items.slots.round_no, len(shop._scopes), len(shop.reasons._said),
+        len(shop.items.slots), shop.items.slots.round_no, len(shop._top_lists), len(shop.reasons._reasons),
         len(shop.reasons.rendered.reason_keys),
         len(recommender._live.cache._kept), len(shop.rules._sets), shop.scratch.answer,
         list(shop.catalogue._attributes._columns), shop.popular.trend.tobytes(), len(shop.heads._rows),
