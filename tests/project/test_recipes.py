@@ -83,7 +83,7 @@ TRIALS = {
         request, lists = SimpleNamespace(filters=None, country=None), []
         shop = SimpleNamespace(settings=load_settings(), popular=0, scope=lambda kind, name, now_ms: lists.append(name))
         context = SimpleNamespace(visitor=SimpleNamespace(request=request, now_ms=0), shop=shop, lang="en")
-        strategies._scopes(context)
+        strategies._top_lists(context)
         assert lists == ["DE"]
     """,
 }
