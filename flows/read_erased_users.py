@@ -1,4 +1,4 @@
-"""Who the log says was erased, read ahead of a replay."""
+"""Reads all erasures in the log before a replay."""
 
 from flows.fold.erased_users import EMPTY, Erased, erasures_of
 from flows.log.contract import Log

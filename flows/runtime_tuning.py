@@ -1,4 +1,4 @@
-"""How a flow's process treats memory and threads: three defaults of the platform that do not suit large batches."""
+"""Memory and threads of a flow's process: three defaults of the platform do not suit large batches."""
 
 import ctypes
 import gc

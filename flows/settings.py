@@ -1,4 +1,4 @@
-"""What a flow depends on: plain values, which `headrace.settings` reads."""
+"""Settings of a flow: plain values, which `headrace.settings` reads."""
 
 from pydantic import Field
 

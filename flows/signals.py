@@ -1,4 +1,4 @@
-"""How a signal becomes a flag that the process looks at."""
+"""Turns a signal into a flag that the process polls."""
 
 import _thread
 import signal

@@ -1,4 +1,4 @@
-"""What comes of a batch: rows to commit, and counts of what became of its events."""
+"""The result of folding a batch: rows to commit, and counts of its events."""
 
 from dataclasses import dataclass, field
 
@@ -8,7 +8,7 @@ from state.store.row_block import RowSet
 
 @dataclass(frozen=True)
 class FoldStats:
-    """What became of a batch, in interaction rows (order lines count one each)."""
+    """Counts of a batch in interaction rows: each order line counts one."""
 
     n_events: int = 0
     n_duplicates: int = 0
@@ -18,7 +18,7 @@ class FoldStats:
     cache: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Rows (found, read from the store) by table."""
     n_erased: int = 0
-    """Passed over: of users who were erased later; none of `n_events`."""
+    """Events that were skipped because their user was erased later; not in `n_events`."""
 
     def __add__(self, other: "FoldStats") -> "FoldStats":
         cache = {

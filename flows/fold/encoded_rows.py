@@ -1,4 +1,4 @@
-"""Rows of few users, cached as they rest in the store: a table of slots would be empty for almost everybody."""
+"""A cache of encoded rows, for kinds that few users have: a table of slots would be almost empty."""
 
 from collections.abc import Callable, Iterable
 

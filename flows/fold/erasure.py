@@ -1,7 +1,7 @@
-"""Taking back what a user's history taught: after it the rows are those of a shop that never saw the user.
+"""Takes back the effects of a user's history: the rows are then those of a shop that never saw the user.
 
-What the row of a user still holds can be taken back: its last 50 events. Of older ones the sums keep what they
-taught, as they do of everybody whose row was dropped; docs/operate.md says what stays, and how to be rid of it.
+Only events that the user's row still holds can be taken back: the last 50. The effects of older ones stay in the
+sums; docs/operate.md lists what stays, and how to remove it.
 """
 
 import numpy as np

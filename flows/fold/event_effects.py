@@ -1,7 +1,7 @@
-"""What one event of a user's history teaches the item rows, added or taken back.
+"""The effect of one event of a user's history on the item rows, added or taken back.
 
-Everything an item row learns from a user is a sum over the user's events, in time order, of a function of the event and
-of the session before it. So it can be taken back, event by event: when a late event is put in its place, and when the
+What a user contributes to an item row is a sum over the user's events, in time order, of a function of the event and
+of the session before it. So it can be taken back event by event: when a late event is put in its place, and when the
 user is erased.
 """
 

@@ -1,4 +1,4 @@
-"""A lane's cached item rows: what the fold asks of them, and which a batch changed."""
+"""A lane's cache of item rows, which records what a batch changed."""
 
 import numpy as np
 import numpy.typing as npt

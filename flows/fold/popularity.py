@@ -1,4 +1,4 @@
-"""Popularity of items at two half-lives, and the heaviest items of each scope."""
+"""Popularity of items at two half-lives, and the most popular items of each top list."""
 
 import numpy as np
 import numpy.typing as npt
@@ -73,10 +73,10 @@ def _keep_largest(scores: Scores, limit: int, keep: npt.NDArray[np.bool_]) -> No
 def merge_scope(
     items: Ids, short: Scores, long: Scores, new_items: Ids, new_short: Scores, new_long: Scores, limit: int
 ) -> tuple[Ids, Scores, Scores]:
-    """Return the scope's list with the new scores in it, ascending by id.
+    """Return the top list with the new scores in it, ascending by id.
 
-    Kept are the `limit` heaviest by the long and the `limit` heaviest by the short
-    half-life. Scores of untouched items fade alike and a touched item brings its
+    It keeps the `limit` most popular items at the long half-life and as many at the short
+    one. Scores of untouched items fade alike and a touched item brings its
     whole score, so the list equals the one made from all items at once, as long as
     scores only grow.
     `items` and `new_items` ascend and hold no id twice.

@@ -1,4 +1,4 @@
-"""Catalogue changes, and the feed from which servers read which items there are."""
+"""Catalogue changes, and the feed from which servers read the ids of all items."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Will the visitor come back to an item already seen? Trials and hits, global and per item."""
+"""How often visitors come back to an item already seen: trials and hits, in total and per item."""
 
 import numpy as np
 import numpy.typing as npt

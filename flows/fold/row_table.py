@@ -1,4 +1,4 @@
-"""A bounded, write-through window of a lane on the store's rows of one kind."""
+"""A lane's bounded write-through cache of the rows of one kind."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

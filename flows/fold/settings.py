@@ -1,4 +1,4 @@
-"""What a fold depends on."""
+"""Settings of the fold."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""The heaviest items of everything, of each category, brand and country."""
+"""Top lists: the most popular items of the shop and of each category, brand and country."""
 
 import numpy as np
 import numpy.typing as npt

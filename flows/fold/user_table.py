@@ -1,4 +1,4 @@
-"""A lane's cached user rows: what the fold asks of them."""
+"""A lane's cache of user rows."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from state.store.row_block import RowBlock
 from state.store.row_deltas import pack_changed_users
 
 LATEST = 6
-"""History events whose items are fetched before a batch; the fold asks again for the few it lacks."""
+"""History events whose items are fetched before a batch; the few others are fetched when the fold needs them."""
 
 
 @njit(nogil=True)

@@ -1,4 +1,4 @@
-"""What the product asks of a log; `sqlite_log` and `kafka_log` are its two homes."""
+"""The interface of a log; `sqlite_log` and `kafka_log` implement it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace

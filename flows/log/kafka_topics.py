@@ -1,4 +1,4 @@
-"""The topics of a Kafka cluster: made, described, cut, and asked for their offsets."""
+"""Creates, describes and truncates topics of a Kafka cluster, and reads their offsets."""
 
 import time
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Everything between two places of the log, for those who must not take a part of it for the whole."""
+"""Reads everything between two positions of the log, or fails: never a part of it."""
 
 import time
 from collections.abc import Iterator

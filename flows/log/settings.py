@@ -1,4 +1,4 @@
-"""What whoever reads or writes the log depends on: plain values, which `headrace.settings` reads."""
+"""Settings of programs that read or write the log: plain values, which `headrace.settings` reads."""
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 

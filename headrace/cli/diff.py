@@ -64,7 +64,7 @@ def _overlap(left: set[int], right: set[int]) -> float:
 
 
 def _scope(store: Store, generation: Generation) -> set[int]:
-    """Return the heaviest items of everything, by the lane that has them heaviest."""
+    """Return the most popular items of the shop; an item counts as in the lane where it is most popular."""
     best: dict[int, float] = {}
     for value in store.read([keys.scope(prefix, scope_hash(ALL, 0)) for prefix in generation.prefixes]):
         scope = decode_scope(value)

@@ -1,11 +1,11 @@
-"""The one door to the store for a server's event loop: whatever Redis does, nobody waits for it longer than is allowed.
+"""All access of a server's event loop to the store, with a bound on every wait for Redis.
 
-The loop reads over a line (`state.store.line`). It is called back when the first answer of a batch is here, and does
-other things until then. What the batch reads after that it does wait for, since Redis has just answered; all
-its reads together have `timeout_s`. Where an answer does not come in time, the store is away: reads fail at once,
-while a thread tries new lines and hands over the first one that answers.
+The loop reads over a line (`state.store.line`). It is called back when the first reply of a batch arrives, and works on
+other things until then. Later reads of the batch block, since Redis has just replied; all reads of a batch together
+have `timeout_s`. When a reply is late, the store is away: reads fail at once, while a thread opens new lines and
+hands over the first one that gets a reply.
 
-What is no reading of rows (rules, say) is done aside: by a few threads, for a few at a time.
+Other access (to rules, for example) runs in a few threads, with a bound on how much is under way.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ TIMEOUT_S, TRY_EVERY_S = 0.1, 0.1
 BREAK_S = 1.0
 """How long a store without a line is left alone after it failed."""
 LEAST_S = 0.02
-"""What a read may wait in any case: that a batch is worked out slowly is not Redis's fault."""
+"""A read may wait this long in any case: a batch that computes slowly is not Redis's fault."""
 FRESH_S = 0.02
-"""Who has heard from Redis so lately need not ask again whether it answers."""
+"""How long after an answer from Redis it counts as reachable without another check."""
 THREADS, MOST_ASIDE = 4, 16
 
 T = TypeVar("T")
@@ -96,7 +96,7 @@ class GuardedStore:
         return lambda: self._collect(line, question)
 
     def changes(self, key_prefixes: Sequence[bytes]) -> ChangeFeed:
-        """Return what says which rows with these prefixes were written (`Store.changes`)."""
+        """Return the feed of written rows with these prefixes (`Store.changes`)."""
         return self.plain.changes(key_prefixes)
 
     def allow(self, since_s: float) -> None:

@@ -1,4 +1,4 @@
-"""How much one GraphQL call may ask for, and what it reads of errors."""
+"""Limits of one GraphQL call, and the errors it returns."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -75,7 +75,7 @@ class MaxContents(SchemaExtension):
 
 
 class ReadableErrors(MaskErrors):
-    """Gives each error a code; what went wrong inside is logged, and told by its request id only."""
+    """Gives each error a code. Internal errors are logged; the caller gets their request id only."""
 
     def anonymise_error(self, error: GraphQLError) -> GraphQLError:
         """Return an error as callers get it."""

@@ -170,7 +170,7 @@ def _count(count: int) -> int:
 
 @strawberry.type
 class Query:
-    """What can be asked; the service is in the context."""
+    """The queries; the service is in the context."""
 
     @strawberry.field
     async def recommend(
@@ -218,7 +218,7 @@ class Query:
     async def popular(
         self, info: strawberry.Info, scope: str = "all", name: str = "", count: int = 20, lang: str = "en"
     ) -> AnswerType | None:
-        """The heaviest items of all, a category, a brand or a country."""
+        """The most popular items of the whole shop, a category, a brand or a country."""
         _admit(info, 1)
         if scope not in SCOPES:
             raise BadRequest("scope", f"must be one of {', '.join(SCOPES)}")

@@ -1,4 +1,4 @@
-"""A call with many requests: answered in their order, with a bound on how many are under way."""
+"""A call with a stream of requests: answers keep their order, and the number under way is bounded."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,23 +9,23 @@ import grpc
 from serving.grpc.failures import Code, Failure
 
 MAX_IN_STREAM = 256
-"""Requests of a stream under way: a client that sends faster waits."""
+"""Requests of one stream that may be under way; a client that sends faster waits."""
 
 Answer = asyncio.Future[bytes | Exception]
 
 
 class RequestStream:
-    """Reads requests and writes answers beside each other; the first wrong request ends it, behind those before."""
+    """Reads requests while it writes answers. The first invalid request ends it, once those before are answered."""
 
     def __init__(self, context: Any, ask: Callable[[bytes], Answer]) -> None:
-        """`ask` begins to answer a request, as it came, and never raises."""
+        """`ask` starts to answer a request, given its bytes, and never raises."""
         self._context, self._ask = context, ask
         self._room = asyncio.Semaphore(MAX_IN_STREAM)
         self._under_way = asyncio.Queue[Answer | Exception | None]()
         self._reading = asyncio.create_task(self._read())
 
     async def run(self) -> None:
-        """Answer until the client has said all. Raises what the first wrong request is answered with."""
+        """Answer until the client has sent everything. Raises the error of the first invalid request."""
         try:
             while (under_way := await self._under_way.get()) is not None:
                 found = under_way if isinstance(under_way, Exception) else await under_way

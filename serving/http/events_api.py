@@ -170,7 +170,7 @@ def _new_id(retry_key: str | None, index: int) -> str:
 
 
 def events_router(events: Events, guard: Guard, note_user: Callable[[Any], None]) -> APIRouter:
-    """Return the route; `note_user` is told of every user who did something."""
+    """Return the route; `note_user` is called with the user of each event."""
     router = APIRouter()
 
     @router.post("/v1/events", status_code=202)

@@ -33,7 +33,7 @@ Id = Annotated[str, Path(min_length=1, max_length=256)]
 
 
 class Explorer:
-    """Routes of the page; remembers the users met last, in memory only, so that one can be picked."""
+    """Routes of the page. It keeps recent users, in memory only, so that one can be picked."""
 
     def __init__(self, recommender: Recommender) -> None:
         self._recommender = recommender
@@ -42,12 +42,12 @@ class Explorer:
         self._add_routes()
 
     def note_user(self, user: object) -> None:
-        """Take note of a user who asked or acted."""
+        """Record the user of a request or an event."""
         if isinstance(user, str) and user:
             self._noted.append(user)
 
     def users(self) -> list[str]:
-        """Return the users met last who have a row: not those who were only named, or have been erased since."""
+        """Return recent users who have a row: none who were only named, or have been erased since."""
         noted = list(dict.fromkeys(reversed(self._noted)))
         subjects, no = hash_ids(noted).tolist(), [False] * len(noted)
         rows = self._recommender.shop.read_visitors(subjects, no, no).rows().users
@@ -123,7 +123,7 @@ class Explorer:
 
         @router.get("/v1/users")
         async def users() -> Response:
-            """The users met last of whom something is known, newest first."""
+            """Recent users who have a row, newest first."""
             await self._recommender.store.ready()
             return json({"users": self.users()})
 

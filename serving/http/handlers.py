@@ -28,7 +28,7 @@ Model = TypeVar("Model", bound=BaseModel)
 def make_handlers(
     recommender: Recommender, batcher: MicroBatcher, guard: Guard, note_user: Callable[[str | None], None]
 ) -> Mapping[bytes, Handler]:
-    """Return what answers POST, by path; `note_user` is told the user of each single request."""
+    """Return the handlers of POST, by path; `note_user` is called with the user of each single request."""
 
     def one_of(body: bytes) -> list[RecommendRequest]:
         # Validated here: the framework's own way through its dependencies takes twice as long.
@@ -78,7 +78,7 @@ def make_handlers(
 
 
 def _read(model: type[Model], body: bytes) -> Model:
-    """Return what a body says. Raises BadRequest."""
+    """Return the request in a body. Raises BadRequest."""
     try:
         return model.model_validate_json(body)
     except ValidationError as wrong:

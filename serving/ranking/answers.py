@@ -23,7 +23,7 @@ from serving.snapshot.visitor import Hashes, Visitor
 
 MAX_LEFT_OUT = 50
 IDS = random.Random()
-"""Where request ids come from: seeded by the system, which takes 3 µs for each number it is asked for itself."""
+"""The source of request ids, seeded by the system; a number from the system itself takes 3 µs."""
 NOTHING = np.zeros(0, np.int64)
 
 
@@ -43,7 +43,7 @@ def answer_from_pool(
     """
     shop, visitor, pool = context.shop, context.visitor, context.pool
     request, plan = visitor.request, visitor.plan
-    # So many that enough of them are left when the rules have placed items that no source brought.
+    # Enough that some are left when rules have placed items that no source brought.
     unmet = (
         pool.unseen_sample(plan.explore + plan.count, np.random.default_rng(request.seed)) if plan.explore else NOTHING
     )
@@ -60,12 +60,12 @@ def answer_from_pool(
     if request.explain:
         answer.rules = _left_out_by_rules(context, acting, rules.version) + traces + _not_acting(rules)
         items.contributions = contributions(context, [one.item for one in items], now_ms)
-    pool.tiers.clear()  # they know who asks, who knows them: what is left in a circle waits for the garbage collector
+    pool.tiers.clear()  # breaks a reference cycle, so that it is freed without the garbage collector
     return answer
 
 
 def name_arms(answer: Answer, assigned: Assigned) -> None:
-    """Say in an answer by which arms it was given; it is not counted where the request has chosen one."""
+    """Write a visitor's arms into an answer; its attribution names them unless the request chose one."""
     answer.experiments = dict(assigned.arms)
     if not assigned.forced:
         answer.attribution = ".".join((*answer.attribution.split(".")[:4], assigned.text))
@@ -113,7 +113,7 @@ def _items(
 
 
 def _reasons_of(pool: Pool, tiers: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> list[RenderedReason]:
-    """Return what is said of candidates, given their tiers and their places in them."""
+    """Return the reasons of candidates, given their tiers and their places in them."""
     if not len(tiers):
         return []
     first = pool.tiers[int(tiers[0])]

@@ -1,9 +1,9 @@
-"""What an item of an answer owes to what: its score with and without each event it may come from.
+"""How much each event of the session contributes to an item's score.
 
-The share of an event is 1 − score without it / score with it: what would vanish if
-the event had never been. It is asked of the mixture itself, so it is true of whatever
-formula is in use; trees are not asked, they say no more than which of the likeliest
-comes first. Shares need not add up to one: two events can each be enough.
+The share of an event is 1 − score without it / score with it: the part of the score that
+would be missing without the event. The mixture itself computes both scores, so a share is
+true of the formula in use. Trees are left out: they only order the likeliest items.
+Shares need not add up to one: two events can each be enough.
 """
 
 from typing import Any

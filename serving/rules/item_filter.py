@@ -75,7 +75,7 @@ class Followed:
 
 
 class MostPopular(NamedTuple):
-    """Items of a selection, heaviest first."""
+    """Items of a selection, the most popular of all time first; `weights`: their event weight."""
 
     read_ms: int
     hashes: npt.NDArray[np.uint64]
@@ -106,7 +106,7 @@ class Selection:
 
 
 class Selections:
-    """Selections by what was asked."""
+    """Selections by the request's filters and stock setting."""
 
     def __init__(self, catalogue: Catalogue, budget: Budget = UNBOUNDED) -> None:
         """`budget`: what evaluating conditions may take."""

@@ -33,7 +33,7 @@ from state.store.contract import Reading, RowReader
 SLOW_AGE_MS = 5_000
 """Rows that only describe a candidate may be older than those of the session's own items."""
 EXPANSION_AGE_MS = 30_000
-"""What lies two steps from an item, and how rare each item is, changes slowly and says little of each item."""
+"""Age of cached expansions: what lies two steps from an item, and how rare it is, changes slowly and matters little."""
 TOP_LIST_AGE_MS = 1_000
 MAX_TOP_LISTS = 1_000
 FROZEN_ITEMS = 20_000
@@ -60,7 +60,7 @@ class WithoutChanges(NamedTuple):
         return self.store.begin_read(keys)
 
     def changes(self, key_prefixes: Sequence[bytes]) -> ChangeFeed:
-        """Return a feed that never says anything."""
+        """Return a feed that never reports a key."""
         return NoChanges()
 
 
@@ -141,7 +141,7 @@ class ServingSnapshot:
         self.set_popular(self._merged(lane_rows.ALL, values[2 * n :], now_ms))
 
     def apply_changes(self, most: int | None) -> None:
-        """Take over what `refresh` heard of new items and changed products (`Catalogue.refresh`)."""
+        """Apply the new items and changed products that `refresh` found, at most `most` (`Catalogue.refresh`)."""
         added = self.catalogue.refresh(self.store, self._lane_globals, most)
         if self.index is not None:
             self.index.new_items.watch(added)
@@ -243,7 +243,7 @@ class ServingSnapshot:
         return found
 
     def most_popular(self, selection: Selection, now_ms: int) -> MostPopular:
-        """Return items that pass a selection by what they ever weighed, heaviest first; at most TOP_LIST_AGE_MS old."""
+        """Return the items of a selection, the most popular of all time first; at most TOP_LIST_AGE_MS old."""
         found = selection.most_popular
         if found is None or now_ms - found.read_ms > TOP_LIST_AGE_MS:
             hashes = self.catalogue.hashes()[selection.mask]

@@ -1,4 +1,4 @@
-"""What programs ask of an artefact store; `folder_anchors` and `remote_anchors` are its two homes."""
+"""The interface of an artefact store; `folder_anchors` and `remote_anchors` implement it."""
 
 import re
 from pathlib import Path

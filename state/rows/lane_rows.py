@@ -42,7 +42,7 @@ ALL, CATEGORY, BRAND, COUNTRY = 0, 1, 2, 3
 
 
 class ScopeList(NamedTuple):
-    """Heaviest items of one scope, ascending by hash."""
+    """The most popular items of one top list, ascending by hash."""
 
     item: npt.NDArray[np.uint64]
     short: npt.NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""What the fold asks of a store, and the in-memory store that specifies it."""
+"""The interface of a store, and the in-memory store that specifies it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
