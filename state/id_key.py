@@ -1,6 +1,6 @@
 """The installation's key of ids (`schemas.ids`): a setting, else a file in data_dir that the first program makes.
 
-What a lost Redis takes along comes back by a replay, but only under the same key: so it rests beside Redis, not in it.
+A replay restores a lost Redis only under the same key, so the key is not kept in Redis.
 """
 
 import contextlib

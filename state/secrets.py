@@ -1,4 +1,4 @@
-"""Settings without what only the programs may know."""
+"""Hides secrets in addresses and settings."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the state is kept by: plain values, which `headrace.settings` reads and the programs hand down.
+"""Settings of the state: plain values, which `headrace.settings` reads and the programs pass on.
 
 Times are in the unit of the name: `_s` seconds, `_ms` milliseconds.
 """

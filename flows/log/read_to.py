@@ -1,4 +1,4 @@
-"""Reads everything between two positions of the log, or fails: never a part of it."""
+"""Reads everything between two positions of the log; it raises an error rather than end early."""
 
 import time
 from collections.abc import Iterator

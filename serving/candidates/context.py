@@ -1,4 +1,4 @@
-"""What a source needs to know of one request."""
+"""The context of one request, which its sources read."""
 
 from typing import NamedTuple
 

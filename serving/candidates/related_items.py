@@ -1,4 +1,4 @@
-"""Items that are related to those in context: by sessions, by factors, by what the catalogue says."""
+"""Items that are related to those in context: by sessions, by factors, by catalogue attributes."""
 
 import math
 from typing import Any

@@ -1,6 +1,6 @@
-"""What a user buys repeatedly: on a new visit what they bought most and last, else what is due.
+"""Repurchases: on a new visit what the user bought most and last, else what is due.
 
-    weight(j) = times bought · 2^(−days since / HALF_LIFE) · (1 + what all buy of it)^POPULARITY
+    weight(j) = times bought · 2^(−days since / HALF_LIFE) · (1 + popularity)^POPULARITY
 
 Own frequency is the strongest single signal for the next basket (Hu, He, Gao, Zhang, "Modeling Personalized Item
 Frequency Information for Next-basket Recommendation", SIGIR 2020) where things are bought again: groceries, not sofas.

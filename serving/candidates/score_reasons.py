@@ -1,4 +1,4 @@
-"""The reasons of the mixture's candidates: what each owes its place to."""
+"""The reasons of the mixture's candidates: each follows from the largest term of the score."""
 
 import numpy as np
 import numpy.typing as npt

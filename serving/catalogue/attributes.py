@@ -1,7 +1,7 @@
-"""Attributes of items: any number of names, and columns of those that conditions ask for.
+"""Attributes of items: any number of names, and columns of those that conditions use.
 
 A shop may have thousands of names, of which its rules and filters use a few. A column is made when a condition over
-all items first asks for a name, and followed from then on; those that nobody has asked for the longest give way.
+all items first uses a name, and kept up to date from then on; the least recently used ones are dropped.
 """
 
 from collections import OrderedDict

@@ -1,4 +1,4 @@
-"""What a server knows of the shop's items: ids, names and facts, followed through the lanes' item feeds."""
+"""The server's copy of the catalogue: ids, names and attributes of items, followed through the lanes' item feeds."""
 
 from collections import deque
 from collections.abc import Sequence

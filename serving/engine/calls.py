@@ -1,4 +1,4 @@
-"""A caller's call: its requests, whom to give the answers, and what a caller gets where the server has failed."""
+"""A call: its requests, the callback that takes the answers, and the error for internal failures."""
 
 import uuid
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""The wall clock, for the edges: what lies below them is given the time (a test says who may ask)."""
+"""The wall clock, read at the edges only: other code gets the time as an argument, and a test holds it to that."""
 
 import time
 

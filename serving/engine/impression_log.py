@@ -1,4 +1,4 @@
-"""What was shown goes to the impressions topic, without an answer ever waiting for the log."""
+"""Writes impressions (the items shown) to their topic; no answer waits for the log."""
 
 import random
 import threading

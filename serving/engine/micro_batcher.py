@@ -1,10 +1,10 @@
-"""Requests that arrive while the loop is busy are answered together, some 64 at a time, of calls with many some 256.
+"""Answers requests that arrive while the loop is busy together: about 64 in a batch, about 256 from calls with many.
 
-Equal requests of one batch are answered once. The queue is bounded: past the first
-mark requests are answered at once from memory, past the second they are refused.
+Equal requests of one batch are answered once. The queue is bounded. Above CHEAP_ABOVE waiting requests every second
+call is answered at once from memory; from REFUSE_ABOVE on, calls are refused.
 
-A request's failure is its own. A batch that cannot be worked out is halved until each
-call that fails stands alone; all others are answered as they would be alone.
+A request's failure is its own. A batch that fails is halved until each failing call stands
+alone; all others are answered as they would be alone.
 """
 
 import asyncio

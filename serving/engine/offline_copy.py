@@ -1,8 +1,8 @@
 """What a server needs to answer without Redis, kept on disk: items, popular lists, rules.
 
-Lists and rules are replaced as a whole at every turn. The catalogue is a file of lines: what has changed is written
-behind what was there (an item's last line counts), and once that is as much again the file is replaced. It is written
-in small parts with pauses in between: the thread that writes must not keep answers waiting.
+Lists and rules are replaced as a whole each time. The catalogue is a file of lines to which changes are appended; an
+item's last line counts. Once the appended part is as long as the rest, the file is rewritten. The thread writes in
+small parts with pauses, so that it does not delay answers.
 """
 
 import time

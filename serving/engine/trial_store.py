@@ -1,4 +1,4 @@
-"""What a thread beside the loop reads from while it tries something: a hung Redis keeps it no longer than a request."""
+"""The store that a trial's thread reads; a hung Redis delays it no longer than a request."""
 
 import time
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Work that somebody wants tried, a book of rules say: beside the loop, a few at a time, bounded in time and memory."""
+"""Trials, such as a preview of rules: they run beside the loop, a few at a time, with bounded time and memory."""
 
 import asyncio
 import time

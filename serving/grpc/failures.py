@@ -1,4 +1,4 @@
-"""From what went wrong to a gRPC status, with the details that clients can read (`google.rpc`)."""
+"""Turns errors into gRPC statuses, with details that clients can read (`google.rpc`)."""
 
 from typing import NamedTuple
 

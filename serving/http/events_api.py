@@ -1,4 +1,4 @@
-"""`POST /v1/events`: the events of a call are all taken, or none of them is."""
+"""`POST /v1/events`: the events of a call are accepted all or none."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""From the body of a POST to the JSON of its answer, for one request and for a batch; who serves HTTP calls back."""
+"""Handlers that turn the body of a POST into the JSON of its answer, for one request and for a batch."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The HTTP port: had before anything is loaded, listened on when there is something to answer."""
+"""The HTTP port: bound before anything is loaded, listened on when the server can answer."""
 
 import socket
 

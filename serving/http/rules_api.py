@@ -1,4 +1,4 @@
-"""The book of rules over REST: read, put, look back, try, lint."""
+"""The book of rules over REST: read, put, history, preview, lint."""
 
 import contextlib
 from collections.abc import Callable

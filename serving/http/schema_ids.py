@@ -1,4 +1,4 @@
-"""Schema ids of the topics a server writes, asked for beside the event loop: a hung registry holds up nobody."""
+"""Schema ids of the topics a server writes, fetched beside the event loop: a hung registry delays no request."""
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 

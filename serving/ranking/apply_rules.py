@@ -1,4 +1,4 @@
-"""Rules applied to the candidates of one answer. They override the model, and say what they did.
+"""Applies rules to the candidates of one answer. They override the model; a trace records their effects.
 
 Rules that leave items out have acted before, on the selection. Here, in this order:
 boosts multiply, the list is sorted and made diverse, pins and promotions take their

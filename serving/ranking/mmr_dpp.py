@@ -1,6 +1,6 @@
 """Re-ranking of a list for variety or for calibrated shares.
 
-MMR and DPP: the next item is worth its score less what it repeats of those before it.
+MMR and DPP lower an item's score by its similarity to the items chosen before it.
 
 MMR: Carbonell, Goldstein, SIGIR 1998. Greedy DPP: Chen, Zhang, Zhou, NeurIPS 2018 (fast MAP inference).
 `calibrated`: Steck, "Calibrated Recommendations", RecSys 2018: departments have the shares they have in the past.

@@ -1,4 +1,4 @@
-"""Answers as bytes, put together from pieces that most answers share; both ways say what the answer's fields say."""
+"""Answers as JSON and as messages, put together from byte strings that most answers share."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a request is answered with: items, why each is there, and what the rules did. No wire format is known here."""
+"""An answer: items, the reason of each, and the effects of rules. Independent of any wire format."""
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence

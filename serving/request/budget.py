@@ -1,4 +1,4 @@
-"""What work that somebody wants tried may take; a thread cannot be ended from outside, so the work spends it itself."""
+"""The budget of a trial. A thread cannot be ended from outside, so the work itself counts what it spends."""
 
 from collections.abc import Callable
 

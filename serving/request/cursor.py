@@ -1,4 +1,4 @@
-"""The cursor of the next page: what the pages before it showed, so that it needs no memory of the server's."""
+"""The cursor of the next page. It holds the items of the pages before, so the server keeps no state."""
 
 import base64
 import binascii

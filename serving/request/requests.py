@@ -1,4 +1,4 @@
-"""What a request says, the same over HTTP, gRPC and GraphQL."""
+"""Requests and their fields, the same over HTTP, gRPC and GraphQL."""
 
 from typing import Annotated, Literal, get_args
 

@@ -1,4 +1,4 @@
-"""A book ready for requests: which of its rules act on one, and which no more because they failed."""
+"""A compiled book of rules: which of them act on a request, and which are off because they failed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy

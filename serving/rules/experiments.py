@@ -1,6 +1,6 @@
-"""Experiments: some visitors are answered in another way, always the same ones, and every answer says which way.
+"""Experiments: a fixed part of the visitors gets another kind of answer, and every answer names its arm.
 
-An arm changes what a placement gives to a request that says nothing itself, or takes rules away. Who is in an
+An arm changes a placement's defaults for requests, or switches rules off. Who is in an
 experiment and in which arm are two hashes of the visitor, so a growing `share` moves nobody from arm to arm, and
 experiments do not depend on each other (Kohavi, Tang, Xu, "Trustworthy Online Controlled Experiments", chapter 4). They
 are made with the installation's key: nobody can choose an id for its arm, and another key deals all visitors anew.

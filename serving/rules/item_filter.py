@@ -1,7 +1,6 @@
-"""Which items an answer may hold: shown by the shop, past the filters and past the rules that leave items out.
+"""Which items an answer may hold: those on sale that pass the filters and the limiting rules.
 
-A stock or a price changes every moment, so nothing here is made anew for that: what is known of each item is
-computed again for those that changed.
+Stocks and prices change all the time. Therefore masks are not computed anew: only the entries of changed items are.
 """
 
 from collections.abc import Callable, Iterable

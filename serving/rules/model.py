@@ -1,4 +1,4 @@
-"""Business rules: what a shop wants whatever the model says. A book of rules and placements is one document.
+"""Business rules, which override the model. A book of rules and placements is one document.
 
 docs/rules.md is the reference; `serving.rules.acting` says which rules act on a request,
 `serving.rules.book_store` keeps the books, `serving.ranking.apply_rules` applies them.

@@ -1,4 +1,4 @@
-"""Scratch for what one search after the other finds: nothing is cleared in between."""
+"""Scratch memory for the candidates of one search after the other; nothing is cleared in between."""
 
 from typing import Any, NamedTuple
 

@@ -1,4 +1,4 @@
-"""What one item's row and embedding say of it: support, popularity, trend, cosine to the session."""
+"""Features from one item's row and embedding: support, popularity, trend, cosine to the session."""
 
 import math
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What a candidate owes its place to: the largest of its shares, and the item of the session it came from."""
+"""The origin of a candidate: the largest term of its score, and the item of the session it came from."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,6 +1,6 @@
-"""What lies two steps from an item: the neighbours of its neighbours, worked out once and kept for a while.
+"""The items two steps from an item (neighbours of its neighbours), computed once and kept for a while.
 
-Walking two steps takes thousands of counters, and a few seeds ask for most of the walks. Only the KEPT strongest
+Two steps read thousands of counters, and a few seeds need most of the walks. Only the KEPT strongest
 are kept of each: with 32, 64, 128 or all of them lists were equally good (docs/quality.md).
 """
 

@@ -1,4 +1,4 @@
-"""What trees look at: the features of the likeliest candidates, and the mixture's verdict on them, as float32.
+"""The features of trees, as float32: those of the likeliest candidates, and the mixture's scores of them.
 
 Serving (`serving.scoring.tree_ensemble`) and training (`batch.training.ranker`) both call `write_tree_features`.
 """

@@ -1,4 +1,4 @@
-"""Item rows a server keeps for a moment, the rows of all lanes added up."""
+"""A server's short-lived cache of item rows, each the sum of all lanes' rows."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What a server knows of one generation's shop: rows read ahead of requests, and rows read for them."""
+"""A server's snapshot of one generation: rows read before requests come, and rows read for them."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

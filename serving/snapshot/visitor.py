@@ -1,4 +1,4 @@
-"""The visitor of one request: the request with its placement's defaults, and what the user's row says."""
+"""The visitor of one request: the request with its placement's defaults, and the user's row."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The rows of a batch's visitors, read with one question to the store."""
+"""The rows of a batch's visitors, fetched in one read of the store."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What the encoders and decoders of row tables share: many rows through one kernel call."""
+"""Shared parts of the encoders and decoders of rows: many rows in one kernel call."""
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise

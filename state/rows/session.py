@@ -1,4 +1,4 @@
-"""What a running session looks like to the learner and to the scorer alike.
+"""The running session, as the fold and the scorer both read it.
 
 Both sides read the last SESSION_EVENTS events of a session, so a counter is a sum
 over events of a function of the event and of the session before it.

@@ -50,7 +50,7 @@ class RedisNodes:
         return [cluster.get_redis_connection(node) for node in cluster.get_primaries()]  # type: ignore[no-untyped-call]
 
     def look_again(self) -> None:
-        """After trouble: learn anew which node holds what."""
+        """Drop the slot map, after an error; the next use reads it anew."""
         if self._cluster is not None:
             self._cluster.close()
             self._cluster = None
