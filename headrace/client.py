@@ -92,10 +92,10 @@ class Client:
             found: Json = response.json()
             return found
         try:
-            said = response.json()["error"]
+            detail = response.json()["error"]
         except (ValueError, KeyError, TypeError):
             raise ServerError(response.status_code, "", response.text[:200]) from None
-        raise ServerError(response.status_code, said.get("field", ""), said.get("message", ""))
+        raise ServerError(response.status_code, detail.get("field", ""), detail.get("message", ""))
 
 
 def _may_pass(error: BaseException) -> bool:

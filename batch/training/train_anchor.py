@@ -182,10 +182,10 @@ def _gate(metrics: dict[str, Any], tolerance: float, current: str | None, force:
     new, old = metrics["recall@20"], metrics["current.recall@20"]
     if new is None or old is None or new >= old * (1 - tolerance):
         return
-    said = f"recall@20 on the held-out events is {new:.4f}, that of the current anchor {current} {old:.4f}"
+    comparison = f"recall@20 on the held-out events is {new:.4f}, that of the current anchor {current} {old:.4f}"
     if not force:
-        raise Refused(f"not published: {said}; --force publishes it all the same")
-    log.warning("published by --force", reason=said)
+        raise Refused(f"not published: {comparison}; --force publishes it all the same")
+    log.warning("published by --force", reason=comparison)
 
 
 def _night(data: Interactions, settings: LaneSettings) -> tuple[npt.NDArray[np.float16], Night]:

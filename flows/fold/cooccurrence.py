@@ -114,7 +114,7 @@ def add_pair(rows: ItemRows, slot: int, neighbour: np.uint64, kind: int, amount:
 
 
 @njit_no_refcount()
-def learn_pairs(
+def count_pairs(
     rows: ItemRows,
     item: np.uint64,
     item_slot: int,

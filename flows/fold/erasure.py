@@ -6,7 +6,7 @@ sums; docs/operate.md lists what stays, and how to remove it.
 
 import numpy as np
 
-from flows.fold.event_effects import FoldState, event_weight, kind_column, learn_at, session_start, use
+from flows.fold.event_effects import FoldState, apply_effect, event_weight, kind_column, session_start, use
 from flows.fold.popularity import count_event, count_for_good
 from schemas.compiled.njit import njit_no_refcount
 from state.rows.session import SESSION_EVENTS
@@ -16,14 +16,14 @@ from state.rows.user_rows import KIND_MASK, MAX_GAP_MS, STARS_SHIFT, UserRows
 
 @njit_no_refcount()
 def _knows_session(users: UserRows, slot: int, k: int, gap_ms: int) -> bool:
-    """Say whether the history holds the whole session before event k, as it was when the event was learned."""
+    """Say whether the history holds the whole session before event k, as it was when the event was folded."""
     at = session_start(users, slot, k, gap_ms)
     return at > 0 or k - at == SESSION_EVENTS or users[slot].gap_ms[0] > gap_ms
 
 
 @njit_no_refcount()
-def unlearn_history(state: FoldState, slot: int) -> None:
-    """Take back what the events of a history taught and weighed; every item of it has its row cached."""
+def take_back_history(state: FoldState, slot: int) -> None:
+    """Take back the effects and weights of a history's events; every item of it has its row cached."""
     users, items, index, totals, p = state.users, state.items, state.item_index, state.totals, state.params
     ts_ms, knows_time = users[slot].last_ms, True
     for k in range(int(users[slot].n) - 1, -1, -1):
@@ -31,7 +31,7 @@ def unlearn_history(state: FoldState, slot: int) -> None:
         use(index, item_slot)
         state.touched[item_slot] = index.round_no
         if _knows_session(users, slot, k, p.session_gap_ms):
-            learn_at(state, slot, k, -1)
+            apply_effect(state, slot, k, -1)
         kind = int(users[slot].kind[k])
         weight = event_weight(kind & KIND_MASK, float(kind >> STARS_SHIFT), p.weights)
         if knows_time:

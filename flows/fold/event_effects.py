@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flows.fold.cooccurrence import learn_pairs
-from flows.fold.repeats import learn_repeats
+from flows.fold.cooccurrence import count_pairs
+from flows.fold.repeats import count_repeats
 from schemas.compiled.njit import njit, njit_no_refcount
 from schemas.compiled.stack_array import stack_array
 from schemas.events import FIRST_NEGATIVE_KIND, Kind
@@ -99,8 +99,8 @@ def session_before(users: UserRows, slot: int, k: int, gap_ms: int, out: Uint64s
 
 
 @njit_no_refcount()
-def learn_at(state: FoldState, slot: int, k: int, sign: int) -> None:
-    """Add (sign 1) or take back (sign -1) what history event k teaches. Every row it needs has a slot."""
+def apply_effect(state: FoldState, slot: int, k: int, sign: int) -> None:
+    """Add (sign 1) or take back (sign -1) the effect of history event k. Every row it needs has a slot."""
     users, items, index, totals, p = state.users, state.items, state.item_index, state.totals, state.params
     if users[slot].kind[k] & KIND_MASK >= FIRST_NEGATIVE_KIND:
         return
@@ -123,8 +123,8 @@ def learn_at(state: FoldState, slot: int, k: int, sign: int) -> None:
         known = known or distinct[r] == item
     if not known:
         items[item_slot].support = counted(items[item_slot].support, sign)
-    learn_pairs(items, item, item_slot, distinct, slots, m, p.window, p.capacity, sign)
-    learn_repeats(items, totals, item, place, n, distinct, slots, m, sign)
+    count_pairs(items, item, item_slot, distinct, slots, m, p.window, p.capacity, sign)
+    count_repeats(items, totals, item, place, n, distinct, slots, m, sign)
 
 
 @njit_no_refcount()

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from flows.fold.changes import Changes, FoldStats
 from flows.fold.dedupe import DedupeWindow
 from flows.fold.erased_users import EMPTY, Erased
-from flows.fold.erasure import unlearn_history
+from flows.fold.erasure import take_back_history
 from flows.fold.event_effects import FoldState
 from flows.fold.item_table import ItemTable
 from flows.fold.products import ProductFold
@@ -170,7 +170,7 @@ class Lane:
             table.begin_round()
         rows = RowSet()
         for user in sorted(users):
-            self._unlearn(user)
+            self._take_back(user)
         self._refusals.write(rows.single)
         self._scopes.fold(self._items, rows.single)
         rows.blocks += self._items.blocks(self._items.changed())
@@ -219,7 +219,7 @@ class Lane:
         cuts = np.searchsorted(events["message"], [message for message, _ in erasures]).tolist()
         folded = [self._fold(events[: cuts[0]] if cuts else events, payload)]
         for (_, user), (first, end) in zip(erasures, pairwise([*cuts, len(events)]), strict=True):
-            self._unlearn(user)
+            self._take_back(user)
             folded.append(self._fold(events[first:end], payload))
         acted = distinct(np.concatenate([slots for slots, _ in folded]))
         bought = distinct(np.concatenate([buyers for _, buyers in folded]))
@@ -254,11 +254,11 @@ class Lane:
         items = self._items
         return FoldState(self._users.rows, items.rows, items.index(), items.counted_in, self._totals, self._params)
 
-    def _unlearn(self, user: int) -> None:
+    def _take_back(self, user: int) -> None:
         """Make the rows those of a lane that never saw this user, as far as the user's own row holds it."""
         (slot,) = self._users.load(np.array([user], np.uint64))
         self._items.load(self._users.all_items(slot))
-        unlearn_history(self._fold_state(), slot)
+        take_back_history(self._fold_state(), slot)
         self._users.drop(user)
         self._purchases.erase(user)
         self._refusals.erase(user)

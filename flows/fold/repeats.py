@@ -17,7 +17,7 @@ _cells = stack_array(np.int64, MAX_DISTINCT)
 
 
 @njit_no_refcount()
-def learn_repeats(
+def count_repeats(
     rows: ItemRows,
     totals: npt.NDArray[np.int64],
     item: np.uint64,

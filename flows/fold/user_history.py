@@ -16,9 +16,9 @@ from flows.fold.event_effects import (
     FoldState,
     Int64s,
     ItemIndex,
+    apply_effect,
     event_weight,
     kind_column,
-    learn_at,
     use,
 )
 from flows.fold.popularity import count_event
@@ -137,14 +137,14 @@ def _insert(users: UserRows, slot: int, at: int, item: np.uint64, kind: int, ts_
 
 @njit_no_refcount()
 def _remember(state: FoldState, slot: int, at: int, item: np.uint64, kind: int, ts_ms: int) -> None:
-    """Insert an event at history index `at`; what the events behind it teach is learned anew."""
+    """Insert an event at history index `at`; the effects of the events behind it are taken back and applied again."""
     users = state.users
     n: Any = np.int64(users[slot].n)
     for k in range(n - 1, at - 1, -1):
-        learn_at(state, slot, k, -1)
+        apply_effect(state, slot, k, -1)
     placed = _insert(users, slot, at, item, kind, ts_ms)
     for k in range(placed, np.int64(users[slot].n)):
-        learn_at(state, slot, k, 1)
+        apply_effect(state, slot, k, 1)
 
 
 @njit_no_refcount()

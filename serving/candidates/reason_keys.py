@@ -1,4 +1,4 @@
-"""The kernel that finds the reasons of a batch's items by key, as `score_reasons.phrase_of` would choose them."""
+"""The kernel that finds the reasons of a batch's items by key, as `score_reasons.reason_key_of` would choose them."""
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from state.rows.user_rows import KIND_MASK, UserRows
 
 PURCHASE = int(Kind.PURCHASE)
 REPEATED, IN_SHOP, NEXT, TOGETHER = 0, 2, 4, 6
-"""Kinds of phrases for the kernel; + 1 for what trends, or for what comes of a purchase."""
+"""Kinds of reasons for the kernel; + 1 for what trends, or for what follows from a purchase."""
 SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 Ints = npt.NDArray[np.int64]
@@ -24,7 +24,7 @@ def _key_of(
     history: Uint64s, kinds: npt.NDArray[np.uint8], n_events: int, reason: int, seed: np.uint64, item: np.uint64,
     language: int, n_languages: int, trending: Uint64s,
 ) -> np.uint64:  # fmt: skip
-    """Return a key for what is said of an item, as `phrase_of` chooses it; 0: the intervals of purchases decide."""
+    """Return the key of an item's reason, as `reason_key_of` chooses it; 0: the intervals of purchases decide."""
     about = item if reason == BY_REPEAT else seed
     bought = False
     for k in range(n_events):
@@ -45,7 +45,7 @@ def _key_of(
 @njit_no_refcount()
 def find_numbers(
     users: UserRows, n: Ints, reason: Ints, seeds: Uint64s, items: Uint64s, languages: Ints, n_languages: int,
-    trending: Uint64s, table: Uint64s, slot_at: npt.NDArray[np.int32], number_at: Ints, keys: Uint64s, said: Ints,
+    trending: Uint64s, table: Uint64s, slot_at: npt.NDArray[np.int32], number_at: Ints, keys: Uint64s, numbers: Ints,
 ) -> int:  # fmt: skip
     """Write the number of each item's phrase, ABSENT where it is not known by its key; return how many are not."""
     absent = 0
@@ -56,6 +56,6 @@ def find_numbers(
                 history, kinds, n_events, reason[b, k], seeds[b, k], items[b, k], languages[b], n_languages, trending
             )  # fmt: skip
             slot = find(table, slot_at, keys[b, k]) if keys[b, k] != 0 else ABSENT
-            said[b, k] = number_at[slot] if slot != ABSENT else ABSENT
+            numbers[b, k] = number_at[slot] if slot != ABSENT else ABSENT
             absent += slot == ABSENT
     return absent

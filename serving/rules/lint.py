@@ -66,8 +66,8 @@ def _experiments(book: Book, now_ms: int) -> list[Finding]:
             apart = one.placements and other.placements and not set(one.placements) & set(other.placements)
             both = {name for arm in one.arms for name in arm.changes} & {name for a in other.arms for name in a.changes}
             if both and not apart:
-                said = f"sets {', '.join(sorted(both))} as {other.id} does, which is first and wins"
-                found.append(Finding(one.id, "warning", said))
+                message = f"sets {', '.join(sorted(both))} as {other.id} does, which is first and wins"
+                found.append(Finding(one.id, "warning", message))
     return found
 
 
@@ -114,13 +114,13 @@ def _together(rule: Rule, other: Rule, masks: dict[str, Mask], catalogue: Catalo
         both = sorted(set(wanted[0]) & set(wanted[1]))
         if both:
             first = min(rule, other, key=lambda pin: (-pin.priority, pin.id))
-            said = f"wants position {both[0]} as {rule.id} does; {first.id} gets it"
-            found.append(Finding(other.id, "warning", said))
+            message = f"wants position {both[0]} as {rule.id} does; {first.id} gets it"
+            found.append(Finding(other.id, "warning", message))
     if isinstance(rule, Boost) and isinstance(other, Boost) and (rule.factor > 1) != (other.factor > 1):
         n = int((masks[rule.id] & masks[other.id]).sum())
         if n:
-            said = f"buries {n} items that {rule.id} boosts, or the other way round"
-            found.append(Finding(other.id, "warning", said))
+            message = f"buries {n} items that {rule.id} boosts, or the other way round"
+            found.append(Finding(other.id, "warning", message))
     return found
 
 

@@ -50,8 +50,8 @@ class RedisStore:
         with self._trouble():
             for client in self._nodes.clients():
                 try:
-                    said = {**client.config_get("maxmemory"), **client.config_get("maxmemory-policy")}
-                    most, policy = said.get("maxmemory", 0), said.get("maxmemory-policy", "")
+                    found = {**client.config_get("maxmemory"), **client.config_get("maxmemory-policy")}
+                    most, policy = found.get("maxmemory", 0), found.get("maxmemory-policy", "")
                 except redis.ResponseError:  # a managed Redis may forbid CONFIG
                     memory = client.info("memory")
                     most, policy = memory.get("maxmemory", 0), memory.get("maxmemory_policy", "")

@@ -118,7 +118,7 @@ STAGES = {
                "fold_failed"),
     "vectors": (VIEW, user_vectors, "vectors_for", lambda rows, slots, anchor: bool(
         (rows["item"][slots] == ITEM).any()), "fold_failed"),
-    "erasure": (ERASURE, lane_module.Lane, "_unlearn", lambda self, user: user == hash_visitor(POISON, ""),
+    "erasure": (ERASURE, lane_module.Lane, "_take_back", lambda self, user: user == hash_visitor(POISON, ""),
                 "fold_failed"),
 }  # fmt: skip
 
