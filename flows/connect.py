@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 
 def connect(what: str, timeout_s: float, attempt: Callable[[], T]) -> T:
-    """Return what `attempt` returns, trying again while the thing is away; says so once."""
+    """Return what `attempt` returns, trying again while `what` is away; log that once."""
 
     def say(state: RetryCallState) -> None:
         if state.attempt_number == 1 and state.outcome is not None:
@@ -33,7 +33,7 @@ def connect(what: str, timeout_s: float, attempt: Callable[[], T]) -> T:
 
 
 def open_store(settings: StoreSettings, patient: bool = False) -> RedisStore:
-    """Return the store, if Redis answers; who is patient waits for it as long as the settings say.
+    """Return the store, if Redis answers; a `patient` caller waits for it up to the settings' limit.
 
     From here on ids are hashed with the installation's key, which the names of rows are made with.
     Raises StoreUnavailable, BadSettings.

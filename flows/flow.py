@@ -161,7 +161,7 @@ class Flow:
         return found
 
     def _look_for_changes(self) -> bool:
-        """Renew the leases; say whether lanes or the live generation have changed, so that `open` is due."""
+        """Renew the leases; return whether lanes or the live generation have changed, so that `open` is due."""
         now = time.monotonic()
         if self._leases is None or now - self._leased_at < self.settings.lease_s / 4:
             return False

@@ -211,7 +211,7 @@ class Runner:
             commit.exception()
 
     def close(self) -> None:
-        """Wait for the commit under way, and end its thread. Raises what that commit met."""
+        """Wait for the commit under way, and end its thread. Raises that commit's error."""
         try:
             self.drain()
         finally:

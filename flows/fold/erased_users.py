@@ -23,12 +23,12 @@ class Erased(NamedTuple):
 
     @classmethod
     def of(cls, last: Mapping[int, int]) -> "Erased":
-        """Return what says of each user, by id hash, when the last erasure was."""
+        """Return the table of these users' last erasures, given by id hash."""
         users = np.array(sorted(last), np.uint64)
         return cls(users, np.array([last[user] for user in users.tolist()], np.int64))
 
     def covers(self, users: npt.NDArray[np.uint64], at: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Say of events, by their users and times or places, which came before their user was erased."""
+        """Return which events came before their user was erased, given their users and times or places."""
         if not len(self.users):
             return np.zeros(len(users), np.bool_)
         place = np.minimum(np.searchsorted(self.users, users), len(self.users) - 1)

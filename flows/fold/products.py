@@ -38,7 +38,7 @@ class ProductFold:
         self._pending: list[str] = []
 
     def open(self, totals: npt.NDArray[np.int64]) -> None:
-        """Take up the feed where the lane's globals say it ends."""
+        """Continue the feed where it ends according to the lane's globals."""
         count = int(totals[FEED])
         self._pending = []
         value = self._store.read([keys.feed(self._prefix, count // FEED_CHUNK)])[0]

@@ -16,7 +16,7 @@ from schemas.events import TOPICS
 from schemas.registry import RegistryUnavailable, Schema, UnknownSchema, current_schema
 
 UNKNOWN_IDS_S = 5.0
-"""How long an id that the registry does not know is not asked for again."""
+"""How long an id that the registry does not know is not requested again."""
 NO_SUCH = (40401, 40402, 40403)
 """Confluent's codes for a subject, version or schema that is not there; any other 404 is a wrong address."""
 MOST_REFERENCES = 100
@@ -40,7 +40,7 @@ def without_credentials(url: str) -> tuple[str, str]:
 
 
 class ConfluentRegistry:
-    """Ids and schemas of a registry, each asked for once; `config` goes to Confluent's client as it is."""
+    """Ids and schemas of a registry, each requested once; `config` goes to Confluent's client as it is."""
 
     def __init__(self, url: str, config: Mapping[str, str] | None = None, timeout_s: float = 2.0) -> None:
         self._url, credentials = without_credentials(url)
@@ -117,7 +117,7 @@ class ConfluentRegistry:
             self._add_references(other, named, schema_id)
 
     def _ask(self, call: Callable[[], T], what: str) -> T:
-        """Return what the registry answers; raises UnknownSchema for what it says is not there, RegistryUnavailable."""
+        """Return what the registry answers; raises UnknownSchema for what it does not have, RegistryUnavailable."""
         try:
             return call()
         except SchemaRegistryError as error:

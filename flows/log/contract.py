@@ -10,7 +10,7 @@ import numpy.typing as npt
 from state.store.contract import Positions
 
 MOST_BYTES = 64 << 20
-"""A batch has about so many bytes at most, however many messages were asked for."""
+"""A batch has about this many bytes at most, however many messages were requested."""
 Headers = tuple[tuple[str, bytes | None], ...]
 
 
@@ -43,7 +43,7 @@ class RawBatch:
     after: Positions
     tombstones: dict[int, bytes] = field(default_factory=dict)
     full: bool = False
-    """Whether it has as many messages as were asked for, so that more may wait."""
+    """Whether it has as many messages as requested, so that more may wait."""
     opening: int = 0
     """Which opening of a flow it was read in: what was read before lanes were loaded anew is read again."""
     topic_ids: dict[str, str] = field(default_factory=dict)

@@ -40,7 +40,7 @@ def refusal(errors: Mapping[int, KafkaError]) -> MessageRefused:
 
 
 def is_fatal(error: KafkaError) -> bool:
-    """Say whether a producer that met this error takes nothing more."""
+    """Return whether a producer accepts nothing more after this error."""
     return bool(error.fatal()) or error.code() == KafkaError._FATAL
 
 
@@ -101,7 +101,7 @@ class _Single:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.broken = False
-        """Whether it met a fatal error, after which it takes nothing more."""
+        """Whether a fatal error occurred, after which it accepts nothing more."""
         self._producer = Producer({**config, "enable.idempotence": True, "linger.ms": 1, "error_cb": self._note})
         self._closing = threading.Event()
         threading.Thread(target=self._poll, name="kafka-reports", daemon=True).start()

@@ -50,10 +50,10 @@ def _passes(error: BaseException) -> bool:
 
 
 class KafkaTopics:
-    """Topics of a cluster through its admin client. New partitions are noticed when they are asked for."""
+    """Topics of a cluster through its admin client. Each call sees new partitions."""
 
     def __init__(self, client: Mapping[str, Any], topics: Sequence[str], isolation: str) -> None:
-        """`client`: settings of librdkafka; `topics`: those asked about; `isolation`: a key of ISOLATION."""
+        """`client`: settings of librdkafka; `topics`: those it reads; `isolation`: a key of ISOLATION."""
         self._common, self._topics, self._isolation = dict(client), tuple(topics), isolation
         self._admin = AdminClient(self._common)
         self._ids: dict[str, str] = {}
@@ -175,9 +175,9 @@ class KafkaTopics:
         return earliest
 
     def _offsets(self, streams: Sequence[str], spec: OffsetSpec, isolation: IsolationLevel | None = None) -> Positions:
-        """Return one offset for every stream, all of them asked for at once.
+        """Return one offset for every stream, all in one request.
 
-        A partition whose topic was just made or whose broker went away cannot be asked for a moment: it is asked again.
+        A partition whose topic was just made or whose broker went away fails for a moment, so the request is repeated.
         """
         asked = {TopicPartition(*split_stream(stream)): spec for stream in streams}
         level = isolation or ISOLATION[self._isolation]

@@ -75,7 +75,7 @@ RPC: Mapping[str, Access] = {
     f"{_SERVICE}/RecommendStream": _LISTS_IN_BODY,  # one for each message
     f"{_SERVICE}/SimilarItems": Access(("recommend",)),
     f"{_SERVICE}/Popular": Access(("recommend",)),
-    # Health is asked by load balancers, which have no key; reflection says what is in the source.
+    # Load balancers, which have no key, check health; reflection shows no more than the source.
     "/grpc.health.v1.Health/Check": FREE,
     "/grpc.health.v1.Health/List": FREE,
     "/grpc.health.v1.Health/Watch": FREE,

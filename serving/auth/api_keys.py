@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 
 class ApiKey(BaseModel):
-    """One key: its hash, what it may do, and how many lists it may ask for in a second."""
+    """One key: its hash, what it may do, and how many lists it may request a second."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -52,7 +52,7 @@ KEYS = TypeAdapter(list[ApiKey])
 
 
 class BadKeys(Exception):
-    """The file of keys cannot be used; the message says why."""
+    """The file of keys cannot be used; the message has the reason."""
 
 
 class Refused(Exception):
@@ -192,7 +192,7 @@ class Guard:
 
     def _find(self, secret: str) -> ApiKey | None:
         digest, found = _hash(secret), None
-        for key in self._keys:  # all of them, so that the time tells nothing
+        for key in self._keys:  # all of them, so that the time taken reveals nothing
             if hmac.compare_digest(key.sha256, digest):
                 found = key
         return found

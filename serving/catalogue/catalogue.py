@@ -179,7 +179,7 @@ class Catalogue:
         return hashes
 
     def take(self, ids: list[str], hashes: Hashes, products: list[dict[str, Any]]) -> None:
-        """Take over distinct items and what their product rows say ({}: known from events only)."""
+        """Add distinct items with their product rows ({}: known from events only)."""
         if not ids:
             return
         self._make_room(len(self) + len(ids))

@@ -46,7 +46,7 @@ class Call:
     done: Done
 
     def give(self, found: Found) -> bool:
-        """Give the caller its answers, or why there are none; say whether it has its answers."""
+        """Give the caller its answers, or the error; return whether it got answers."""
         try:
             self.done(found)
             return not isinstance(found, Exception)

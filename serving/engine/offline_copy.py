@@ -52,7 +52,7 @@ class OfflineSnapshot:
         return None if lists is None else str(lists["generation"])
 
     def load_into(self, shop: ServingSnapshot) -> bool:
-        """Fill an empty shop from the copy; say whether there was one for its generation."""
+        """Fill an empty shop from the copy; return whether there was one for its generation."""
         items, lists = self._read_catalogue(), self._read(LISTS)
         if items is None or lists is None or lists["generation"] != shop.generation:
             return False
@@ -121,7 +121,7 @@ def _lines(shop: ServingSnapshot, rows: Sequence[int]) -> Iterator[bytes]:
 
 
 def _plain(shop: ServingSnapshot, row: int) -> dict[str, Any]:
-    """Return an item as its product row says it, without what is not known."""
+    """Return an item's fields as in its product row, without unknown ones."""
     item = shop.catalogue.item(row)
     fields = {**item._asdict(), "title": "" if item.title == item.item else item.title}
     return {name: value for name, value in fields.items() if value or (value == 0 and value is not False)}

@@ -1,4 +1,4 @@
-"""The recommender: a pure reading of rows, answered in batches. HTTP, gRPC and GraphQL all call it."""
+"""The recommender: answers batches of requests from rows alone. HTTP, gRPC and GraphQL all call it."""
 
 from collections.abc import Sequence
 
@@ -24,7 +24,7 @@ IDS: TypeAdapter[str] = TypeAdapter(Id)
 
 
 class BadRequest(ValueError):
-    """A request that is well formed and cannot be answered: `field` says what of it is wrong."""
+    """A request that is well formed and cannot be answered; `field` names the wrong part."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
@@ -95,7 +95,7 @@ class Recommender:
         self.shop.refresh(now_ms, most)
 
     def check(self, request: RecommendRequest) -> None:
-        """Raise BadRequest for what only the rules and earlier answers can say of a request."""
+        """Raise BadRequest for faults that only the rules and earlier answers reveal."""
         if request.placement is not None and request.placement not in self.shop.rules.placements:
             there = ", ".join(sorted(self.shop.rules.placements))
             raise BadRequest("placement", f"there is no {request.placement!r}; there are {there}")

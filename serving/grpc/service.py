@@ -23,11 +23,11 @@ from serving.request.requests import MAX_BATCH, MAX_COUNT, RecommendRequest, fir
 
 SCOPES = ("all", "category", "brand", "country")
 MESSAGE_S = 10.0
-"""How long the one request of a call may take to come."""
+"""How long a call may take to send its one request."""
 
 
 def _request(message: Any) -> RecommendRequest:
-    """Return the request a message says. Raises ValidationError."""
+    """Return the request in a message. Raises ValidationError."""
     given = {field.name: value for field, value in message.ListFields()}
     for name in ("items", "exclude"):
         if name in given:
@@ -131,7 +131,7 @@ class Servicer:
         self._guard.admit(SECRET.get(), "recommend", n_lists)
 
     def _checked(self, message: Any, before: str = "") -> RecommendRequest:
-        """Return the request a message says. Raises BadRequest that names the field, `before` in front of it."""
+        """Return the request in a message. Raises BadRequest that names the field, `before` in front of it."""
         try:
             asked = _request(message)
             self._recommender.check(asked)

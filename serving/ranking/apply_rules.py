@@ -185,7 +185,7 @@ class _FixedPlaces:
         self._trace.say(rule, f"at positions {', '.join(map(str, rule.positions))}", placed)
 
     def _put(self, rule: Pin | Promote, row: int, wanted: int) -> bool:
-        """Put an item at a position or the next free one; say whether there was one."""
+        """Put an item at a position or the next free one; return whether there was one."""
         position = wanted
         while position in self._fixed:
             position += 1

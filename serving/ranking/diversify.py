@@ -16,7 +16,7 @@ Rows = npt.NDArray[np.int64]
 
 
 def varied(context: RequestContext, order: Order, worth: Floats, rows: Rows) -> Order:
-    """Return candidates in the order the request's method gives them; what is not needed stays behind."""
+    """Return candidates in the order of the request's method; those not needed follow in their old order."""
     shop, plan, request = context.shop, context.visitor.plan, context.visitor.request
     first, rest = order[:MAX_VARIED], order[MAX_VARIED:]
     relevance = worth[first] / max(float(worth[first].max()), 1e-300)
@@ -38,7 +38,7 @@ def _departments(shop: ServingSnapshot, rows: Rows) -> list[str]:
 
 
 def _alike(shop: ServingSnapshot, rows: Rows) -> Alike:
-    """Return what says how alike items are: the embedding of their rows, else their categories."""
+    """Return how alike items are: by the embedding of their rows, else by their categories."""
     embedding, slots = shop.items.embedding, shop.items.slots.find(shop.catalogue.hashes()[rows])
     vectors = np.zeros((len(rows), embedding.shape[1] if len(embedding) else 0), np.float32)
     if len(embedding):

@@ -25,7 +25,7 @@ Ints = npt.NDArray[np.int64]
 
 
 class Alike(NamedTuple):
-    """What says how alike items are."""
+    """How alike items are: their vectors, and their groups."""
 
     vectors: npt.NDArray[np.float32]  # (n, d)
     known: npt.NDArray[np.bool_]  # (n,)

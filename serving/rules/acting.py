@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 
 class RequestFacts(NamedTuple):
-    """What a rule's `when` can ask of a request; hours and days are UTC, Monday is 0."""
+    """Facts of a request that a rule's `when` can use; hours and days are UTC, Monday is 0."""
 
     placement: str
     country: str
@@ -101,7 +101,7 @@ class Compiled:
         return same
 
     def leave_out(self, failures: Sequence[RuleFailed]) -> None:
-        """Have rules that failed act no more, and say so, until another book is put."""
+        """Switch off rules that failed, and log them, until another book is put."""
         failed = {failure.rule for failure in failures}
         others = [rule for rule in self.acting_rules if rule.id not in failed]
         if len(others) == len(self.acting_rules):

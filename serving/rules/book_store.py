@@ -30,7 +30,7 @@ log = structlog.get_logger()
 
 
 class BadBook(ValueError):
-    """The text is no book of rules; `field` says where."""
+    """The text is no book of rules; `field` names the place."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")

@@ -94,7 +94,7 @@ def _alone(rule: Rule, mask: Mask, catalogue: Catalogue, now_ms: int) -> list[Fi
 
 
 def _meet(rule: Rule, other: Rule) -> bool:
-    """Say whether two rules can act on the same request, as far as places, times and groups tell."""
+    """Return whether two rules can act on the same request, judging by places, times and groups."""
     if rule.group and rule.group == other.group:
         return False
     if rule.placements and other.placements and not set(rule.placements) & set(other.placements):

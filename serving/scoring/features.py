@@ -197,7 +197,7 @@ def _write_pairs(
 def _write_columns(
     n: int, items: ItemTable, now: PopularitySnapshot, scratch: FeatureScratch, features: Features
 ) -> None:
-    """Write what a candidate's own row and embedding say."""
+    """Write the features from a candidate's own row and embedding."""
     slots, base, column, embedding = scratch.candidates.slot, scratch.candidates.score, features.column, items.embedding
     to_session, to_last = column[SESSION_COSINE], column[LAST_COSINE]
     if embedding.shape[1] > 0:
@@ -222,7 +222,7 @@ def _write_columns(
 def _write_session(
     n_events: int, m: int, rows: ItemRows, shop: ShopTotals, session: SessionItems, features: Features
 ) -> None:
-    """Write what the session says of all candidates, and how often its own items are repeated."""
+    """Write the features that the session gives all candidates, and how often its own items are repeated."""
     slots, column = session.slot, features.column
     total = total_cooccurrence(rows, slots[0]) if m > 0 and slots[0] != ABSENT else 0.0
     features.session[LN_TOTAL] = math.log(total + 1.0)

@@ -1,4 +1,4 @@
-"""What users did last: the running session, else the latest of the history; for a whole batch at once."""
+"""The latest events of users: the running session, else the end of the history; for a whole batch at once."""
 
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ FIRST_NEGATIVE, PURCHASE, REMOVE_FROM_CART = FIRST_NEGATIVE_KIND, int(Kind.PURCH
 
 
 class Recent(NamedTuple):
-    """What the rows of a batch's users say of their latest events; column i is that of the i-th user."""
+    """The latest events of a batch's users, from their rows; column i is that of the i-th user."""
 
     item: npt.NDArray[
         np.uint64

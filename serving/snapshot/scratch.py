@@ -32,7 +32,7 @@ def _room_for(n: int) -> Candidates:
 
 
 class Scratch:
-    """Room for the candidates of one answer after the other, and which rows an answer has met: nothing is cleared."""
+    """Memory for the candidates of one answer after the other, and the rows each has seen; nothing is cleared."""
 
     def __init__(self) -> None:
         self.met_in = np.zeros(0, np.int64)
@@ -40,7 +40,7 @@ class Scratch:
         self.candidates = _room_for(FIRST_CAPACITY)
 
     def begin(self, n_rows: int, n_answers: int = 1) -> int:
-        """Begin answers over so many catalogue rows; return the number of the first one."""
+        """Begin answers over `n_rows` catalogue rows; return the number of the first one."""
         if len(self.met_in) < n_rows:
             self.met_in = np.zeros(2 * n_rows, np.int64)
         self.answer += n_answers

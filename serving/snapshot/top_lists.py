@@ -12,7 +12,7 @@ from state.rows import lane_rows
 from state.rows.decay import NO_SCORE, REFERENCE_MS
 
 TRENDING = 1.5
-"""An item trends when its short half-life says that it sells this many times what the long one says."""
+"""An item trends when its popularity at the short half-life is this many times that at the long one."""
 
 Hashes = npt.NDArray[np.uint64]
 Floats = npt.NDArray[np.float64]

@@ -25,7 +25,7 @@ NOTHING: Hashes = np.zeros(0, np.uint64)
 
 @dataclass(slots=True)
 class ResolvedOptions:
-    """What a request comes to: what it says itself, else its placement, else the settings."""
+    """The options of a request: its own where set, else its placement's, else those of the settings."""
 
     strategy: str
     count: int
@@ -60,7 +60,7 @@ class Visitor:
         refused: Hashes = NOTHING, purchased: Hashes = NOTHING,
     ) -> None:  # fmt: skip
         """`refused`, `purchased`: what the rows of refusals and purchases hold, as far as they were read."""
-        # Most are asked for little of what follows: it is worked out where it is.
+        # Most requests need little of what follows, so it is computed on first use.
         self.request, self.plan, self.now_ms = request, plan, now_ms
         self._users, self._recent, self._i = users, recent, i
         self._refused, self._purchased = refused, purchased
@@ -164,7 +164,7 @@ class Visitor:
 
     @cached_property
     def bought(self) -> frozenset[int]:
-        """Id hashes of what the history says was bought."""
+        """Id hashes of the purchases in the history."""
         if not self._has_bought:
             return frozenset()
         return frozenset(self.history_items[self.kinds == Kind.PURCHASE].tolist())
@@ -210,7 +210,7 @@ class Visitor:
         return decode_cursor(self.request.cursor)
 
     def facts(self) -> RequestFacts:
-        """Return what rules can ask."""
+        """Return the facts that rules' conditions can use."""
         request = self.request
         return RequestFacts(
             request.placement or "", request.country or "", request.user or "", self.now_ms, self.n_events,

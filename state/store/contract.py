@@ -16,7 +16,7 @@ Rows = Mapping[bytes, bytes | None]
 """Absolute new values by key; None removes the key."""
 
 Reading = Callable[[], list[bytes | None]]
-"""Values that were asked for: call it, once, to have them."""
+"""A read under way: call it, once, for its values."""
 
 
 class Fenced(Exception):

@@ -30,7 +30,7 @@ class LineBroken(Exception):
 
 
 class Question:
-    """Keys that were asked for; `values` are there when `over` is true and `error` is None."""
+    """A read of keys; `values` are there when `over` is true and `error` is None."""
 
     def __init__(self, n_answers: int) -> None:
         self.values: list[bytes | None] = []
@@ -68,7 +68,7 @@ class Line:
         raise NotImplementedError
 
     def _receive(self) -> bool:
-        """Take what has come for the first question under way; say whether there was anything."""
+        """Take what has come for the first question under way; return whether there was anything."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -234,7 +234,7 @@ class ThreadLine(Line):
 
 
 def _may_write(there: socket.socket) -> bool:
-    """Wait a moment for room to send; say whether there is some."""
+    """Wait a moment for room to send; return whether there is some."""
     writable = select.poll()
     writable.register(there, select.POLLOUT)
     return bool(writable.poll(MAY_WRITE_MS))

@@ -11,7 +11,7 @@ FAILURES = redis.RedisError, OSError
 
 
 class Asked:
-    """Values that one connection was asked for; call it to wait for them."""
+    """A read that one connection has sent; call it to wait for the values."""
 
     def __init__(self, connection: Any, client: Any, chunks: list[list[bytes]]) -> None:
         """Send; where `connection` is None or fails, the client reads the keys its own way when they are wanted."""

@@ -160,7 +160,7 @@ class RedisCommits:
         commands: Iterable[Command],
         redo: _Redo | None = None,
     ) -> None:
-        """Write the rows and seal them: steps 3 and 4; `redo` is the record that says how, None when they need none."""
+        """Write the rows and seal them: steps 3 and 4; `redo` is their record, None when they need none."""
         lane = self._lane(lane_prefix)
         for connection in lane:
             connection.expect(expected, redo.record if redo else None)

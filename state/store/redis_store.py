@@ -163,7 +163,7 @@ class RedisStore:
             self._nodes.client_for(key).zrem(key, name)
 
     def acquire(self, key: bytes, name: str, ttl_ms: int) -> bool:
-        """Take or renew the lease at `key`, atomically; say whether `name` has it now."""
+        """Take or renew the lease at `key`, atomically; return whether `name` has it now."""
         with self._trouble():
             lease = self._lease(key, name, ttl_ms)
             try:
