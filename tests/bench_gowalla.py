@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from batch.training.ials import fit_ials  # noqa: E402
+from batch.evaluation.ials import fit_ials  # noqa: E402
 
 DATA = ROOT.parent / "shared" / "data" / "gowalla.parquet"
 K, CHUNK = 20, 2_000

@@ -1,7 +1,7 @@
 import numpy as np
 from scipy.sparse import random as random_matrix
 
-from batch.training.ials import fit_ials
+from batch.evaluation.ials import fit_ials
 
 
 def test_a_half_step_solves_the_definition_and_the_seed_decides():
