@@ -239,7 +239,7 @@ class Flow:
                 error = again
 
     def _goes_on(self) -> bool:
-        """Read on from where the lanes are, if what they know is what was committed: then only the log was away."""
+        """Continue where the lanes are, if their positions are the committed ones: then only the log was away."""
         if not self._is_open:
             return False
         self.runner.drain()

@@ -1,4 +1,4 @@
-"""Which process folds which lane: leases in the store, no further service.
+"""Leases of lanes: the store decides which process folds which lane; no other service is needed.
 
 Every process puts its name and the time into a sorted set; those seen lately share
 the lanes by rank (lane mod processes). A lane's lease is a key with a time to live.

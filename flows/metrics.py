@@ -1,4 +1,4 @@
-"""The flow's Prometheus metrics. docs/operate.md says what each one means."""
+"""The flow's Prometheus metrics. docs/operate.md explains each one."""
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -54,7 +54,7 @@ def observe(report: Report) -> None:
 
 
 def observe_lag(end: Positions, positions: Positions, newest_ms: int, now_ms: int) -> None:
-    """Say how far behind the end of the log the committed positions are."""
+    """Set the lag metrics: how far the committed positions are behind the end of the log."""
     behind = {stream: max(offset - positions.get(stream, 0), 0) for stream, offset in end.items()}
     for stream, n in behind.items():
         LAG.labels(stream).set(n)

@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 @dataclass
 class Report:
-    """What one batch was and how long its stages took, in seconds."""
+    """Counts of one batch, and the seconds that its stages took."""
 
     n_messages: int
     bad: dict[str, int]
@@ -45,7 +45,7 @@ class Report:
 
 
 class Intake(NamedTuple):
-    """What decides whether a message is an event, and where it goes if it is none."""
+    """Decides whether a message is an event, and where it goes if it is not."""
 
     registry: SchemaRegistry
     limits: Limits
@@ -205,7 +205,7 @@ class Runner:
                 return
 
     def abandon(self) -> None:
-        """Let the commit under way end, whatever comes of it."""
+        """Wait for the commit under way and ignore its outcome."""
         commit, self._commit = self._commit, None
         if commit is not None:
             commit.exception()

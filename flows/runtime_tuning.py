@@ -22,7 +22,7 @@ def prepare_interpreter() -> None:
 
 
 def _keep_freed_memory() -> None:
-    """Have malloc keep what a batch's rows took for the next batch: to touch fresh pages costs more than to encode.
+    """Make malloc keep a batch's memory for the next batch: touching fresh pages takes longer than encoding.
 
     Without glibc nothing changes.
     """

@@ -11,7 +11,7 @@ from state.settings import FoldSettings, StoreSettings
 
 
 class FlowSettings(FoldSettings, LogSettings, StoreSettings):
-    """What a flow depends on."""
+    """Settings of a flow."""
 
     flow_name: str = Field("", description="Name of a flow process among its like; empty: a random one")
     lease_s: float = Field(3, ge=0.5, description="A flow process unseen for so long loses its lanes to the others")

@@ -69,7 +69,7 @@ def _read_long(data: Bytes, at: int, end: int) -> tuple[int, int]:
 
 @njit_no_refcount()
 def valid_utf8(data: Bytes, at: int, end: int) -> bool:
-    """Say whether the bytes are UTF-8 (RFC 3629: no overlong forms, no surrogates)."""
+    """Return whether the bytes are UTF-8 (RFC 3629: no overlong forms, no surrogates)."""
     while at < end:
         byte = data[at]
         if byte < 0x80:

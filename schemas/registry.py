@@ -42,7 +42,7 @@ class SchemaRegistry(Protocol):
     """
 
     def knows(self, topic: str) -> bool:
-        """Say whether `id_for` will answer at once."""
+        """Return whether `id_for` will answer at once."""
         ...
 
     def id_for(self, topic: str) -> int:

@@ -289,7 +289,7 @@ class _Resolver:
         return tree | {"fields": fields}
 
     def _is_empty(self, schema: Any, space: str) -> bool:
-        """Say whether values of a type take no bytes: a message of ten could hold any number of them."""
+        """Return whether values of a type take no bytes: a message of ten could hold any number of them."""
         found, space = self._definition(schema, space)
         if found["type"] in ("record", "error") and _full_name(found, space) not in self._open:
             return all(self._is_empty(field["type"], space) for field in found["fields"])

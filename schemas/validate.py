@@ -53,7 +53,7 @@ def refuse(rows: Columns, now_ms: int, limits: Limits) -> list[BadMessage]:
 
 
 def is_unicode(text: str) -> bool:
-    """Say whether a text can be written as UTF-8: half of a surrogate pair (half an emoji) cannot."""
+    """Return whether a text can be written as UTF-8: half of a surrogate pair (half an emoji) cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -10,7 +10,7 @@ from flows.settings import FlowSettings
 
 
 def is_loopback(host: str) -> bool:
-    """Say whether a host is this machine, seen from itself; "" is every address of it, and so is not."""
+    """Return whether a host is this machine, seen from itself; "" is every address of it, and so is not."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -61,5 +61,5 @@ class ServingSettings(FlowSettings):
 
     @property
     def is_local(self) -> bool:
-        """Say whether only programs on this machine can reach the servers."""
+        """Return whether only programs on this machine can reach the servers."""
         return is_loopback(self.http_host)

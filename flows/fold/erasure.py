@@ -16,7 +16,7 @@ from state.rows.user_rows import KIND_MASK, MAX_GAP_MS, STARS_SHIFT, UserRows
 
 @njit_no_refcount()
 def _knows_session(users: UserRows, slot: int, k: int, gap_ms: int) -> bool:
-    """Say whether the history holds the whole session before event k, as it was when the event was folded."""
+    """Return whether the history holds the whole session before event k, as it was when the event was folded."""
     at = session_start(users, slot, k, gap_ms)
     return at > 0 or k - at == SESSION_EVENTS or users[slot].gap_ms[0] > gap_ms
 

@@ -35,7 +35,7 @@ _needed_slots = stack_array(np.int64, NEEDED_SLOTS)
 
 
 class FoldParams(NamedTuple):
-    """What the kernels need of the lane's settings."""
+    """The lane's settings, as the kernels need them."""
 
     session_gap_ms: int
     lateness_ms: int
@@ -57,7 +57,7 @@ class ItemIndex(NamedTuple):
 
 
 class FoldState(NamedTuple):
-    """What folding an event may change, and the settings it goes by."""
+    """The state that folding an event may change, and its settings."""
 
     users: UserRows
     items: ItemRows

@@ -1,4 +1,4 @@
-"""Whose vectors are behind their rows, because a lane that is catching up leaves them for later.
+"""Users whose vectors are older than their rows: a lane that is catching up writes vectors later.
 
 A vector is a pure function of its user's row. Of a user who acts in ten batches of
 a backlog only the last vector is ever of use, so a lane that is behind writes rows

@@ -1,4 +1,4 @@
-"""What a visitor likes and when: affinities, rhythm, prices, counts."""
+"""A visitor's profile: affinities, times of activity, prices, counts."""
 
 import math
 from typing import Any

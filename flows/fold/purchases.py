@@ -151,7 +151,7 @@ class PurchaseTable(RowTable):
         self._older.write(rows)
 
     def holds(self, users: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-        """Say which of these cached users have purchases."""
+        """Return which of these cached users have purchases."""
         return self.rows.n[self._slots.find(users)] > 0
 
     def totals(self) -> bytes:

@@ -24,7 +24,7 @@ def in_parts(slots: Slots) -> Iterator[Slots]:
 
 
 class RowTable:
-    """Which ids are cached in which slots, and how a row gets there. A round is one batch (`state.rows.slot_map`)."""
+    """Rows cached in slots by id. A round is one batch (`state.rows.slot_map`)."""
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ DEFAULT_WEIGHTS: dict[Kind, float] = {
 
 @dataclass(frozen=True)
 class LaneSettings:
-    """What a fold depends on; two lanes with equal settings make equal rows."""
+    """Settings of a lane; lanes with equal settings make equal rows."""
 
     n_lanes: int = 1
     session_gap_ms: int = bounds.SESSION_GAP_S * 1000

@@ -48,7 +48,7 @@ _needed_items = stack_array(np.uint64, NEEDED_SLOTS)
 
 @njit_no_refcount()
 def _rows_ready(users: UserRows, slot: int, at: int, index: ItemIndex) -> bool:
-    """Say whether every item row is cached that an event at history index `at` may change."""
+    """Return whether every item row is cached that an event at history index `at` may change."""
     n: Any = np.int64(users[slot].n)
     if at < n:
         for j in range(n):

@@ -59,7 +59,7 @@ class UserVectors:
         return bool(self._owed) or self._writing is not None
 
     def leaves(self, behind: bool) -> bool:
-        """Say whether a batch leaves its users' vectors for later; `behind`: many more batches wait."""
+        """Return whether a batch leaves its users' vectors for later; `behind`: many more batches wait."""
         # While an anchor is refolded every user who acts gets vectors for both, or some would miss the switch.
         return behind and len(self._anchors) == 1 and not self._live_is_missing
 

@@ -1,4 +1,4 @@
-"""How many messages a flow reads at a time."""
+"""Chooses how many messages a flow reads at a time."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ FIRST_EVENTS = 60_000
 
 
 class BatchSizer:
-    """How many messages a batch may have, judged by how long and how heavy those before were.
+    """Chooses the size of the next batch by the time and the bytes that earlier ones took.
 
     In a large batch a row that many events change is written once, so batches grow
     while they are full; but a flow answers to nobody (leases, signals) while it folds one.
@@ -26,7 +26,7 @@ class BatchSizer:
         return None if raw is None else replace(raw, full=len(raw) == limit)
 
     def observe(self, raw: RawBatch, seconds: float) -> None:
-        """Take notice of a batch that was folded in `seconds`."""
+        """Record that a batch was folded in `seconds`."""
         n = len(raw)
         if not n:
             return

@@ -56,7 +56,7 @@ class ConfluentRegistry:
         self._unknown: dict[int, float] = {}
 
     def knows(self, topic: str) -> bool:
-        """Say whether `id_for` will answer without asking the registry."""
+        """Return whether `id_for` will answer without a request to the registry."""
         return topic in self._ids
 
     def id_for(self, topic: str) -> int:

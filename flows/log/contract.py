@@ -174,7 +174,7 @@ class Log(Protocol):
         """Offset up to which messages can be read now, by stream."""
 
     def topic_ids(self) -> dict[str, str]:
-        """What each topic is known by; another one under the same name has another id. Empty where there are none."""
+        """Return the ids of topics; a topic made anew under the same name has another id. Empty if the log has none."""
 
     def offsets_at(self, ts_ms: int) -> Positions:
         """First offset whose message time is at or after `ts_ms`, by stream; the end where there is none."""

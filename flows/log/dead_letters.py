@@ -54,7 +54,7 @@ class DeadLetter(NamedTuple):
 
     @property
     def identity(self) -> str:
-        """What it shares with letters of the same message, and with no other letter."""
+        """Its identity: equal for letters of the same message, and for no others."""
         value = self.sha256 or (hashlib.sha256(self.payload).hexdigest() if self.payload is not None else None)
         known = [self.topic_id, self.place, self.message_ts_ms, _text(self.key), value]
         return hashlib.sha256(orjson.dumps(known)).hexdigest()
@@ -181,7 +181,7 @@ def read_dead_letters(
 
 
 class Redriven(NamedTuple):
-    """What became of letters that were to be put back."""
+    """Counts of letters that a redrive handled."""
 
     back: int
     before: int

@@ -109,7 +109,7 @@ class KafkaLog(KafkaTopics):
                 return self._batch(merged) if self._passed() else None
 
     def _passed(self) -> bool:
-        """Say whether a stream of which nothing is held ends behind its position: no message lies between."""
+        """Return whether a stream of which nothing is held ends behind its position: no message lies between."""
         return any(end > self._at[stream] and not self._merge.n_held(stream) for stream, end in self._ends.items())
 
     def _fetch(self, max_messages: int, timeout_s: float) -> list[KafkaMessage]:

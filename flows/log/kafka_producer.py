@@ -45,7 +45,7 @@ def is_fatal(error: KafkaError) -> bool:
 
 
 class _Receipts:
-    """What became of each of one call's messages."""
+    """The delivery reports of one call's messages."""
 
     def __init__(self, n: int) -> None:
         self._n = n

@@ -17,7 +17,7 @@ MAX_HELD = 100_000
 
 
 class _Held:
-    """What is held of one partition."""
+    """The messages of one partition that are held back."""
 
     def __init__(self) -> None:
         self.offsets: list[int] = []
@@ -32,7 +32,7 @@ class _Held:
 
 
 class Merged(NamedTuple):
-    """Messages in order; `stream` indexes the merge's streams, `source` is what the reader knows more of each."""
+    """Messages in order; `stream` indexes the merge's streams, `source` is the reader's own data of each."""
 
     stream: list[int]
     offset: list[int]

@@ -6,7 +6,7 @@ from state import bounds
 
 
 class LogSettings(BaseModel):
-    """Where the log and its schemas are, and which messages are refused."""
+    """Settings: the address of the log and of its schemas, and which messages are refused."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -214,7 +214,7 @@ class SqliteLog:
         return first or 0
 
     def _rows_from(self, seq: int) -> Iterator[LogRow]:
-        """Yield the rows from `seq` on, each one read when it is asked for."""
+        """Yield the rows from `seq` on, each one read when it is needed."""
         if self._row is not None and self._row.seq == seq:
             yield self._row
             seq += 1

@@ -144,7 +144,7 @@ def _answers(url: str) -> bool:
 
 
 def _folds(store: RedisStore) -> bool:
-    """Say whether all lanes of the live generation have an owner."""
+    """Return whether all lanes of the live generation have an owner."""
     try:
         live = live_generation(store)
         generation = read_generation(store, live) if live else None

@@ -148,7 +148,7 @@ class Stage:
         return decode_positions(self._look(keys.positions(PREFIX)))
 
     def owes_vectors(self) -> bool:
-        """Say whether some vectors are still behind their rows."""
+        """Return whether some vectors are still behind their rows."""
         return self._look(keys.owes_vectors(PREFIX)) is not None
 
     def _look(self, key: bytes) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Who may do what: API keys, their scopes and rates, and the table of what each route needs.
+"""Access control: API keys, their scopes and rates, and the table of scopes that routes need.
 
 It may import state's settings; no other room of serving.
 Begin with `access.py`, the table.

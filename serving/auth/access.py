@@ -1,4 +1,4 @@
-"""Which scope each HTTP route, RPC and GraphQL field needs: one table for all ways in.
+"""The scope that each HTTP route, RPC and GraphQL field needs, in one table.
 
 A path that is not in the table needs `operate`, the highest scope: a route that somebody adds and forgets here is
 closed. `tests/serving/test_access.py` walks every route, method and field that exists.
@@ -30,7 +30,7 @@ ANONYMOUS: frozenset[Scope] = frozenset(PRESETS["storefront"])
 
 
 class Access(NamedTuple):
-    """What a call needs: one of `scopes` (anybody may where there are none), and lists taken off the key's rate.
+    """The requirements of a call: one of `scopes` (none: open to all), and lists counted against the key's rate.
 
     A cost of 0 is taken by the call itself, when it knows for how many lists it was asked.
     """

@@ -25,7 +25,7 @@ Ints = npt.NDArray[np.int64]
 
 
 class Priority(NamedTuple):
-    """What one source brought: its place on the fallback ladder, and the reasons of the items that are shown."""
+    """The priority of one source's items: their place on the fallback ladder, and their reasons."""
 
     level: str
     """How far down the fallback ladder it is."""
@@ -66,7 +66,7 @@ class Pool:
             self.tiers.append(tier)
 
     def allows(self, row: int) -> bool:
-        """Say whether an item may be shown that no source brought."""
+        """Return whether an item may be shown that no source brought."""
         return bool(self.selection.mask[row]) and bool(self._scratch.met_in[row] != self._scratch.answer)
 
     def unseen_sample(self, n: int, rng: np.random.Generator) -> Ints:

@@ -1,4 +1,4 @@
-"""Where items come from: one function for each source, and the order in which a strategy tries its sources.
+"""Sources of items, one function each, and the order in which a strategy tries its sources.
 
 A source adds items to the pool of a request, best first, with the reason of each. The names of functions are public:
 an answer's `skipped_sources` has them.
@@ -52,7 +52,7 @@ def vector_neighbours(context: RequestContext) -> None:
 
 
 def popular(context: RequestContext, top_lists: list[tuple[TopList, str]] | None = None) -> None:
-    """Add the most popular items of the category that is asked for, of the visitor's country, and of the whole shop.
+    """Add the most popular items of the category in the filter, of the visitor's country, and of the whole shop.
 
     `top_lists`: others instead of these, with the names to show.
     """

@@ -27,7 +27,7 @@ class Attributes:
         self._columns: OrderedDict[str, TextColumn] = OrderedDict()
 
     def get(self, row: int) -> Mapping[str, str]:
-        """Return an item's attributes; none of one that is only just being added, of which another thread may ask."""
+        """Return an item's attributes; none while another thread is still adding it."""
         return self._of[row] if row < len(self._of) else NOTHING
 
     def set(self, row: int, attributes: Mapping[str, str]) -> None:
@@ -57,7 +57,7 @@ class Attributes:
         return self._column(name).view(len(self._of))
 
     def copy(self) -> "Attributes":
-        """Return these attributes as they stay whatever becomes of the catalogue."""
+        """Return a copy of these attributes that later changes of the catalogue do not touch."""
         same = Attributes()
         same._of, same._n_items = self._of.copy(), self._n_items.copy()
         return same

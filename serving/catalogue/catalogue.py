@@ -138,7 +138,7 @@ class Catalogue:
         return column.view(len(self)) if rows is None else column.some(rows)
 
     def shown(self, in_stock: bool, rows: Rows | None = None) -> Mask:
-        """Return which items may be shown at all: not gone and, if asked, not known to be out of stock."""
+        """Return which items may be shown at all: not gone and, with `in_stock`, not known to be out of stock."""
         at = slice(0, len(self)) if rows is None else rows
         there = ~self._gone[at]
         return there & (self._stock[at] > 0) if in_stock else there
@@ -153,7 +153,7 @@ class Catalogue:
         return distinct(np.concatenate([rows for at, rows in changes if at > version]))
 
     def refresh(self, store: RowReader, totals: Sequence[bytes | None], most: int | None = None) -> Hashes:
-        """Take over new items and changed products, given the globals of every lane; return their id hashes.
+        """Add new items and apply changed products, given the globals of every lane; return their id hashes.
 
         At most `most` of each lane; `behind` says whether there are more.
         """

@@ -10,7 +10,7 @@ MOST_KEPT = 20_000
 
 
 class Made(NamedTuple):
-    """What an answer was made of, apart from the request."""
+    """Everything besides the request that an answer depends on."""
 
     n_events: int
     """Of the user, ever: an event of the user's own makes the answer old."""

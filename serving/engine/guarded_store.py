@@ -104,7 +104,7 @@ class GuardedStore:
         self._until_s = since_s + self.timeout_s
 
     def when_answered(self, wake: Wake) -> None:
-        """Call `wake` in a later turn of the loop: when what was asked last is answered, or is not going to be."""
+        """Call `wake` in a later turn of the loop: when the last read has its reply, or has failed."""
         line, question, loop = self._line, self._last, asyncio.get_running_loop()
         if line is None or question is None:
             loop.call_soon(wake)

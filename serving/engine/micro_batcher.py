@@ -56,7 +56,7 @@ class InFlight(NamedTuple):
     error: Exception | None = None
 
     def answer(self) -> list[Answer]:
-        """Return the answers, in the order of the requests. Raises whatever went wrong."""
+        """Return the answers, in the order of the requests. Raises the batch's error."""
         if self.batch is None:
             assert self.error is not None
             raise self.error
@@ -79,7 +79,7 @@ class MicroBatcher:
         self._scheduled = False
 
     def submit(self, requests: Sequence[RecommendRequest], key: bytes, done: Done) -> None:
-        """Have `done` called with the answers to requests that came together, or why there are none. Raises Overloaded.
+        """Queue requests that came together; `done` gets their answers or the error. Raises Overloaded.
 
         Calls with the same `key` have equal requests; b"" is none.
         """
@@ -144,7 +144,7 @@ class MicroBatcher:
         return taken
 
     def _send(self, shared: list[Shared]) -> InFlight:
-        """Have the rows of a batch read, which are then on their way."""
+        """Start the read of a batch's rows."""
         requests = [request for one in shared for request in one.requests]
         try:
             batch = self._recommender.batch(requests, clock.now_ms())

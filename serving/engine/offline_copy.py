@@ -1,4 +1,4 @@
-"""What a server needs to answer without Redis, kept on disk: items, popular lists, rules.
+"""The copy on disk from which a server answers without Redis: items, popular lists, rules.
 
 Lists and rules are replaced as a whole each time. The catalogue is a file of lines to which changes are appended; an
 item's last line counts. Once the appended part is as long as the rest, the file is rewritten. The thread writes in
@@ -34,7 +34,7 @@ class OfflineSnapshot:
         self._version, self._n_lines = 0, 0
 
     def save(self, shop: ServingSnapshot) -> None:
-        """Write what the shop knows now; may run beside the thread that uses the shop. Raises OSError."""
+        """Write the shop's current state; may run beside the thread that uses the shop. Raises OSError."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._save_catalogue(shop)
         popular = shop.popular

@@ -39,7 +39,7 @@ NO_ROWS: Rows = np.zeros(0, np.int64)
 
 
 class _Visitors(NamedTuple):
-    """What is known of the visitors, by place in the batch."""
+    """The visitors and their data, by place in the batch."""
 
     rows: VisitorRows
     recent: Recent
@@ -159,7 +159,7 @@ class Pipeline:
         return [not one and self._is_for_everybody(i, known, vectors) for i, one in enumerate(found.tolist())]
 
     def _is_for_everybody(self, i: int, known: _Visitors, vectors: UserVectors) -> bool:
-        """Say whether no source before `popular` but the mixture may have anything, and that would bring the shop's."""
+        """Return whether only the mixture and the shop's own popular list can bring items."""
         visitor = known.visitors[i]
         strategy = visitor.plan.strategy
         if strategy not in FOR_EVERYBODY or known.cached[i] is not None or not wants_whole_shop(visitor):
@@ -249,7 +249,7 @@ def _break_ties(scored: Scored, rows: Rows, i: int, ids: Sequence[str]) -> None:
 
 
 def collect_candidates(context: RequestContext, started_s: float) -> list[str]:
-    """Have the strategy's sources fill the pool until there are enough; return the names of those skipped.
+    """Fill the pool from the strategy's sources until it holds enough; return the names of skipped sources.
 
     A source that would begin behind the request's deadline, counted from `started_s`, is skipped; `popular` never is.
     """

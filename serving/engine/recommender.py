@@ -60,7 +60,7 @@ class Recommender:
 
     @property
     def shop(self) -> ServingSnapshot:
-        """What answers are made of now."""
+        """The current snapshot."""
         return self._live.snapshot
 
     @property
@@ -90,7 +90,7 @@ class Recommender:
         self._live.replace(snapshot)
 
     def refresh(self, now_ms: int, most: int | None = None) -> None:
-        """Have the rows that are read ahead of requests as they are now (`ServingSnapshot.refresh`)."""
+        """Refresh the rows that are read ahead of requests (`ServingSnapshot.refresh`)."""
         self.shop.subscribe()
         self.shop.refresh(now_ms, most)
 

@@ -1,4 +1,4 @@
-"""One batch under way: `read`, then `answer`, whatever happens to the store, the generation or a rule meanwhile."""
+"""One batch under way: `read`, then `answer`, even if the store, the generation or a rule changes or fails."""
 
 import time
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from state.store.contract import StoreUnavailable
 
 
 class Live:
-    """What answers are made of now. A new generation replaces snapshot and cache as a whole."""
+    """The current snapshot and cache. A new generation replaces both as a whole."""
 
     def __init__(self, store: GuardedStore, snapshot: ServingSnapshot) -> None:
         self.store, self.snapshot, self.cache = store, snapshot, AnswerCache()

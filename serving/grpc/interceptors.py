@@ -1,4 +1,4 @@
-"""What every call of the service goes through: its API key, its id, its status and the metrics."""
+"""Interceptors of every call: API key, request id, status and metrics."""
 
 import asyncio
 import os

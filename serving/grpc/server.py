@@ -70,7 +70,7 @@ class _Health(health.aio.HealthServicer):  # type: ignore[misc]
             stopping.cancel()
 
     async def stop(self) -> None:
-        """Say to all who watch that nothing is served any more, and end their calls."""
+        """Report NOT_SERVING to all watchers, and end their calls."""
         await self.enter_graceful_shutdown()
         await asyncio.sleep(LAST_WORD_S)
         self._stopping.set()
@@ -124,7 +124,7 @@ class GrpcServer:
 
 
 def _add_reflection(names: Sequence[str], server: Any) -> None:
-    """Have the server say what services it has, to clients of both versions."""
+    """Add reflection, which lists the server's services, in both of its versions."""
     reflection.enable_server_reflection(names, server)
     handler = grpc.stream_stream_rpc_method_handler(
         reflection.aio.ReflectionServicer(names).ServerReflectionInfo,

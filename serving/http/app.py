@@ -40,7 +40,7 @@ log = structlog.get_logger()
 
 
 def _same_for_everybody(request: Request, method: str, answer: Answer) -> Response:
-    """Return an anonymous list so that a cache can keep it and ask whether it is still the same."""
+    """Return an anonymous list that a cache can keep and revalidate."""
     count_answers(method, [answer])
     shown = orjson.dumps([answer.items, answer.fallback, answer.rules_version], default=json_default)
     headers = {"ETag": f'"{hashlib.sha256(shown).hexdigest()[:24]}"', "Cache-Control": f"public, max-age={LIST_AGE_S}"}
@@ -53,7 +53,7 @@ def make_app(
     recommender: Recommender, batcher: MicroBatcher, events_log: Log, registry: SchemaRegistry,
     ready: Callable[[], bool], guard: Guard,
 ) -> FastAPI:  # fmt: skip
-    """Return the application; `ready` says whether /readyz answers 200. `state.hot` is the protocol to serve it by."""
+    """Return the application; /readyz answers 200 where `ready` is true. `state.hot` is the protocol to serve it by."""
     app = FastAPI(title="headrace", version="1", docs_url=None, redoc_url=None)
     add_error_handlers(app)
     app.add_middleware(BoundBody)

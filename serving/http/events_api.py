@@ -41,7 +41,7 @@ class NotTaken(Exception):
         self.status, self.field, self.message, self.event_ids = status, field, message, event_ids
 
     def answer(self) -> JSONResponse:
-        """Return the answer; one that may be repeated says so, and by which ids."""
+        """Return the answer; it has the ids with which the call may be repeated."""
         if self.status != 503:
             return error(self.status, self.field, self.message)
         again = error(503, self.field, self.message, **{"Retry-After": "1"})
@@ -60,7 +60,7 @@ class _Gate:
         """Counts failures while it is shut: a call of an earlier round need not try."""
 
     def enter(self) -> bool:
-        """Say whether a call may try; the first one after a pause tries for all."""
+        """Return whether a call may try; the first one after a pause tries for all."""
         if self._failures >= FAILURES:
             if time.monotonic() < self._shut_until:
                 return False
@@ -76,7 +76,7 @@ class _Gate:
 
 
 class Taken(NamedTuple):
-    """What was taken: the events' ids, and who did something."""
+    """Accepted events: their ids, and their users."""
 
     event_ids: list[str | None]
     users: list[Any]

@@ -1,4 +1,4 @@
-"""What the explorer page shows: users, items, live numbers; and the page itself."""
+"""The explorer page and its data: users, items, live numbers."""
 
 from collections import Counter as Counts
 from collections import deque
@@ -54,7 +54,7 @@ class Explorer:
         return [user for user, seen in zip(noted, rows["seen"].tolist(), strict=True) if seen][:MAX_LISTED]
 
     def user(self, user: str) -> dict[str, Any]:
-        """Return a user's recent events, newest first, and what the profile says."""
+        """Return a user's recent events, newest first, and the profile."""
         shop = self._recommender.shop
         rows = shop.read_visitors([hash_id(user)], [False], [False]).rows().users
         request = RecommendRequest(user=user)

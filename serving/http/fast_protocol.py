@@ -130,11 +130,11 @@ class FastProtocol(HttpToolsProtocol):
             cycle.reply(refused(refusal))
 
     def _is_busy(self) -> bool:
-        """Say whether an answer is under way, or the client does not read."""
+        """Return whether an answer is under way, or the client does not read."""
         return self.flow.write_paused or (self.cycle is not None and not self.cycle.response_complete)
 
     def _is_plain(self) -> bool:
-        """Say whether nothing else is under way, and a body of known and permitted length follows."""
+        """Return whether nothing else is under way, and a body of known and permitted length follows."""
         if self._is_busy() or self.expect_100_continue or self.parser.get_method() != b"POST":
             return False
         length = b""

@@ -1,4 +1,4 @@
-"""What all HTTP routes share: errors, bounds on bodies, and who may do what."""
+"""Middleware of all HTTP routes: errors, bounds on bodies, and access control."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -43,7 +43,7 @@ def json(value: Any, status: int = 200, **headers: str) -> Response:
 
 
 def says_too_large(scope: Scope) -> bool:
-    """Say whether the head of a request announces a body larger than MAX_BODY."""
+    """Return whether the head of a request announces a body larger than MAX_BODY."""
     length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
     return not length.isdigit() or int(length) > MAX_BODY
 
@@ -54,7 +54,7 @@ def too_large() -> JSONResponse:
 
 
 class BoundBody:
-    """Refuses bodies larger than MAX_BODY, by what they say and by what comes."""
+    """Refuses bodies larger than MAX_BODY, by their announced and their actual length."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -87,7 +87,7 @@ def refused(refusal: Refused) -> JSONResponse:
 
 
 def is_from_elsewhere(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Say whether a web page of another site makes the request, or one under a name that was bent to this machine.
+    """Return whether a web page of another site makes the request, or one under a name that was bent to this machine.
 
     Browsers send such requests to loopback, with `Origin`, or with the other site's name as `Host`, which has a dot.
     """
@@ -110,7 +110,7 @@ class CheckKey:
         self._app, self._guard = app, guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer 401, 403 or 429 as the guard says."""
+        """Pass a request on, or answer 401, 403 or 429 as the guard decides."""
         if scope["type"] == "websocket":  # there is none, and no handshake asks for a key
             await send({"type": "websocket.close", "code": 1008})
             return

@@ -79,7 +79,7 @@ def rules_router(recommender: Recommender) -> APIRouter:
 
     @router.get("/v1/rules/history")
     async def versions() -> Response:
-        """Who put which book when, newest first."""
+        """The versions of the book, newest first, with author and time."""
         return json({"versions": await recommender.store.aside(history)})
 
     @router.put("/v1/rules")
@@ -129,7 +129,7 @@ def _acted_once(body: bytes, catalogue: Catalogue, budget: Budget) -> Book:
 
 
 def _previewed(body: bytes, frozen: Recommender) -> Response:
-    """Return the preview that a body asks for. Raises BadBook, BadRequest and StoreUnavailable."""
+    """Return the preview that a body requests. Raises BadBook, BadRequest and StoreUnavailable."""
     document = _object(body)
     rules = trial(document.get("book", {}))
     try:

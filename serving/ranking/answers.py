@@ -124,12 +124,12 @@ def _reasons_of(pool: Pool, tiers: npt.NDArray[np.int64], places: npt.NDArray[np
 
 
 def _not_acting(rules: Compiled) -> list[RuleTrace]:
-    """Say which rules of the book do not act at all."""
+    """Return a trace for each rule of the book that does not act at all."""
     return [RuleTrace(rule, "none", f"left out: {why}") for rule, why in rules.skipped.items()]
 
 
 def _left_out_by_rules(context: RequestContext, acting: Acting, version: int) -> list[RuleTrace]:
-    """Say which of the likeliest items the rules left out."""
+    """Return traces of the likeliest items that rules left out."""
     shop = context.shop
     popular = shop.catalogue.rows_of(shop.popular.hashes)
     candidates = distinct(np.concatenate((context.rows, popular)))

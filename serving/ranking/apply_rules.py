@@ -47,7 +47,7 @@ class Arranged(NamedTuple):
 
 
 class _Trace:
-    """What the rules did, written down if the request wants an explanation."""
+    """The effects of the rules, recorded if the request wants an explanation."""
 
     def __init__(self, catalogue: Catalogue, wanted: bool) -> None:
         self._catalogue, self.wanted = catalogue, wanted

@@ -48,14 +48,14 @@ class RankingInput(NamedTuple):
 
 
 def suits_batch(visitor: Visitor, acting: Acting) -> bool:
-    """Say whether a list may be made of one source's candidates alone, if they are enough."""
+    """Return whether a list may be made of one source's candidates alone, if they are enough."""
     request, plan = visitor.request, visitor.plan
     special = request.cursor or request.explain or request.deadline_ms or plan.diversity or plan.explore
     return not (special or acting.fixing)
 
 
 def wants_whole_shop(visitor: Visitor) -> bool:
-    """Say whether the popular items of a request are those of the whole shop."""
+    """Return whether the popular items of a request are those of the whole shop."""
     request = visitor.request
     return not (request.country or (request.filters is not None and request.filters.category))
 

@@ -18,7 +18,7 @@ FEW = 256
 
 
 class Selected(NamedTuple):
-    """What lists are chosen from, best first: columns (R, M), of each of whose rows the first `n` (R,) count."""
+    """The candidates of lists, best first: columns (R, M); of row r the first `n[r]` count."""
 
     n: Ints
     row: Ints  # in the catalogue

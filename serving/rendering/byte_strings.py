@@ -14,7 +14,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class Packed(NamedTuple):
-    """What kernels see of pieces: the k-th is `data[bounds[k] : bounds[k + 1]]`."""
+    """Byte strings as kernels read them: the k-th is `data[bounds[k] : bounds[k + 1]]`."""
 
     data: Bytes
     bounds: npt.NDArray[np.int64]

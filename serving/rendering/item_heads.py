@@ -1,4 +1,4 @@
-"""How each item of a catalogue begins in JSON and in Protocol Buffers, as byte strings by number."""
+"""The first bytes of each item in JSON and in Protocol Buffers, as byte strings by number."""
 
 import numpy as np
 import numpy.typing as npt

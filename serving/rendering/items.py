@@ -24,7 +24,7 @@ double = struct.Struct("<d").pack
 
 
 class RenderedReason:
-    """Where an item came from and why it is there, with its bytes: most lists share a few, so each is written once."""
+    """The source and reason of an item, with their bytes: most lists share a few, so each is written once."""
 
     def __init__(self, source: str, reason: Reason) -> None:
         self.source, self.reason = source, reason
@@ -53,7 +53,7 @@ def end_message(rules: Rules, contributions: Sequence[dict[str, Any]] = ()) -> b
 
 
 class RenderedItems(ItemList):
-    """A list that knows its bytes."""
+    """A list that can be written as bytes."""
 
     @abstractmethod
     def to_json(self) -> bytes:

@@ -16,7 +16,7 @@ OPEN, CLOSE, COMMA = (ord(sign) for sign in "[],")
 
 
 class ListParts(NamedTuple):
-    """What lists are put together from: their lengths, and of each item (B, K) the numbers of three pieces."""
+    """The parts of lists: their lengths, and of each item (B, K) the numbers of three byte strings."""
 
     n: Ints
     heads_at: Ints

@@ -95,7 +95,7 @@ class ReasonCache:
         return found
 
     def is_final(self, key: ReasonKey) -> bool:
-        """Say whether a reason may be kept: one about an item that the catalogue does not know yet may not."""
+        """Return whether a reason may be kept: one about an item that the catalogue lacks may not."""
         about = key[-1]
         return not isinstance(about, int) or self._catalogue.row_of(about) >= 0
 

@@ -44,11 +44,11 @@ class TextColumn:
         return self._codes.nbytes + WORD_BYTES * len(self._words)
 
     def grow(self, capacity: int) -> None:
-        """Have room for so many rows."""
+        """Make room for `capacity` rows."""
         self._codes = grown(self._codes, capacity)
 
     def make_room(self, n: int) -> None:
-        """Have room for `n` rows, and for some more where there was none."""
+        """Make room for `n` rows, and for some more if that needs new memory."""
         if n > len(self._codes):
             self.grow(2 * n)
 

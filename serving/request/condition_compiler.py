@@ -30,11 +30,11 @@ MAX_DEPTH = 64
 
 
 class BadExpression(ValueError):
-    """The expression cannot be; the message says where and why."""
+    """The expression is invalid; the message has the place and the reason."""
 
 
 class Facts(Protocol):
-    """What fields are looked up in: the catalogue, or a request.
+    """Values of fields: of the catalogue, or of a request.
 
     A compiled condition calls it once for each field it names, whenever it is evaluated. It may not block. It raises
     nothing for the fields of ITEM_FIELDS, `attr.NAME` and REQUEST_FIELDS; the caller of a condition must expect other
@@ -55,7 +55,7 @@ class _Part(NamedTuple):
 
 
 def under(path: str, above: str) -> bool:
-    """Say whether a category path is `above` or lies below it.
+    """Return whether a category path is `above` or lies below it.
 
     >>> under("toys/cars", "toys"), under("toyshop", "toys")
     (True, False)

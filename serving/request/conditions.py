@@ -38,7 +38,7 @@ class _FewItems:
 
 
 class _SomeRequest:
-    """A request that says something of everything."""
+    """A request that has a value for every fact."""
 
     def number(self, name: str) -> Any:
         return 1
@@ -97,5 +97,5 @@ class RequestCondition:
         self._value = _compiled(source, False)
 
     def holds(self, facts: Facts) -> bool:
-        """Say whether a request fulfils it."""
+        """Return whether a request fulfils it."""
         return bool(self._value(facts))

@@ -27,7 +27,7 @@ def first_error(error: ValidationError) -> tuple[str, str]:
 
 
 class Filters(BaseModel):
-    """What an item must be; an item of which the catalogue does not know it is left out."""
+    """Filters of items; an item whose value the catalogue lacks is left out."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

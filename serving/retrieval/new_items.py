@@ -24,12 +24,12 @@ Holds = Callable[[npt.NDArray[np.uint64]], npt.NDArray[np.bool_]]
 
 
 def everything(items: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-    """Say that all items may be found."""
+    """Return True for every item: nothing is filtered."""
     return np.ones(len(items), np.bool_)
 
 
 class NewItems:
-    """A factor for every recent item the anchor does not know, as far as its neighbours have one.
+    """A factor for every recent item that the anchor lacks, if its neighbours have one.
 
     w = Σ weight · w_neighbour / Σ weight, over the pair counters of the item's row.
     """
@@ -53,7 +53,7 @@ class NewItems:
         return same
 
     def watch(self, item_hashes: npt.NDArray[np.uint64]) -> None:
-        """Look after those of the items the anchor does not know, at most MAX_NEW of all."""
+        """Follow those of the items that the anchor lacks, at most MAX_NEW in all."""
         for item in item_hashes[self._anchor.row_of(item_hashes) == ABSENT].tolist():
             if len(self._watched) < MAX_NEW:
                 self._watched[item] = None

@@ -50,7 +50,7 @@ class RequestFacts(NamedTuple):
         return getattr(self, name)
 
     def likes(self, name: str) -> bool:
-        """Say whether the user has an affinity to a category or brand."""
+        """Return whether the user has an affinity to a category or brand."""
         return hash_id(name) & 0xFFFFFFFF in self.liked
 
 

@@ -70,7 +70,7 @@ def _rule_named(document: Any, loc: tuple[int | str, ...]) -> str:
 
 
 def _has_aliases(text: str | bytes) -> bool:
-    """Say whether a YAML text repeats parts of itself. Raises YAMLError."""
+    """Return whether a YAML text repeats parts of itself. Raises YAMLError."""
     data = text.encode() if isinstance(text, str) else text
     if ALIASES.search(data) is None:  # nearly always; conditions multiply by the same sign
         return False

@@ -64,7 +64,7 @@ class Experiment(BaseModel):
         return self
 
     def runs(self, placement: str, now_ms: int) -> bool:
-        """Say whether the experiment takes requests there and then."""
+        """Return whether the experiment takes requests there and then."""
         if not self.enabled or (self.placements and placement not in self.placements):
             return False
         started = self.start is None or now_ms >= self.start.timestamp() * 1000

@@ -182,7 +182,7 @@ class ServingSnapshot:
         self.trending = np.sort(popular.hashes[popular.trending])
 
     def trends(self, item_hash: int) -> bool:
-        """Say whether an item trends in the whole shop."""
+        """Return whether an item trends in the whole shop."""
         return bool((self.trending == np.uint64(item_hash)).any())
 
     def _renew_new_items(self, new_items: NewItems, now_ms: int) -> None:

@@ -219,7 +219,7 @@ class Visitor:
 
 
 def may_follow(request: RecommendRequest, plan: ResolvedOptions) -> bool:
-    """Say whether an answer may follow habits, if it is one of a new visit."""
+    """Return whether an answer may follow habits, if it is one of a new visit."""
     return plan.repeat == "allow" and not request.items
 
 
