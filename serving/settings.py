@@ -20,7 +20,7 @@ def is_loopback(host: str) -> bool:
 
 
 class ServingSettings(FlowSettings):
-    """Where a server listens, who may call it, and what its answers depend on."""
+    """Settings of a server: addresses, access, and what its answers depend on."""
 
     http_port: int = Field(8080, ge=0, le=65535, description="Port of the HTTP server")
     grpc_port: int = Field(8081, ge=0, le=65535, description="Port of the gRPC server")

@@ -63,7 +63,7 @@ class Anchor:
         return index
 
     def row_of(self, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-        """Return the factor row of each item, -1 for an item the anchor does not know."""
+        """Return the factor row of each item, -1 for an item that the anchor lacks."""
         return self.rows_by_hash.find(hashes)
 
 
@@ -117,7 +117,7 @@ def load_metrics(path: Path) -> dict[str, Any]:
 
 
 def load_anchor(path: Path, mapped: bool = False) -> Anchor:
-    """Return the anchor of a folder, its factors memory-mapped if asked.
+    """Return the anchor of a folder, its factors memory-mapped if `mapped`.
 
     Raises AnchorDamaged where a checksum or the key of ids differs.
     """

@@ -1,4 +1,4 @@
-"""Defaults of the fold's settings, and bounds that the sums in rows rely on (`state.rows.decay` says how)."""
+"""Defaults of the fold's settings, and bounds that the sums in rows rely on (see `state.rows.decay`)."""
 
 SESSION_GAP_S = 1800
 LATENESS_S = 600

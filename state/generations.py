@@ -28,7 +28,7 @@ class UnknownGeneration(Exception):
 
 
 class Generation(BaseModel):
-    """What a generation was folded with and from where."""
+    """The record of a generation: the settings it was folded with, and the positions it began at."""
 
     model_config = ConfigDict(frozen=True)
 

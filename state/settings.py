@@ -22,7 +22,7 @@ class BadSettings(Exception):
 
 
 class FoldSettings(BaseModel):
-    """What the rows depend on: fixed for the life of a generation, and kept in its record."""
+    """Settings that the rows depend on: fixed for the life of a generation, and kept in its record."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -72,7 +72,7 @@ class FoldSettings(BaseModel):
 
 
 class StoreSettings(BaseModel):
-    """Where the state is, and the key its ids are hashed with."""
+    """Settings: the address of the store, and the key that ids are hashed with."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -27,7 +27,7 @@ CODES = {401: "UNAUTHENTICATED", 403: "FORBIDDEN", 422: "BAD_REQUEST", 429: "RAT
 
 
 class _Contents(Visitor):
-    """What is in a document: how often each field's name, and which fragments each definition spreads."""
+    """Counts of a document: uses of each field name, and the fragments that each definition spreads."""
 
     def __init__(self) -> None:
         super().__init__()

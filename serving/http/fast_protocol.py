@@ -29,7 +29,7 @@ It may not block or raise: the reply is called once, now or later, with the JSON
 
 
 class _Cycle:
-    """One request and its answer, as far as uvicorn's protocol needs to know of them."""
+    """One request and its answer, with the attributes that uvicorn's protocol reads."""
 
     def __init__(self, protocol: "FastProtocol", handle: Handler, secret: str, keep_alive: bool) -> None:
         self._protocol, self.handle, self.secret, self.keep_alive = protocol, handle, secret, keep_alive

@@ -1,4 +1,4 @@
-"""Which of an index's items pass a selection, kept up with the catalogue."""
+"""The items of an index that pass a selection, as a bitmap that follows the catalogue."""
 
 from typing import Any, Protocol
 
@@ -73,7 +73,7 @@ class FilterBitmap:
         self._factors: Floats | None = None
 
     def follow(self) -> None:
-        """Take over what has changed in the catalogue."""
+        """Apply the catalogue's changes."""
         catalogue = self.passing.catalogue
         if catalogue.version == self._version:
             return
@@ -93,7 +93,7 @@ class FilterBitmap:
         self._version = catalogue.version
 
     def holds(self, items: Hashes) -> Flags:
-        """Return which items pass, whether or not the anchor knows them."""
+        """Return which items pass, those that the anchor lacks among them."""
         rows = self.passing.catalogue.rows_of(items)
         found: Flags = (rows >= 0) & self.passing.mask[rows]
         return found

@@ -34,7 +34,7 @@ Hashes = npt.NDArray[np.uint64]
 
 
 class _Kept(NamedTuple):
-    """What a search found in the index, best first."""
+    """The result of a search, best first."""
 
     changes: int
     """Of the filter, when it was searched (`FilterBitmap.changes`)."""
@@ -43,7 +43,7 @@ class _Kept(NamedTuple):
 
 
 class _Similar(NamedTuple):
-    """What is closest to an item, closest first."""
+    """The items closest to an item, closest first."""
 
     looked_for: int
     hashes: Hashes
@@ -103,7 +103,7 @@ class VectorIndex:
             kept = _Kept(changes, *found)
             if len(self._searches) >= KEPT_SEARCHES:
                 del self._searches[next(iter(self._searches))]
-        self._searches[key] = kept  # behind the others: the one that was not asked for longest goes first
+        self._searches[key] = kept  # at the end: the least recently used one is dropped first
         return kept.rows, kept.scores
 
     def similar(self, item_hash: int, k: int) -> list[tuple[int, float]]:

@@ -31,7 +31,7 @@ class Arm(BaseModel):
 
     @property
     def changes(self) -> dict[str, Any]:
-        """What the arm sets of a placement."""
+        """The options of a placement that the arm sets."""
         given = {name: getattr(self, name) for name in ("strategy", "count", "repeat", "diversity", "explore")}
         return {name: value for name, value in given.items() if value is not None}
 

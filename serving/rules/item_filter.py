@@ -165,7 +165,7 @@ class Selections:
         return found
 
     def skip_failing(self, rules: Compiled, failed: RuleFailed) -> None:
-        """Have a rule that could not be evaluated act no more, nor others that would fail next."""
+        """Switch off a rule that could not be evaluated, and others that would fail next."""
         others = self.failing(rules.acting_rules, rules.version)
         rules.leave_out([failed, *(other for other in others if other.rule != failed.rule)])
 

@@ -17,7 +17,7 @@ Condition = Annotated[str, Field(max_length=1000)]
 
 
 class _Rule(BaseModel):
-    """What all rules have: a name, and when they hold."""
+    """Fields of all rules: a name, and when they hold."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -122,7 +122,7 @@ Rule = Annotated[Include | Exclude | Boost | Pin | Promote | Cap | MinStock | Mi
 
 
 class Placement(BaseModel):
-    """What a request gets that names this place and says nothing else."""
+    """Defaults of requests that name this placement."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

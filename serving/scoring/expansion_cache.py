@@ -76,7 +76,7 @@ def _lift(
 def expand(
     items: ItemTable, slot: int, item: np.uint64, sessions: int, two_steps: bool, expansion: ExpansionCache
 ) -> None:
-    """Have `expansion.rows[slot].first` in time; `.second` too if `two_steps`, given `expansion.second.rows[slot]`.
+    """Bring `expansion.rows[slot].first` up to date; `.second` too if `two_steps`, given `expansion.second.rows[slot]`.
 
     What an item without a row was counted in for is worked out again the next time.
     """

@@ -87,7 +87,7 @@ class Features(NamedTuple):
 
 
 class ShopTotals(NamedTuple):
-    """What all items of a batch share."""
+    """Totals that all items of a batch share."""
 
     totals: Int64s  # (lane_rows.SIZE,)
     popularity: PopularitySnapshot
@@ -96,7 +96,7 @@ class ShopTotals(NamedTuple):
 
 
 class FeatureSource(NamedTuple):
-    """What features are read from."""
+    """The rows and tables that features are computed from."""
 
     items: ItemTable
     shop: ShopTotals

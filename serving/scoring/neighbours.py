@@ -1,4 +1,4 @@
-"""Which items could come next: neighbours of the session's items, their neighbours, and the session itself."""
+"""The candidates of a session: neighbours of its items, their neighbours, and the items themselves."""
 
 from typing import NamedTuple
 

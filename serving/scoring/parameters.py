@@ -57,7 +57,7 @@ def params_from(values: Mapping[str, Any] | None) -> MixtureParams:
 
 
 class ScoreConfig(NamedTuple):
-    """What scoring needs besides the parameters."""
+    """Settings of scoring that are not fitted."""
 
     short_half_life_ms: int
     long_half_life_ms: int

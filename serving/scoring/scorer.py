@@ -45,7 +45,7 @@ class Scored(NamedTuple):
 
 
 class Model(NamedTuple):
-    """What a night fits, and the settings that scoring needs besides."""
+    """The fitted parameters, and the settings of scoring."""
 
     params: MixtureParams
     config: ScoreConfig

@@ -35,7 +35,7 @@ SECOND_DTYPE = np.dtype(
 
 
 class SecondOrder(NamedTuple):
-    """What was worked out, by slot of the item's row, and how long it is good for."""
+    """The cached results, by slot of the item's row, and how long they are valid."""
 
     rows: npt.NDArray[np.void]  # of SECOND_DTYPE; memory is taken up where a slot is used
     now: int
@@ -53,7 +53,7 @@ def second_order(n_rows: int) -> SecondOrder:
 
 @njit_no_refcount()
 def walk_two_steps(items: ItemTable, slot: int, item: np.uint64, second: SecondOrder, found: CandidateTable) -> None:
-    """Have `second.rows[slot]` in time: Σ over neighbours k of share(item, k) · share(k, j), j not the item itself.
+    """Bring `second.rows[slot]` up to date: Σ over neighbours k of share(item, k) · share(k, j), j not the item itself.
 
     `found` is scratch.
     """

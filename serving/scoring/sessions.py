@@ -20,7 +20,7 @@ class Sessions(NamedTuple):
 
     @property
     def counts(self) -> npt.NDArray[np.bool_]:
-        """Which of `item` count."""
+        """Which entries of `item` count."""
         there: npt.NDArray[np.bool_] = np.arange(SESSION_EVENTS) < self.n[:, None]
         return there
 

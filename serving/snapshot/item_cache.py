@@ -104,7 +104,7 @@ class ItemCache:
             self.embedding[slots] = np.where(row[:, None] >= 0, self._anchor.embedding[row], 0)
 
     def ensure(self, store: RowReader, ids: npt.NDArray[np.uint64], now_ms: int, max_age_ms: int) -> None:
-        """Have the rows of `ids` as they were `max_age_ms` ago or later; one that does not exist is zeros.
+        """Cache the rows of `ids`, at most `max_age_ms` old; a row that does not exist is zeros.
 
         Ids may repeat.
         """
@@ -117,7 +117,7 @@ class ItemCache:
             self._read(store, distinct(due), now_ms)
 
     def ensure_near(self, store: RowReader, ids: npt.NDArray[np.uint64], now_ms: int, max_age_ms: int) -> None:
-        """Have the rows of the neighbours of `ids`, whose rows are here, at most about twice `max_age_ms` old."""
+        """Cache the rows of the neighbours of `ids` (whose own are cached), at most about twice `max_age_ms` old."""
         slots = self.slots
         near = _neighbours(
             slots.table, slots.slot_at, self.rows, self._looked_ms, ids, now_ms, now_ms - max_age_ms

@@ -107,7 +107,7 @@ class ServingSnapshot:
         return same
 
     def see_trends(self, now_ms: int) -> None:
-        """Have the lists of the whole shop as they are to be seen at a time. Raises StoreUnavailable."""
+        """Set the lists of the whole shop to those of a time. Raises StoreUnavailable."""
         key = lane_rows.scope_hash(lane_rows.ALL, 0)
         values = self.store.read([keys.scope(prefix, key) for prefix in self.prefixes])
         self.set_popular(self._merged(lane_rows.ALL, values, now_ms))
@@ -147,7 +147,7 @@ class ServingSnapshot:
             self.index.new_items.watch(added)
 
     def prefetch(self, now_ms: int) -> int:
-        """Have the rows of as many items as there is room for before the first request; return how many.
+        """Read the rows of as many items as there is room for, before the first request; return how many.
 
         Where there are more, those with the longest factors: they are in the most lists. Raises StoreUnavailable.
         """
@@ -177,7 +177,7 @@ class ServingSnapshot:
         self._feed.connect()
 
     def set_popular(self, popular: TopList) -> None:
-        """Have this list of the whole shop, and what trends of it."""
+        """Set the popular list of the whole shop, and which of its items trend."""
         self.popular = popular
         self.trending = np.sort(popular.hashes[popular.trending])
 

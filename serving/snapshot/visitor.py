@@ -92,19 +92,19 @@ class Visitor:
 
     @property
     def _own(self) -> Hashes:
-        """What the visitor did last; with the strategy `session` only where that still runs."""
+        """The visitor's latest events; with the strategy `session` only those of a running session."""
         if self.plan.strategy == "session" and not self.running:
             return NOTHING
         return self._recent.item[self._i, : self._recent.n[self._i]]
 
     @property
     def level(self) -> str:
-        """How far down the fallback ladder an answer is that comes of what the visitor did."""
+        """The place on the fallback ladder of an answer from the visitor's own events."""
         return "personalised" if len(self._own) else "session"
 
     @cached_property
     def session(self) -> Hashes:
-        """What the mixture scores, oldest first: the running session and the context, else the latest history."""
+        """The session for the mixture, oldest first: the running one and the context, else the latest history."""
         if not self.request.items:
             return self._own
         return np.concatenate((self._own if self.running else NOTHING, self.context))[-SESSION_EVENTS:]
@@ -147,12 +147,12 @@ class Visitor:
 
     @property
     def n_kept_out(self) -> int:
-        """How many items must not be shown beside those of the history."""
+        """The number of items not to be shown besides those of the history."""
         return len(self._refused) + (len(self._purchased) if self.plan.without_bought else 0)
 
     @property
     def n_events(self) -> int:
-        """How many events of the user there were, ever."""
+        """The number of all events of the user."""
         return int(self._users["seen"][self._i])
 
     @cached_property
@@ -206,7 +206,7 @@ class Visitor:
 
     @cached_property
     def shown(self) -> Hashes:
-        """What earlier pages of this list showed."""
+        """The items that earlier pages of this list showed."""
         return decode_cursor(self.request.cursor)
 
     def facts(self) -> RequestFacts:

@@ -21,7 +21,7 @@ PRICE_UNIT = 1000.0
 
 @dataclass(frozen=True)
 class Reading:
-    """What a feature is computed from besides the row."""
+    """Values besides the row that features are computed from."""
 
     now_ms: int
     half_lives_ms: tuple[int, int]

@@ -121,7 +121,7 @@ def vector_prefix(lane_prefix: bytes, anchor: str) -> bytes:
 
 
 def vectors_prefix(lane_prefix: bytes) -> bytes:
-    """Of the vectors for all anchors."""
+    """Return the prefix of a lane's vectors for all anchors."""
     return lane_prefix + b"v:"
 
 

@@ -1,4 +1,4 @@
-"""What a user bought, how often, first and last: the longer memory beside the history of the user's row.
+"""Purchases of a user by item: how often, first and last day. They outlast the history in the user's row.
 
     version u8 · n u8 · zeros to 8 · item u64[n], ascending · times bought u16[n] · first day u16[n] · last day u16[n]
 

@@ -1,4 +1,4 @@
-"""What a user disliked, sent back or rated low, and has not taken up again since: it does not roll off the history.
+"""Refusals of a user: items disliked, returned or rated low, and not taken up since. They outlast the history.
 
     version u8 · n u8 · zeros to 8 · item u64[n], ascending · when refused u32[n], seconds since 1970 · zeros
 

@@ -1,4 +1,4 @@
-"""Which slot of a table of rows holds which id: a bounded write-through cache's index.
+"""Maps ids to slots of a table of rows: the index of a bounded write-through cache.
 
 Open addressing with linear probing over 64-bit id hashes (0 = empty). Deletion
 shifts the entries behind the gap back, so there are no tombstones.
@@ -165,7 +165,7 @@ class SlotMap:
         return _find_all(self.table, self.slot_at, ids)
 
     def keep(self, ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-        """Mark the ids that have a slot as used in this round; return the others. Ids may repeat, 0 is passed over."""
+        """Mark the ids that have a slot as used in this round; return the others. Ids may repeat, 0 is skipped."""
         return _keep(self.table, self.slot_at, self.used_in, ids, self.round_no)
 
     def assign(self, ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:

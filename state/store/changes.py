@@ -1,4 +1,4 @@
-"""Which keys were written lately: a cached row is valid until its key is reported."""
+"""Feeds of changed keys: a cached row is valid until its key is reported."""
 
 from typing import Protocol
 

@@ -42,10 +42,10 @@ def decode_positions(value: bytes | None) -> Positions:
 
 
 class RowReader(Protocol):
-    """Where answers are read from.
+    """A store as servers read it.
 
-    A server calls it twice for every batch of requests, from one thread; whoever must not wait for the network takes
-    a `GuardedStore`, which reads by a deadline. Every read may block until the store's timeout and then raises
+    A server calls it twice for every batch of requests, from one thread. A caller that must not wait for the network
+    uses a `GuardedStore`, which reads with a deadline. Every read may block until the store's timeout and then raises
     StoreUnavailable; the next one may succeed.
     """
 
@@ -72,7 +72,7 @@ class Store(RowReader, Protocol):
         """Return the lane's committed positions, after finishing a commit that was cut short."""
 
     def commit(self, lane_prefix: bytes, expected: Positions, new: Positions, rows: Rows) -> None:
-        """Write the rows and make `new` the lane's positions, atomically for whoever commits next.
+        """Write the rows and make `new` the lane's positions; the next commit sees both or neither.
 
         Raises Fenced, and then nothing is written; StoreUnavailable, and then the outcome is unknown: call `positions`.
         """

@@ -11,7 +11,7 @@ LARGE_PART = 16_384
 
 
 class Fence(NamedTuple):
-    """What shows an owner that nobody else is at work: the lane's positions, and its redo record if there is one."""
+    """The values that another owner of the lane would change: its positions, and its redo record if there is one."""
 
     positions: bytes | None = None
     redo: bytes | None = None
@@ -38,7 +38,7 @@ class FencedConnection:
         self._watching = False
 
     def reset(self) -> None:
-        """Begin anew on a fresh connection, whatever the old one has under way."""
+        """Open a new connection and drop the old one with everything under way."""
         self._watching, self._n_answers = False, 0
         self._connection.disconnect()
 

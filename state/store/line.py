@@ -1,7 +1,7 @@
-"""Reads that end by a deadline, for a thread that has other things to do than to wait for Redis.
+"""Reads with a deadline, for a thread that must not block on Redis.
 
-A line sends questions and takes the answers in their order, whoever wants which first. What it has waited for in vain
-ends it, and every question on it: a part of an answer is never taken for another one's.
+A line sends questions and takes the answers in their order. A timeout ends the line and every question on it, so that
+a part of a late answer is never taken for another one's.
 """
 
 import contextlib
@@ -49,7 +49,7 @@ class Question:
 
 
 class Line:
-    """What all lines share: questions under way, in order. One thread uses a line."""
+    """The base of all lines: questions under way, in order. One thread uses a line."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None

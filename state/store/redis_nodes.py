@@ -1,4 +1,4 @@
-"""Which Redis server holds a key: one server, or those of a Redis Cluster.
+"""Finds the Redis server that holds a key: a single one, or one of a Redis Cluster.
 
     redis://[user:password@]host[:port][/db]           rediss:// the same over TLS
     redis-cluster://…, rediss-cluster://…              any node of a cluster

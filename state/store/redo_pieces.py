@@ -48,7 +48,7 @@ def _pieces(block: RowBlock, differences: Differences) -> Iterator[Command]:
 
 
 def commands_of(piece: bytes | None, read: Callable[[Sequence[bytes]], list[bytes | None]]) -> Iterable[Command]:
-    """Return the commands that do what a piece says; `read` gives the rows that are stored.
+    """Return the commands that apply a piece; `read` returns the stored rows.
 
     Raises RowsDoNotFit.
     """

@@ -1,4 +1,4 @@
-"""What the redo record of a large commit holds of a row: how it differs from the one in the store.
+"""Differences between a row and the one in the store, as the redo record of a large commit holds them.
 
 A difference is an encoded row itself: the whole header and, of a user, only the events
 appended to the history; of an item, only the neighbours whose counters changed, in no
@@ -37,7 +37,7 @@ PAIRS_DTYPE = np.dtype([("neighbour", np.uint64, MAX_NEIGHBOURS), ("weight", np.
 
 
 class Differences(NamedTuple):
-    """Differences of rows of one kind (USERS or ITEMS), one behind the other; `checks` as the module says."""
+    """Differences of rows of one kind (USERS or ITEMS), one behind the other; `checks` as described at the top."""
 
     kind: bytes
     values: Bytes
