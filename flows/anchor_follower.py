@@ -4,9 +4,12 @@ A refold is cut into chunks that run between batches, so events keep flowing. A
 user who acts meanwhile gets vectors for both anchors. When every lane of the
 generation says ready, the pointer moves and servers follow.
 
-Vectors of anchors that are neither live nor being refolded are removed after every
+Vectors of anchors that are neither live nor published are removed after every
 start and after every switch, whatever was cut short before: the lanes' keys are
 looked through, some at a time between batches.
+
+A lane may move here from a process that refolded it, before the published anchor is
+on this machine. It is ready no more then: nobody keeps those vectors up to date.
 """
 
 import time
@@ -47,7 +50,8 @@ class AnchorFollower:
         self._refused = set[str]()
         self._work: Iterator[tuple[Lane, Changes]] = iter(())
         self._live_version: str | None = None
-        """The pointer's, also while that anchor is not here or cannot be loaded."""
+        self._published: str | None = None
+        """The pointers, also while such an anchor is not here or cannot be loaded."""
         self._unclean, self._clean_up_ms = True, 0
         """Whether there may be vectors to remove, and from when on; 0: from a while after the next step."""
         self._cleaning: Iterator[None] | None = None
@@ -83,7 +87,7 @@ class AnchorFollower:
         elif self._misses_live:
             self._load_live()
         self._begin(published)
-        if self._pending is None and self._unclean and 0 < self._clean_up_ms <= now_ms:
+        if self._pending is None and self._unclean and 0 < self._clean_up_ms <= now_ms and not self._misses_published:
             self._clean_some()
 
     def _take_live(self, live: str | None) -> None:
@@ -99,6 +103,11 @@ class AnchorFollower:
     def _misses_live(self) -> bool:
         """Whether the live anchor is on its way to this machine: its vectors are written when it is here."""
         return self._live is None and self._live_version is not None and self._live_version not in self._refused
+
+    @property
+    def _misses_published(self) -> bool:
+        """Whether the next anchor is on its way to this machine."""
+        return self._published not in (None, self._live_version, *self._refused)
 
     def _clean_later(self) -> None:
         self._unclean, self._clean_up_ms, self._cleaning = True, 0, None
@@ -121,20 +130,34 @@ class AnchorFollower:
 
     def _use(self) -> None:
         anchors = [anchor for anchor in (self._live, self._pending) if anchor is not None]
-        others = [self._live_version] if self._live_version else []
+        others = [version for version in (self._live_version, self._published) if version is not None]
         for lane in self._lanes:
             lane.use_anchors(*anchors, others=others, live_is_missing=self._misses_live)
 
     def _begin(self, published: str | None) -> None:
+        if published != self._published:
+            self._published = published
+            self._use()
         if published is None or published == self._live_version:
             return
         self._pending = self._load(published)
-        if self._pending is not None:
+        if self._pending is None:
+            self._take_back_ready(published)
+        else:
             self._cleaning = None  # which would take the new vectors for old ones
             self._use()
             self._work = self._refold(self._pending)
             self.n_refolded = 0
             log.info("refold begins", anchor=published)
+
+    def _take_back_ready(self, version: str) -> None:
+        """Have lanes that came here refolded wait for the anchor: whoever acts now gets no vector for it."""
+        ready = self._store.read([keys.anchor_ready(lane.prefix) for lane in self._lanes])
+        for lane, value in zip(self._lanes, ready, strict=True):
+            if value == version.encode():
+                gone = RowSet({keys.anchor_ready(lane.prefix): None})
+                self._commit(lane, Changes(lane.positions, lane.positions, gone, in_parts=True))
+                log.info("lane is not ready any more: the anchor is not on this machine", anchor=version)
 
     def _refold(self, anchor: Anchor) -> Iterator[tuple[Lane, Changes]]:
         for lane in self._lanes:
@@ -174,12 +197,12 @@ class AnchorFollower:
         self._anchors.keep(*(version for version in self._pointers() if version is not None))
 
     def _clean(self) -> Iterator[None]:
-        """Remove the vectors of anchors that are not live, and yield again and again on the way."""
-        live = self._live_version
+        """Remove the vectors of anchors that are neither live nor published, and yield again and again on the way."""
+        versions = {version for version in (self._live_version, self._published) if version is not None}
         for lane in self._lanes:
-            kept = keys.vector_prefix(lane.prefix, live) if live else None
+            kept = tuple(keys.vector_prefix(lane.prefix, version) for version in sorted(versions))
             for found in self._store.scan(keys.vectors_prefix(lane.prefix)):
-                old = [key for key in found if kept is None or not key.startswith(kept)]
+                old = [key for key in found if not key.startswith(kept)]
                 if old:
                     gone = RowSet(dict.fromkeys(old))
                     self._commit(lane, Changes(lane.positions, lane.positions, gone, in_parts=True))
