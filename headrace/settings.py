@@ -10,7 +10,7 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_origin
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
@@ -72,12 +72,17 @@ def load_settings() -> Settings:
         first = error.errors()[0]
         name = str(first["loc"][0])
         where = PREFIX + name.upper() if origin(name) == "environment" else f"{name} in {_file()}"
-        secret = name in Settings.model_fields and Settings.model_fields[name].annotation is SecretStr
-        got = "" if secret else f"; got {shown('.'.join(map(str, first['loc'])), first['input'])!r}"
+        got = "" if _may_hold_secrets(name) else f"; got {shown('.'.join(map(str, first['loc'])), first['input'])!r}"
         raise BadSettings(f"{where}: {first['msg']}{got}") from None
     except SettingsError as error:  # what should be JSON and is not
         field = re.search(r'field "(\w+)"', str(error))
         raise BadSettings(f"{PREFIX}{field[1].upper()} is not JSON" if field else str(error)) from None
+
+
+def _may_hold_secrets(name: str) -> bool:
+    """Say whether a value must not be shown that was not understood: a key, or settings handed on to a library."""
+    kind = Settings.model_fields[name].annotation if name in Settings.model_fields else None
+    return kind is SecretStr or get_origin(kind) is dict
 
 
 def origin(name: str) -> str:

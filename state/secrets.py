@@ -5,7 +5,10 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 HIDDEN = "***"
-SECRET_NAMES = re.compile(r"password|secret|token|user\.info|credential|ssl\.key\.pem|keystore|jaas|key_password")
+SECRET_NAMES = re.compile(
+    r"password|secret|token|user\.info|credential|ssl\.key\.pem|keystore|jaas|key_password"
+    r"|account_key|connection_string|passphrase"
+)
 SECRET_QUERY = re.compile(r"((?:password|secret|token)[^=&]*=)[^&]*")
 
 
@@ -36,6 +39,8 @@ def shown(name: str, value: Any) -> Any:
     """
     if isinstance(value, dict):
         return {key: shown(str(key), one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [shown(name, one) for one in value]
     if value and SECRET_NAMES.search(name.lower()):
         return HIDDEN
     return hide_password(value) if isinstance(value, str) else value
