@@ -151,7 +151,7 @@ class AnchorFollower:
             log.info("refold begins", anchor=published)
 
     def _take_back_ready(self, version: str) -> None:
-        """Have lanes that came here refolded wait for the anchor: whoever acts now gets no vector for it."""
+        """Remove the ready marks of lanes refolded elsewhere: users who act now get no vector for the anchor."""
         ready = self._store.read([keys.anchor_ready(lane.prefix) for lane in self._lanes])
         for lane, value in zip(self._lanes, ready, strict=True):
             if value == version.encode():

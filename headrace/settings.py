@@ -80,7 +80,7 @@ def load_settings() -> Settings:
 
 
 def _may_hold_secrets(name: str) -> bool:
-    """Say whether a value must not be shown that was not understood: a key, or settings handed on to a library."""
+    """Return whether an invalid value must be hidden: a key, or settings that are passed on to a library."""
     kind = Settings.model_fields[name].annotation if name in Settings.model_fields else None
     return kind is SecretStr or get_origin(kind) is dict
 

@@ -128,6 +128,13 @@ class StoreSettings(BaseModel):
             raise ValueError("it has 32 hex digits, as `openssl rand -hex 16` makes them")
         return value
 
+    @field_validator("anchors_url")
+    @classmethod
+    def _is_a_folder_or_an_address(cls, url: str) -> str:
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:(?!//)", url):
+            raise ValueError("an address has // after its colon, as s3://BUCKET/PREFIX; a folder begins with / or ./")
+        return url
+
     @field_validator("redis_url")
     @classmethod
     def _is_a_redis(cls, url: str) -> str:

@@ -75,6 +75,7 @@ def train_anchor(
     events than the new model does, unless `force`.
     """
     anchors = open_anchors(settings)
+    anchors.prepare()
     there = anchors.versions()
     weights = lane_settings(settings).fold_params().weights
     started = time.perf_counter()

@@ -13,7 +13,7 @@ from headrace.console import FAILED, OK, UNAVAILABLE, err, print_json, read_sett
 from headrace.options import Json
 from headrace.settings import Settings
 from state.anchor import MANIFEST, METRICS, AnchorDamaged
-from state.anchors.contract import AnchorStore, AnchorsUnavailable
+from state.anchors.contract import AnchorMissing, AnchorStore, AnchorsUnavailable
 from state.anchors.open_anchors import open_anchors
 from state.rows import keys
 from state.store.contract import Store, StoreUnavailable
@@ -68,7 +68,11 @@ def remove(settings: Settings, version: str, json: bool) -> int:
         if version in (live, published, parent):
             err.print(f"{version} is the live anchor, the one published last or the one before: it stays", markup=False)
             return FAILED
-        anchors.remove(version)
+        try:
+            anchors.remove(version)
+        except AnchorMissing:
+            err.print(f"there is no anchor {version} in {anchors.name}", markup=False)
+            return FAILED
     except (StoreUnavailable, AnchorsUnavailable, AnchorDamaged) as error:
         err.print(str(error), markup=False)
         return UNAVAILABLE

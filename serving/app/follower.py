@@ -126,13 +126,17 @@ class Follower:
         if index is not None:
             self._recommender.set_index(index)
             log.info("anchor taken over", anchor=index.version)
+        elif not self.ready and self._recommender.anchor is None:
+            log.warning("answering without an anchor until it can be loaded", anchor=live)
         if self._recommender.anchor == live:
             await asyncio.to_thread(self._anchors.keep, live)
 
     def _newest_copy(self) -> VectorIndex | None:
         """Return the newest anchor on this machine that can be loaded."""
-        folder = self._anchors.anchors.folder
-        for version in reversed(anchor_versions(folder)):
+        folder, versions = self._anchors.anchors.folder, list[str]()
+        with contextlib.suppress(OSError):
+            versions = anchor_versions(folder)
+        for version in reversed(versions):
             with contextlib.suppress(AnchorDamaged, OSError, RuntimeError):
                 return VectorIndex.load(folder / version)
         return None

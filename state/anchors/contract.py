@@ -30,8 +30,11 @@ class AnchorStore(Protocol):
     folder: Path
     """Folder on this machine in which an anchor is written before `publish`, and read after `fetch`."""
 
+    def prepare(self) -> None:
+        """Make sure that `publish` can write, before a training of hours: writes a file and removes it."""
+
     def versions(self) -> list[str]:
-        """Return the versions that are published, oldest first."""
+        """Return the versions that are published, oldest first. Raises where the address itself is not there."""
 
     def read_json(self, version: str, file: str) -> dict[str, Any]:
         """Return a JSON file of an anchor, without the rest of it. Raises AnchorMissing, AnchorDamaged."""

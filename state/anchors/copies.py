@@ -1,5 +1,6 @@
 """The folder of copies: each one complete or not there, whoever else fetches at the same time, and only a few."""
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -22,9 +23,11 @@ class Copies:
         """Return the folder of a complete copy, and note that it is in use."""
         path = self.folder / version
         try:
-            os.utime(path / MANIFEST)
+            (path / MANIFEST).stat()
         except OSError:
             return None
+        with contextlib.suppress(OSError):  # another user's copy, or a disk that is only read
+            os.utime(path / MANIFEST)
         return path
 
     def begin(self, version: str) -> Path:

@@ -2,28 +2,42 @@
 
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from state.anchor import MANIFEST, AnchorDamaged, anchor_versions
-from state.anchors.contract import AnchorMissing
+from state.anchors.contract import VERSION, AnchorMissing, AnchorsUnavailable
 
 
 class FolderAnchors:
     """An `AnchorStore` whose only copy of an anchor is the original.
 
-    >>> FolderAnchors(Path("/nowhere")).versions()
+    >>> FolderAnchors(Path("/nowhere"), made_later=True).versions()
     []
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.name, self.folder = str(folder), folder
+    def __init__(self, folder: Path, made_later: bool = False) -> None:
+        """`made_later`: a folder that is not there is one in which nothing was published yet."""
+        self.name, self.folder, self._made_later = str(folder), folder, made_later
+
+    def prepare(self) -> None:
+        """Make the folder if need be, and see that files can be written. Raises AnchorsUnavailable."""
+        probe = self.folder / f".probe.{secrets.token_hex(4)}"
+        with self._named_errors():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
 
     def versions(self) -> list[str]:
-        """Return the versions that are published, oldest first."""
-        return anchor_versions(self.folder)
+        """Return the versions that are published, oldest first. Raises AnchorsUnavailable."""
+        with self._named_errors():
+            if not self._made_later:
+                self.folder.stat()
+            return anchor_versions(self.folder)
 
     def read_json(self, version: str, file: str) -> dict[str, Any]:
         """Return a JSON file of an anchor. Raises AnchorMissing, AnchorDamaged."""
@@ -39,13 +53,22 @@ class FolderAnchors:
     def here(self, version: str) -> Path | None:
         """Return the anchor's folder, None where it has no manifest."""
         path = self.folder / version
-        return path if (path / MANIFEST).exists() else None
+        try:
+            (path / MANIFEST).stat()
+        except OSError:
+            return None
+        return path
 
     def fetch(self, version: str) -> Path:
-        """Return the anchor's folder. Raises AnchorMissing."""
-        path = self.here(version)
-        if path is None:
-            raise AnchorMissing(f"there is no anchor {version} in {self.name}")
+        """Return the anchor's folder. Raises AnchorMissing, AnchorsUnavailable."""
+        if not VERSION.fullmatch(version):
+            raise AnchorMissing(f"{version!r} is no name of an anchor")
+        path = self.folder / version
+        with self._named_errors():
+            try:
+                (path / MANIFEST).stat()
+            except FileNotFoundError:
+                raise AnchorMissing(f"there is no anchor {version} in {self.name}") from None
         return path
 
     def discard(self, version: str) -> bool:
@@ -58,5 +81,14 @@ class FolderAnchors:
     def remove(self, version: str) -> None:
         """Delete the anchor's folder; programs that have its files open keep them. Raises AnchorMissing."""
         gone = self.folder / f".{version}.{secrets.token_hex(4)}"
-        self.fetch(version).rename(gone)
-        shutil.rmtree(gone)
+        with self._named_errors():
+            self.fetch(version).rename(gone)
+            shutil.rmtree(gone)
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Raise AnchorsUnavailable, with the folder's name, for what the disk refuses."""
+        try:
+            yield
+        except OSError as error:
+            raise AnchorsUnavailable(f"anchors in {self.name}: {error.strerror or error}") from error

@@ -6,18 +6,18 @@
 A download goes into a folder of its own, is compared with the checksums of the manifest, and gets its name last.
 """
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
 
 import fsspec
 import orjson
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
 
 from state.anchor import MANIFEST, AnchorDamaged, read_manifest
 from state.anchors.contract import VERSION, AnchorMissing, AnchorsUnavailable
@@ -28,6 +28,13 @@ UPLOADS, LONGEST_PAUSE_S = 5, 10.0
 """How often a file is uploaded before the training gives up."""
 DOWNLOADS = 2
 """How often a file is downloaded that is not what its checksum says."""
+
+S3_KINDS = {"s3", "s3a"}
+BUCKET_KINDS = S3_KINDS | {"gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci"}
+"""Protocols whose addresses begin with a bucket, which has to be there, and which know no folders."""
+ATTEMPTS = 2
+"""Of botocore, which else calls a closed port for ten seconds; whoever waits for an anchor tries again anyway."""
+PROBE = ".probe"
 
 T = TypeVar("T")
 
@@ -56,22 +63,56 @@ class RemoteAnchors:
         """
         self.name, self.folder = hide_password(url), folder
         self._copies, self._timeout_s = Copies(folder), timeout_s
-        self._files, root = fsspec.core.url_to_fs(url, **{"use_listings_cache": False, **(config or {})})
-        self._root = PurePosixPath(root)
+        protocol, options = url.partition("://")[0], {"use_listings_cache": False, **(config or {})}
+        if protocol in S3_KINDS:
+            retries = {"retries": {"total_max_attempts": ATTEMPTS}}
+            options["config_kwargs"] = {**retries, **options.get("config_kwargs", {})}
+        self._files, root = fsspec.core.url_to_fs(url, **options)
+        self._root, self._in_bucket = root.rstrip("/"), protocol in BUCKET_KINDS
+
+    def prepare(self) -> None:
+        """Write an object and remove it, so that a training begins only where its anchor can be kept."""
+
+        def probe(_: _Progress) -> None:
+            path = f"{self._root}/{PROBE}"
+            if not self._in_bucket:
+                self._files.makedirs(self._root, exist_ok=True)
+            self._files.pipe_file(path, b"can be written")
+            with contextlib.suppress(FileNotFoundError, PermissionError):  # another training; no right to delete
+                self._files.rm_file(path)
+
+        with self._named_absence():
+            self._run("write", probe)
 
     def versions(self) -> list[str]:
-        """Return the versions that are published, oldest first."""
+        """Return the versions that are published, oldest first. Raises AnchorsUnavailable."""
 
         def look(_: _Progress) -> list[str]:
             self._files.invalidate_cache()
-            try:
-                folders = self._files.ls(str(self._root), detail=False)
-            except FileNotFoundError:  # nothing was ever published
-                return []
-            names = sorted(PurePosixPath(folder).name for folder in folders)
-            return [name for name in names if self._files.exists(self._path(name, MANIFEST))]
+            names = sorted(path.rstrip("/").rpartition("/")[2] for path in self._folders())
+            return [n for n in names if VERSION.fullmatch(n) and self._files.exists(self._path(n, MANIFEST))]
 
-        return self._run("list the anchors", look)
+        with self._named_absence():
+            return self._run("list the anchors", look)
+
+    def _folders(self) -> list[str]:
+        """Return what is at the address; nothing where only its bucket is there."""
+        try:
+            return list(self._files.ls(self._root, detail=False))
+        except FileNotFoundError:
+            if not self._in_bucket:
+                raise
+            with contextlib.suppress(PermissionError):  # may list no more than the address
+                self._files.ls(self._root.partition("/")[0], detail=False)
+            return []
+
+    @contextlib.contextmanager
+    def _named_absence(self) -> Iterator[None]:
+        try:
+            yield
+        except AnchorMissing:
+            what = "its bucket" if self._in_bucket else "the address"
+            raise AnchorsUnavailable(f"{self.name}: {what} does not exist") from None
 
     def read_json(self, version: str, file: str) -> dict[str, Any]:
         """Return a JSON file of an anchor, without the rest of it. Raises AnchorMissing, AnchorDamaged."""
@@ -80,6 +121,8 @@ class RemoteAnchors:
     def publish(self, version: str) -> None:
         """Upload the anchor in `folder`, its manifest last. Raises AnchorsUnavailable after several attempts a file."""
         path = self.folder / version
+        if not self._in_bucket:
+            self._run(f"upload {version}", lambda _: self._files.makedirs(f"{self._root}/{version}", exist_ok=True))
         for name in (*read_manifest(path)["sha256"], MANIFEST):
             self._upload(path / name, version, name)
 
@@ -112,9 +155,9 @@ class RemoteAnchors:
         """Delete the anchor from the store, its manifest first. Raises AnchorMissing."""
         self._read(version, MANIFEST)
         self._run(f"remove {version}", lambda _: self._files.rm_file(self._path(version, MANIFEST)))
-        self._run(f"remove {version}", lambda _: self._files.rm(str(self._root / version), recursive=True))
+        self._run(f"remove {version}", lambda _: self._files.rm(f"{self._root}/{version}", recursive=True))
 
-    @contextmanager
+    @contextlib.contextmanager
     def _copying(self, version: str) -> Iterator[Path]:
         """Give a folder to copy into, which is gone at the end unless it was completed."""
         try:
@@ -142,7 +185,7 @@ class RemoteAnchors:
 
     def _upload(self, source: Path, version: str, name: str) -> None:
         target = self._path(version, name)
-        away, pause = retry_if_exception_type(AnchorsUnavailable), wait_exponential(1, max=LONGEST_PAUSE_S)
+        away, pause = retry_if_exception(_may_pass), wait_exponential(1, max=LONGEST_PAUSE_S)
         for attempt in Retrying(retry=away, wait=pause, stop=stop_after_attempt(UPLOADS), reraise=True):
             with attempt:
                 self._run(f"upload {version}/{name}", lambda p: self._files.put_file(str(source), target, callback=p))
@@ -156,7 +199,7 @@ class RemoteAnchors:
             raise AnchorMissing(f"there is no {file} of anchor {version} in {self.name}") from None
 
     def _path(self, version: str, file: str) -> str:
-        return str(self._root / version / file)
+        return f"{self._root}/{version}/{file}"
 
     def _run(self, what: str, call: Callable[[_Progress], T]) -> T:
         """Return what `call` returns, in a thread that is left to itself once nothing moves for `timeout_s`."""
@@ -180,6 +223,12 @@ class RemoteAnchors:
             raise AnchorMissing(f"{self.name}: not there ({what})") from error
         except Exception as error:  # every file system has exceptions of its own
             raise AnchorsUnavailable(f"{self.name}: {type(error).__name__}: {error} ({what})"[:500]) from error
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Return whether the same call may succeed later; without access or bucket it does not."""
+    refused = isinstance(error.__cause__, PermissionError | FileNotFoundError)
+    return isinstance(error, AnchorsUnavailable) and not refused
 
 
 def _json(value: bytes, version: str, file: str) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def test_a_command_prints_json_and_nothing_else(shop, files, name):
     ("arguments", "code"),
     [(["diff", "g1", "nowhere"], 1), (["switch", "nowhere"], 1), (["drop", "g1"], 1), (["rules", "put", "/nowhere"], 2),
      (["load", "/nowhere.csv", "--map", "user=u"], 2), (["flow", "--driver", "steam"], 2), (["nothing"], 2),
-     (["anchor", "remove", "nowhere"], 3)],
+     (["anchor", "remove", "nowhere"], 1)],
 )  # fmt: skip
 def test_what_cannot_be_done_has_its_exit_code_and_says_why(shop, arguments, code):
     done = shop.command(*arguments)

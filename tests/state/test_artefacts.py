@@ -1,24 +1,30 @@
 """Anchors in a folder and in an object store: whole or not there, compared with their checksums, few on a machine."""
 
+import functools
 import json
 import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 import time
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from helpers.s3_server import S3Server
 
 from headrace.torture.faulty_proxy import FaultyProxy
 from state.anchor import FILES, MANIFEST, METRICS, Anchor, AnchorDamaged, load_anchor, save_anchor
+from state.anchors import remote_anchors
 from state.anchors.contract import AnchorMissing, AnchorsUnavailable
 from state.anchors.copies import ABANDONED_S, Copies
 from state.anchors.fetcher import AnchorFetcher
 from state.anchors.folder_anchors import FolderAnchors
 from state.anchors.open_anchors import open_anchors
 from state.anchors.remote_anchors import RemoteAnchors
+from state.ports import free_port
 from state.settings import BadSettings, StoreSettings
 
 pytestmark = pytest.mark.s3
@@ -64,6 +70,7 @@ def everything(folder):
 @pytest.mark.process
 def test_what_one_machine_publishes_another_one_lists_fetches_and_reads(stores):
     trainer, server = stores
+    trainer.prepare()
     assert server.versions() == []
     write(trainer, "a2")
     write(trainer, "a1")
@@ -81,6 +88,8 @@ def test_an_anchor_that_is_not_there_is_missing_for_every_question(stores):
     for ask in (server.fetch, server.remove, lambda version: server.read_json(version, MANIFEST)):
         with pytest.raises(AnchorMissing, match="a9"):
             ask("a9")
+        with pytest.raises(AnchorMissing, match="no name"):
+            ask("../a9")
     assert server.here("a9") is None
 
 
@@ -255,16 +264,144 @@ def test_the_address_decides_where_anchors_are(url, kind, folder):
     assert (type(store), str(store.folder)) == (kind, folder)
 
 
-def test_an_address_nobody_knows_is_refused_by_name():
-    with pytest.raises(BadSettings, match="HEADRACE_ANCHORS_URL"):
-        open_anchors(StoreSettings(anchors_url="nowhere://x"))
+@pytest.mark.parametrize(("url", "remedy"), [("nowhere://x", "nowhere"), ("gs://shop/x", "gcsfs")])
+def test_an_address_nobody_here_knows_is_refused_with_what_it_needs(url, remedy):
+    with pytest.raises(BadSettings, match="HEADRACE_ANCHORS_URL") as refused:
+        open_anchors(StoreSettings(anchors_url=url))
+    assert remedy in str(refused.value)
+    assert "headrace[s3]" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["s3:/shop/x", "s3:shop/x", "file:/mnt/shop", "gs:/shop"])
+def test_an_address_without_its_slashes_is_no_folder(url):
+    with pytest.raises(ValueError, match="has // after its colon"):
+        StoreSettings(anchors_url=url)
+    assert StoreSettings(anchors_url=f"./{url}").anchors_url == f"./{url}"
+
+
+def settings_command(config):
+    environment = os.environ | {"HEADRACE_ANCHORS_CONFIG": json.dumps(config)}
+    command = [sys.executable, "-m", "headrace", "settings", "--json"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.mark.process
 def test_secrets_of_the_store_are_not_shown():
-    config = {"key": "shop", "secret": "s3cr3t", "client_kwargs": {"aws_session_token": "s3cr3t"}}
-    environment = os.environ | {"HEADRACE_ANCHORS_CONFIG": json.dumps(config)}
-    command = [sys.executable, "-m", "headrace", "settings", "--json"]
-    shown = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
+    config = {
+        "key": "shop", "secret": "s3cr3t", "account_key": "s3cr3t", "client_kwargs": {"aws_session_token": "s3cr3t"},
+        "more": [{"password": "s3cr3t"}],
+    }  # fmt: skip
+    shown = settings_command(config).stdout
     assert "s3cr3t" not in shown
     assert json.loads(shown)["anchors_config"]["value"]["key"] == "shop"
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("config", [["s3cr3t"], "s3cr3t"])
+def test_settings_of_the_store_that_are_none_are_refused_and_not_shown(config):
+    done = settings_command(config)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "HEADRACE_ANCHORS_CONFIG" in done.stderr
+    assert "s3cr3t" not in done.stderr
+
+
+@pytest.mark.process
+def test_a_bucket_that_is_not_there_is_no_empty_store(s3, tmp_path):
+    store = RemoteAnchors("s3://no-such-bucket/x", tmp_path, {"endpoint_url": s3.url}, 20)
+    for ask in (store.prepare, store.versions):
+        with pytest.raises(AnchorsUnavailable, match="s3://no-such-bucket/x: its bucket does not exist"):
+            ask()
+
+
+@pytest.mark.process
+def test_a_store_is_prepared_and_nothing_of_it_stays(s3, remote):
+    store = remote()
+    assert store.versions() == []
+    store.prepare()
+    assert s3.names() == []
+
+
+def test_a_port_that_refuses_connections_is_said_at_once(monkeypatch, tmp_path):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "tests")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "tests")
+    store = RemoteAnchors("s3://shop/x", tmp_path, {"endpoint_url": f"http://127.0.0.1:{free_port()}"}, 60)
+    with pytest.raises(AnchorsUnavailable, match="Could not connect") as away:
+        store.prepare()
+    assert isinstance(away.value.__cause__, EndpointConnectionError)
+    assert store._files.config_kwargs["retries"]["total_max_attempts"] == 2
+
+
+@pytest.mark.parametrize(("error", "attempts"), [(PermissionError("denied"), 1), (OSError("reset"), 3)])
+def test_an_upload_is_repeated_unless_it_is_not_allowed(monkeypatch, tmp_path, error, attempts):
+    store, calls = RemoteAnchors("memory://anchors", tmp_path), []
+
+    def put_file(*arguments, **options):
+        calls.append(arguments)
+        raise error
+
+    monkeypatch.setattr(remote_anchors, "UPLOADS", 3)
+    monkeypatch.setattr(remote_anchors, "LONGEST_PAUSE_S", 0.01)
+    monkeypatch.setattr(store._files, "put_file", put_file)
+    with pytest.raises(AnchorsUnavailable, match=str(error)):
+        write(store)
+    assert len(calls) == attempts
+
+
+def test_a_file_system_with_folders_has_them_made(tmp_path):
+    url = f"local://{tmp_path}/deep/anchors"
+    trainer, server = RemoteAnchors(url, tmp_path / "trainer"), RemoteAnchors(url, tmp_path / "server")
+    with pytest.raises(AnchorsUnavailable, match="the address does not exist"):
+        server.versions()
+    trainer.prepare()
+    assert server.versions() == []
+    write(trainer)
+    assert server.versions() == ["a1"]
+    assert load_anchor(server.fetch("a1")).version == "a1"
+
+
+def test_anchors_are_fetched_over_http(tmp_path):
+    write(FolderAnchors(tmp_path / "anchors"))
+    handler = functools.partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            store = RemoteAnchors(f"http://127.0.0.1:{server.server_port}/anchors", tmp_path / "copies")
+            assert store.versions() == ["a1"]
+            assert load_anchor(store.fetch("a1")).version == "a1"
+            with pytest.raises(AnchorMissing, match="a2"):
+                store.fetch("a2")
+        finally:
+            server.shutdown()
+
+
+def test_a_copy_of_another_user_counts(monkeypatch, tmp_path):
+    def denied(path):
+        raise PermissionError(path)
+
+    copies = Copies(tmp_path)
+    work = copies.begin("a1")
+    (work / MANIFEST).write_text("{}")
+    copies.complete(work, "a1")
+    monkeypatch.setattr(os, "utime", denied)
+    assert copies.find("a1") == tmp_path / "a1"
+    assert copies.find("a2") is None
+
+
+def test_a_folder_that_is_none_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / ("x" * 300)):
+        store = FolderAnchors(folder)
+        assert store.here("a1") is None
+        for ask in (store.prepare, store.versions, lambda s=store: s.fetch("a1"), lambda s=store: s.remove("a1")):
+            with pytest.raises(AnchorsUnavailable, match=str(folder)):
+                ask()
+
+
+def test_an_absent_folder_is_made_by_the_trainer_alone(tmp_path):
+    store = open_anchors(StoreSettings(anchors_url=str(tmp_path / "anchors")))
+    with pytest.raises(AnchorsUnavailable, match="anchors: No such file"):
+        store.versions()
+    store.prepare()
+    assert store.versions() == []
+    assert list(store.folder.iterdir()) == []
+    assert open_anchors(StoreSettings(data_dir=tmp_path / "data")).versions() == []  # of a first day
