@@ -1,4 +1,4 @@
-"""What the nightly training depends on: plain values, which `headrace.settings` reads."""
+"""Settings of the nightly training: plain values, which `headrace.settings` reads."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from flows.settings import FlowSettings
 
 
 class TrainingSettings(FlowSettings):
-    """How an anchor is trained from the log, and when it is good enough to be published."""
+    """Settings: how an anchor is trained from the log, and when it is good enough to be published."""
 
     factors: int = Field(64, ge=4, le=512, description="Dimensions of the anchor")
     als_iterations: int = Field(15, ge=1, description="ALS iterations")

@@ -14,7 +14,7 @@ PASSING = (429, 503)
 
 
 class ServerError(Exception):
-    """The server refused a call; `status`, the `field` at fault ("" for none) and `message` say why."""
+    """The server refused a call; `status`, the `field` at fault ("" for none) and `message` have the reason."""
 
     def __init__(self, status: int, field: str, message: str) -> None:
         super().__init__(f"{status}: {field}: {message}" if field else f"{status}: {message}")
@@ -22,7 +22,7 @@ class ServerError(Exception):
 
 
 class Client:
-    """Sends events and asks for recommendations. One client may be used by many threads.
+    """Sends events and requests recommendations. One client may be used by many threads.
 
     >>> with Client("http://127.0.0.1:8080") as shop:                                        # doctest: +SKIP
     ...     shop.send({"type": "view", "user": "ann", "item": "tea"})

@@ -1,4 +1,4 @@
-"""What all commands share: exit codes, one JSON object on stdout, logs and progress on stderr."""
+"""Conventions of all commands: exit codes, one JSON object on stdout, logs and progress on stderr."""
 
 import logging
 import os
@@ -29,7 +29,7 @@ def print_json(value: dict[str, Any]) -> None:
 
 
 def read_settings() -> Settings:
-    """Return the settings, and log as they say from here on. Raises BadSettings."""
+    """Return the settings, and configure logging by them. Raises BadSettings."""
     settings = load_settings()
     set_up_logging(settings)
     return settings

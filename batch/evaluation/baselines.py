@@ -1,4 +1,4 @@
-"""What a result is compared with: popularity, own purchases, item pairs, sequential rules, session kNN, ALS.
+"""Baselines: popularity, own purchases, item pairs, sequential rules, session kNN, ALS.
 
 Slow and plain on purpose: dictionaries over the training sessions.
 AR and SR as in Ludewig, Jannach, "Evaluation of session-based recommendation algorithms" (UMUAI

@@ -38,7 +38,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Options:
-    """How to evaluate."""
+    """Options of an evaluation."""
 
     repeat: str = "allow"
     mode: str = "frozen"
@@ -198,7 +198,7 @@ def _prequential(
     scorer: Scorer, shop: SimulatedState, embedding: npt.NDArray[np.float32], pairs: Pairs, options: Options,
     categories: Categories | None,
 ) -> tuple[Ids, Floats]:  # fmt: skip
-    """Predict, then learn the event at once. Pairs of one session follow each other and grow by their target."""
+    """Predict, then fold the event at once. Pairs of one session follow each other and grow by their target."""
     ranked, probability = np.zeros((len(pairs.target), K), np.uint64), np.zeros((len(pairs.target), K))
     view, session, before = shop.view(), 0, None
     one = Options(**{**options.__dict__, "mode": "frozen"})

@@ -1,4 +1,4 @@
-"""What an experiment did: of the visitors each arm was shown to, how many did what was hoped for.
+"""Results of an experiment: how many of each arm's visitors reached its goal.
 
 A visitor counts in the arm first shown, from that moment on, whether or not the list had to do with what came later
 (intention to treat), so that an arm cannot win by being seen less.
@@ -30,7 +30,7 @@ SUSPECT = 0.001
 
 @dataclass
 class Seen:
-    """What the log says of one experiment."""
+    """The log's data of one experiment."""
 
     first: dict[int, tuple[str, int]] = field(default_factory=dict)
     """By visitor (id hash): the arm, and when it was first shown."""

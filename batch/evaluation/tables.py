@@ -18,7 +18,7 @@ Ids = np.ndarray[Any, np.dtype[np.uint64]]
 
 
 class WrongTable(Exception):
-    """A table that cannot be evaluated; the message says why."""
+    """A table that cannot be evaluated; the message has the reason."""
 
 
 def _read(path: Path, needed: tuple[str, ...]) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""What a night makes of a shop's past: embedding, fitted mixture, and trees where they win."""
+"""Nightly training on the scoring side: embedding, fitted mixture, and trees where they are better."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ TOP = 20
 
 
 class Gain(NamedTuple):
-    """What trees add on the last slice when trained on those before, with standard errors of the paired difference."""
+    """The gain of trees on the last slice, trained on those before, with standard errors of the paired difference."""
 
     mrr: float
     mrr_error: float

@@ -38,7 +38,7 @@ log = structlog.get_logger()
 
 
 class Progress(NamedTuple):
-    """How a training says where it is; the training calls both in its own thread, a few times a second at most."""
+    """Callbacks for the progress of a training, which calls both in its own thread, a few times a second at most."""
 
     stage: Callable[[str], AbstractContextManager[Any]]
     """Entered for the time of a stage, given what it does."""

@@ -74,7 +74,7 @@ def _table(letters: Sequence[DeadLetter]) -> Table:
 
 
 def _filter(place: str, reason: str, topic: str, since: str) -> Callable[[DeadLetter], bool]:
-    """Return what says whether a letter is wanted; raises ValueError for a time that is none."""
+    """Return the filter of letters; raises ValueError for an invalid time."""
     moment = datetime.fromisoformat(since) if since else datetime.fromtimestamp(0, UTC)
     since_ms = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000
 

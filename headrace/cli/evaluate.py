@@ -45,7 +45,7 @@ def with_overrides(params: MixtureParams, overrides: list[str]) -> MixtureParams
 
 
 class Tables(NamedTuple):
-    """The tables to learn from and to predict: a pair of files, or one that is split by time."""
+    """The tables to fold and to predict: a pair of files, or one that is split by time."""
 
     train: Path | None
     pairs: Path | None
@@ -55,7 +55,7 @@ class Tables(NamedTuple):
     what: Literal["item", "basket"]
 
     def read(self, session_gap_ms: int) -> tuple[Columns, Pairs, Categories]:
-        """Return (events to learn, predictions to make, categories by item). Raises WrongTable."""
+        """Return (events to fold, predictions to make, categories by item). Raises WrongTable."""
         if self.train is not None and self.pairs is not None:
             learned, categories = read_events(self.train)
             return learned, read_pairs(self.pairs), categories

@@ -1,4 +1,4 @@
-"""`headrace experiments` lists those of the live book; with a name it says what one of them did."""
+"""`headrace experiments` lists those of the live book; with a name it prints the results of that one."""
 
 import time
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""Which extra of the package brings what a command could not import."""
+"""Names the extra of the package that provides a missing module."""
 
 EXTRAS = {
     "bytewax": "stream",

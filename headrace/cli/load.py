@@ -28,7 +28,7 @@ TEXTS = ("user", "item", "session", "category", "brand", "country", "order_id", 
 
 
 class BadMapping(Exception):
-    """What --map or --kinds says cannot be done."""
+    """The value of --map or --kinds cannot be used."""
 
 
 def _pairs(text: str, option: str) -> dict[str, str]:

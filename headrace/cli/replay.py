@@ -34,7 +34,7 @@ NAME = r"[a-z0-9-]+"
 
 
 class WrongRange(Exception):
-    """What was asked for is no part of the log, or no setting."""
+    """The requested range or setting is invalid."""
 
 
 def parse_time(text: str, now_ms: int) -> int:

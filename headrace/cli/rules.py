@@ -82,7 +82,7 @@ def run(
 
 
 def _opened(settings: Settings, store: RedisStore) -> Recommender:
-    """Return a recommender that knows the catalogue."""
+    """Return a recommender with the catalogue loaded."""
     recommender = open_recommender(store, settings, live_generation(store) or settings.generation)
     recommender.refresh(now_ms())
     return recommender

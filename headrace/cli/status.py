@@ -22,7 +22,7 @@ def _text(value: bytes | None) -> str | None:
 
 
 def read_status(store: Store, end: Positions) -> dict[str, Any]:
-    """Return what the store knows; `lag` counts messages behind the log's end."""
+    """Return the status from the store; `lag` counts messages behind the log's end."""
     live, published = store.read([keys.ANCHOR_LIVE, keys.ANCHOR_PUBLISHED])
     found: dict[str, Any] = {
         "live": live_generation(store),

@@ -33,7 +33,7 @@ SPARE_AFTER_S = 10.0
 
 
 class WrongSettings(Exception):
-    """A child cannot start with the settings it has, however often; it has said why."""
+    """A child cannot start with its settings, however often; its log has the reason."""
 
 
 class Child:
@@ -63,7 +63,7 @@ class Child:
             self._process.stdin.flush()
 
     def _waiting(self) -> subprocess.Popen[str]:
-        """Start a process that loads and compiles everything and then waits to be told."""
+        """Start a process that loads and compiles everything and then waits for a line on stdin before it works."""
         command = [sys.executable, "-m", "headrace", self.name, "--on-request"]
         process = subprocess.Popen(
             command, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

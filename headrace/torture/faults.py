@@ -182,7 +182,7 @@ def broker_hung(stage: Stage, outage_s: float) -> None:
 
 
 def retention_passed_the_flow(stage: Stage, outage_s: float) -> None:
-    """The resume offset was deleted: the flow stops, says what repairs it, and has changed nothing."""
+    """The resume offset was deleted: the flow stops, names the repair in its log, and has changed nothing."""
     flow = stage.start_flow()
     stage.send(SEND_S)
     stage.wait_for_share(0.2)

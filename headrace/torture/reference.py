@@ -1,4 +1,4 @@
-"""What the rows must be: the events as they were made, folded by nothing but a lane and a dictionary.
+"""The reference rows: the events as they were made, folded by a lane over a dictionary alone.
 
 Nothing is read back from the log, so that what a producer or the log lost, changed or doubled shows as well.
 """

@@ -95,7 +95,7 @@ class Stage:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What its flows are started with."""
+        """Return the environment of its flows."""
         fold = {f"HEADRACE_{name.upper()}": str(getattr(FOLD, name)) for name in FOLD.model_fields_set}
         return os.environ | fold | {
             "HEADRACE_LOG_URL": f"kafka:{self.broker.bootstrap}", "HEADRACE_REDIS_URL": self.redis.url,
