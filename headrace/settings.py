@@ -23,6 +23,8 @@ from state.settings import PREFIX, BadSettings
 CONFIG = "HEADRACE_CONFIG"
 DEFAULT_FILE = "headrace.toml"
 OTHER_VARIABLES = {CONFIG, "HEADRACE_TEST_CACHE"}
+OWN_PARTS = {PREFIX + name: "" for name in ("LOG_URL", "REDIS_URL", "ANCHORS_URL", "SCHEMA_REGISTRY_URL")}
+"""Environment of programs that start parts of their own: a benchmark or the demo writes into no shop's log or Redis."""
 FORMER = {"require_key": "keys are needed as soon as there are some, unless allow_anonymous is set"}
 """Settings that are gone, and what holds instead."""
 

@@ -145,7 +145,7 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
     with err.status("writing full histories"):
         _fill(store, lane.prefix, user_hash, item_hash, rng)
     with err.status("writing the events"):
-        append_views(log, n_events, n_users, n_items, rng)
+        append_views(log, WARM_EVENTS + n_events, n_users, n_items, rng)
     lane.use_anchors(random_anchor(item_hash, rng))
     runner = Runner([lane], store, Intake(FolderRegistry(), Limits(), DeadLetters(log)))
     positions = runner.open()
@@ -163,7 +163,7 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
     file_before, done, n_rows, largest = _file_bytes(client), 0, 0, 0
     stages: dict[str, float] = defaultdict(float)
     started = at = time.perf_counter()
-    while done < n_events - len(warm):
+    while done < n_events:
         raw = size.read(log, positions, 1.0)
         assert raw is not None
         folding_at = time.perf_counter()

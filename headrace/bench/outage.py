@@ -1,7 +1,6 @@
 """`headrace bench outage`: steady load while Redis is killed twice, an anchor switches, and Redis hangs."""
 
 import asyncio
-import os
 import signal
 import tempfile
 import time
@@ -23,7 +22,6 @@ from headrace.options import Json
 from headrace.torture.faulty_proxy import Fault, FaultyProxy
 from state.embedded_redis import EmbeddedRedis, RedisMissing
 from state.rows import keys
-from state.settings import PREFIX
 
 N_USERS, N_ITEMS, N_EVENTS = 20_000, 5_000, 200_000
 CONNECTIONS = 16
@@ -207,33 +205,33 @@ def run(rps: float, seconds: float, away_s: float, json: bool) -> int:
         end = log.end()
         log.close()
         try:
-            with EmbeddedRedis(Path(name) / "redis") as server, FaultyProxy(server.url) as proxy:
-                os.environ[f"{PREFIX}REDIS_URL"] = proxy.url
-                with everything_up(Path(name), address) as running:
-                    client: Any = redis.Redis.from_url(server.url)
-                    with err.status("folding the past and training two anchors"):
-                        running.wait_until_folded(end)
-                        train(running)
-                        older = client.get(keys.ANCHOR_LIVE)
-                        train(running)
-                        while client.get(keys.ANCHOR_LIVE) == older:
-                            time.sleep(0.2)
-                        time.sleep(12)  # the server has written its copy
-                    load = _Load(running.where["http"], rps, seconds)
-                    with err.status(f"{rps:.0f} requests/s for {seconds:.0f} s"):
-                        back = asyncio.run(_play(load, server, older, seconds, away_s))
-                    switched = client.get(keys.ANCHOR_LIVE) == older
-                    hangs = []
-                    for fault in HANGS:
-                        hanging = _Load(running.where["http"], rps, BEFORE_S + away_s + AFTER_S, mixed=True)
-                        with err.status(f"Redis hangs for {away_s:.0f} s: {fault}"):
-                            over = asyncio.run(_hang(hanging, fault, server, proxy, away_s))
-                        hangs.append(_hang_figures(fault, hanging, over))
+            with (
+                EmbeddedRedis(Path(name) / "redis") as server,
+                FaultyProxy(server.url) as proxy,
+                everything_up(Path(name), address, proxy.url) as running,
+            ):
+                client: Any = redis.Redis.from_url(server.url)
+                with err.status("folding the past and training two anchors"):
+                    running.wait_until_folded(end)
+                    train(running)
+                    older = client.get(keys.ANCHOR_LIVE)
+                    train(running)
+                    while client.get(keys.ANCHOR_LIVE) == older:
+                        time.sleep(0.2)
+                    time.sleep(12)  # the server has written its copy
+                load = _Load(running.where["http"], rps, seconds)
+                with err.status(f"{rps:.0f} requests/s for {seconds:.0f} s"):
+                    back = asyncio.run(_play(load, server, older, seconds, away_s))
+                switched = client.get(keys.ANCHOR_LIVE) == older
+                hangs = []
+                for fault in HANGS:
+                    hanging = _Load(running.where["http"], rps, BEFORE_S + away_s + AFTER_S, mixed=True)
+                    with err.status(f"Redis hangs for {away_s:.0f} s: {fault}"):
+                        over = asyncio.run(_hang(hanging, fault, server, proxy, away_s))
+                    hangs.append(_hang_figures(fault, hanging, over))
         except (NotStarted, RedisMissing) as error:
             err.print(str(error), markup=False)
             return UNAVAILABLE if isinstance(error, RedisMissing) else FAILED
-        finally:
-            os.environ.pop(f"{PREFIX}REDIS_URL", None)
     figures = _figures(load, back) | {
         "anchor_switched": switched,
         "hangs": hangs,

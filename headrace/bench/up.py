@@ -17,6 +17,7 @@ from rich.table import Table
 
 from headrace.console import print_json
 from headrace.run_file import read_run_file
+from headrace.settings import OWN_PARTS
 from state.rows import keys
 from state.settings import PREFIX
 from state.store.contract import Positions, decode_positions
@@ -49,11 +50,12 @@ class Running(NamedTuple):
 
 
 @contextmanager
-def everything_up(folder: Path, log_address: str) -> Iterator[Running]:
-    """Start Redis, flow and server on free ports and stop them at the end. Raises NotStarted."""
+def everything_up(folder: Path, log_address: str, redis_url: str = "") -> Iterator[Running]:
+    """Start flow, server and, without a `redis_url`, Redis on free ports; stop them at the end. Raises NotStarted."""
     environment = {
-        **os.environ, f"{PREFIX}DATA_DIR": str(folder), f"{PREFIX}HTTP_PORT": "0", f"{PREFIX}FLOW_METRICS_PORT": "0",
-        f"{PREFIX}LOG_LEVEL": "warning", f"{PREFIX}GRPC_PORT": "0", f"{PREFIX}LOG_URL": log_address,
+        **os.environ, **OWN_PARTS, f"{PREFIX}DATA_DIR": str(folder), f"{PREFIX}LOG_URL": log_address,
+        f"{PREFIX}REDIS_URL": redis_url, f"{PREFIX}LOG_LEVEL": "warning", f"{PREFIX}HTTP_PORT": "0",
+        f"{PREFIX}GRPC_PORT": "0", f"{PREFIX}FLOW_METRICS_PORT": "0",
     }  # fmt: skip
     supervisor = subprocess.Popen([*HEADRACE, "up"], env=environment)
     try:

@@ -20,7 +20,7 @@ from flows.log.open_log import open_log
 from headrace.cli.anchor import run_anchor
 from headrace.cli.load import append_all
 from headrace.console import FAILED, OK, UNAVAILABLE, err, progress_bar, read_settings
-from headrace.settings import Settings, load_settings
+from headrace.settings import OWN_PARTS, Settings, load_settings
 from schemas.registry import FolderRegistry
 from state.rows import keys
 from state.settings import PREFIX
@@ -40,6 +40,7 @@ def run(settings: Settings, end: bool) -> int:
         return UNAVAILABLE
     data = Path(found.origin).parent / "data"
     folder = (settings.data_dir / "demo").absolute()
+    os.environ.update(OWN_PARTS)
     environment = {**os.environ, f"{PREFIX}DATA_DIR": str(folder)}
     supervisor = subprocess.Popen([sys.executable, "-m", "headrace", "up"], env=environment)
     try:

@@ -26,7 +26,7 @@ from state.embedded_redis import EmbeddedRedis
 from state.rows import keys
 from state.store.redis_store import RedisStore
 
-pytestmark = [pytest.mark.redis, pytest.mark.e2e, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.redis, pytest.mark.kafka, pytest.mark.e2e, pytest.mark.timeout(1200)]
 T0 = 1_700_000_000_000
 TIME = {"type": "long", "logicalType": "timestamp-millis"}
 PRODUCT = {"type": "record", "name": "Article", "namespace": "com.shop.catalogue", "fields": [
