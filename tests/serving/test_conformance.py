@@ -188,7 +188,7 @@ def test_the_hot_path_and_the_route_give_the_same_answer(server):
 
 @pytest.mark.parametrize("path", list(BODIES))
 def test_a_connection_is_kept_while_it_is_used_and_closed_when_it_is_not(server, path, monkeypatch):
-    monkeypatch.setattr(server._uvicorn.config, "timeout_keep_alive", 1)
+    monkeypatch.setattr(server.wired.http.config, "timeout_keep_alive", 1)
     body = BODIES[path]
     connection = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=5)
     connection.connect()

@@ -81,6 +81,7 @@ def titles(page, which):
     return page.locator(f"#{which} > li > button").all_inner_texts()
 
 
+@pytest.mark.browser
 def test_a_user_s_events_answers_reasons_and_contributions_are_shown(page, server):
     show(page, server)
     expect(page.locator("#history li")).to_have_count(1)
@@ -94,6 +95,7 @@ def test_a_user_s_events_answers_reasons_and_contributions_are_shown(page, serve
     picture(page, "explorer.png")
 
 
+@pytest.mark.browser
 def test_what_if_shows_before_and_after_side_by_side(page, server):
     show(page, server, book="rules:\n- {id: no-globex, action: exclude, where: brand == 'Globex'}")
     assert "Cup" in titles(page, "before")
@@ -107,6 +109,7 @@ def test_what_if_shows_before_and_after_side_by_side(page, server):
     picture(page, "what-if.png")
 
 
+@pytest.mark.browser
 def test_mistakes_are_told_and_who_needs_a_key_is_told_its_scope(page, server, monkeypatch):
     page.goto(server.url)
     page.wait_for_selector("#before li")
@@ -119,6 +122,7 @@ def test_mistakes_are_told_and_who_needs_a_key_is_told_its_scope(page, server, m
     expect(page.locator("#message")).to_contain_text("needs an API key with scope rules")
 
 
+@pytest.mark.browser
 def test_an_item_has_a_page_with_neighbours_and_a_chart(page, server):
     show(page, server)
     page.locator("#before button", has_text="Cup").first.click()
@@ -137,6 +141,7 @@ def test_users_are_those_of_whom_something_is_known():
     assert explorer.users() == ["ann", "bob"]
 
 
+@pytest.mark.browser
 def test_it_is_readable_on_a_phone_and_reachable_by_keyboard(browser, server):
     phone = browser.new_page(viewport={"width": 360, "height": 740})
     phone.goto(server.url)

@@ -350,7 +350,7 @@ def test_a_stream_that_nobody_reads_is_not_taken_in_without_end(server):
             client.send(stream, asked_for(3) * 1000, end=False)
             await client.flush()
             await asyncio.sleep(0.5)
-            (call,) = server.rpc._streams._streams
+            (call,) = server.wired.rpc._streams._streams
             return call._under_way.qsize()
 
     assert 0 < asyncio.run(ask()) <= MAX_IN_STREAM

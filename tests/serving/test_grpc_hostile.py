@@ -44,7 +44,7 @@ class ServerProcess:
     def __init__(self):
         paths = os.pathsep.join([str(TESTS.parent), str(TESTS)])
         self.process = subprocess.Popen(
-            [sys.executable, str(TESTS / "helpers" / "server_process.py")],
+            [sys.executable, "-m", "helpers.server_process"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths},
         )  # fmt: skip
         ports = (int(line.split()[1]) for line in self.process.stdout if line.startswith("port "))
@@ -60,6 +60,7 @@ class ServerProcess:
     def stop(self):
         self.process.stdin.close()
         assert self.process.wait(30) == 0
+        self.process.stdout.close()
 
 
 @pytest.fixture(scope="module")
