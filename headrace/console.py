@@ -10,11 +10,13 @@ import structlog
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from headrace.exit_codes import FAILED as FAILED
+from headrace.exit_codes import OK as OK
+from headrace.exit_codes import UNAVAILABLE as UNAVAILABLE
+from headrace.exit_codes import WRONG_USAGE as WRONG_USAGE
 from headrace.settings import Settings, load_settings
 from schemas import ids
 from state.settings import PREFIX
-
-OK, FAILED, WRONG_USAGE, UNAVAILABLE = 0, 1, 2, 3
 
 MOST_OF_A_TRACE = 16_384
 """Characters: an exception may hold all of what was asked."""

@@ -11,9 +11,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from headrace.cli.extras import extra_of
+from headrace.exit_codes import FAILED, UNAVAILABLE, WRONG_USAGE
 from state.settings import BadSettings
 
-OK, FAILED, WRONG_USAGE, UNAVAILABLE = 0, 1, 2, 3
 COMMANDS = {
     "settings": "Print every setting: meaning, value, and where the value comes from.",
     "features": "Print the feature registry, or the live features of one user or item.",
