@@ -8,6 +8,10 @@ from helpers.serving_rows import product, shop_events
 from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error
 
+# Imported before a server's threads run: `from_url` would import it lazily, and Python before 3.11.5 fails with "AST
+# constructor recursion depth mismatch" where pytest rewrites a module while another thread compiles one (gh-106905).
+from schemathesis.specs.openapi import schemas as schemas
+
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):
