@@ -149,6 +149,8 @@ class Runner:
             nonlocal in_a_row
             in_a_row += 1
             self._stop_a_flood(in_a_row)
+            if any(bad.message == message for bad in refused):  # a product, which every lane folds
+                return
             detail = f"{type(error).__name__}: {error}"[:300]
             self._refuse(raw, [BadMessage(message, "fold_failed", detail, error)], refused)
 

@@ -68,7 +68,7 @@ def _batch(events: Sequence[Mapping[str, Any]], positions: Positions, registry: 
     for n, event in enumerate(events):
         named = {} if event["type"] == "product" else {"event_id": f"{n}-{event.get('ts_ms')}"}
         topic, record, _ = event_from_json({"ts_ms": NOW_MS + n, **named, **event}, NOW_MS)
-        values.append(encode(topic, record or {}, registry))
+        values.append(encode(topic, record, registry))
         topics.append(f"{topic}:0")
     streams = tuple(dict.fromkeys(topics))
     before = {stream: positions.get(stream, 0) for stream in streams}

@@ -9,9 +9,12 @@ import numpy.typing as npt
 from schemas.avro_decoder_kernel import MAX_ID_BYTES, OK, TOO_LONG, read_messages
 from schemas.decoder_program import Program
 from schemas.events import (
+    ATTRIBUTE,
     COLUMN_DTYPE,
+    PRODUCT_FIELDS,
     TOPICS,
     BadMessage,
+    Change,
     Columns,
     Decoded,
     Erasure,
@@ -30,6 +33,8 @@ __all__ = ["Limits", "decode"]
 TOPIC_KINDS = {"product-views": Kind.VIEW, "user-events": 0, "purchases": Kind.PURCHASE, "ratings": Kind.RATING}
 USER_EVENT_KINDS = {kind.name.lower(): int(kind) for kind in Kind if kind not in (Kind.PURCHASE, Kind.RATING)}
 KIND_CODES = np.array(list(USER_EVENT_KINDS.values()), np.uint8)
+CHANGES = ("merge", "replace", "gone")
+"""What a message on `product-updates` may do."""
 
 
 class Messages(Protocol):
@@ -120,7 +125,7 @@ class _Decoding:
         """Decode the messages; what cannot be of them is in `bad`."""
         topics = np.array([_topic_index(stream) for stream in self._raw.streams], np.int64)[self._raw.stream[messages]]
         for index in np.unique(topics[topics >= 0]).tolist():
-            self.read_topic(TOPICS[index], messages[topics == index])
+            self.read_topic(TOPICS[index], messages[topics == index], now_ms)
         if len(self.rows) > 1:
             every = np.concatenate(self.rows)
             self.rows = [every[np.lexsort((every["line"], every["message"]))]]
@@ -130,7 +135,7 @@ class _Decoding:
                 self.rows = [rows[~np.isin(rows["message"], [bad.message for bad in refused])]]
                 self.bad += refused
 
-    def read_topic(self, topic: str, messages: npt.NDArray[np.int32]) -> None:
+    def read_topic(self, topic: str, messages: npt.NDArray[np.int32], now_ms: int) -> None:
         raw = self._raw
         if topic == "products" and raw.tombstones:
             gone = np.array([message in raw.tombstones for message in messages.tolist()])
@@ -149,9 +154,9 @@ class _Decoding:
         for k in range(1, HEADER):
             ids = ids << 8 | raw.payload[starts + k]
         for schema_id in np.unique(ids).tolist():
-            self._read_schema(topic, schema_id, messages[ids == schema_id])
+            self._read_schema(topic, schema_id, messages[ids == schema_id], now_ms)
 
-    def _read_schema(self, topic: str, schema_id: int, messages: npt.NDArray[np.int32]) -> None:
+    def _read_schema(self, topic: str, schema_id: int, messages: npt.NDArray[np.int32], now_ms: int) -> None:
         try:
             reading = reading_of(schema_id, topic, self._registry)
         except UnknownSchema as error:
@@ -163,9 +168,9 @@ class _Decoding:
         assert reading.resolved is not None  # else it would have raised
         if topic == "impressions":
             self.n_impressions += len(messages)
-        elif topic in ("products", "erasures"):
+        elif topic in ("products", "product-updates", "erasures"):
             for message in messages.tolist():
-                self._read_record(topic, reading.resolved, message)
+                self._read_record(topic, reading.resolved, message, now_ms)
         else:
             self._read_interactions(topic, reading.resolved, reading.program, messages)
 
@@ -204,11 +209,11 @@ class _Decoding:
                 return rows[:n_rows], status
             room *= 4
 
-    def _read_record(self, topic: str, resolved: Resolved, message: int) -> None:
+    def _read_record(self, topic: str, resolved: Resolved, message: int, now_ms: int) -> None:
         record = self._record(resolved, message)
         if record is None:
             return
-        name = "item" if topic == "products" else "user"
+        name = "user" if topic == "erasures" else "item"
         text, ts_ms = record.get(name) or "", record.get("ts_ms") or 0
         price = record.get("price")
         if not text:
@@ -219,11 +224,39 @@ class _Decoding:
             self.bad.append(BadMessage(message, "bad_time", "ts_ms is before 2000; it counts milliseconds"))
         elif price is not None and not 0 <= price <= MAX_PRICE:
             self.bad.append(BadMessage(message, "bad_price", f"price is not within 0 and {MAX_PRICE:g}"))
+        elif topic == "erasures":
+            self.erasures.append(Erasure(message, text, ts_ms))
+        elif ts_ms > now_ms + self._limits.max_future_ms:
+            # Between the two topics of products the time decides: one from the future would hold until then.
+            self.bad.append(BadMessage(message, "future_time", "ts_ms is too far ahead of the clock"))
         elif topic == "products":
             product = {key: value for key, value in record.items() if key not in ("item", "ts_ms")}
             self.products.append(ProductChange(message, text, ts_ms, product))
         else:
-            self.erasures.append(Erasure(message, text, ts_ms))
+            self._product_update(record, message)
+
+    def _product_update(self, record: Mapping[str, Any], message: int) -> None:
+        item, ts_ms, change = record["item"], record["ts_ms"], record["change"]
+        unknown = [name for name in record["cleared"] if name not in PRODUCT_FIELDS]
+        if change not in CHANGES:
+            detail = f"change {change!r:.60} is none of {', '.join(CHANGES)}"
+            self.bad.append(BadMessage(message, "unknown_kind", detail))
+        elif unknown:
+            detail = f"cleared: {unknown[0]!r:.60} is none of {', '.join(PRODUCT_FIELDS)}"
+            self.bad.append(BadMessage(message, "malformed", detail))
+        elif change == "gone":
+            self.products.append(ProductChange(message, item, ts_ms, None, Change.REPLACE))
+        else:
+            given = {name: record[name] for name in PRODUCT_FIELDS if record.get(name) is not None}
+            attributes = given.pop("attributes", {})
+            if change == "replace":
+                kept = {name: text for name, text in attributes.items() if text is not None}
+                product = {**given, "attributes": kept} if kept else given
+                self.products.append(ProductChange(message, item, ts_ms, product, Change.REPLACE))
+            else:
+                cleared: dict[str, Any] = dict.fromkeys(record["cleared"])
+                changed = {**cleared, **given, **{ATTRIBUTE + name: text for name, text in attributes.items()}}
+                self.products.append(ProductChange(message, item, ts_ms, changed, Change.MERGE))
 
     def _product_gone(self, message: int) -> None:
         try:

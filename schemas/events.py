@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-TOPICS = ("product-views", "user-events", "purchases", "ratings", "products", "impressions", "erasures")
+TOPICS = (
+    "product-views", "user-events", "purchases", "ratings", "products", "impressions", "erasures", "product-updates"
+)  # fmt: skip
+"""In the order of their schema ids (`schemas.registry`): a new one goes to the end."""
 DEAD_LETTERS = "dead-letters"
 
 
@@ -53,14 +56,36 @@ Columns = npt.NDArray[np.void]
 """Structured array of COLUMN_DTYPE, ordered by (message, line)."""
 
 
+PRODUCT_FIELDS = ("title", "category", "brand", "price", "stock", "image_url", "seller", "margin", "attributes")
+ATTRIBUTE = "attr."
+"""Before the name of a single attribute in a change that is merged."""
+
+
+class Change(IntEnum):
+    """What a catalogue change does to what is known of its item."""
+
+    WHOLE = 0
+    """The whole product, from `products`."""
+    REPLACE = 1
+    """The whole product, from `product-updates`."""
+    MERGE = 2
+    """Some fields, from `product-updates`."""
+
+
 @dataclass(frozen=True)
 class ProductChange:
-    """A catalogue change; `product` None means the item is gone."""
+    """A catalogue change.
+
+    `product`: the fields of a whole product, None for an item that is gone. Of a change that is merged only the fields
+    that change, None for one that is cleared: each attribute by itself as `attr.NAME`, behind `attributes`: None where
+    all others are cleared.
+    """
 
     message: int
     item: str
     ts_ms: int
     product: dict[str, Any] | None
+    change: Change = Change.WHOLE
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import fastavro
 
 from schemas.avro_decoder import USER_EVENT_KINDS
 from schemas.avro_decoder_kernel import MAX_ID_BYTES
+from schemas.events import PRODUCT_FIELDS
 from schemas.records import MAGIC
 from schemas.registry import SchemaRegistry
 from schemas.validate import EARLIEST_MS, MAX_PRICE, MAX_QUANTITY, is_unicode
@@ -32,7 +33,7 @@ LINE_FIELDS = ("item", "quantity", "price", "discount", "category", "brand")
 FIELDS = {
     "interaction": ("event_id", "user", "session", "item", "price", "category", "brand", "country", "context"),
     "purchases": ("event_id", "user", "session", "order_id", "country", "context", "lines", *LINE_FIELDS),
-    "products": ("item", "title", "category", "brand", "price", "stock", "image_url", "seller", "margin", "attributes"),
+    "product-updates": ("item", *PRODUCT_FIELDS, "replace"),
     "impressions": ("event_id", "request_id", "user", "session", "item", "position", "source", "arm", "propensity",
                     "anchor", "generation"),
     "erasures": ("event_id", "user"),
@@ -41,8 +42,8 @@ TOPIC_OF_TYPE = {
     "view": "product-views",
     "purchase": "purchases",
     "rating": "ratings",
-    "product": "products",
-    "product_gone": "products",
+    "product": "product-updates",
+    "product_gone": "product-updates",
     "impression": "impressions",
     "erasure": "erasures",
     **{name: "user-events" for name in USER_EVENT_KINDS if name != "view"},
@@ -50,7 +51,7 @@ TOPIC_OF_TYPE = {
 REQUIRED = {
     "product-views": ("item",),
     "ratings": ("item", "stars"),
-    "products": ("item",),
+    "product-updates": ("item",),
     "impressions": ("request_id", "item", "position", "source"),
     "erasures": ("user",),
 }
@@ -75,14 +76,18 @@ def encode(topic: str, record: Mapping[str, Any], registry: SchemaRegistry) -> b
 
 def message_key(topic: str, record: Mapping[str, Any]) -> bytes:
     """Return what a message is partitioned by: the item of a product, else the user or session."""
-    name = record["item"] if topic == "products" else record.get("user") or record.get("session") or ""
+    name = (
+        record["item"]
+        if topic in ("products", "product-updates")
+        else record.get("user") or record.get("session") or ""
+    )
     return str(name).encode()
 
 
 def event_from_json(
     event: Mapping[str, Any], now_ms: int, max_future_ms: int | None = None
-) -> tuple[str, dict[str, Any] | None, bytes]:
-    """Return (topic, record, key) of an event as JSON; the record of `product_gone` is None.
+) -> tuple[str, dict[str, Any], bytes]:
+    """Return (topic, record, key) of an event as JSON.
 
     `type` says what it is: `view`, `purchase`, `rating`, `product`, `product_gone`,
     `impression`, `erasure` or a kind of user event. `ts_ms` (or `ts`, ISO 8601)
@@ -101,7 +106,7 @@ def event_from_json(
     if topic == "purchases":
         record["lines"] = _lines(event)
         allowed = tuple(name for name in allowed if name not in ("lines", *LINE_FIELDS))
-    record |= _values(event, allowed)
+    record |= _product(event, kind) if topic == "product-updates" else _values(event, allowed)
     if "event_id" in allowed:
         _need(record, ("event_id",))
     if topic == "user-events":
@@ -109,9 +114,22 @@ def event_from_json(
         if kind != "search":
             _need(record, ("item",))
     _need(record, REQUIRED.get(topic, ()))
-    if topic not in ("products", "impressions") and not record.get("user") and not record.get("session"):
+    if topic not in ("product-updates", "impressions") and not record.get("user") and not record.get("session"):
         raise InvalidEvent("user", "is needed, or a session for an anonymous visitor")
-    return topic, None if kind == "product_gone" else record, message_key(topic, record)
+    return topic, record, message_key(topic, record)
+
+
+def _product(event: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Return what a change of a product names: values, and which fields that are null it clears."""
+    if kind == "product_gone":
+        return {**_values(event, ("item",)), "change": "gone"}
+    replace = event.get("replace")
+    if replace is not None and not isinstance(replace, bool):
+        raise InvalidEvent("replace", f"must be true or false; got {replace!r:.60}")
+    record = _values(event, ("item", *PRODUCT_FIELDS))
+    if replace:
+        return {**record, "change": "replace"}
+    return {**record, "change": "merge", "cleared": [name for name in PRODUCT_FIELDS if event.get(name, "") is None]}
 
 
 def _need(record: Mapping[str, Any], names: tuple[str, ...]) -> None:
@@ -199,9 +217,12 @@ def _value(name: str, value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
             raise InvalidEvent(name, f"must be a whole number within {least} and {most}; got {value!r:.60}")
         return value
-    if not isinstance(value, Mapping) or not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
+    may_be = str | None if name == "attributes" else str  # an attribute that is null is cleared
+    if not isinstance(value, Mapping) or not all(
+        isinstance(k, str) and isinstance(v, may_be) for k, v in value.items()
+    ):
         raise InvalidEvent(name, "must be an object of texts")
     for key, text in value.items():
-        if not is_unicode(key) or not is_unicode(text):
+        if not is_unicode(key) or not is_unicode(text or ""):
             raise InvalidEvent(f"{name}.{key}", "is not valid Unicode")
     return dict(value)

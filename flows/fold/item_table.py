@@ -65,8 +65,12 @@ class ItemTable(RowTable):
         """Return the id hashes of the items in these slots."""
         return self._slots.id_of[slots]
 
-    def new_ids(self, events: Columns, payload: npt.NDArray[np.uint8]) -> list[str]:
-        """Return the text ids of items counted for the first time, in the order they came, and mark them listed."""
+    def uncount(self) -> None:
+        """Begin anew what `counted` returns."""
+        self.counted_in[self.counted()] = 0
+
+    def new_ids(self, events: Columns, payload: npt.NDArray[np.uint8]) -> list[tuple[int, str]]:
+        """Return items counted for the first time, with their messages, in the order they came; mark them listed."""
         counted = self.counted()
         new = counted[self.rows["flags"][counted] & FLAG_LISTED == 0]
         if not len(new):
@@ -76,7 +80,8 @@ class ItemTable(RowTable):
         texts = []
         for event in events[np.sort(first[np.searchsorted(items, self.ids_of(new))])]:
             start = int(event["item_start"])
-            texts.append(payload[start : start + int(event["item_length"])].tobytes().decode())
+            text = payload[start : start + int(event["item_length"])].tobytes().decode()
+            texts.append((int(event["message"]), text))
         return texts
 
     def blocks(self, slots: Slots) -> list[RowBlock]:

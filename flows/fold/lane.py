@@ -11,13 +11,14 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from flows.fold.batch_order import FIRST, pauses
 from flows.fold.changes import Changes, FoldStats
 from flows.fold.dedupe import DedupeWindow
 from flows.fold.erased_users import EMPTY, Erased
 from flows.fold.erasure import take_back_history
 from flows.fold.event_effects import FoldState
 from flows.fold.item_table import ItemTable
-from flows.fold.products import ProductFold
+from flows.fold.products import ItemChange, ProductFold, change_item
 from flows.fold.purchases import PurchaseTable
 from flows.fold.refusals import RefusalFold
 from flows.fold.settings import LaneSettings
@@ -55,7 +56,7 @@ class Lane:
         self._purchases = PurchaseTable(min(settings.max_cached_users, MAX_CACHED_BUYERS), store, self.prefix)
         self._refusals = RefusalFold(store, self.prefix)
         self._scopes = ScopeFold(store, self.prefix, self._params, settings.scope_limit, settings.small_scope_limit)
-        self._products = ProductFold(store, self.prefix)
+        self._products = ProductFold(store, self.prefix, lane, settings.n_lanes)
         self._dedupe = DedupeWindow(settings.dedupe_window)
         self._totals = decode_globals(None)
         self._vectors = UserVectors(store, self.prefix, self._users)
@@ -123,14 +124,14 @@ class Lane:
         count_before = self._dedupe.count
         rows = RowSet()
 
-        products = [change for change in decoded.products if ahead[change.message] and self._owns(hash_id(change.item))]
-        self._products.fold(products, self._items, self._scopes, rows.single)
+        products = self._products.merge([one for one in decoded.products if ahead[one.message]], rows.single)
+        self._items.load(np.array([change.item for change in products], np.uint64))
         mine = self._mine(decoded.interactions, ahead)
         events = self._erased.skip(mine)
         erasures = [(e.message, hash_id(e.user)) for e in decoded.erasures if ahead[e.message]]
         erasures = sorted((message, user) for message, user in erasures if self._owns(user))
         payload = raw.payload if decoded.payload is None else decoded.payload
-        users, buyers = self._fold_around(events, payload, erasures)
+        users, buyers = self._fold_in_order(events, payload, products, erasures, rows.single)
         erased = {user for _, user in erasures}
         later = self._vectors.leaves(behind)
         vectors = self._vectors.begin(users, later)
@@ -156,8 +157,9 @@ class Lane:
         if rows or events.size:
             rows.single[keys.lane_globals(self.prefix)] = encode_globals(self._totals)
         cache = {"users": self._users.take_counts(), "items": self._items.take_counts()}
+        n_products = sum(change.owned for change in products)
         stats = FoldStats(
-            len(events), int(grown[DUPLICATES]), int(grown[LATE]), len(products), len(rows), cache,
+            len(events), int(grown[DUPLICATES]), int(grown[LATE]), n_products, len(rows), cache,
             len(mine) - len(events),
         )  # fmt: skip
         changes = Changes(dict(self.positions), new, rows, stats, erased=frozenset(erased))
@@ -209,17 +211,25 @@ class Lane:
             keep &= columns["user"] % np.uint64(self.settings.n_lanes) == self.lane
         return columns if keep.all() else columns[keep]
 
-    def _fold_around(
-        self, events: Columns, payload: npt.NDArray[np.uint8], erasures: list[tuple[int, int]]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
-        """Fold the events, each erasure (message, user) in its place; return (slots of users, who bought), ascending.
+    def _fold_in_order(
+        self, events: Columns, payload: npt.NDArray[np.uint8], products: list[ItemChange],
+        erasures: list[tuple[int, int]], rows: dict[bytes, bytes | None],
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:  # fmt: skip
+        """Fold the events, each product and erasure (message, user) in its place.
 
-        Only users and buyers are returned who have a row at the end.
+        Return (slots of users, who bought), ascending. Only users and buyers are returned who have a row at the end.
         """
-        cuts = np.searchsorted(events["message"], [message for message, _ in erasures]).tolist()
-        folded = [self._fold(events[: cuts[0]] if cuts else events, payload)]
-        for (_, user), (first, end) in zip(erasures, pairwise([*cuts, len(events)]), strict=True):
-            self._take_back(user)
+        folded = []
+        stops = pauses(events, products, erasures, self._items)
+        cuts = np.searchsorted(events["message"], [stop.message for stop in stops]).tolist()
+        for stop, (first, end) in zip(stops, pairwise([*cuts, len(events)]), strict=True):
+            if stop.erased is not None:
+                self._take_back(stop.erased)
+            elif stop.message != FIRST:  # what the items were counted as until now
+                self._scopes.fold(self._items, rows)
+                self._items.uncount()
+            for change in stop.changes:
+                change_item(change, self._items, self._scopes)
             folded.append(self._fold(events[first:end], payload))
         acted = distinct(np.concatenate([slots for slots, _ in folded]))
         bought = distinct(np.concatenate([buyers for _, buyers in folded]))

@@ -1,12 +1,13 @@
 """Catalogue changes, and the feed from which servers read the ids of all items."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from flows.fold.item_table import ItemTable
+from flows.fold.product_rows import ProductRow, decode_product, encode_product, merge_change, reduced
 from flows.fold.top_lists import ScopeFold
 from schemas.events import ProductChange
 from schemas.ids import hash_id, hash_ids
@@ -18,60 +19,114 @@ from state.store.contract import Store
 Rows = dict[bytes, bytes | None]
 
 
-def encode_product(item: str, ts_ms: int, product: dict[str, Any] | None) -> bytes:
-    """Return a product row: JSON with sorted names; `{"gone": true}` for an item taken away."""
-    body = {"gone": True} if product is None else product
-    return orjson.dumps({**body, "item": item, "ts_ms": ts_ms}, option=orjson.OPT_SORT_KEYS)
+class ItemChange(NamedTuple):
+    """What a catalogue change does to its item's row; a fact that is None stays as it is."""
+
+    message: int
+    item: int
+    owned: bool
+    """Whether the lane owns the item, and so lists it."""
+    is_product: bool
+    category: int | None
+    brand: int | None
+    price: float | None
+
+    @property
+    def flags(self) -> int:
+        """Return the flags that the row has afterwards."""
+        return FLAG_LISTED * self.owned | FLAG_PRODUCT * self.is_product
+
+    def changes_events(self, flags: int, category: int, brand: int) -> bool:
+        """Return whether events before the change see another item than those after it, given the row's values."""
+        return bool(self.flags & ~flags) or self.category not in (None, category) or self.brand not in (None, brand)
 
 
 class ProductFold:
     """Writes product rows and appends to the item feed.
+
+    A product rests in the lane that owns the hash of its item. The others keep what item rows hold of it: the facts
+    that their visitors' profiles are made of.
 
     The feed is a list of item ids in chunks of FEED_CHUNK: an id is appended when
     the item is first seen and each time its product changes. A server that knows
     how far it has read needs only what came after.
     """
 
-    def __init__(self, store: Store, lane_prefix: bytes) -> None:
-        self._store, self._prefix = store, lane_prefix
+    def __init__(self, store: Store, lane_prefix: bytes, lane: int, n_lanes: int) -> None:
+        self._store, self._prefix, self._lane, self._n_lanes = store, lane_prefix, lane, n_lanes
         self._chunk: list[str] = []
-        self._pending: list[str] = []
+        self._pending: list[tuple[int, str]] = []
+        self._rows: dict[int, ProductRow] = {}
+        self._rows_before: dict[int, ProductRow] = {}
+        """Rows of the round before, whose commit may be under way."""
 
     def open(self, totals: npt.NDArray[np.int64]) -> None:
         """Continue the feed where it ends according to the lane's globals."""
         count = int(totals[FEED])
         self._pending = []
+        self._rows, self._rows_before = {}, {}
         value = self._store.read([keys.feed(self._prefix, count // FEED_CHUNK)])[0]
         self._chunk = decode_feed(value)[: count % FEED_CHUNK]
 
-    def fold(self, changes: list[ProductChange], items: ItemTable, scopes: ScopeFold, rows: Rows) -> None:
-        """Apply catalogue changes in order."""
-        hashes = hash_ids([change.item for change in changes])
-        items.load(hashes)
-        for change, item in zip(changes, hashes.tolist(), strict=True):
-            rows[keys.product(self._prefix, item)] = encode_product(change.item, change.ts_ms, change.product)
-            slot = items.slot_of(item)
-            items.rows["flags"][slot] |= FLAG_LISTED
-            if change.product is not None:
-                category = hash_id(change.product.get("category") or "")
-                brand = hash_id(change.product.get("brand") or "")
-                scopes.move(item, int(items.rows["category"][slot]), category, int(items.rows["brand"][slot]), brand)
-                items.rows["flags"][slot] |= FLAG_PRODUCT
-                items.rows["category"][slot], items.rows["brand"][slot] = category, brand
-                items.rows["price"][slot] = change.product.get("price") or 0.0
-            self._pending.append(change.item)
+    def merge(self, changes: Sequence[ProductChange], rows: Rows) -> list[ItemChange]:
+        """Merge changes into their products, in order, and list the items owned; return what item rows get of them."""
+        self._rows_before, self._rows = self._rows, {}
+        hashes = hash_ids([change.item for change in changes]).tolist()
+        self._read(set(hashes))
+        found = []
+        for whole, item in zip(changes, hashes, strict=True):
+            owned = item % self._n_lanes == self._lane
+            change = whole if owned else reduced(whole)
+            row, facts = merge_change(self._rows[item], change)
+            self._rows[item] = row
+            rows[keys.product(self._prefix, item)] = encode_product(change.item, row)
+            if owned:
+                self._pending.append((change.message, change.item))
+            category, brand = (hash_id(row.fields.get(name) or "") if name in facts else None
+                               for name in ("category", "brand"))  # fmt: skip
+            price = row.fields.get("price") or 0.0 if "price" in facts else None
+            is_product = change.product is not None
+            found.append(ItemChange(change.message, item, owned, is_product, category, brand, price))
+        return found
 
-    def list_items(self, item_ids: list[str]) -> None:
-        """Append items (text ids) to the feed of all items, in this order."""
-        self._pending.extend(item_ids)
+    def _read(self, items: set[int]) -> None:
+        """Have the rows of items at hand."""
+        missing = []
+        for item in items:
+            if item in self._rows_before:
+                self._rows[item] = self._rows_before[item]
+            else:
+                missing.append(item)
+        if missing:
+            values = self._store.read([keys.product(self._prefix, item) for item in missing])
+            self._rows |= {item: decode_product(value) for item, value in zip(missing, values, strict=True)}
+
+    def list_items(self, items: list[tuple[int, str]]) -> None:
+        """Append items (message that named it first, text id) to the feed of all items."""
+        self._pending.extend(items)
 
     def write_feed(self, totals: npt.NDArray[np.int64], rows: Rows) -> None:
-        """Append the pending ids to the feed's rows and to its count."""
-        while self._pending:
+        """Append the pending ids to the feed's rows and to its count, in the order of their messages."""
+        pending = [item for _, item in sorted(self._pending, key=lambda one: one[0])]
+        self._pending = []
+        while pending:
             room = FEED_CHUNK - len(self._chunk)
-            self._chunk += self._pending[:room]
-            self._pending = self._pending[room:]
+            self._chunk += pending[:room]
+            pending = pending[room:]
             rows[keys.feed(self._prefix, int(totals[FEED]) // FEED_CHUNK)] = encode_feed(self._chunk)
             totals[FEED] = int(totals[FEED]) // FEED_CHUNK * FEED_CHUNK + len(self._chunk)
             if len(self._chunk) == FEED_CHUNK:
                 self._chunk = []
+
+
+def change_item(change: ItemChange, items: ItemTable, scopes: ScopeFold) -> None:
+    """Make a cached item's row that of its changed product, and take it out of the lists of what it no longer is."""
+    rows, slot = items.rows, items.slot_of(change.item)
+    category, brand = int(rows["category"][slot]), int(rows["brand"][slot])
+    new_category = category if change.category is None else change.category
+    new_brand = brand if change.brand is None else change.brand
+    scopes.move(change.item, category, new_category, brand, new_brand)
+    rows["flags"][slot] |= change.flags
+    rows["category"][slot], rows["brand"][slot] = new_category, new_brand
+    if change.price is not None:
+        rows["price"][slot] = change.price

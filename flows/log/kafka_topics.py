@@ -31,8 +31,8 @@ ISOLATION = {
 }
 COMPACTED = {"cleanup.policy": "compact", "delete.retention.ms": str(30 * 86_400_000)}
 """Of a product only the last message counts. A flow that is up to a month behind still reads that an item is gone."""
-KEPT = ("erasures", DEAD_LETTERS)
-"""Topics that are never cut: a replay has to know who was erased."""
+KEPT = ("erasures", "product-updates", DEAD_LETTERS)
+"""Topics that are never cut: a replay has to know who was erased, and every field that a product was given."""
 
 
 def split_stream(stream: str) -> tuple[str, int]:
@@ -63,7 +63,7 @@ class KafkaTopics:
 
         Messages carry event time, by which Kafka ages them: with a retention, loading
         a shop's past deletes what it just wrote. -1 keeps everything. `products` is
-        compacted instead, and erasures are kept.
+        compacted instead; erasures and updates of products are kept.
         """
         there = set(self._metadata().topics)
         missing = [name for name in (*TOPICS, DEAD_LETTERS) if name not in there]

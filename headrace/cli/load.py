@@ -106,7 +106,7 @@ def _message(event: dict[str, Any], registry: SchemaRegistry, max_future_ms: int
     if "ts_ms" not in event:
         raise InvalidEvent("ts", "cannot be read as a time")
     topic, record, key = event_from_json(event, time.time_ns() // 1_000_000, max_future_ms)
-    return Message(topic, key, None if record is None else encode(topic, record, registry), event["ts_ms"])
+    return Message(topic, key, encode(topic, record, registry), event["ts_ms"])
 
 
 def append_all(

@@ -152,14 +152,13 @@ class Events:
             topic, record, key = event_from_json(event, at_ms, self._limits.max_future_ms)
         except InvalidEvent as wrong:
             raise NotTaken(422, f"[{index}].{wrong.field}", wrong.message) from None
-        if record is not None:
-            self._schema_ids.need(topic)
-        value = None if record is None else encode(topic, record, self._registry)
+        self._schema_ids.need(topic)
+        value = encode(topic, record, self._registry)
         most = self._limits.max_message_bytes
-        if value is not None and len(value) > most:
+        if len(value) > most:
             raise NotTaken(413, f"[{index}]", f"its message has {len(value)} bytes; at most {most} (max_message_bytes)")
         ids.append(event.get("event_id"))
-        return Message(topic, key, value, at_ms if record is None else record["ts_ms"])
+        return Message(topic, key, value, record["ts_ms"])
 
 
 def _new_id(retry_key: str | None, index: int) -> str:

@@ -47,7 +47,7 @@ def message(n):
     more = {"rating": {"stars": 2.5}, "product": {"title": "T", "category": "x", "price": 2.0}}
     event |= more.get(kind, {})
     topic, record, key = event_from_json(event, now)
-    return Message(topic, key, None if record is None else encode(topic, record, registry), at)
+    return Message(topic, key, encode(topic, record, registry), at)
 
 folder = Path(tempfile.mkdtemp())
 log = SqliteLog(folder / "log.sqlite")

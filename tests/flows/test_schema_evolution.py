@@ -39,12 +39,16 @@ RECORDS = {
     "products": {"item": "tea", "title": "Tea", "category": "drinks", "price": 3.5, "attributes": {"origin": "Uji"}},
     "impressions": {"user": "ann", "request_id": "r", "item": "tea", "position": 3, "source": "popular"},
     "erasures": {"user": "bob"},
-}
+    "product-updates": {"item": "tea", "change": "merge", "category": "drinks", "price": 3.5, "stock": 0,
+                        "attributes": {"origin": "Uji", "organic": None}, "cleared": ["margin"]},
+}  # fmt: skip
 """What is said of each topic; the fields that it leaves out are null, and `removed` takes one of those away."""
+
+PRODUCTS = ("products", "product-updates")
 
 
 def record_of(topic, n):
-    own = {"ts_ms": T0 + 1000 * (n + 1)} | ({} if topic == "products" else {"event_id": f"e{n}"})
+    own = {"ts_ms": T0 + 1000 * (n + 1)} | ({} if topic in PRODUCTS else {"event_id": f"e{n}"})
     return RECORDS[topic] | own
 
 
@@ -60,7 +64,7 @@ def added(topic, schema):
 
 def removed(topic, schema):
     """One of our fields is gone: one that may be null."""
-    gone = {"products": "seller", "impressions": "arm"}.get(topic, "session")
+    gone = {"products": "seller", "product-updates": "seller", "impressions": "arm"}.get(topic, "session")
     schema["fields"] = [field for field in schema["fields"] if field["name"] != gone]
     return {}
 
@@ -87,7 +91,10 @@ def reordered(topic, schema):
     return {}
 
 
-ENUMS = {"products": ("category", "drinks"), "impressions": ("source", "popular"), "erasures": ("channel", "app")}
+ENUMS = {
+    "products": ("category", "drinks"), "product-updates": ("category", "drinks"), "impressions": ("source", "popular"),
+    "erasures": ("channel", "app"),
+}  # fmt: skip
 
 
 def enum_grown(topic, schema):
@@ -260,6 +267,10 @@ REFUSED = [
     ("ratings", retyped("stars", "string"), {"stars": "five"}, "unreadable_schema", "field stars"),
     ("products", retyped("item", "long"), {"item": 7}, "unreadable_schema", "field item"),
     ("products", retyped("item", ["null", "string"]), {"item": None}, "malformed", "item is null"),
+    ("product-updates", without("item"), {}, "unreadable_schema", "field item"),
+    ("product-updates", retyped("change", "string"), {"change": "drop"}, "unknown_kind", "merge, replace, gone"),
+    ("product-updates", retyped("cleared", {"type": "array", "items": "string"}), {"cleared": ["colour"]}, "malformed",
+     "'colour'"),
     ("impressions", without("request_id"), {}, "unreadable_schema", "field request_id"),
     ("erasures", without("user"), {}, "unreadable_schema", "field user"),
     ("erasures", lambda schema: schema.update(name="ProductView"), {}, "unknown_schema", "belongs to 'product-views'"),

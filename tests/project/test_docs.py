@@ -122,7 +122,7 @@ def test_the_events_of_the_docs_are_taken_as_json_and_as_avro():
         assert encode(topic, json.loads(block), FolderRegistry())
         topics.add(topic)
     assert len(types) == 8
-    assert len(topics) == 7
+    assert len(topics) == 8
 
 
 def test_the_docs_name_the_sources_of_every_strategy():

@@ -7,7 +7,7 @@ from helpers.golden import golden_bytes
 from helpers.raw_batches import raw_batch
 
 from schemas.avro_decoder import Limits, decode
-from schemas.events import TOPICS, Kind
+from schemas.events import TOPICS, Change, Kind
 from schemas.ids import hash_event_id, hash_id, hash_visitor
 from schemas.impressions import encode_impressions
 from schemas.json_events import encode
@@ -31,8 +31,10 @@ RECORDS = {
     "impressions": {**VISITOR, "request_id": "r1", "item": "tea-1", "position": 3, "source": "popular", "arm": "x:b",
                     "propensity": 0.5, "anchor": "a1", "generation": "g1"},
     "erasures": {"event_id": "e2", "ts_ms": T0, "user": "ann"},
+    "product-updates": {"ts_ms": T0 + 1, "item": "tea-1", "change": "merge", "price": 4.0, "stock": 0,
+                        "attributes": {"origin": "Kyoto", "organic": None}, "cleared": ["seller", "margin"]},
 }  # fmt: skip
-DEFAULTS = {"context": {}, "attributes": {}, "quantity": 1.0}
+DEFAULTS = {"context": {}, "attributes": {}, "quantity": 1.0, "change": "merge", "cleared": []}
 REGISTRY, LIMITS = FolderRegistry(), Limits()
 
 
@@ -67,7 +69,7 @@ def test_the_list_of_impressions_is_encoded_as_one_message_is():
 def test_golden_messages_become_these_rows():
     messages = [(topic, golden_bytes(f"topics/{topic}")) for topic in TOPICS]
     raw = raw_batch(messages)
-    decoded = decode(raw, REGISTRY, T0, LIMITS)
+    decoded = decode(raw, REGISTRY, T0 + 1, LIMITS)
     assert decoded.bad == []
     rows = decoded.interactions
     shared = {"user": hash_visitor("ann", "s9"), "ts_ms": T0, "country": hash_id("DE")}
@@ -87,8 +89,10 @@ def test_golden_messages_become_these_rows():
     assert rows["brand"].tolist() == [hash_id("Größe") if one else 0 for one in there]
     prices = [3.5 if one else math.nan for one in there]
     assert str(rows["price"].tolist()) == str(prices)
-    (change,) = decoded.products
+    whole, update = decoded.products
     product = {name: value for name, value in RECORDS["products"].items() if name not in ("item", "ts_ms")}
-    assert (change.item, change.ts_ms, change.product) == ("tea-1", T0, product)
+    assert (whole.item, whole.ts_ms, whole.product, whole.change) == ("tea-1", T0, product, Change.WHOLE)
+    named = {"price": 4.0, "stock": 0, "attr.origin": "Kyoto", "attr.organic": None, "seller": None, "margin": None}
+    assert (update.item, update.ts_ms, update.product, update.change) == ("tea-1", T0 + 1, named, Change.MERGE)
     (erasure,) = decoded.erasures
     assert (erasure.user, erasure.ts_ms, decoded.n_impressions) == ("ann", T0, 1)
