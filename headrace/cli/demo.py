@@ -18,8 +18,8 @@ import typer
 from flows.log.contract import Log
 from flows.log.open_log import open_log
 from headrace.cli.anchor import run_anchor
-from headrace.cli.load import append_all
 from headrace.console import FAILED, OK, UNAVAILABLE, err, progress_bar, read_settings
+from headrace.loading.append import append_all
 from headrace.settings import OWN_PARTS, Settings, load_settings
 from schemas.registry import FolderRegistry
 from state.rows import keys

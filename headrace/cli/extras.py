@@ -3,7 +3,11 @@
 EXTRAS = {
     "bytewax": "stream",
     "confluent_kafka": "stream",
+    "charset_normalizer": "stream",
+    "defusedxml": "stream",
     "polars": "stream",
+    "pycountry": "stream",
+    "python_calamine": "stream",
     "faiss": "serve",
     "fastapi": "serve",
     "grpc": "serve",

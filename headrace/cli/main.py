@@ -23,7 +23,7 @@ COMMANDS = {
     "anchor": "Train the nightly models on the log and publish them; flows refold, then servers follow.",
     "anchors": "List the anchors there are: data, settings, code, metrics, parent, and which one is live.",
     "topics": "Create the Kafka topics that are missing.",
-    "load": "Turn a table into events on the log, in time order. Loading a file twice adds nothing to the rows.",
+    "load": "Turn a file into events on the log, in time order. Loading a file twice adds nothing to the rows.",
     "replay": "Fold any part of the log again into a generation beside the live one. Again: it goes on after a stop.",
     "diff": "Compare two generations; exit code 1 when more than --threshold of their rows differ.",
     "switch": "Make a generation the live one; flows and servers follow within a second.",
