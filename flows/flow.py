@@ -11,13 +11,14 @@ import structlog
 
 from flows import metrics
 from flows.anchor_follower import AnchorFollower
+from flows.books import open_books
 from flows.connect import connect, open_store
 from flows.erased_elsewhere import ErasedElsewhere
 from flows.fold.erased_users import EMPTY
 from flows.fold.lane import Lane
 from flows.leases import Leases
 from flows.log.batch_sizer import BatchSizer
-from flows.log.contract import Log, LogUnavailable, RawBatch, TopicReplaced, topic_of
+from flows.log.contract import Log, LogUnavailable, PositionLost, RawBatch, TopicReplaced, topic_of
 from flows.log.dead_letters import DeadLetters
 from flows.log.open_log import open_log
 from flows.log.open_registry import open_registry
@@ -65,6 +66,7 @@ class Flow:
         self._letters_log = open_log(address, config=config)
         self._registry = open_registry(settings)
         self._elsewhere = ErasedElsewhere(self.store, settings)
+        self._books = open_books(settings, self.store, self._registry)
         self.runner = Runner(
             [],
             self.store,
@@ -96,6 +98,7 @@ class Flow:
         self._is_open = False
         self.runner.abandon()
         self._n_opened += 1
+        self._restore_books()
         generation = self._of_these_topics(self._fixed or self._live_generation())
         settings = generation.settings(self._base)
         if self._leases is None or generation.name != self.generation:
@@ -120,6 +123,15 @@ class Flow:
         self._follower.open()
         self._is_open = True
         log.info("lanes", generation=generation.name, lanes=sorted(keep), of=self.settings.n_lanes)
+
+    def _restore_books(self) -> None:
+        """Make Redis hold the books of rules, which it may have lost; lists without them are better than no rows."""
+        if self._fixed is not None:
+            return
+        try:
+            self._books.catch_up()
+        except (LogUnavailable, RegistryUnavailable, PositionLost) as error:
+            log.warning("the books of rules cannot be read from the log", error=str(error))
 
     def _erase_elsewhere(self, users: Collection[int]) -> None:
         if self._fixed is None:  # a replay folds erasures that are long done

@@ -12,6 +12,8 @@ TOPICS = (
 )  # fmt: skip
 """In the order of their schema ids (`schemas.registry`): a new one goes to the end."""
 DEAD_LETTERS = "dead-letters"
+BOOKS = "books"
+"""Books of rules that were put (`flows.books`); a flow does not fold them."""
 
 
 class Kind(IntEnum):

@@ -1,8 +1,7 @@
 """Schema ids: what a registry gives, and the one that is the schema folder itself.
 
-The folder's ids are `100 · (index of the topic in TOPICS + 1) + version`, where the
-versions of a topic are the files `avro/history/<topic>.v<N>.avsc`. A committed
-version never changes, so neither does its id.
+The folder's ids are `100 · number of the topic + version`, where the versions of a topic are
+the files `avro/history/<topic>.v<N>.avsc`. A committed version never changes, so neither does its id.
 """
 
 import json
@@ -13,7 +12,10 @@ from typing import Any, NamedTuple, Protocol
 
 from fastavro import parse_schema
 
-from schemas.events import TOPICS
+from schemas.events import BOOKS, TOPICS
+
+NUMBERS = {**{topic: number for number, topic in enumerate(TOPICS, 1)}, BOOKS: 90}
+"""Of topics, which their schemas' ids begin with."""
 
 
 class Schema(NamedTuple):
@@ -81,9 +83,9 @@ class FolderRegistry:
     def __init__(self) -> None:
         self._schemas: dict[int, Schema] = {}
         self._newest: dict[str, int] = {}
-        for index, topic in enumerate(TOPICS):
+        for topic, number in NUMBERS.items():
             for version, schema in schema_versions(topic).items():
-                schema_id = 100 * (index + 1) + version
+                schema_id = 100 * number + version
                 self._schemas[schema_id] = Schema(topic, _parsed(schema))
                 self._newest[topic] = schema_id
 

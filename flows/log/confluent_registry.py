@@ -12,8 +12,7 @@ from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 from fastavro import parse_schema
 
-from schemas.events import TOPICS
-from schemas.registry import RegistryUnavailable, Schema, UnknownSchema, current_schema
+from schemas.registry import NUMBERS, RegistryUnavailable, Schema, UnknownSchema, current_schema
 
 UNKNOWN_IDS_S = 5.0
 """How long an id that the registry does not know is not requested again."""
@@ -135,7 +134,7 @@ def _topic_of(parsed: Any) -> str:
     if not isinstance(parsed, dict) or "name" not in parsed:
         return ""
     name = parsed["name"] if "." in parsed["name"] else f"{parsed.get('namespace', '')}.{parsed['name']}"
-    for topic in TOPICS:
+    for topic in NUMBERS:
         ours = current_schema(topic)
         if name == f"{ours['namespace']}.{ours['name']}":
             return topic

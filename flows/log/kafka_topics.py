@@ -11,7 +11,7 @@ from confluent_kafka.cimpl import NewTopic
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from flows.log.contract import LogUnavailable, PositionLost, TopicReplaced, topic_of
-from schemas.events import DEAD_LETTERS, TOPICS
+from schemas.events import BOOKS, DEAD_LETTERS, TOPICS
 from state.store.contract import Positions
 
 TIMEOUT_S = 10.0
@@ -31,8 +31,9 @@ ISOLATION = {
 }
 COMPACTED = {"cleanup.policy": "compact", "delete.retention.ms": str(30 * 86_400_000)}
 """Of a product only the last message counts. A flow that is up to a month behind still reads that an item is gone."""
-KEPT = ("erasures", "product-updates", DEAD_LETTERS)
-"""Topics that are never cut: a replay has to know who was erased, and every field that a product was given."""
+KEPT = ("erasures", "product-updates", DEAD_LETTERS, BOOKS)
+"""Topics that are never cut: a replay has to know who was erased and every field that a product was given, and a Redis
+that is new which rules there were."""
 
 
 def split_stream(stream: str) -> tuple[str, int]:
@@ -63,13 +64,14 @@ class KafkaTopics:
 
         Messages carry event time, by which Kafka ages them: with a retention, loading
         a shop's past deletes what it just wrote. -1 keeps everything. `products` is
-        compacted instead; erasures and updates of products are kept.
+        compacted instead; erasures, updates of products and books of rules are kept.
         """
         there = set(self._metadata().topics)
-        missing = [name for name in (*TOPICS, DEAD_LETTERS) if name not in there]
+        missing = [name for name in (*TOPICS, DEAD_LETTERS, BOOKS) if name not in there]
         config = {name: {"retention.ms": str(-1 if name in KEPT else retention_ms)} for name in missing}
         config |= {name: COMPACTED for name in missing if name == "products"}
-        topics = [NewTopic(name, partitions, replication, config=config[name]) for name in missing]
+        n_parts = {**dict.fromkeys(missing, partitions), BOOKS: 1}  # books have one order
+        topics = [NewTopic(name, n_parts[name], replication, config=config[name]) for name in missing]
         for future in (self._admin.create_topics(topics) if topics else {}).values():  # it refuses an empty list
             try:
                 future.result(TIMEOUT_S)
@@ -79,7 +81,7 @@ class KafkaTopics:
 
     def delete_topics(self) -> None:
         """Delete the topics of the product with all that is in them, and wait until they are gone."""
-        names = [*TOPICS, DEAD_LETTERS]
+        names = [*TOPICS, DEAD_LETTERS, BOOKS]
         for future in self._admin.delete_topics(names).values():
             try:
                 future.result(TIMEOUT_S)

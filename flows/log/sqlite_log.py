@@ -25,7 +25,7 @@ from flows.log.contract import (
     topic_of,
 )
 from flows.log.sqlite_rows import COLUMNS, READ, Int64s, LogRow, decode_row, encode_row, message_of
-from schemas.events import DEAD_LETTERS, TOPICS
+from schemas.events import BOOKS, DEAD_LETTERS, TOPICS
 from state.store.contract import Positions
 
 POLL_S = 0.001
@@ -62,7 +62,7 @@ class SqliteLog:
                 self._writer.executescript(TABLES)
                 if "headers" not in [column[1] for column in self._writer.execute("PRAGMA table_info(batches)")]:
                     self._writer.execute("ALTER TABLE batches ADD COLUMN headers BLOB")
-                rows = [(name,) for name in (*TOPICS, DEAD_LETTERS)]
+                rows = [(name,) for name in (*TOPICS, DEAD_LETTERS, BOOKS)]
                 self._writer.executemany("INSERT OR IGNORE INTO topics (name, earliest, next) VALUES (?, 0, 0)", rows)
         except (sqlite3.Error, OSError) as error:
             raise LogUnavailable(f"the log {self._path} cannot be opened: {error}") from error
@@ -72,6 +72,10 @@ class SqliteLog:
         self._stream_of = np.full(max(self._topic_ids.values()) + 1, -1, np.int32)
         for index, name in enumerate(read_topics):
             self._stream_of[self._topic_ids[name]] = index
+        # Of a topic that has few messages only their rows are read; most rows have some of the others.
+        ids = ", ".join(str(self._topic_ids[name]) for name in read_topics if name not in TOPICS)
+        rare = set(read_topics).isdisjoint(TOPICS)
+        self._rows_of = f"seq IN (SELECT seq FROM spans WHERE topic IN ({ids})) AND" if rare else ""
         self._row: LogRow | None = None
         self._cursor: tuple[Positions, int] | None = None
 
@@ -145,15 +149,20 @@ class SqliteLog:
         """Do nothing: there is no tool that would look."""
 
     def retain(self, from_ts_ms: int) -> int:
-        """Drop the oldest rows whose messages are all older than `from_ts_ms`; return how many messages went."""
+        """Drop the oldest rows whose messages are all older than `from_ts_ms`; return how many messages went.
+
+        Books of rules stay.
+        """
         with self._write_lock, self._writer:
             self._writer.execute("BEGIN IMMEDIATE")
-            query = "SELECT seq FROM batches WHERE newest_ms >= ? ORDER BY seq LIMIT 1"
-            kept = self._writer.execute(query, (from_ts_ms,)).fetchone()
-            upto = kept[0] if kept else 1 << 62
-            gone = self._writer.execute("SELECT sum(length(lengths)) FROM batches WHERE seq < ?", (upto,)).fetchone()[0]
-            self._writer.execute("DELETE FROM batches WHERE seq < ?", (upto,))
-            self._writer.execute("DELETE FROM spans WHERE seq < ?", (upto,))
+            others = "seq NOT IN (SELECT seq FROM spans WHERE topic = ?)"
+            query = f"SELECT seq FROM batches WHERE newest_ms >= ? AND {others} ORDER BY seq LIMIT 1"
+            books = self._topic_ids[BOOKS]
+            kept = self._writer.execute(query, (from_ts_ms, books)).fetchone()
+            old, bounds = f"seq < ? AND {others}", (kept[0] if kept else 1 << 62, books)
+            gone = self._writer.execute(f"SELECT sum(length(lengths)) FROM batches WHERE {old}", bounds).fetchone()[0]
+            self._writer.execute(f"DELETE FROM batches WHERE {old}", bounds)
+            self._writer.execute(f"DELETE FROM spans WHERE {old}", bounds)
             self._writer.execute(
                 "UPDATE topics SET earliest = coalesce((SELECT min(first) FROM spans WHERE topic = topics.id), next)"
             )
@@ -218,7 +227,9 @@ class SqliteLog:
         if self._row is not None and self._row.seq == seq:
             yield self._row
             seq += 1
-        for row in self._reader.execute(f"SELECT {READ} FROM batches WHERE seq >= ? ORDER BY seq", (seq,)):
+        for row in self._reader.execute(
+            f"SELECT {READ} FROM batches WHERE {self._rows_of} seq >= ? ORDER BY seq", (seq,)
+        ):
             yield decode_row(*row)
 
     def _read(self, positions: Positions, max_messages: int) -> RawBatch | None:

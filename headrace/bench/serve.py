@@ -20,6 +20,7 @@ import orjson
 import redis
 import typer
 
+from flows.books import Books
 from flows.log.open_log import open_log
 from headrace.bench.grpc_load import GrpcLoad
 from headrace.bench.http_load import HttpLoad, Load
@@ -28,9 +29,10 @@ from headrace.bench.processes import cpu_s, listening, pauses, pin, share, wait_
 from headrace.bench.up import HEADRACE, START_S, NotStarted, Running, everything_up, machine, median_run, print_figures
 from headrace.console import FAILED, OK, err
 from headrace.options import Json, Repeats
+from schemas.events import BOOKS
+from schemas.registry import FolderRegistry
 from serving.engine.clock import now_ms
 from serving.proto import headrace_pb2
-from serving.rules.book_store import put_book, to_book
 from state.ports import free_port
 from state.rows import keys
 from state.settings import PREFIX
@@ -208,7 +210,8 @@ def run(
                 with err.status("folding the past and training an anchor"):
                     running.wait_until_folded(end)
                     train(running)
-                    put_book(RedisStore(running.where["redis_url"]), to_book(BOOK), "bench", now_ms())
+                    store, open_books = RedisStore(running.where["redis_url"]), partial(open_log, address, [BOOKS])
+                    Books(store, open_books, FolderRegistry()).put(BOOK, "bench", now_ms())
                     wait_until_quiet(running.where["pids"].values())  # users' vectors follow the anchor; rows are read
                 with err.status(f"{clients} clients for {seconds:.0f} s each way, {repeats} times"):
                     cores = sorted(os.sched_getaffinity(0))

@@ -18,7 +18,8 @@ from headrace.options import Json
 from headrace.settings import Settings
 from schemas.events import Kind
 from schemas.registry import RegistryUnavailable
-from serving.rules.book_store import BadBook, live_version, read_book
+from serving.rules.book_errors import BadBook
+from serving.rules.book_store import live_version, read_book
 from serving.rules.experiments import Experiment
 from state.store.contract import StoreUnavailable
 

@@ -6,13 +6,18 @@ import time
 
 import structlog
 
+from flows.books import Books
+from flows.log.contract import LogUnavailable, PositionLost
+from schemas.registry import RegistryUnavailable
 from serving.auth.api_keys import Guard
 from serving.engine.clock import now_ms
 from serving.engine.guarded_store import GuardedStore
+from serving.engine.metrics import BOOK_MISSING
 from serving.engine.offline_copy import OfflineSnapshot
 from serving.engine.recommender import Recommender
 from serving.retrieval.vector_index import VectorIndex
-from serving.rules.book_store import BadBook, live_version, read_book
+from serving.rules.book_errors import BadBook
+from serving.rules.book_store import live_version, read_book
 from serving.settings import ServingSettings
 from serving.snapshot.snapshot import ServingSnapshot
 from state.anchor import AnchorDamaged, anchor_versions
@@ -28,6 +33,8 @@ FIRST_ANCHOR_S = 10.0
 """How long a server that starts waits for the anchor to arrive, before it answers without."""
 SAVE_S = 10.0
 """How often the copy for answers without Redis is written."""
+RESTORE_S = 5.0
+"""How often the log is looked at for books that Redis has lost."""
 CHANGES_AT_ONCE, ROWS_AT_ONCE, TIMES = 200, 50, 10
 """What a look does between two turns of the loop, and how often at most: take over changed products, which takes one to
 five milliseconds; read rows ahead, of new items and such as were written, in some half a millisecond."""
@@ -38,12 +45,15 @@ log = structlog.get_logger()
 class Follower:
     """Keeps the recommender's catalogue, totals and anchor up to date."""
 
-    def __init__(self, recommender: Recommender, settings: ServingSettings, guard: Guard) -> None:
+    def __init__(self, recommender: Recommender, settings: ServingSettings, guard: Guard, books: Books) -> None:
         self._recommender, self._settings, self._store = recommender, settings, recommender.store
         self._anchors = AnchorFetcher(open_anchors(settings))
         self._refused: str | None = None
         self._refused_generation: str | None = None
-        self._refused_book = 0
+        self._books = books
+        self._seen_book: int | None = None
+        """Version of the live book when the store was last looked at; None: it was not."""
+        self._restored_at = 0.0
         self._offline = OfflineSnapshot(settings.offline_dir)
         self._saved_at = 0.0
         self._saving: asyncio.Task[None] | None = None
@@ -99,7 +109,7 @@ class Follower:
             if not shop.scan_more(ROWS_AT_ONCE, now_ms()):
                 break
         await self._pause()
-        self._take_book()
+        await self._take_book()
         value = self._store.read([keys.ANCHOR_LIVE])[0]
         live = value.decode() if value else None
         if live and live not in (self._recommender.anchor, self._refused):
@@ -160,17 +170,44 @@ class Follower:
         except Exception as error:  # nobody else hears of it, and the next turn tries again
             log.error("the copy for answers without Redis was not written", exc_info=error)
 
-    def _take_book(self) -> None:
+    async def _take_book(self) -> None:
+        """Use the live book. A store without one, where there was one, has lost its data: then the last one stays."""
+        used = self._recommender.shop.rules.version
         version = live_version(self._store)
-        # No book at all in a store that had one: it has lost its data, and the rules still hold.
-        if version in (0, self._recommender.shop.rules.version, self._refused_book):
+        lost = version == 0 and used > 0
+        if self._seen_book is None or (lost and time.monotonic() - self._restored_at > RESTORE_S):
+            await self._restore_books()
+            version = live_version(self._store)
+            lost = version == 0 and used > 0
+        self._note_missing(lost, used)
+        if version in (0, self._seen_book):
+            self._seen_book = version
             return
+        self._seen_book = version
         try:
             self._recommender.shop.rules = read_book(self._store, version)
             log.info("rules taken over", version=version)
         except BadBook as error:
-            self._refused_book = version
             log.error("the book of rules cannot be read; the one before stays", version=version, error=str(error))
+
+    async def _restore_books(self) -> None:
+        """Have the log's books put into the store. Raises StoreUnavailable."""
+        self._restored_at = time.monotonic()
+        try:
+            await asyncio.to_thread(self._books.catch_up)
+        except (LogUnavailable, RegistryUnavailable, PositionLost, StoreUnavailable) as error:
+            log.warning("the books of rules in the log were not compared with those in Redis", error=str(error))
+        await self._pause()
+
+    def _note_missing(self, missing: bool, used: int) -> None:
+        """Log it once when the book goes missing, and show it."""
+        if missing and not self._recommender.book_missing:
+            log.error(
+                "neither Redis nor the log has a book of rules any more; the last one goes on; put it again "
+                "(docs/runbook.md)", version=used,
+            )  # fmt: skip
+        self._recommender.book_missing = missing
+        BOOK_MISSING.set(missing)
 
     async def _enter(self, generation: str) -> None:
         """Load a generation aside, with the anchor and the rules in use, and answer from it. Raises BadSettings."""

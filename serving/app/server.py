@@ -48,7 +48,9 @@ def _first_recommender(store: RedisStore, settings: ServingSettings) -> Recommen
     try:
         connect("Redis", settings.connect_timeout_s if offline.generation() is None else 0, store.ping)
         refuse_eviction(store, settings)
-        return open_recommender(guarded, settings, live_generation(store) or settings.generation)
+        recommender = open_recommender(guarded, settings, live_generation(store) or settings.generation)
+        offline.load_book_into(recommender.shop)  # until the store gives its own, or for good where that lost it
+        return recommender
     except StoreUnavailable:
         generation = offline.generation()
         if generation is None:

@@ -6,6 +6,7 @@ import socket
 
 import uvicorn
 
+from flows.books import open_books
 from flows.log.contract import Log
 from schemas.registry import SchemaRegistry
 from serving.app.follower import Follower
@@ -35,10 +36,11 @@ class Server:
     ) -> None:
         """Make every part; no port is listened on yet. The server closes the log when it ends."""
         self.settings, self.recommender, self.guard, self.events_log = settings, recommender, guard, events_log
-        self.follower = Follower(recommender, settings, guard)
+        self.books = open_books(settings, recommender.store.plain, registry)
+        self.follower = Follower(recommender, settings, guard, self.books)
         self.impressions = Impressions(events_log, registry, settings.impressions_share)
         self.micro_batcher = MicroBatcher(recommender, self.impressions)
-        self.app = make_app(recommender, self.micro_batcher, events_log, registry, self.is_ready, guard)
+        self.app = make_app(recommender, self.micro_batcher, events_log, registry, self.is_ready, guard, self.books)
         self.rpc = make_server(recommender, self.micro_batcher, guard)
         self.http = uvicorn.Server(
             uvicorn.Config(

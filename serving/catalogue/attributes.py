@@ -30,6 +30,10 @@ class Attributes:
         """Return an item's attributes; none while another thread is still adding it."""
         return self._of[row] if row < len(self._of) else NOTHING
 
+    def names(self) -> set[str]:
+        """Return the names that some item carries."""
+        return set(self._n_items)
+
     def set(self, row: int, attributes: Mapping[str, str]) -> None:
         """Replace what is known of an item; `row` is one that is there, or the next one."""
         if row == len(self._of):

@@ -137,6 +137,10 @@ class Catalogue:
         column = {"category": self.category, "brand": self.brand, "seller": self.seller}[name]
         return column.view(len(self)) if rows is None else column.some(rows)
 
+    def attribute_names(self) -> set[str]:
+        """Return the names of attributes that some item has."""
+        return self._attributes.names()
+
     def shown(self, in_stock: bool, rows: Rows | None = None) -> Mask:
         """Return which items may be shown at all: not gone and, with `in_stock`, not known to be out of stock."""
         at = slice(0, len(self)) if rows is None else rows

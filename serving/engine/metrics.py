@@ -15,6 +15,9 @@ STAGES = {name: STAGE_SECONDS.labels(name) for name in ("read_users", "score", "
 SHED = Counter("headrace_shed", "Requests not answered in full because too many waited", ["how"])
 FAILURES = Counter("headrace_request_failures", "Calls that could not be answered because of a fault of the server's")
 IMPRESSIONS = Counter("headrace_impressions", "Exposures by what became of them", ["outcome"])
+BOOK_MISSING = Gauge(
+    "headrace_book_missing", "1 while the last known book of rules is used because Redis and the log have none"
+)
 AWAY = Gauge("headrace_store_away", "1 while answers come from memory because Redis does not answer in time")
 
 

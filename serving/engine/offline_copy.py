@@ -15,7 +15,8 @@ import orjson
 
 from schemas.ids import hash_ids
 from serving.catalogue.catalogue import Catalogue
-from serving.rules.book_store import BadBook, compiled
+from serving.rules.book_errors import BadBook
+from serving.rules.book_store import compiled
 from serving.snapshot.snapshot import ServingSnapshot
 from serving.snapshot.top_lists import TopList
 
@@ -60,6 +61,13 @@ class OfflineSnapshot:
         shop.catalogue.take(ids, hash_ids(ids), items)
         hashes = hash_ids(lists["popular"])
         shop.set_popular(TopList(hashes, np.array(lists["weight"], float), np.array(lists["trend"], float)))
+        return self.load_book_into(shop)
+
+    def load_book_into(self, shop: ServingSnapshot) -> bool:
+        """Use the book of the copy; return whether it has one that can be read, of whatever generation."""
+        lists = self._read(LISTS)
+        if lists is None:
+            return False
         try:
             shop.rules = compiled(lists["rules"], lists["rules_version"])
         except BadBook:

@@ -52,6 +52,8 @@ class Recommender:
         """While the store is away answers come from memory. `snapshot`: one that is there already."""
         guarded = store if isinstance(store, GuardedStore) else GuardedStore(store)
         self._live = Live(guarded, snapshot or ServingSnapshot(guarded, settings, generation))
+        self.book_missing = False
+        """Whether the store has no book of rules though there was one: the last one known goes on."""
 
     @property
     def store(self) -> GuardedStore:

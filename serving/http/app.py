@@ -12,6 +12,7 @@ from fastapi import FastAPI, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from flows.books import Books
 from flows.log.contract import Log
 from flows.settings import limits_of
 from schemas.registry import SchemaRegistry
@@ -51,7 +52,7 @@ def _same_for_everybody(request: Request, method: str, answer: Answer) -> Respon
 
 def make_app(
     recommender: Recommender, batcher: MicroBatcher, events_log: Log, registry: SchemaRegistry,
-    ready: Callable[[], bool], guard: Guard,
+    ready: Callable[[], bool], guard: Guard, books: Books,
 ) -> FastAPI:  # fmt: skip
     """Return the application; /readyz answers 200 where `ready` is true. `state.hot` is the protocol to serve it by."""
     app = FastAPI(title="headrace", version="1", docs_url=None, redoc_url=None)
@@ -106,7 +107,7 @@ def make_app(
     events = Events(events_log, registry, limits_of(recommender.shop.settings))
     app.include_router(events_router(events, guard, explorer.note_user))
     app.include_router(make_router(recommender, batcher, guard), prefix="/graphql")
-    app.include_router(rules_router(recommender))
+    app.include_router(rules_router(recommender, books))
     app.include_router(explorer.router)
 
     @app.get("/healthz")
@@ -116,7 +117,10 @@ def make_app(
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
         shop = recommender.shop
-        state = {"ready": ready(), "items": len(shop.catalogue), "skipped_rules": sorted(shop.rules.skipped)}
+        state = {
+            "ready": ready(), "items": len(shop.catalogue), "skipped_rules": sorted(shop.rules.skipped),
+            "book_missing": recommender.book_missing,
+        }  # fmt: skip
         return JSONResponse(state, 200 if ready() else 503)
 
     @app.get("/metrics")

@@ -12,6 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from flows.books import BookConflict, BookTooLarge
+from flows.log.contract import LogUnavailable
+from schemas.registry import RegistryUnavailable
 from serving.auth.access import Scope as KeyScope
 from serving.auth.access import access_of, event_scope
 from serving.auth.api_keys import Guard, Refused, secret_of
@@ -19,7 +22,7 @@ from serving.engine.calls import failed
 from serving.engine.micro_batcher import Overloaded
 from serving.engine.recommender import BadRequest
 from serving.rendering.answer_bytes import json_default
-from serving.rules.book_store import BadBook
+from serving.rules.book_errors import BadBook
 from serving.settings import is_loopback
 from state.store.contract import Fenced, StoreUnavailable
 
@@ -166,8 +169,23 @@ def add_error_handlers(app: FastAPI) -> None:
         return error(422, wrong.field, wrong.message)
 
     @app.exception_handler(BadBook)
-    async def bad_book(request: Request, wrong: BadBook) -> JSONResponse:
-        return error(422, wrong.field, wrong.message)
+    async def bad_book(request: Request, wrong: BadBook) -> Response:
+        all_of = [{**one._asdict(), "message": _readable(one.message)} for one in wrong.errors]
+        first = {"field": _readable(wrong.field), "message": _readable(wrong.message)}
+        return json({"error": first, "errors": all_of}, 422)
+
+    @app.exception_handler(BookConflict)
+    async def conflict(request: Request, wrong: BookConflict) -> Response:
+        return json({"error": {"field": "based_on", "message": str(wrong)}, "version": wrong.live}, 409)
+
+    @app.exception_handler(BookTooLarge)
+    async def book_too_large(request: Request, wrong: BookTooLarge) -> JSONResponse:
+        return error(413, "book", str(wrong))
+
+    @app.exception_handler(LogUnavailable)
+    @app.exception_handler(RegistryUnavailable)
+    async def log_away(request: Request, wrong: Exception) -> JSONResponse:
+        return error(503, "", f"the log is out of reach: {wrong}", **{"Retry-After": "1"})
 
     @app.exception_handler(Fenced)
     async def fenced(request: Request, wrong: Fenced) -> JSONResponse:

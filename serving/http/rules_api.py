@@ -1,17 +1,19 @@
 """The book of rules over REST: read, put, history, preview, lint."""
 
+import asyncio
 import contextlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
-from threading import Lock
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import orjson
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 from pydantic import ValidationError
 
+from flows.books import Books
 from schemas.validate import EARLIEST_MS
 from serving.catalogue.catalogue import Catalogue
 from serving.engine.clock import now_ms
@@ -22,17 +24,28 @@ from serving.http.middleware import error, json
 from serving.request.budget import Budget, TooMuch
 from serving.request.requests import RecommendRequest, first_error
 from serving.rules.acting import Compiled
-from serving.rules.book_store import BadBook, history, parse_book, put_book, read_record, to_book
-from serving.rules.lint import lint, refuse_failing
+from serving.rules.book_errors import BadBook
+from serving.rules.book_store import (
+    history,
+    lines_of,
+    parse_book,
+    plain,
+    put_book,
+    read_record,
+    refuse_empty,
+    to_book,
+    yaml_of,
+)
+from serving.rules.lint import lint, refuse_errors, refuse_failing
 from serving.rules.model import Book
-from state.store.contract import Store, StoreUnavailable
+from state.store.contract import StoreUnavailable
 
 T = TypeVar("T")
 LATEST_MS = 4_102_444_800_000
 """The year 2100."""
 _PREVIEWS = count(1)
-_PUTTING = Lock()
-"""Commits of one lane may not run at the same time, and the book is one."""
+GIVE_UP_S = 0.1
+"""How long a put goes on waiting once the store is known to be away; what was begun may still be done."""
 
 
 def preview(frozen: Recommender, rules: Compiled, asked: RecommendRequest, at_ms: int) -> dict[str, Any]:
@@ -54,9 +67,9 @@ def trial(book: Any) -> Compiled:
     return Compiled(to_book(book), -next(_PREVIEWS))
 
 
-def rules_router(recommender: Recommender) -> APIRouter:
+def rules_router(recommender: Recommender, books: Books) -> APIRouter:
     """Return the routes under /v1/rules."""
-    router, trials = APIRouter(), Trials()
+    router, trials, putters = APIRouter(), Trials(), ThreadPoolExecutor(1, "books")
 
     async def _tried(prepare: Callable[[Budget], Callable[[], T]]) -> T:
         """Return what is found beside the loop. Raises BadRequest where it takes too much, Overloaded."""
@@ -67,31 +80,58 @@ def rules_router(recommender: Recommender) -> APIRouter:
         except TooMany as wrong:
             raise Overloaded(str(wrong)) from None
 
+    async def _putting(work: Callable[[], int]) -> int:
+        """Return what a put returns, which runs beside the loop. Raises StoreUnavailable where the store goes away."""
+        if recommender.store.is_away:
+            raise StoreUnavailable("the store is away")
+        future = asyncio.get_running_loop().run_in_executor(putters, work)
+        while True:
+            done, _ = await asyncio.wait([future], timeout=GIVE_UP_S)
+            if done:
+                return future.result()
+            if recommender.store.is_away:
+                future.add_done_callback(lambda late: late.cancelled() or late.exception())
+                raise StoreUnavailable("the store went away; the book may have been put")
+
     @router.get("/v1/rules")
-    async def live() -> Response:
-        """The live book, and the placements there are."""
+    async def live(format: Literal["json", "yaml"] = "json") -> Response:
+        """The live book, and the placements there are; `ETag` is its version, for `If-Match` of a put."""
         rules = recommender.shop.rules
-        version = rules.version
+        version, tag = rules.version, {"ETag": f'"{rules.version}"'}
+        if format == "yaml":
+            return Response(yaml_of(rules.book), headers=tag, media_type="application/yaml")
         record = await recommender.store.aside(partial(read_record, version=version)) if version else None
         there = {name: one.model_dump() for name, one in rules.placements.items()}
-        live = record or {"version": 0, "book": {}}
-        return json({**live, "all_placements": there, "skipped_rules": rules.skipped})
+        live = record or {"version": version, "book": plain(rules.book)}
+        state = {"skipped_rules": rules.skipped, "missing": recommender.book_missing}
+        return json({**live, "all_placements": there, **state}, 200, **tag)
 
     @router.get("/v1/rules/history")
     async def versions() -> Response:
         """The versions of the book, newest first, with author and time."""
         return json({"versions": await recommender.store.aside(history)})
 
-    @router.put("/v1/rules")
-    async def put(request: Request, author: str = "", note: str = "") -> Response:
-        """Make a book (YAML or JSON) the live one."""
+    @router.put("/v1/rules", status_code=201)
+    async def put(
+        request: Request, author: str = "", note: str = "", based_on: int | None = None, empty: bool = False,
+        force: bool = False, if_match: Annotated[str, Header()] = "",
+    ) -> Response:  # fmt: skip
+        """Make a book (YAML or JSON) the live one.
+
+        `based_on`, or `If-Match`: the version it was made from, else 409. `empty`: it may have nothing in it. `force`:
+        in spite of the errors of lint.
+        """
         body = await request.body()
         if not 1 <= len(author) <= 100:
             return error(422, "author", "must say who puts the book there, in 1 to 100 characters")
-        book = await _tried(lambda budget: partial(_acted_once, body, recommender.shop.catalogue.copy(), budget))
-        putting = partial(_put, book=book, author=author, now_ms=now_ms(), note=note[:500])
-        version = await recommender.store.aside(putting)
-        return json({"version": version}, 201)
+        made_from = based_on if based_on is not None else _version_of(if_match)
+        checked = await _tried(
+            lambda budget: partial(_checked, body, recommender.shop.catalogue.copy(), now_ms(), budget, empty, force)
+        )
+        if recommender.book_missing and made_from == recommender.shop.rules.version:
+            made_from = 0  # the one in use is in no store any more
+        work = partial(put_book, books, checked.book, author, now_ms(), note[:500], made_from)
+        return json({"version": await _putting(work), "warnings": checked.findings}, 201)
 
     @router.post("/v1/rules/preview")
     async def before_and_after(request: Request) -> Response:
@@ -105,27 +145,51 @@ def rules_router(recommender: Recommender) -> APIRouter:
         """Check a book (YAML or JSON) and return it as JSON."""
         body = await request.body()
         book = await _tried(lambda budget: partial(parse_book, body))
-        return json({"book": book.model_dump(mode="json", exclude_defaults=True)})
+        return json({"book": plain(book)})
 
     @router.post("/v1/rules/lint")
     async def find_faults(request: Request) -> Response:
         """Contradictions, rules that match nothing, pins of items that are gone."""
         body, at_ms = await request.body(), now_ms()
 
-        def prepared(budget: Budget) -> Callable[[], list[dict[str, str]]]:
+        def prepared(budget: Budget) -> Callable[[], list[dict[str, Any]]]:
             catalogue = recommender.shop.catalogue.copy()
-            return lambda: lint(parse_book(body), catalogue, at_ms, budget)
+            return lambda: lint(parse_book(body), catalogue, at_ms, budget, lines_of(body))
 
         return json({"findings": await _tried(prepared)})
 
     return router
 
 
-def _acted_once(body: bytes, catalogue: Catalogue, budget: Budget) -> Book:
+class _Checked(NamedTuple):
+    """A book that may be put, and what lint warns of."""
+
+    book: Book
+    findings: list[dict[str, Any]]
+
+
+def _checked(body: bytes, catalogue: Catalogue, at_ms: int, budget: Budget, empty: bool, force: bool) -> _Checked:
     """Return the book, whose rules have been evaluated over the catalogue. Raises BadBook."""
+    if not body.strip():
+        raise BadBook("book", "is empty: the body is the book, as YAML or JSON")
     book = parse_book(body)
+    if not empty:
+        refuse_empty(book)
     refuse_failing(book, catalogue, budget)
-    return book
+    findings = lint(book, catalogue, at_ms, budget, lines_of(body))
+    if not force:
+        refuse_errors(findings)
+    return _Checked(book, findings)
+
+
+def _version_of(tag: str) -> int | None:
+    """Return the version that an If-Match names, None where it names none. Raises BadRequest."""
+    if tag in ("", "*"):
+        return None
+    text = tag.strip().removeprefix("W/").strip('"')
+    if not (text.isascii() and text.isdigit()):
+        raise BadRequest("If-Match", f'{tag!r:.60} is no version of a book, as "7"')
+    return int(text)
 
 
 def _previewed(body: bytes, frozen: Recommender) -> Response:
@@ -142,11 +206,6 @@ def _previewed(body: bytes, frozen: Recommender) -> Response:
         raise BadRequest("request.placement", f"there is no {asked.placement!r}")
     with contextlib.closing(frozen.store):
         return json(preview(frozen, rules, asked, at_ms))
-
-
-def _put(store: Store, book: Book, author: str, now_ms: int, note: str) -> int:
-    with _PUTTING:
-        return put_book(store, book, author, now_ms, note)
 
 
 def parse_at(text: str) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 
 from schemas.validate import is_unicode
 from serving.request.columns import Text
+from serving.request.similar_names import allowed, similar
 
 NUMBER, TEXT, FLAG = "number", "text", "truth value"
 ITEM_FIELDS = {"price": NUMBER, "stock": NUMBER, "margin": NUMBER, "category": TEXT, "brand": TEXT, "seller": TEXT}
@@ -54,6 +55,23 @@ class _Part(NamedTuple):
     literal: Any = None
 
 
+DAYS = (
+    ("monday", "montag"), ("tuesday", "dienstag"), ("wednesday", "mittwoch"), ("thursday", "donnerstag"),
+    ("friday", "freitag"), ("saturday", "samstag", "sonnabend"), ("sunday", "sonntag"),
+)  # fmt: skip
+
+
+def day_of(name: str) -> int | None:
+    """Return the number of a day of the week, None where it is none.
+
+    >>> day_of("Monday"), day_of("So"), day_of("x")
+    (0, 6, None)
+    """
+    begins = name.strip().lower().rstrip(".")
+    found = [day for day, names in enumerate(DAYS) if len(begins) > 1 and any(one.startswith(begins) for one in names)]
+    return found[0] if len(found) == 1 else None
+
+
 def under(path: str, above: str) -> bool:
     """Return whether a category path is `above` or lies below it.
 
@@ -63,6 +81,7 @@ def under(path: str, above: str) -> bool:
     return (path + "/").startswith(above.rstrip("/") + "/")
 
 
+FUNCTIONS = ("under", "contains", "startswith", "number", "likes")
 TEXT_TESTS: dict[str, Callable[[str, str], bool]] = {
     "under": under,
     "contains": lambda text, part: part.lower() in text.lower(),
@@ -110,7 +129,9 @@ class Compiler:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             value: str = self._constant(node).literal
             return value
-        raise self._error(node, "must be a text in quotes")
+        like = f", as {str(node.value)!r}" if isinstance(node, ast.Constant) else ""
+        like = f", as {node.id!r}" if isinstance(node, ast.Name) else like
+        raise self._error(node, f"must be a text in quotes{like}")
 
     def _constant(self, node: ast.Constant) -> _Part:
         value: Any = node.value
@@ -136,7 +157,9 @@ class Compiler:
     def _name(self, node: ast.Name) -> _Part:
         kind = self._fields.get(node.id)
         if kind is None:
-            raise self._error(node, f"{node.id!r} is not known; there are {', '.join(sorted(self._fields))}")
+            names = [*self._fields, *(["attr.NAME"] if self._of_items else [])]
+            quoted = "" if similar(node.id, names) else f', or "{node.id}" in quotes if it is a text'
+            raise self._error(node, f"{node.id!r} is not known{allowed(node.id, names)}{quoted}")
         name = node.id
         return _Part(kind, (lambda facts: facts.text(name)) if kind == TEXT else (lambda facts: facts.number(name)))
 
@@ -190,6 +213,7 @@ class Compiler:
         if part.kind == TEXT:
             word = self._literal(right)
             return lambda facts: _test_text(part.value(facts), lambda text: bool(compare(text, word)))
+        self._refuse_text(left, right)
         a, b = self._want(left, NUMBER).value, self._want(right, NUMBER).value
 
         def value(facts: Facts) -> Any:
@@ -198,9 +222,22 @@ class Compiler:
 
         return value
 
+    def _refuse_text(self, left: ast.AST, right: ast.AST) -> None:
+        """Raise BadExpression with the number to write where a number is compared with a text."""
+        if not (isinstance(left, ast.Name) and isinstance(right, ast.Constant) and isinstance(right.value, str)):
+            return
+        if left.id == "weekday":
+            day = day_of(right.value)
+            guess = "" if day is None else f"; {right.value} is {day}"
+            raise self._error(right, f"weekday is a number from 0 (Monday) to 6 (Sunday){guess}")
+        if self._fields.get(left.id) == NUMBER:
+            raise self._error(right, f"{left.id} is a number, which has no quotes; got {right.value!r:.60}")
+
     def _membership(self, left: ast.AST, right: ast.AST, negated: bool) -> Callable[[Any], Any]:
         if not isinstance(right, ast.List | ast.Tuple | ast.Set):
             raise self._error(right, "must be a list")
+        for element in right.elts:
+            self._refuse_text(left, element)
         part, members = self.compile(left), [self.compile(element) for element in right.elts]
         if any(member.literal is None or member.kind != part.kind for member in members) or part.kind == FLAG:
             raise self._error(right, f"must list {part.kind}s")
@@ -226,8 +263,10 @@ class Compiler:
         if name == "likes" and not self._of_items and len(node.args) == 1:
             liked = self._literal(node.args[0])
             return _Part(FLAG, lambda facts: facts.likes(liked))
+        meant = similar(name, FUNCTIONS)
         raise self._error(
-            node, "there are under(TEXT, 'path'), contains(TEXT, 'part'), startswith(TEXT, 'part') and "
+            node, (f"{name} is not known; did you mean {meant}? " if meant and meant != name else "")
+            + "there are under(TEXT, 'path'), contains(TEXT, 'part'), startswith(TEXT, 'part') and "
             + ("number(attr.NAME)" if self._of_items else "likes('category or brand')"),
         )  # fmt: skip
 

@@ -9,6 +9,7 @@ comparison with it false. Nothing is evaluated by Python itself.
 """
 
 import ast
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -50,6 +51,14 @@ class _SomeRequest:
         return True
 
 
+def _hint(source: str) -> str:
+    """Return what may be meant by a source that is no Python expression, as the end of a sentence."""
+    for wrong, right in (("&&", "and"), ("||", "or"), (" AND ", "and"), (" OR ", "or"), ("NOT ", "not"), ("<>", "!=")):
+        if wrong in source:
+            return f"; write `{right}` for `{wrong.strip()}`"
+    return "; write == to compare" if re.search(r"[^=!<>]=[^=]", source) else ""
+
+
 @lru_cache(REMEMBERED)
 def _compiled(source: str, of_items: bool) -> Callable[[Any], Any]:
     """Return what evaluates a condition; it has been evaluated once. Raises BadExpression."""
@@ -63,7 +72,7 @@ def _compiled(source: str, of_items: bool) -> Callable[[Any], Any]:
     except BadExpression:
         raise
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise BadExpression(f"is no expression: {getattr(error, 'msg', error)}") from None
+        raise BadExpression(f"is no expression: {getattr(error, 'msg', error)}{_hint(source)}") from None
     if part.kind != FLAG:
         raise BadExpression(f"is a {part.kind}, not a condition")
     try:

@@ -1,14 +1,9 @@
-"""Books of rules in Redis: versions that stay, one that is live, and who put it there.
+"""Books of rules as Redis holds them: versions that stay, one that is live, and who put it there.
 
-    {headrace:rules}positions   {"book": version of the live book}   the pointer, as a lane's positions
-    {headrace:rules}<version>   the book, who put it there, when and why (JSON)
-
-A put is a commit on top of the version its author saw: of two at a time one is refused.
+`flows.books` puts them into the log and from there into Redis, and names the rows.
 """
 
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -16,65 +11,52 @@ import structlog
 import yaml
 from pydantic import ValidationError
 
+from flows.books import Books
 from serving.rules.acting import RULE_FAILURES, Compiled
+from serving.rules.book_errors import BadBook, bad_book
+from serving.rules.book_text import BookText, read_text
+from serving.rules.mistakes import errors_of
 from serving.rules.model import Book
 from state.rows import keys
-from state.store.contract import RowReader, Store, decode_positions
-
-MAX_BYTES = 1 << 20
-LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""libyaml's where it is built in: ten times as fast."""
-ALIASES = re.compile(rb"(?:^|[\s\[{,:-])\*[\w-]", re.MULTILINE)
+from state.store.contract import RowReader, decode_positions
 
 log = structlog.get_logger()
 
 
-class BadBook(ValueError):
-    """The text is no book of rules; `field` names the place."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}")
-        self.field, self.message = field, message
-
-
 def parse_book(text: str | bytes) -> Book:
-    """Return the book in a YAML or JSON text. Raises BadBook."""
-    if len(text) > MAX_BYTES:
-        raise BadBook("book", f"is larger than {MAX_BYTES} bytes")
-    try:
-        if _has_aliases(text):  # a few hundred bytes of them become gigabytes
-            raise BadBook("book", "YAML aliases (*name) are not taken; write out what they stand for")
-        document = yaml.load(text, LOADER)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise BadBook("book", f"is no YAML or JSON: {error}") from None
-    return to_book(document)
+    """Return the book in a YAML or JSON text. Raises BadBook with all that is wrong."""
+    return _book_of(read_text(text))
+
+
+def refuse_empty(book: Book) -> None:
+    """Raise BadBook for a book without rules, placements and experiments: it would remove all that there are."""
+    if not (book.rules or book.placements or book.experiments):
+        raise BadBook(
+            "book", "has no rules, placements or experiments; to remove all that are live, put with empty=true"
+        )
+
+
+def lines_of(text: str | bytes) -> dict[str, int]:
+    """Return the lines where the rules and experiments of a book that can be parsed begin, by id."""
+    read = read_text(text)
+    data = read.data if isinstance(read.data, dict) else {}
+    return {
+        one["id"]: read.line((kind, n))
+        for kind in ("experiments", "rules")
+        for n, one in enumerate(data.get(kind) or ())
+    }
 
 
 def to_book(document: Any) -> Book:
-    """Return the book in plain data. Raises BadBook."""
+    """Return the book in plain data. Raises BadBook with all that is wrong."""
+    return _book_of(BookText(document))
+
+
+def _book_of(text: BookText) -> Book:
     try:
-        return Book.model_validate({} if document is None else document)
+        return Book.model_validate({} if text.data is None else text.data)
     except ValidationError as error:
-        first = error.errors()[0]
-        named = _rule_named(document, first["loc"])
-        raise BadBook(".".join(str(part) for part in first["loc"]) or "book", named + first["msg"]) from None
-
-
-def _rule_named(document: Any, loc: tuple[int | str, ...]) -> str:
-    """Return the beginning of a message about a rule of a document."""
-    match loc:
-        case ("rules", int(n), *_) if isinstance(rule := document["rules"][n], dict):
-            return f"rule {str(rule.get('id', n))!r:.70}: "
-        case _:
-            return ""
-
-
-def _has_aliases(text: str | bytes) -> bool:
-    """Return whether a YAML text repeats parts of itself. Raises YAMLError."""
-    data = text.encode() if isinstance(text, str) else text
-    if ALIASES.search(data) is None:  # nearly always; conditions multiply by the same sign
-        return False
-    return any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, LOADER))
+        raise bad_book(errors_of(text, error)) from None
 
 
 def compiled(document: Any, version: int) -> Compiled:
@@ -111,14 +93,6 @@ def _without(skipped: Mapping[str, str], experiment: dict[str, Any]) -> dict[str
     return {**experiment, "arms": arms}
 
 
-def load_book(path: Path) -> Book:
-    """Return the book in a file. Raises BadBook."""
-    try:
-        return parse_book(path.read_bytes())
-    except OSError as error:
-        raise BadBook(str(path), error.strerror or "cannot be read") from None
-
-
 def live_version(store: RowReader) -> int:
     """Return the number of the live book, 0 when there is none."""
     return decode_positions(store.read([keys.positions(keys.RULES)])[0]).get("book", 0)
@@ -141,19 +115,22 @@ def read_book(store: RowReader, version: int) -> Compiled:
     return compiled(record["book"], version) if record else Compiled(Book())
 
 
-def put_book(store: Store, book: Book, author: str, now_ms: int, note: str = "") -> int:
-    """Make a book the live one; return its version. Raises Fenced when another was put meanwhile."""
-    at = store.positions(keys.RULES)
-    version = at.get("newest", 0) + 1
-    record = {
-        "version": version, "author": author, "note": note, "at_ms": now_ms,
-        "book": book.model_dump(mode="json", exclude_defaults=True),
-    }  # fmt: skip
-    store.commit(keys.RULES, at, {"book": version, "newest": version}, {keys.rules(version): orjson.dumps(record)})
-    return version
+def plain(book: Book) -> dict[str, Any]:
+    """Return a book as the log and Redis hold it."""
+    return book.model_dump(mode="json", exclude_defaults=True)
 
 
-def history(store: Store, most: int = 50) -> list[dict[str, Any]]:
+def yaml_of(book: Book) -> str:
+    """Return a book as YAML that can be edited and put."""
+    return yaml.safe_dump(plain(book), sort_keys=False, allow_unicode=True, width=120) if plain(book) else ""
+
+
+def put_book(books: Books, book: Book, author: str, now_ms: int, note: str = "", based_on: int | None = None) -> int:
+    """Make a book the live one; return its version. Raises what `Books.put` raises."""
+    return books.put(plain(book), author, now_ms, note, based_on)
+
+
+def history(store: RowReader, most: int = 50) -> list[dict[str, Any]]:
     """Return the records of the newest versions, newest first."""
     newest = newest_version(store)
     records = (read_record(store, version) for version in range(newest, max(newest - most, 0), -1))

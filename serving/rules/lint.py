@@ -1,6 +1,8 @@
 """Faults of a book of rules that is well formed: what contradicts itself, or can never act."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -8,26 +10,41 @@ from schemas.ids import hash_id
 from serving.catalogue.catalogue import Catalogue
 from serving.request.budget import UNBOUNDED, Budget
 from serving.request.columns import Mask
-from serving.rules.book_store import BadBook
+from serving.rules.book_errors import BookError, bad_book
+from serving.rules.condition_values import texts_of, unknown_item_value, unknown_request_value
 from serving.rules.item_filter import Part, hidden, rule_mask
 from serving.rules.model import Book, Boost, Exclude, Include, Limiting, Pin, Promote, Rule
+
+NO_LINES: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault: `error` contradicts, `warning` is without effect."""
+    """One fault of a rule or experiment: `error` contradicts, `warning` is without effect; `line`: 0 if not known."""
 
     rule: str
     level: str
     message: str
+    field: str = ""
+    line: int = 0
 
 
 def refuse_failing(book: Book, catalogue: Catalogue, budget: Budget = UNBOUNDED) -> None:
     """Raise BadBook, naming the rule, where one cannot be evaluated over this catalogue. Raises TooMuch."""
-    for n, rule in enumerate(book.rules):
+    for rule in book.rules:
         _, failed = _masks([rule], catalogue, budget)
         if failed:
-            raise BadBook(f"rules.{n}", f"rule {rule.id!r}: {failed[0].message}")
+            raise bad_book([BookError(0, f"rule {rule.id}", "", failed[0].message)])
+
+
+def refuse_errors(findings: Sequence[Mapping[str, Any]]) -> None:
+    """Raise BadBook with the errors among the findings of `lint`."""
+    errors = [
+        BookError(one["line"], f"rule {one['rule']}", one["field"], one["message"])
+        for one in findings if one["level"] == "error"
+    ]  # fmt: skip
+    if errors:
+        raise bad_book(errors)
 
 
 def _masks(rules: list[Rule], catalogue: Catalogue, budget: Budget) -> tuple[dict[str, Mask], list[Finding]]:
@@ -43,17 +60,38 @@ def _masks(rules: list[Rule], catalogue: Catalogue, budget: Budget) -> tuple[dic
     return masks, found
 
 
-def lint(book: Book, catalogue: Catalogue, now_ms: int, budget: Budget = UNBOUNDED) -> list[dict[str, str]]:
-    """Return what is wrong with a book over this catalogue at a time, by rule. Raises TooMuch."""
+def lint(
+    book: Book, catalogue: Catalogue, now_ms: int, budget: Budget = UNBOUNDED, lines: Mapping[str, int] = NO_LINES
+) -> list[dict[str, Any]]:
+    """Return what is wrong with a book over this catalogue at a time, by rule. Raises TooMuch.
+
+    `lines`: where rules and experiments begin in the book's text (`serving.rules.book_store.lines_of`).
+    """
     rules = [rule for rule in book.rules if rule.enabled]
     masks, found = _masks(rules, catalogue, budget)
-    found += [finding for rule in rules for finding in _alone(rule, masks[rule.id], catalogue, now_ms)]
+    for rule in rules:
+        values = _values(rule, catalogue, book)
+        explained = any(finding.field == "where" for finding in values)
+        found += values + _alone(rule, masks[rule.id], catalogue, now_ms, explained)
     for n, rule in enumerate(rules):
         for other in rules[n + 1 :]:
             budget.spend()
             if _meet(rule, other):
                 found += _together(rule, other, masks, catalogue)
-    return [asdict(finding) for finding in found + _experiments(book, now_ms)]
+    found += _experiments(book, now_ms)
+    return [{**asdict(finding), "line": lines.get(finding.rule, 0)} for finding in found]
+
+
+def _values(rule: Rule, catalogue: Catalogue, book: Book) -> list[Finding]:
+    """Return warnings about values that nothing has; none over an empty catalogue, which has no value at all."""
+    if not len(catalogue):
+        return []
+    found, where = [], getattr(rule, "where", "")
+    for use in texts_of(where) if where else ():
+        found.append(("where", unknown_item_value(use, catalogue)))
+    for use in texts_of(rule.when) if rule.when else ():
+        found.append(("when", unknown_request_value(use, catalogue, book)))
+    return [Finding(rule.id, "warning", message, field) for field, message in found if message]
 
 
 def _experiments(book: Book, now_ms: int) -> list[Finding]:
@@ -71,15 +109,16 @@ def _experiments(book: Book, now_ms: int) -> list[Finding]:
     return found
 
 
-def _alone(rule: Rule, mask: Mask, catalogue: Catalogue, now_ms: int) -> list[Finding]:
+def _alone(rule: Rule, mask: Mask, catalogue: Catalogue, now_ms: int, explained: bool) -> list[Finding]:
+    """Return faults of one rule; `explained`: why no item passes its `where` is said already."""
     found = []
     if rule.end is not None and rule.end.timestamp() * 1000 <= now_ms:
         found.append(Finding(rule.id, "warning", f"ended on {rule.end:%Y-%m-%d %H:%M} UTC"))
     if isinstance(rule, Include | Exclude | Boost | Promote):
         n = int(mask.sum())
-        if n == 0:
+        if n == 0 and not explained:
             found.append(Finding(rule.id, "warning", f"no item passes {rule.where!r}"))
-        elif n == len(catalogue) and isinstance(rule, Exclude):
+        elif n and n == len(catalogue) and isinstance(rule, Exclude):
             found.append(Finding(rule.id, "error", "leaves out every item"))
     if isinstance(rule, Pin):
         for item in rule.items:

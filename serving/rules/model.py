@@ -5,13 +5,14 @@ docs/rules.md is the reference; `serving.rules.acting` says which rules act on a
 """
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from serving.request.conditions import ItemCondition, RequestCondition
 from serving.request.requests import MAX_COUNT, Finite, Id, Name, Strategy
 from serving.rules.experiments import Experiment
+from serving.rules.references import wrong_references
 
 Condition = Annotated[str, Field(max_length=1000)]
 
@@ -145,6 +146,10 @@ PLACEMENTS = {
 }
 
 
+def _names(one: Rule | Experiment) -> dict[str, Any]:
+    return {"id": one.id, "placements": one.placements}
+
+
 class Book(BaseModel):
     """Rules and placements; the placements named here replace those that are built in."""
 
@@ -156,22 +161,13 @@ class Book(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Book":
-        ids = [rule.id for rule in self.rules]
-        twice = sorted({name for name in ids if ids.count(name) > 1})
-        if twice:
-            raise ValueError(f"rule {twice[0]} is there twice")
-        for kind, named in (("rule", self.rules), ("experiment", self.experiments)):
-            for one in named:
-                unknown = set(one.placements) - set(self.all_placements)
-                if unknown:
-                    raise ValueError(f"{kind} {one.id}: there is no placement {sorted(unknown)[0]}")
-        names = [experiment.id for experiment in self.experiments]
-        if len(set(names)) < len(names):
-            raise ValueError("two experiments have the same id")
-        for experiment in self.experiments:
-            missing = {rule for arm in experiment.arms for rule in arm.without_rules} - set(ids)
-            if missing:
-                raise ValueError(f"experiment {experiment.id}: there is no rule {sorted(missing)[0]}")
+        experiments = [
+            {**_names(one), "arms": [{"without_rules": arm.without_rules} for arm in one.arms]}
+            for one in self.experiments
+        ]
+        data = {"rules": list(map(_names, self.rules)), "placements": self.placements, "experiments": experiments}
+        for _, message in wrong_references(data, PLACEMENTS):
+            raise ValueError(message)
         return self
 
     @property

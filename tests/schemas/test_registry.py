@@ -6,7 +6,7 @@ import avro.schema
 import fastavro
 import pytest
 
-from schemas.events import TOPICS
+from schemas.events import BOOKS, TOPICS
 from schemas.registry import (
     FolderRegistry,
     UnknownSchema,
@@ -21,7 +21,7 @@ def can_read(reader, writer):
     return result.compatibility is avro_compatibility.SchemaCompatibilityType.compatible
 
 
-@pytest.mark.parametrize("topic", TOPICS)
+@pytest.mark.parametrize("topic", [*TOPICS, BOOKS])
 def test_every_version_reads_every_other_and_the_current_is_the_newest(topic):
     versions = schema_versions(topic)
     assert versions[max(versions)] == current_schema(topic)
@@ -38,7 +38,8 @@ def test_the_check_would_see_a_breaking_change():
 
 def test_folder_ids_never_change():
     registry = FolderRegistry()
-    assert [registry.id_for(topic) for topic in TOPICS] == [101, 201, 301, 401, 501, 601, 701, 801]
+    ids = [101, 201, 301, 401, 501, 601, 701, 801, 9001]
+    assert [registry.id_for(topic) for topic in (*TOPICS, BOOKS)] == ids
     assert registry.schema(501).topic == "products"
     with pytest.raises(UnknownSchema, match="schema id 9 is unknown; known ids: \\[101"):
         registry.schema(9)

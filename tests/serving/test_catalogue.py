@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from helpers.books import books_of
 from helpers.fold_oracle import Event
 from helpers.recommenders import recommender_of
 from helpers.serving_rows import NOW, product
@@ -60,7 +61,7 @@ def test_a_running_server_takes_over_only_so_many_changes_at_a_look(shop, monkey
     monkeypatch.setattr("serving.app.follower.CHANGES_AT_ONCE", 5)
     monkeypatch.setattr("serving.app.follower.TIMES", 2)
     store, _, fresh, settings = shop
-    follower = Follower(fresh, settings, Guard(tmp_path / "keys"))
+    follower = Follower(fresh, settings, Guard(tmp_path / "keys"), books_of(store))
 
     async def look():
         await follower.look()
@@ -70,5 +71,5 @@ def test_a_running_server_takes_over_only_so_many_changes_at_a_look(shop, monkey
     follower.ready = True
     assert [asyncio.run(look()) for _ in range(2)] == [(15, True), (30, False)]
     starting = Recommender(store, settings, "g1")
-    asyncio.run(Follower(starting, settings, Guard(tmp_path / "keys")).look())
+    asyncio.run(Follower(starting, settings, Guard(tmp_path / "keys"), books_of(store)).look())
     assert len(starting.shop.catalogue) == N_ITEMS

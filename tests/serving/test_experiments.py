@@ -22,7 +22,8 @@ from serving.http.rules_api import trial
 from serving.proto import headrace_pb2, headrace_pb2_grpc
 from serving.request.requests import RecommendRequest
 from serving.rules.acting import Compiled
-from serving.rules.book_store import BadBook, to_book
+from serving.rules.book_errors import BadBook
+from serving.rules.book_store import to_book
 from serving.rules.experiments import Experiment, assign
 from serving.rules.lint import lint
 

@@ -4,7 +4,7 @@ import numpy as np
 import orjson
 import pytest
 import yaml
-from helpers.books import BROKEN, PRODUCTS, plant
+from helpers.books import BROKEN, PRODUCTS, plant, put_book
 from helpers.recommenders import ask, items, recommender_of
 from helpers.running_server import running
 from helpers.serving_rows import NOW, shop_events
@@ -14,7 +14,8 @@ from serving.http.rules_api import trial
 from serving.request.requests import RecommendRequest
 from serving.rules import item_filter
 from serving.rules.acting import RULE_FAILURES, Compiled
-from serving.rules.book_store import BadBook, parse_book, put_book, read_book, to_book
+from serving.rules.book_errors import BadBook
+from serving.rules.book_store import parse_book, read_book, to_book
 from state.rows import keys
 from state.store.contract import MemoryStore
 
@@ -31,11 +32,11 @@ def shop():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (QUOTED, "rule 'big-sizes': Value error, at 8: needs a field without quotes"),
-        ("rules: [{id: far, action: exclude, where: price < 1" + "0" * 400 + "}]", "rule 'far'"),
-        ("rules: [{id: late, action: exclude, where: price < 1, when: hour < 1e999}]", "rule 'late'"),
-        ("rules: [{id: poor, action: min_margin, least: .inf}]", "rule 'poor'"),
-        ("rules: [{id: many, action: min_stock, least: 1" + "0" * 400 + "}]", "rule 'many'"),
+        (QUOTED, "line 2, rule big-sizes, where: at 8: needs a field without quotes"),
+        ("rules: [{id: far, action: exclude, where: price < 1" + "0" * 400 + "}]", "rule far"),
+        ("rules: [{id: late, action: exclude, where: price < 1, when: hour < 1e999}]", "rule late"),
+        ("rules: [{id: poor, action: min_margin, least: .inf}]", "rule poor"),
+        ("rules: [{id: many, action: min_stock, least: 1" + "0" * 400 + "}]", "rule many"),
     ],
 )
 def test_a_rule_that_cannot_be_evaluated_is_refused_by_its_name(text, says):
@@ -126,8 +127,9 @@ def test_over_http_the_book_is_refused_and_what_is_left_out_is_said(tmp_path, sh
     with running(tmp_path, shop) as server:
         monkeypatch.setattr(server.guard, "admit", lambda *_: None)
         refused = server.client.put("/v1/rules", params={"author": "ann"}, content=QUOTED)
-        assert (refused.status_code, refused.json()["error"]["field"]) == (422, "rules.0.boost.where")
-        assert "big-sizes" in refused.json()["error"]["message"]
+        assert (refused.status_code, refused.json()["error"]["field"]) == (422, "rule big-sizes.where")
+        (said,) = refused.json()["errors"]
+        assert (said["line"], said["rule"], said["field"]) == (2, "rule big-sizes", "where")
         assert server.client.post("/v1/rules/lint", content=QUOTED).status_code == 422
         plant(monkeypatch, RuntimeError("planted"))
         shop.shop.rules = Compiled(to_book({"rules": [BROKEN]}), 0)

@@ -3,9 +3,10 @@
 import typing
 
 import pytest
+from helpers.books import put_book
 from helpers.golden import GOLDEN
 
-from serving.rules.book_store import history, live_version, parse_book, put_book, read_book, read_record
+from serving.rules.book_store import history, live_version, parse_book, read_book, read_record
 from serving.rules.model import Rule
 from state.rows import keys
 from state.store.contract import MemoryStore
@@ -55,7 +56,7 @@ def test_the_book_has_every_action():
 def test_a_book_keeps_its_bytes_and_its_pointer():
     store = put()
     assert store.rows[keys.rules(2)] == GOLDEN_BOOK
-    assert store.rows[keys.positions(keys.RULES)] == b'{"book":2,"newest":2}'
+    assert store.rows[keys.positions(keys.RULES)] == b'{"book":2,"books:0":2,"newest":2}'
 
 
 def test_the_golden_book_is_read_as_what_it_was():

@@ -48,7 +48,7 @@ OR_NOT = {
     "item": ("GET", "/v1/items/tea", None),
     "rules": ("GET", "/v1/rules", None),
     "history": ("GET", "/v1/rules/history", None),
-    "put": ("PUT", "/v1/rules?author=ann", {"rules": []}),
+    "put": ("PUT", "/v1/rules?author=ann&empty=true", {"rules": []}),
     "preview": ("POST", "/v1/rules/preview", {"book": {"rules": []}, "request": {"user": "ann"}}),
 }
 """Routes that answer or say that the store is away."""
@@ -68,7 +68,7 @@ def shop(tmp_path):
             write_keys(server.keys, [key])
             server.guard.follow()
             server.client.headers["Authorization"] = f"Bearer {secret}"
-            assert server.client.put("/v1/rules?author=ann", json={"rules": []}).status_code == 201
+            assert server.client.put("/v1/rules?author=ann&empty=true", json={"rules": []}).status_code == 201
             yield server, redis, proxy
         store.close()
 

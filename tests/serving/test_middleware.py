@@ -8,6 +8,7 @@ import grpc
 import numpy as np
 import pytest
 import trustme
+from helpers.books import books_of, put_book
 from helpers.recommenders import recommender_of
 from helpers.running_server import running
 from helpers.serving_rows import NOW, shop_events
@@ -27,7 +28,7 @@ from serving.grpc.server import tls
 from serving.proto import headrace_pb2, headrace_pb2_grpc
 from serving.request.requests import RecommendRequest
 from serving.rules.acting import Compiled
-from serving.rules.book_store import put_book, to_book
+from serving.rules.book_store import live_version, to_book
 from state.rows import keys
 from state.settings import BadSettings
 from state.store.contract import MemoryStore
@@ -93,7 +94,7 @@ def test_a_rule_put_over_rest_is_a_version_with_its_author(server):
     newest = ask(server, "boss", "GET", "/v1/rules/history").json()["versions"][0]
     assert (newest["version"], newest["author"], newest["note"]) == (put.json()["version"], "boss", "why")
     bad = ask(server, "boss", "PUT", "/v1/rules?author=boss", content="rules: [{id: a, action: explode}]")
-    assert (bad.status_code, bad.json()["error"]["field"]) == (422, "rules.0")
+    assert (bad.status_code, bad.json()["error"]["field"]) == (422, "rule a")
     shown = ask(server, "boss", path="/v1/rules/preview", json={"book": {"placements": {"x": {}}}, "request": {}})
     assert set(shown.json()) == {"before", "after", "skipped_rules"}
     wrong = ask(server, "boss", path="/v1/rules/preview", json={"request": {"count": 0}})
@@ -353,8 +354,8 @@ def test_grpc_over_mutual_tls_lets_in_only_whom_the_authority_signed(tmp_path):
 def test_a_server_follows_the_live_book_and_keeps_it_when_the_store_has_lost_its_data(tmp_path):
     recommender, store = recommender_of(shop_events())
     settings = Settings(data_dir=tmp_path)
-    follower = Follower(recommender, settings, Guard(tmp_path / "keys.json"))
-    put_book(store, to_book({"rules": [{"id": "a", "action": "min_stock", "least": 2}]}), "ann", NOW)
+    follower = Follower(recommender, settings, Guard(tmp_path / "keys.json"), books_of(store, tmp_path))
+    put_book(store, to_book({"rules": [{"id": "a", "action": "min_stock", "least": 2}]}), "ann", NOW, folder=tmp_path)
 
     async def first_look():
         await follower.look()
@@ -363,12 +364,15 @@ def test_a_server_follows_the_live_book_and_keeps_it_when_the_store_has_lost_its
     asyncio.run(first_look())
     assert (recommender.shop.rules.version, follower.ready) == (1, True)
     assert OfflineSnapshot(settings.offline_dir).generation() == "g1"
-    put_book(store, to_book({}), "ann", NOW)
+    put_book(store, to_book({}), "ann", NOW, folder=tmp_path)
     asyncio.run(follower.look())
     assert recommender.shop.rules.version == 2
     store.rows.clear()
     asyncio.run(follower.look())
-    assert recommender.shop.rules.version == 2
+    assert (recommender.shop.rules.version, recommender.book_missing) == (2, True)
+    follower._restored_at = 0.0  # some seconds later
+    asyncio.run(follower.look())
+    assert (live_version(store), recommender.shop.rules.version, recommender.book_missing) == (2, 2, False)
     store.write({keys.positions(keys.RULES): b'{"book":7,"newest":7}', keys.rules(7): b'{"book": {"rules": 1}}'})
     asyncio.run(follower.look())
     assert recommender.shop.rules.version == 2

@@ -12,11 +12,12 @@ import time
 import grpc
 import httpx
 import pytest
+from helpers.books import put_book
 from helpers.serving_rows import SETTINGS, fold_into, product, shop_events
 
 from headrace.settings import Settings
 from serving.proto import headrace_pb2, headrace_pb2_grpc
-from serving.rules.book_store import parse_book, put_book
+from serving.rules.book_store import parse_book
 from state.embedded_redis import EmbeddedRedis
 from state.generations import new_generation, write_generation
 from state.ports import free_port
@@ -55,18 +56,18 @@ REQUESTS = {
 
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory):
-    """A Redis with a shop's rows, a book of rules, and a user `reader` who may only read."""
-    port = free_port()
+    """A Redis with a shop's rows, a book of rules, and a user `reader` who may only read; the folder is the log's."""
+    port, folder = free_port(), tmp_path_factory.mktemp("log")
     with EmbeddedRedis(tmp_path_factory.mktemp("redis"), {"port": str(port)}) as server:
         store = RedisStore(server.url)
         settings = Settings(max_cached_users=200, max_cached_items=200, dedupe_window=SETTINGS.dedupe_window)
         write_generation(store, new_generation("g1", settings, 0))
         store.write({keys.GENERATION: b"g1"})
         fold_into(store, shop_events(), [product("tea", "Green tea", category="drinks", price=3.5)])
-        put_book(store, parse_book(BOOK), "ann", 0)
+        put_book(store, parse_book(BOOK), "ann", 0, folder=folder)
         admin = server.client()
         admin.acl_setuser("reader", enabled=True, passwords=["+secret"], keys=["*"], channels=["*"], commands=READER)
-        yield admin, f"redis://reader:secret@127.0.0.1:{port}/0"
+        yield admin, f"redis://reader:secret@127.0.0.1:{port}/0", folder
         store.close()
 
 
@@ -75,7 +76,7 @@ def server(redis, tmp_path_factory):
     """`headrace serve` on that Redis, as the reader; gives (client, gRPC port)."""
     folder, http_port, grpc_port = tmp_path_factory.mktemp("server"), free_port(), free_port()
     environment = os.environ | {
-        "HEADRACE_DATA_DIR": str(folder), "HEADRACE_LOG_URL": f"sqlite:{folder}/log.sqlite",
+        "HEADRACE_DATA_DIR": str(folder), "HEADRACE_LOG_URL": f"sqlite:{redis[2]}/log.sqlite",
         "HEADRACE_REDIS_URL": redis[1], "HEADRACE_HTTP_PORT": str(http_port), "HEADRACE_GRPC_PORT": str(grpc_port),
     }  # fmt: skip
     with (folder / "serve.log").open("wb") as out:
@@ -156,7 +157,7 @@ def test_every_method_of_grpc_answers(redis, server):
 def test_what_a_server_follows_it_follows_without_writing(redis, server):
     admin, client = redis[0], server[0]
     store = RedisStore(redis[1].replace("reader:secret@", ""))
-    put_book(store, parse_book(BOOK.replace("no-old", "another")), "ann", 1)
+    put_book(store, parse_book(BOOK.replace("no-old", "another")), "ann", 1, folder=redis[2])
     store.close()
     deadline = time.monotonic() + 30
     while client.get("/v1/rules").json()["version"] != 2:

@@ -20,7 +20,8 @@ from serving.http.rules_api import parse_at, preview, trial
 from serving.request.budget import UNBOUNDED, Budget, TooMuch
 from serving.request.requests import RecommendRequest
 from serving.rules.acting import Compiled
-from serving.rules.book_store import BadBook, to_book
+from serving.rules.book_errors import BadBook
+from serving.rules.book_store import to_book
 from serving.rules.lint import lint, refuse_failing
 
 HEAVY = " or ".join(f"contains(brand, 'x{n}') and number(attr.a{n}) * price > {n}" for n in range(15))
