@@ -144,7 +144,7 @@ def test_a_rule_that_fails_over_the_live_catalogue_is_refused_by_its_name(shop, 
     )
     with pytest.raises(BadBook) as error:
         refuse_failing(book, shop.shop.catalogue)
-    assert str(error.value) == "rules.1: rule 'seven': cannot be evaluated: RuntimeError: planted"
+    assert str(error.value) == "rule seven: cannot be evaluated: RuntimeError: planted"
     assert ("seven", "error") in {(found["rule"], found["level"]) for found in lint(book, shop.shop.catalogue, NOW)}
 
 
