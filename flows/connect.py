@@ -11,7 +11,7 @@ from schemas.registry import RegistryUnavailable
 from state.id_key import use_id_key
 from state.settings import StoreSettings
 from state.store.contract import StoreUnavailable
-from state.store.redis_store import RedisStore
+from state.store.redis_store import TIMEOUT_S, RedisStore
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -32,8 +32,10 @@ def connect(what: str, timeout_s: float, attempt: Callable[[], T]) -> T:
     raise AssertionError("unreachable")
 
 
-def open_store(settings: StoreSettings, patient: bool = False) -> RedisStore:
+def open_store(settings: StoreSettings, patient: bool = False, timeout_s: float = TIMEOUT_S) -> RedisStore:
     """Return the store, if Redis answers; a `patient` caller waits for it up to the settings' limit.
+
+    `timeout_s`: how long each of its reads and writes may take.
 
     From here on ids are hashed with the installation's key, which the names of rows are made with.
     Raises StoreUnavailable, BadSettings.
@@ -42,7 +44,7 @@ def open_store(settings: StoreSettings, patient: bool = False) -> RedisStore:
     use_id_key(settings)
 
     def attempt() -> RedisStore:
-        store = RedisStore(settings.redis_address)
+        store = RedisStore(settings.redis_address, timeout_s)
         store.ping()
         return store
 

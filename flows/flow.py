@@ -16,6 +16,7 @@ from flows.connect import connect, open_store
 from flows.erased_elsewhere import ErasedElsewhere
 from flows.fold.erased_users import EMPTY
 from flows.fold.lane import Lane
+from flows.health import Health
 from flows.leases import Leases
 from flows.log.batch_sizer import BatchSizer
 from flows.log.contract import Log, LogUnavailable, PositionLost, RawBatch, TopicReplaced, topic_of
@@ -52,8 +53,11 @@ class Flow:
     Without a `generation` it folds the live one, and follows the pointer when that moves.
     """
 
-    def __init__(self, settings: FlowSettings, generation: Generation | None = None) -> None:
+    def __init__(
+        self, settings: FlowSettings, generation: Generation | None = None, health: Health | None = None
+    ) -> None:
         prepare_interpreter()
+        self.health = health or Health()
         self._base = self.settings = settings
         self._fixed = generation
         self.stopping = threading.Event()
@@ -122,6 +126,7 @@ class Flow:
         )  # fmt: skip
         self._follower.open()
         self._is_open = True
+        self._is_well()
         log.info("lanes", generation=generation.name, lanes=sorted(keep), of=self.settings.n_lanes)
 
     def _restore_books(self) -> None:
@@ -132,6 +137,12 @@ class Flow:
             self._books.catch_up()
         except (LogUnavailable, RegistryUnavailable, PositionLost) as error:
             log.warning("the books of rules cannot be read from the log", error=str(error))
+
+    def _is_well(self) -> None:
+        """Note in `health` that the lanes there are, if any, are folded from now on."""
+        health, lanes = self.health, sorted(lane.lane for lane in self.runner.lanes)
+        health.generation, health.lanes, health.reason = self.generation, lanes, ""
+        health.turned_s, health.state = time.monotonic(), "folding" if lanes else "standby"
 
     def _erase_elsewhere(self, users: Collection[int]) -> None:
         if self._fixed is None:  # a replay folds erasures that are long done
@@ -215,7 +226,7 @@ class Flow:
         if self._look_for_changes():
             self.runner.drain()
             self.open()
-        now = time.monotonic()
+        now = self.health.turned_s = time.monotonic()
         if self._follower is not None and (self._follower.busy or now - self._looked_at > ANCHOR_LOOK_S):
             self._looked_at = now
             self.runner.drain()
@@ -230,14 +241,17 @@ class Flow:
         self._reported_at = now
         committed = resume_positions(self.runner.lanes)
         newest_ms = max(lane.newest_ms for lane in self.runner.lanes)
-        metrics.observe_lag(self.log.end(), committed, newest_ms, time.time_ns() // 1_000_000)
+        lag = metrics.observe_lag(self.log.end(), committed, newest_ms, time.time_ns() // 1_000_000)
+        self.health.lag, self.health.committed_s = lag, self.runner.committed_s
         self.log.report(committed)
 
     def recover(self, error: Exception) -> None:
         """After one of OUT_OF_REACH: wait if need be, and reload."""
         while not self.stopping.is_set():
+            self.health.state, self.health.reason = "away", str(error)
             if isinstance(error, Fenced):
                 metrics.FENCES.inc()
+                self.health.fences += 1
                 log.warning("fenced: another owner wrote the lane; reloading", error=str(error))
             else:
                 metrics.STORE_ERRORS.inc()
@@ -246,6 +260,7 @@ class Flow:
             try:
                 if isinstance(error, Fenced | StoreUnavailable) or not self._goes_on():
                     self.open()
+                self._is_well()
                 return
             except OUT_OF_REACH as again:
                 error = again

@@ -53,9 +53,10 @@ def observe(report: Report) -> None:
         POSITION.labels(stream).set(position)
 
 
-def observe_lag(end: Positions, positions: Positions, newest_ms: int, now_ms: int) -> None:
-    """Set the lag metrics: how far the committed positions are behind the end of the log."""
+def observe_lag(end: Positions, positions: Positions, newest_ms: int, now_ms: int) -> int:
+    """Set the lag metrics: how far the committed positions are behind the log's end; return the sum of messages."""
     behind = {stream: max(offset - positions.get(stream, 0), 0) for stream, offset in end.items()}
     for stream, n in behind.items():
         LAG.labels(stream).set(n)
     LAG_SECONDS.set(max(now_ms - newest_ms, 0) / 1000 if newest_ms and any(behind.values()) else 0)
+    return sum(behind.values())

@@ -1,9 +1,10 @@
 """The flow as a program: its drivers, its metrics port, its exit code."""
 
 import structlog
-from prometheus_client import start_http_server
 
 from flows.flow import OUT_OF_REACH, Flow
+from flows.health import Health
+from flows.health_server import start_health_server
 from flows.log.contract import LogUnavailable, PositionLost
 from flows.runner import TooManyBadMessages
 from flows.settings import FlowSettings
@@ -29,16 +30,17 @@ def run_loop(flow: Flow) -> None:
 
 def run_flow(settings: FlowSettings, driver: str) -> int:
     """Run a flow until a signal; return the exit code."""
+    health = Health()
     if settings.flow_metrics_port:
         try:
-            start_http_server(settings.flow_metrics_port, settings.http_host)
+            start_health_server(settings.flow_metrics_port, settings.http_host, health)
         except OSError as error:
             raise BadSettings(
                 f"{PREFIX}FLOW_METRICS_PORT: port {settings.flow_metrics_port} of {settings.http_host} cannot be used "
                 f"({error.strerror}); give each flow of a machine its own, or 0 for no metrics"
             ) from None
     try:
-        flow = Flow(settings)
+        flow = Flow(settings, health=health)
     except (StoreUnavailable, LogUnavailable, RegistryUnavailable) as error:
         log.error("the flow cannot start", error=str(error))
         return 3

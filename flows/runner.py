@@ -88,6 +88,8 @@ class Runner:
         self._commit: Future[float] | None = None
         self._committed_ts: list[int] = []
         self._said: set[tuple[str, str, int]] = set()
+        self.committed_s = 0.0
+        """Monotonic time of the last commit, 0 before the first."""
 
     def open(self) -> Positions:
         """Make every lane what was committed; return the positions to read from."""
@@ -232,6 +234,7 @@ class Runner:
             self._store.refresh(lane.prefix, changes.expected, changes.rows)
         else:
             self._store.commit(lane.prefix, changes.expected, changes.new, changes.rows)
+        self.committed_s = time.monotonic()
 
     def _watch_for_a_flood(self, n_messages: int, n_bad: int) -> None:
         self._bad_in_a_row = self._bad_in_a_row + n_bad if n_bad == n_messages else 0

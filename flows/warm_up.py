@@ -15,6 +15,7 @@ from flows.fold.lane import Lane
 from flows.fold.settings import LaneSettings
 from flows.log.contract import RawBatch
 from schemas.avro_decoder import Limits, decode
+from schemas.compiled.kept import mark_compiled
 from schemas.ids import hash_id
 from schemas.json_events import encode, event_from_json
 from schemas.registry import FolderRegistry
@@ -60,6 +61,7 @@ def warm_up() -> None:
             commands_of(b"".join(piece), store.read)
         store.commit(lane.prefix, changes.expected, changes.new, changes.rows)
         lane.open()
+    mark_compiled("flow")
 
 
 def _batch(events: Sequence[Mapping[str, Any]], positions: Positions, registry: FolderRegistry) -> RawBatch:

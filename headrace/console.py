@@ -14,6 +14,7 @@ from headrace.exit_codes import FAILED as FAILED
 from headrace.exit_codes import OK as OK
 from headrace.exit_codes import UNAVAILABLE as UNAVAILABLE
 from headrace.exit_codes import WRONG_USAGE as WRONG_USAGE
+from headrace.run_file import is_running, read_run_file
 from headrace.settings import Settings, load_settings
 from schemas import ids
 from state.settings import PREFIX
@@ -30,10 +31,16 @@ def print_json(value: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def read_settings() -> Settings:
-    """Return the settings, and configure logging by them. Raises BadSettings."""
-    settings = load_settings()
+def read_settings(beside_up: bool = True) -> Settings:
+    """Return the settings, and configure logging by them. Raises BadSettings.
+
+    `beside_up`: what is not set is as in the `headrace up` that runs on the data folder. The run file of one that was
+    killed counts for nothing, and is reported where Redis is not set otherwise.
+    """
+    settings = load_settings(beside_up)
     set_up_logging(settings)
+    if beside_up and not settings.redis_url and read_run_file(settings.data_dir) and not is_running(settings.data_dir):
+        err.print(f"the `headrace up` on {settings.data_dir} was killed; start it again", markup=False)
     return settings
 
 
@@ -43,9 +50,14 @@ def use_measuring_key() -> None:
     os.environ[f"{PREFIX}ID_KEY"] = ids.MEASURING_KEY.hex()
 
 
+def wants_text(settings: Settings) -> bool:
+    """Return whether a person looks on, and not a machine."""
+    return settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty())
+
+
 def set_up_logging(settings: Settings) -> None:
     """Send logs to stderr: JSON lines, or text where a person looks on."""
-    text = settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty())
+    text = wants_text(settings)
     renderers: list[Any] = [structlog.processors.format_exc_info, _cut_trace, structlog.processors.JSONRenderer()]
     if text:  # plain traces: rich ones print whole tables of rows
         renderers = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]

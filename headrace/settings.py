@@ -1,8 +1,9 @@
 """Every setting of the product, read once at the start of a program; nothing else reads environment or file.
 
 Values come from `HEADRACE_…` environment variables, then from a TOML file
-(`HEADRACE_CONFIG`, else `headrace.toml` in the working folder), then from the
-defaults that the packages declare.
+(`HEADRACE_CONFIG`, else `headrace.toml` in the working folder), then, for commands
+beside a running `headrace up`, from its run file, then from the defaults that the
+packages declare.
 """
 
 import difflib
@@ -16,6 +17,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from batch.settings import TrainingSettings
+from headrace.run_file import is_running, read_run_file
 from serving.settings import ServingSettings
 from state.secrets import shown
 from state.settings import PREFIX, BadSettings
@@ -25,6 +27,8 @@ DEFAULT_FILE = "headrace.toml"
 OTHER_VARIABLES = {CONFIG, "HEADRACE_TEST_CACHE"}
 OWN_PARTS = {PREFIX + name: "" for name in ("LOG_URL", "REDIS_URL", "ANCHORS_URL", "SCHEMA_REGISTRY_URL")}
 """Environment of programs that start parts of their own: a benchmark or the demo writes into no shop's log or Redis."""
+OF_A_PROCESS = {"data_dir", "flow_name", "http_port", "grpc_port", "flow_metrics_port", "log_level", "log_format"}
+"""Settings of one process, which a command beside `headrace up` does not take over from it."""
 FORMER = {"require_key": "keys are needed as soon as there are some, unless allow_anonymous is set"}
 """Settings that are gone, and what holds instead."""
 
@@ -58,8 +62,11 @@ class _TomlValues(PydanticBaseSettingsSource):
         return _file_values()
 
 
-def load_settings() -> Settings:
-    """Return the settings; raises BadSettings naming the setting that cannot be."""
+def load_settings(beside_up: bool = False) -> Settings:
+    """Return the settings; raises BadSettings naming the setting that cannot be.
+
+    `beside_up`: what is not set here is as in the `headrace up` that runs on the data folder, if one does.
+    """
     known = list(Settings.model_fields)
     variables = [PREFIX + name.upper() for name in known]
     for name in os.environ:
@@ -69,7 +76,7 @@ def load_settings() -> Settings:
         if name not in known:
             raise BadSettings(f"{name} in {_file()} is no setting{_instead(name, known)}")
     try:
-        return Settings()
+        return Settings(**(running_values() if beside_up else {}))
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
@@ -92,6 +99,31 @@ def origin(name: str) -> str:
     if PREFIX + name.upper() in os.environ:
         return "environment"
     return "file" if name in _file_values() else "default"
+
+
+def data_folder() -> Path:
+    """Return the data folder that is set, without reading any other setting."""
+    default = Settings.model_fields["data_dir"].default
+    return Path(os.environ.get(f"{PREFIX}DATA_DIR") or str(_file_values().get("data_dir", default)))
+
+
+def running_values() -> dict[str, Any]:
+    """Return the settings of the `headrace up` that runs on the data folder, but for those that are set here."""
+    folder = data_folder()
+    running = read_run_file(folder) if is_running(folder) else None
+    found = dict(running.get("settings", {})) if running else {}
+    return {name: value for name, value in found.items() if name in Settings.model_fields and origin(name) == "default"}
+
+
+def shared_values(settings: Settings) -> dict[str, Any]:
+    """Return what a command beside this `headrace up` takes over: what was set, but for secrets."""
+    found = {}
+    for name, value in settings.model_dump(mode="json").items():
+        if origin(name) == "default" or name in OF_A_PROCESS or _may_hold_secrets(name):
+            continue
+        own = getattr(settings, name)
+        found[name] = str(own.absolute()) if isinstance(own, Path) else value
+    return found
 
 
 def _file() -> Path:

@@ -13,6 +13,8 @@ from urllib.parse import quote
 
 import redis
 
+from state.parent import end_with_parent
+
 START_S = 60.0
 SOCKET = "redis.sock"
 LONGEST_SOCKET_PATH = 100
@@ -49,8 +51,13 @@ def find_server() -> str:
 class EmbeddedRedis:
     """A Redis that listens on a socket of its owner's only, its append-only file in `folder`; a context manager."""
 
-    def __init__(self, folder: Path, options: dict[str, str] | None = None) -> None:
-        """Raises RedisMissing. `options` are of redis-server; a `port` among them has it listen on loopback too."""
+    def __init__(self, folder: Path, options: dict[str, str] | None = None, ends_with_parent: bool = False) -> None:
+        """Raises RedisMissing. `options` are of redis-server; a `port` among them has it listen on loopback too.
+
+        `ends_with_parent`: it stops when the thread ends that started it, however that ends: a second one must not
+        write the same files.
+        """
+        self._before = end_with_parent if ends_with_parent else None
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
         self._folder, self._server = folder, find_server()
@@ -104,8 +111,9 @@ class EmbeddedRedis:
         with log.open("ab") as out:
             # A session of its own: Ctrl-C stops the program first and the store last.
             self.process = subprocess.Popen(
-                command, stdout=out, stderr=out, start_new_session=True, env={**HUGE_PAGES, **os.environ}
-            )
+                command, stdout=out, stderr=out, start_new_session=True, env={**HUGE_PAGES, **os.environ},
+                preexec_fn=self._before,
+            )  # fmt: skip
         client = self.client(socket_timeout=2, socket_connect_timeout=2)
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:

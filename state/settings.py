@@ -108,7 +108,10 @@ class StoreSettings(BaseModel):
     def redis_address(self) -> str:
         """Return the address of Redis; raises BadSettings where there is none."""
         if not self.redis_url:
-            raise BadSettings(f"{PREFIX}REDIS_URL is not set; set it, or let `headrace up` start a Redis")
+            raise BadSettings(
+                f"{PREFIX}REDIS_URL is not set and no `headrace up` runs on the folder {self.data_dir}: start "
+                f"`headrace up` in another terminal, or set {PREFIX}REDIS_URL"
+            )
         return self.redis_url
 
     @property

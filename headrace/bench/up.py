@@ -55,7 +55,7 @@ def everything_up(folder: Path, log_address: str, redis_url: str = "") -> Iterat
     environment = {
         **os.environ, **OWN_PARTS, f"{PREFIX}DATA_DIR": str(folder), f"{PREFIX}LOG_URL": log_address,
         f"{PREFIX}REDIS_URL": redis_url, f"{PREFIX}LOG_LEVEL": "warning", f"{PREFIX}HTTP_PORT": "0",
-        f"{PREFIX}GRPC_PORT": "0", f"{PREFIX}FLOW_METRICS_PORT": "0",
+        f"{PREFIX}GRPC_PORT": "0", f"{PREFIX}FLOW_METRICS_PORT": "0", f"{PREFIX}NIGHT_AT": "off",
     }  # fmt: skip
     supervisor = subprocess.Popen([*HEADRACE, "up"], env=environment)
     try:

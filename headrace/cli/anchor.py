@@ -1,5 +1,6 @@
 """`headrace anchor`: train on the log, write a version, publish it."""
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from headrace.options import Json
 from headrace.settings import Settings
 from schemas.registry import RegistryUnavailable
 from state.anchors.contract import AnchorsUnavailable
+from state.anchors.last_run import Outcome, TrainingRun, write_last_run
 from state.rows import keys
 from state.store.contract import StoreUnavailable
 
@@ -39,9 +41,19 @@ def _bar(total: int) -> Iterator[Callable[[int], None]]:
         yield advance
 
 
+OUTCOMES: dict[type[Exception], Outcome] = {TooLittleData: "too_little", Refused: "refused"}
+
+
+def _run_since(began: float, outcome: Outcome, version: str | None = None, message: str = "") -> TrainingRun:
+    return TrainingRun(
+        at_ms=int(began * 1000), seconds=time.time() - began, outcome=outcome, version=version, message=message
+    )
+
+
 def run_anchor(settings: Settings, json: bool, force: bool = False) -> int:
     """Train and publish; print a summary; return the exit code."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    began = time.time()
     try:
         store = open_store(settings, patient=True)
         events = open_log(settings.log_address, config=settings.kafka_config)
@@ -51,11 +63,15 @@ def run_anchor(settings: Settings, json: bool, force: bool = False) -> int:
         summary = train_anchor(settings, events, now_ms, current, force, Progress(err.status, _bar))
         events.close()
         store.write({keys.ANCHOR_PUBLISHED: summary["version"].encode()})
+        write_last_run(store, _run_since(began, "published", summary["version"]))
         store.close()
     except (TooLittleData, Refused, PositionLost) as error:
+        write_last_run(store, _run_since(began, OUTCOMES.get(type(error), "failed"), message=str(error)))
         err.print(str(error), markup=False)
         return FAILED
     except (StoreUnavailable, LogUnavailable, RegistryUnavailable, AnchorsUnavailable) as error:
+        with contextlib.suppress(StoreUnavailable, NameError):
+            write_last_run(store, _run_since(began, "failed", message=str(error)))
         err.print(str(error), markup=False)
         return UNAVAILABLE
     if json:

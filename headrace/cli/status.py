@@ -1,5 +1,8 @@
-"""`headrace status`: generations, lanes, owners, positions, lag and anchors."""
+"""`headrace status`: generations, lanes, owners, positions, lag, anchors and trainings, and a verdict."""
 
+import ssl
+import time
+import urllib.request
 from typing import Any
 
 import typer
@@ -9,12 +12,17 @@ from rich.table import Table
 from flows.connect import open_store
 from flows.log.contract import LogUnavailable
 from flows.log.open_log import open_log
-from headrace.console import OK, UNAVAILABLE, err, print_json, read_settings
+from headrace.cli.verdict import verdict, when
+from headrace.console import FAILED, OK, UNAVAILABLE, err, print_json, read_settings
 from headrace.options import Json
+from headrace.run_file import is_running, read_run_file
 from headrace.settings import Settings
+from state.anchors.last_run import read_last_run, read_next_run
 from state.generations import generation_names, get_generation, live_generation, previous_generation
 from state.rows import keys
 from state.store.contract import Positions, Store, StoreUnavailable, decode_positions
+
+TIMEOUT_S = 2.0
 
 
 def _text(value: bytes | None) -> str | None:
@@ -24,11 +32,13 @@ def _text(value: bytes | None) -> str | None:
 def read_status(store: Store, end: Positions) -> dict[str, Any]:
     """Return the status from the store; `lag` counts messages behind the log's end."""
     live, published = store.read([keys.ANCHOR_LIVE, keys.ANCHOR_PUBLISHED])
+    last, due = read_last_run(store), read_next_run(store)
     found: dict[str, Any] = {
         "live": live_generation(store),
         "before": previous_generation(store),
         "anchor": _text(live),
         "anchor_published": _text(published),
+        "training": {"last": last and last.model_dump(), "next": due and due.model_dump()},
         "generations": {},
     }
     for name in generation_names(store):
@@ -48,30 +58,58 @@ def read_status(store: Store, end: Positions) -> dict[str, Any]:
     return found
 
 
-def run(settings: Settings, json: bool) -> int:
-    """Print the status; return the exit code."""
+def read_server(settings: Settings) -> dict[str, Any]:
+    """Return address and readiness of the server of the `headrace up` that runs on the data folder, if one does."""
+    running = read_run_file(settings.data_dir) if is_running(settings.data_dir) else None
+    if running is None:
+        return {}
+    url, context = running["http"], ssl._create_unverified_context()  # whoever the certificate names
     try:
-        store = open_store(settings)
+        with urllib.request.urlopen(f"{url}/readyz", timeout=TIMEOUT_S, context=context) as answer:
+            return {"server": url, "server_ready": answer.status == 200}
+    except OSError:
+        return {"server": url, "server_ready": False}
+
+
+def run(settings: Settings, json: bool) -> int:
+    """Print the status; return the exit code: FAILED when something is wrong."""
+    try:
+        store = open_store(settings, timeout_s=TIMEOUT_S)
         log = open_log(settings.log_address, config=settings.kafka_config)
-        found = read_status(store, log.end())
+        found = read_status(store, log.end()) | read_server(settings)
         log.close()
         store.close()
     except (StoreUnavailable, LogUnavailable) as error:
+        if json:
+            print_json({"well": False, "verdict": f"not well: {error}"})
         err.print(str(error), markup=False)
         return UNAVAILABLE
+    well, sentence = verdict(found, time.time_ns() // 1_000_000)
     if json:
-        print_json(found)
-        return OK
+        print_json({**found, "well": well, "verdict": sentence})
+    else:
+        Console().print(_table(found))
+        if found["training"]["last"]:
+            Console().print(_training(found["training"]["last"]), markup=False, highlight=False)
+        Console().print(sentence, markup=False, highlight=False, style="" if well else "bold red", soft_wrap=True)
+    return OK if well else FAILED
+
+
+def _table(found: dict[str, Any]) -> Table:
     table = Table("generation", "lane", "owner", "lag", "positions", title=f"anchor {found['anchor'] or '–'}")
     for name, generation in found["generations"].items():
         mark = " (live)" if name == found["live"] else " (before)" if name == found["before"] else ""
         for lane in generation["lanes"]:
             at = ", ".join(f"{stream} {offset}" for stream, offset in sorted(lane["positions"].items()) if offset)
             table.add_row(name + mark, str(lane["lane"]), lane["owner"] or "–", f"{lane['lag']:,}", at)
-    Console().print(table)
-    return OK
+    return table
+
+
+def _training(last: dict[str, Any]) -> str:
+    what = last["version"] or last["message"]
+    return f"last training: {when(last['at_ms'])}, {last['seconds']:.0f} s: {last['outcome'].replace('_', ' ')}, {what}"
 
 
 def command(json: Json = False) -> None:
-    """Print generations, lanes, owners, positions, lag and anchors."""
+    """Print generations, lanes, owners, positions, lag and anchors, and a verdict; exit code 1 when ill."""
     raise typer.Exit(run(read_settings(), json))

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import orjson
 
+from schemas.compiled.kept import mark_compiled
 from schemas.events import Kind
 from schemas.ids import hash_id, hash_ids
 from serving.engine.recommender import Recommender
@@ -59,6 +60,7 @@ def warm_up() -> None:
     two_lanes = Recommender(_little_shop(), ServingSettings(server_cached_items=1000, n_lanes=2), GENERATION)
     two_lanes.refresh(NOW_MS)
     two_lanes.recommend(ASKED, NOW_MS)
+    mark_compiled("serve")
 
 
 def _little_shop() -> MemoryStore:

@@ -58,8 +58,8 @@ def wait_until_healthy(name):
     check = services[name].get("healthcheck")
     for _ in range(240):
         code = processes[name].poll()
-        if check is None and code == 0:
-            return
+        if check is None and (code == 0 or services[name].get("restart") != "no"):
+            return  # a job that is done, or a program that only runs
         if code is not None:
             sys.exit(f"{name} ended with {code}: {(Path(work) / name / 'log').read_text(errors='replace')[-2000:]}")
         if check is not None:
@@ -103,7 +103,7 @@ try:
         subjects = json.loads(found.read())
     print(json.dumps({"answer": answer, "subjects": subjects}), flush=True)
     codes = {}
-    for name in ("server", "flow", "redis"):
+    for name in ("night", "server", "flow", "redis"):
         processes[name].send_signal(signal.SIGTERM)
         codes[name] = processes[name].wait(30)
     print(json.dumps({"stopped": codes}), flush=True)

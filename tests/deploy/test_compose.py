@@ -35,7 +35,7 @@ def test_the_file_is_valid_by_the_compose_specification(compose):
 def test_services_use_commands_and_settings_that_exist(compose):
     commands = set(COMMANDS)
     ours = {name: s for name, s in compose["services"].items() if s.get("image") == "headrace:local"}
-    assert set(ours) == {"topics", "flow", "server"}
+    assert set(ours) == {"topics", "flow", "server", "night"}
     for service in ours.values():
         assert service["command"][0] == "headrace"
         assert service["command"][1] in commands
@@ -110,4 +110,4 @@ def test_every_service_runs_as_a_plain_process_with_exactly_the_environment_of_t
     assert answer["answer"]["fallback"] == "personalised"
     assert [item["item"] for item in answer["answer"]["items"]]
     assert "product-views-value" in answer["subjects"]
-    assert stopped == {"stopped": {"server": 0, "flow": 0, "redis": 0}}
+    assert stopped == {"stopped": {"night": 0, "server": 0, "flow": 0, "redis": 0}}

@@ -38,7 +38,7 @@ class Up:
         self.folder, self.said = folder, []
         self.environment = os.environ | {
             "HEADRACE_DATA_DIR": str(folder), "HEADRACE_HTTP_PORT": "0", "HEADRACE_GRPC_PORT": "0",
-            "HEADRACE_FLOW_METRICS_PORT": "0", "HEADRACE_FACTORS": "4",
+            "HEADRACE_FLOW_METRICS_PORT": "0", "HEADRACE_FACTORS": "4", "HEADRACE_NIGHT_AT": "off",
         }  # fmt: skip
 
     def __enter__(self):
@@ -59,11 +59,9 @@ class Up:
     def at_work(self, name):
         return json.loads((self.folder / "run.json").read_text())["pids"][name]
 
-    def processes(self, name):
-        """Return the pids of the supervisor's processes of this name: the one at work and the spare."""
-        supervisor = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        command = {pid: pathlib.Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in supervisor.split()}
-        return {int(pid) for pid, words in command.items() if name in words}
+    def processes(self):
+        """Return the pids of everything that the supervisor started, and its own."""
+        return _and_children(self.process.pid)
 
     def events(self, *events):
         return post(self.where["http"] + "/v1/events", list(events))
@@ -75,8 +73,13 @@ class Up:
         return post(self.where["http"] + "/v1/recommend", request)
 
 
+def _and_children(pid):
+    lists = [task.joinpath("children").read_text() for task in pathlib.Path(f"/proc/{pid}/task").iterdir()]
+    return {pid}.union(*(_and_children(int(child)) for one in lists for child in one.split()))
+
+
 def run(up, *arguments):
-    environment = up.environment | {"HEADRACE_REDIS_URL": up.where["redis_url"]}
+    environment = up.environment  # as in a second terminal, where no address is set
     command = [*HEADRACE, *arguments, "--json"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

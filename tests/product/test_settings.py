@@ -239,7 +239,7 @@ ELSEWHERE = {
     "als_alpha": "batch/test_tune.py", "als_threads": "batch/test_tune.py", "reuse_port": "e2e/test_outage.py",
     "allow_anonymous": "serving/test_api_keys.py",
     "grpc_certificate": "serving/test_grpc.py", "grpc_private_key": "serving/test_grpc.py",
-    "grpc_client_ca": "serving/test_grpc.py",
+    "grpc_client_ca": "serving/test_grpc.py", "night_at": "project/test_night.py", "night_zone": "project/test_night.py",
 }  # fmt: skip
 """Settings that another test gives to a process, by its variable."""
 WIRED = {
@@ -255,7 +255,7 @@ UNSEEN = {"kafka_replication", "kafka_retention_ms", "log_timeout_s", "anchors_t
 def test_every_setting_has_a_check():
     kinds = [set(CHECKS), set(ELSEWHERE), set(WIRED), UNSEEN]
     assert set.union(*kinds) == set(Settings.model_fields)
-    assert sum(map(len, kinds)) == len(Settings.model_fields) == 70
+    assert sum(map(len, kinds)) == len(Settings.model_fields) == 72
     assert set(FOLD) == set(FoldSettings.model_fields)
     for name, path in (ELSEWHERE | WIRED).items():
         text = (TESTS / path).read_text()
