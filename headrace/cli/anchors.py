@@ -9,11 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.connect import open_store
+from headrace.cli.verdict import training_lines
 from headrace.console import FAILED, OK, UNAVAILABLE, err, print_json, read_settings
 from headrace.options import Json
 from headrace.settings import Settings
 from state.anchor import MANIFEST, METRICS, AnchorDamaged
 from state.anchors.contract import AnchorMissing, AnchorStore, AnchorsUnavailable
+from state.anchors.last_run import read_last_run, read_next_run
 from state.anchors.open_anchors import open_anchors
 from state.rows import keys
 from state.store.contract import Store, StoreUnavailable
@@ -31,6 +33,7 @@ def list_anchors(settings: Settings, json: bool) -> int:
     try:
         store = open_store(settings)
         live = _text(store, keys.ANCHOR_LIVE)
+        last, due = read_last_run(store), read_next_run(store)
         store.close()
         anchors = open_anchors(settings)
         found = [_lineage(anchors, version, live) for version in anchors.versions()]
@@ -38,7 +41,8 @@ def list_anchors(settings: Settings, json: bool) -> int:
         err.print(str(error), markup=False)
         return UNAVAILABLE
     if json:
-        print_json({"live": live, "anchors": found})
+        training = {"last": last and last.model_dump(), "next": due and due.model_dump()}
+        print_json({"live": live, "training": training, "anchors": found})
         return OK
     table = Table("version", "made", "parent", "events", "to", "recall@20", "code")
     for one in found:
@@ -49,6 +53,8 @@ def list_anchors(settings: Settings, json: bool) -> int:
         table.add_row(one["version"] + mark, made, one["parent"] or "–", f"{data['events']:,}", last,
                       "–" if recall is None else f"{recall:.4f}", one["code"])  # fmt: skip
     Console().print(table)
+    for line in training_lines(last, due):
+        Console().print(line, markup=False, highlight=False, soft_wrap=True)
     return OK
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from flows.connect import open_store
 from flows.log.contract import LogUnavailable
 from flows.log.open_log import open_log
-from headrace.cli.verdict import verdict, when
+from headrace.cli.verdict import last_run, training_lines, verdict
 from headrace.console import FAILED, OK, UNAVAILABLE, err, print_json, read_settings
 from headrace.options import Json
 from headrace.run_file import is_running, read_run_file
@@ -89,8 +89,8 @@ def run(settings: Settings, json: bool) -> int:
         print_json({**found, "well": well, "verdict": sentence})
     else:
         Console().print(_table(found))
-        if found["training"]["last"]:
-            Console().print(_training(found["training"]["last"]), markup=False, highlight=False)
+        for line in training_lines(last_run(found), None):
+            Console().print(line, markup=False, highlight=False, soft_wrap=True)
         Console().print(sentence, markup=False, highlight=False, style="" if well else "bold red", soft_wrap=True)
     return OK if well else FAILED
 
@@ -103,11 +103,6 @@ def _table(found: dict[str, Any]) -> Table:
             at = ", ".join(f"{stream} {offset}" for stream, offset in sorted(lane["positions"].items()) if offset)
             table.add_row(name + mark, str(lane["lane"]), lane["owner"] or "–", f"{lane['lag']:,}", at)
     return table
-
-
-def _training(last: dict[str, Any]) -> str:
-    what = last["version"] or last["message"]
-    return f"last training: {when(last['at_ms'])}, {last['seconds']:.0f} s: {last['outcome'].replace('_', ' ')}, {what}"
 
 
 def command(json: Json = False) -> None:

@@ -35,7 +35,7 @@ def _of_server(found: dict[str, Any]) -> list[str]:
 
 
 def _of_training(found: dict[str, Any], now_ms: int) -> list[str]:
-    last, due = _last_run(found), _next_run(found)
+    last, due = last_run(found), _next_run(found)
     wrong = []
     if last is not None and last.outcome == "failed":
         at = when(last.at_ms)
@@ -58,7 +58,7 @@ def _going_on(found: dict[str, Any], now_ms: int) -> list[str]:
         said.append(f"anchor {published} is about to replace {anchor}")
     else:
         said.append(f"anchor {anchor} is live")
-    last, due = _last_run(found), _next_run(found)
+    last, due = last_run(found), _next_run(found)
     if last is not None and last.outcome in ("refused", "too_little"):
         said.append(f"the last training published nothing ({last.message})")
     if due is not None:
@@ -66,7 +66,19 @@ def _going_on(found: dict[str, Any], now_ms: int) -> list[str]:
     return said
 
 
-def _last_run(found: dict[str, Any]) -> TrainingRun | None:
+def training_lines(last: TrainingRun | None, due: NextRun | None) -> list[str]:
+    """Return a line on the last training, if there was one, and one on the next, if one is due."""
+    lines = []
+    if last is not None:
+        how = f"{last.outcome.replace('_', ' ')}, {last.version or last.message}"
+        lines.append(f"last training: {when(last.at_ms)}, {last.seconds:.0f} s: {how}")
+    if due is not None:
+        lines.append(f"next training: {when(due.at_ms)}")
+    return lines
+
+
+def last_run(found: dict[str, Any]) -> TrainingRun | None:
+    """Return how the last training ended, None before the first."""
     return TrainingRun(**found["training"]["last"]) if found["training"]["last"] else None
 
 

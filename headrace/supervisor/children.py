@@ -101,9 +101,9 @@ class Child:
     def start(self) -> None:
         """Fork a process and let it begin its work."""
         lines, out = PROCESSES.Pipe(duplex=False)
-        self._process = PROCESSES.Process(target=_be, args=(self.name, out), name=self.name)
-        self._process.start()
-        self._started = time.monotonic()
+        process = PROCESSES.Process(target=_be, args=(self.name, out), name=self.name)
+        process.start()
+        self._process, self._started = process, time.monotonic()
         out.close()
         threading.Thread(target=self._relay, args=(lines,), daemon=True).start()
 

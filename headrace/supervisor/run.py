@@ -93,7 +93,7 @@ def _run(settings: Settings, folder: Path, output: Output, stopping: threading.E
         watched = None if redis is None else WatchedRedis(redis, output)
         night = threading.Thread(target=Night(load_settings(), output.tell).run, args=(stopping,), name="night")
         night.start()
-        _watch(_Parts(folder, where, shared, children, watched, output), stopping)
+        _watch(_Parts(folder, where, shared, children, watched, output, settings), stopping)
     finally:
         stopping.set()
         if night is not None:
@@ -113,6 +113,7 @@ class _Parts(NamedTuple):
     children: list[Child]
     redis: WatchedRedis | None
     output: Output
+    settings: Settings
 
 
 def _watch(parts: _Parts, stopping: threading.Event) -> None:
@@ -138,14 +139,19 @@ def _watch(parts: _Parts, stopping: threading.Event) -> None:
 
 
 def _tell_ready(parts: _Parts, seconds: float) -> None:
-    where = parts.where
+    where, settings = parts.where, parts.settings
+    night = "never trains" if settings.night_at == "off" else (
+        f"trains every night at {settings.night_at} {settings.night_zone}, and once when there is first enough to learn"
+    )  # fmt: skip
     parts.output.show(
         f"\n[b]ready[/b] after {seconds:.0f} s; Ctrl-C stops everything, the next start goes on with the same data\n"
         f"  page     {where.http}\n"
         f"  API      {where.http}/docs   gRPC {where.grpc}\n"
         f"  data     {parts.folder}\n"
+        f"  night    {night}\n"
         "  next     in a second terminal, same folder: `headrace status`, `headrace load FILE`; docs/start.md\n",
-        "ready", http=where.http, grpc=where.grpc, data=str(parts.folder), seconds=round(seconds, 1),
+        "ready", http=where.http, grpc=where.grpc, data=str(parts.folder), night=settings.night_at,
+        seconds=round(seconds, 1),
     )  # fmt: skip
 
 

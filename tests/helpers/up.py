@@ -35,7 +35,7 @@ def wait_for(true, seconds=60):
 
 class Up:
     def __init__(self, folder):
-        self.folder, self.said = folder, []
+        self.folder, self.said, self._killed = folder, [], False
         self.environment = os.environ | {
             "HEADRACE_DATA_DIR": str(folder), "HEADRACE_HTTP_PORT": "0", "HEADRACE_GRPC_PORT": "0",
             "HEADRACE_FLOW_METRICS_PORT": "0", "HEADRACE_FACTORS": "4", "HEADRACE_NIGHT_AT": "off",
@@ -51,10 +51,17 @@ class Up:
         return self
 
     def __exit__(self, *error):
-        self.process.send_signal(signal.SIGINT)
-        assert self.process.wait(60) == 0
+        if not self._killed:
+            self.process.send_signal(signal.SIGINT)
+            assert self.process.wait(60) == 0
         self._reader.join()
         self.process.stderr.close()
+
+    def kill(self):
+        """End the supervisor as a crash would."""
+        self.process.kill()
+        self.process.wait()
+        self._killed = True
 
     def at_work(self, name):
         return json.loads((self.folder / "run.json").read_text())["pids"][name]

@@ -239,7 +239,8 @@ ELSEWHERE = {
     "als_alpha": "batch/test_tune.py", "als_threads": "batch/test_tune.py", "reuse_port": "e2e/test_outage.py",
     "allow_anonymous": "serving/test_api_keys.py",
     "grpc_certificate": "serving/test_grpc.py", "grpc_private_key": "serving/test_grpc.py",
-    "grpc_client_ca": "serving/test_grpc.py", "night_at": "project/test_night.py", "night_zone": "project/test_night.py",
+    "grpc_client_ca": "serving/test_grpc.py",
+    "night_at": "project/test_night.py", "night_zone": "project/test_night.py",
 }  # fmt: skip
 """Settings that another test gives to a process, by its variable."""
 WIRED = {

@@ -6,12 +6,19 @@ import subprocess
 import threading
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 import redis
 from helpers.up import HEADRACE, Up, run, views, wait_for
 
 from schemas.ids import hash_id
+
+
+def pss_mb(pid):
+    """Return the memory of a process, shared pages by share."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1000
 
 
 @pytest.mark.redis
@@ -21,6 +28,7 @@ def test_it_restarts_what_dies_switches_anchors_under_load_and_continues_where_i
         up.events(*views(400))
         wait_for(lambda: len(up.recommend(user="u1", count=5)["items"]) == 5)
 
+        assert sum(map(pss_mb, up.processes())) < 1000
         outcomes, stopping = [], threading.Event()
 
         def hammer():
