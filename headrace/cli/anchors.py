@@ -33,7 +33,7 @@ def list_anchors(settings: Settings, json: bool) -> int:
     try:
         store = open_store(settings)
         live = _text(store, keys.ANCHOR_LIVE)
-        last, due = read_last_run(store), read_next_run(store)
+        run, due = read_last_run(store), read_next_run(store)
         store.close()
         anchors = open_anchors(settings)
         found = [_lineage(anchors, version, live) for version in anchors.versions()]
@@ -41,7 +41,7 @@ def list_anchors(settings: Settings, json: bool) -> int:
         err.print(str(error), markup=False)
         return UNAVAILABLE
     if json:
-        training = {"last": last and last.model_dump(), "next": due and due.model_dump()}
+        training = {"last": run and run.model_dump(), "next": due and due.model_dump()}
         print_json({"live": live, "training": training, "anchors": found})
         return OK
     table = Table("version", "made", "parent", "events", "to", "recall@20", "code")
@@ -53,7 +53,7 @@ def list_anchors(settings: Settings, json: bool) -> int:
         table.add_row(one["version"] + mark, made, one["parent"] or "–", f"{data['events']:,}", last,
                       "–" if recall is None else f"{recall:.4f}", one["code"])  # fmt: skip
     Console().print(table)
-    for line in training_lines(last, due):
+    for line in training_lines(run, due):
         Console().print(line, markup=False, highlight=False, soft_wrap=True)
     return OK
 
