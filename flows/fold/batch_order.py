@@ -49,11 +49,7 @@ def pauses(
         if acted and change.changes_events(flags, category, brand):
             found.append(Pause(message, None, []))
         found[-1].changes.append(change)
-        row_of[change.item] = (
-            flags | change.flags,
-            category if change.category is None else change.category,
-            brand if change.brand is None else change.brand,
-        )
+        row_of[change.item] = (flags | change.flags, *(change.facts[:2] if change.facts else (category, brand)))
     return found
 
 

@@ -35,6 +35,12 @@ class ProductRow(NamedTuple):
     replaced: bool = False
     changed: dict[str, int] = {}  # noqa: RUF012 - never written to
 
+    @property
+    def has_facts(self) -> bool:
+        """Return whether category, brand and price are the product's, which then events no longer set."""
+        whole = self.ts_ms > 0 or self.replaced
+        return not self.gone and (whole or any(name in self.fields for name in FACTS))
+
 
 UNKNOWN = ProductRow({})
 
@@ -59,42 +65,41 @@ def decode_product(value: bytes | None) -> ProductRow:
     return ProductRow(fields, row["ts_ms"], row.get("gone", False), row.get("replaced", False), changed)
 
 
-def merge_change(row: ProductRow, change: ProductChange) -> tuple[ProductRow, tuple[str, ...]]:
-    """Return the product after a change, and which of FACTS the change sets.
+def merge_change(row: ProductRow, change: ProductChange) -> ProductRow:
+    """Return the product after a change.
 
     An item that is gone comes back with a whole product, or with an update that gives it a title.
     """
     if change.change is Change.WHOLE:
         return _whole(row, change)
     if not row.replaced and row.ts_ms > change.ts_ms:  # a whole product that is newer came first
-        return row, ()
+        return row
     if change.change is Change.REPLACE:
-        gone = change.product is None
-        return ProductRow(change.product or {}, change.ts_ms, gone, replaced=True), () if gone else FACTS
+        return ProductRow(change.product or {}, change.ts_ms, gone=change.product is None, replaced=True)
     named = change.product or {}
     fields, changed = _set(row.fields, named.items()), dict(row.changed)
     if "attributes" in named:
         changed = {name: ts_ms for name, ts_ms in changed.items() if not name.startswith(ATTRIBUTE)}
     changed |= dict.fromkeys(named, change.ts_ms)
-    gone = row.gone and named.get("title") is None
-    return row._replace(fields=fields, gone=gone, changed=changed), tuple(name for name in FACTS if name in named)
+    return row._replace(fields=fields, gone=row.gone and named.get("title") is None, changed=changed)
 
 
 def reduced(change: ProductChange) -> ProductChange:
-    """Return a change with no more than FACTS: what lanes keep of a product that they do not own."""
-    facts = None if change.product is None else {name: change.product[name] for name in FACTS if name in change.product}
-    return ProductChange(change.message, change.item, change.ts_ms, facts, change.change)
+    """Return a change with no more than title and FACTS: what lanes keep of a product that they do not own."""
+    kept = ("title", *FACTS)
+    named = None if change.product is None else {name: change.product[name] for name in kept if name in change.product}
+    return ProductChange(change.message, change.item, change.ts_ms, named, change.change)
 
 
-def _whole(row: ProductRow, change: ProductChange) -> tuple[ProductRow, tuple[str, ...]]:
+def _whole(row: ProductRow, change: ProductChange) -> ProductRow:
     if change.product is None:
-        return ProductRow({}, change.ts_ms, gone=True), ()
+        return ProductRow({}, change.ts_ms, gone=True)
     if row.replaced and row.ts_ms >= change.ts_ms:  # one that is newer came first
-        return row, ()
+        return row
     later = {name: ts_ms for name, ts_ms in row.changed.items() if ts_ms >= change.ts_ms}
     every_first = sorted(later, key=lambda name: name != "attributes")
     fields = _set(change.product, ((name, _get(row.fields, name)) for name in every_first))
-    return ProductRow(fields, change.ts_ms, changed=later), FACTS
+    return ProductRow(fields, change.ts_ms, changed=later)
 
 
 def _get(fields: Fields, name: str) -> Any:

@@ -20,25 +20,23 @@ Rows = dict[bytes, bytes | None]
 
 
 class ItemChange(NamedTuple):
-    """What a catalogue change does to its item's row; a fact that is None stays as it is."""
+    """What a catalogue change does to its item's row."""
 
     message: int
     item: int
     owned: bool
     """Whether the lane owns the item, and so lists it."""
-    is_product: bool
-    category: int | None
-    brand: int | None
-    price: float | None
+    facts: tuple[int, int, float] | None
+    """Category, brand and price of the product; None: it has none, and those of the row stay."""
 
     @property
     def flags(self) -> int:
         """Return the flags that the row has afterwards."""
-        return FLAG_LISTED * self.owned | FLAG_PRODUCT * self.is_product
+        return FLAG_LISTED * self.owned | FLAG_PRODUCT * (self.facts is not None)
 
     def changes_events(self, flags: int, category: int, brand: int) -> bool:
         """Return whether events before the change see another item than those after it, given the row's values."""
-        return bool(self.flags & ~flags) or self.category not in (None, category) or self.brand not in (None, brand)
+        return bool(self.flags & ~flags) or (self.facts is not None and self.facts[:2] != (category, brand))
 
 
 class ProductFold:
@@ -77,16 +75,11 @@ class ProductFold:
         for whole, item in zip(changes, hashes, strict=True):
             owned = item % self._n_lanes == self._lane
             change = whole if owned else reduced(whole)
-            row, facts = merge_change(self._rows[item], change)
-            self._rows[item] = row
+            self._rows[item] = row = merge_change(self._rows[item], change)
             rows[keys.product(self._prefix, item)] = encode_product(change.item, row)
             if owned:
                 self._pending.append((change.message, change.item))
-            category, brand = (hash_id(row.fields.get(name) or "") if name in facts else None
-                               for name in ("category", "brand"))  # fmt: skip
-            price = row.fields.get("price") or 0.0 if "price" in facts else None
-            is_product = change.product is not None
-            found.append(ItemChange(change.message, item, owned, is_product, category, brand, price))
+            found.append(ItemChange(change.message, item, owned, _facts(row) if row.has_facts else None))
         return found
 
     def _read(self, items: set[int]) -> None:
@@ -119,14 +112,16 @@ class ProductFold:
                 self._chunk = []
 
 
+def _facts(row: ProductRow) -> tuple[int, int, float]:
+    category, brand = (hash_id(row.fields.get(name) or "") for name in ("category", "brand"))
+    return category, brand, row.fields.get("price") or 0.0
+
+
 def change_item(change: ItemChange, items: ItemTable, scopes: ScopeFold) -> None:
     """Make a cached item's row that of its changed product, and take it out of the lists of what it no longer is."""
     rows, slot = items.rows, items.slot_of(change.item)
-    category, brand = int(rows["category"][slot]), int(rows["brand"][slot])
-    new_category = category if change.category is None else change.category
-    new_brand = brand if change.brand is None else change.brand
-    scopes.move(change.item, category, new_category, brand, new_brand)
     rows["flags"][slot] |= change.flags
-    rows["category"][slot], rows["brand"][slot] = new_category, new_brand
-    if change.price is not None:
-        rows["price"][slot] = change.price
+    if change.facts is not None:
+        category, brand, price = change.facts
+        scopes.move(change.item, int(rows["category"][slot]), category, int(rows["brand"][slot]), brand)
+        rows["category"][slot], rows["brand"][slot], rows["price"][slot] = category, brand, price

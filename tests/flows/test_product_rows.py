@@ -37,7 +37,7 @@ def after(*changes):
     """Return the row's fields after the changes, its bytes read back each time."""
     row = UNKNOWN
     for change in changes:
-        row = decode_product(encode_product("i", merge_change(row, change)[0]))
+        row = decode_product(encode_product("i", merge_change(row, change)))
     return row.fields | ({"gone": True} if row.gone else {})
 
 
@@ -85,23 +85,35 @@ def test_a_change_changes_what_it_names(changes, expected):
 
 
 def test_a_product_that_was_never_updated_rests_as_its_record_is():
-    row, _ = merge_change(UNKNOWN, whole(7, title="Tea", brand=None))
+    row = merge_change(UNKNOWN, whole(7, title="Tea", brand=None))
     assert encode_product("i", row) == b'{"brand":null,"item":"i","title":"Tea","ts_ms":7}'
 
 
 def test_a_row_keeps_when_each_field_was_updated():
-    row, _ = merge_change(UNKNOWN, update(7, title="Tea", stock=1))
-    row, _ = merge_change(row, update(9, stock=0))
+    row = merge_change(UNKNOWN, update(7, title="Tea", stock=1))
+    row = merge_change(row, update(9, stock=0))
     expected = {"item": "i", "ts_ms": 0, "title": "Tea", "stock": 0, "changed": {"7": ["title"], "9": ["stock"]}}
     assert orjson.loads(encode_product("i", row)) == expected
 
 
-def test_a_change_says_which_facts_of_the_item_row_it_sets():
-    row, facts = merge_change(UNKNOWN, whole(1, category="c"))
-    assert facts == ("category", "brand", "price")
-    assert merge_change(row, update(2, price=3.0, stock=1))[1] == ("price",)
-    assert merge_change(row, update(0, price=3.0))[1] == ()
-    assert merge_change(row, gone(2))[1] == ()
+@pytest.mark.parametrize(
+    ("changes", "has"),
+    [
+        ([whole(1)], True),
+        ([replacement(1, stock=1)], True),
+        ([update(1, stock=1)], False),
+        ([update(1, stock=1), update(2, price=3.0)], True),
+        ([whole(1), gone(2), update(3, stock=1)], False),
+        ([GONE, update(3, title="T")], False),
+        ([GONE, update(3, title="T", category="c")], True),
+    ],
+    ids=str,
+)
+def test_events_set_the_facts_of_an_item_until_its_product_has_some(changes, has):
+    row = UNKNOWN
+    for change in changes:
+        row = merge_change(row, change)
+    assert row.has_facts is has
 
 
 VALUES = st.dictionaries(st.sampled_from(NAMES), st.one_of(st.none(), st.sampled_from("xyz")), min_size=1)

@@ -36,9 +36,9 @@ def fold(events, cuts=(), settings=SETTINGS, store=None, crash=False, erased=EMP
     return store
 
 
-def item_row(store, item):
+def item_row(store, item, prefix=PREFIX):
     rows = empty_items(1)
-    assert decode_items(store.read([keys.item(PREFIX, hash_id(item))]), np.array([0]), rows).all(), item
+    assert decode_items(store.read([keys.item(prefix, hash_id(item))]), np.array([0]), rows).all(), item
     return rows
 
 

@@ -18,7 +18,7 @@ from flows.fold.settings import LaneSettings
 from flows.log.contract import RawBatch
 from helpers.fold_oracle import Event
 from schemas.avro_decoder import USER_EVENT_KINDS, Limits, decode
-from schemas.events import TOPICS, Kind
+from schemas.events import PRODUCT_FIELDS, TOPICS, Kind
 from schemas.json_events import encode
 from schemas.registry import FolderRegistry
 from state.store.contract import MemoryStore, Store
@@ -28,6 +28,7 @@ START_MS = 1_700_000_000_000
 REGISTRY = FolderRegistry()
 Sent = tuple[str, dict[str, Any]]
 """A topic and the record that is sent on it."""
+PRODUCTS = ("products", "product-updates")
 
 DIRECT = {
     "click": 4, "add_to_cart": 8, "wishlist": 3, "share": 2, "search": 3, "remove_from_cart": 3, "return": 1,
@@ -145,29 +146,72 @@ def _within(sent: list[Sent], most: int) -> list[Sent]:
 
 
 def _with_products(rng: random.Random, sent: list[Sent], shape: Shape) -> list[Sent]:
-    """Return the stream with four fifths of the items as products first, and changes of them in between.
+    """Return the stream with four fifths of the items as products first, and changes of any item in between.
 
-    A change keeps category and brand: products are folded before the events of their batch, so what a visitor who acts
-    then is thought to like would depend on where batches end.
+    A change is a whole product, or names some of its fields; the item's category and brand may be among them.
     """
-    listed = [n for n in range(shape.n_items) if n % 5]
-
-    def product(number: int, ts_ms: int) -> Sent:
-        facts = {"item": f"i{number}", "category": f"c{number % 6}", "brand": f"b{number % 7}", "ts_ms": ts_ms}
-        title, price = f"Item {number}, {rng.randrange(100)}", float(rng.randrange(90))
-        own = {"title": title, "price": price, "stock": rng.randrange(3), "attributes": {"at": str(ts_ms)}}
-        return "products", {**facts, **own}
-
     changed = list(sent)
-    for _ in range(len(sent) // 25):
-        at = rng.randrange(len(changed))
-        changed.insert(at, product(rng.choice(listed), changed[at][1]["ts_ms"]))
-    return [product(number, START_MS - DAY) for number in listed] + changed
+    for at in sorted(rng.sample(range(len(sent)), len(sent) // 15), reverse=True):
+        changed.insert(at, _change(rng, rng.randrange(shape.n_items), sent[at][1]["ts_ms"]))
+    return [_product(rng, number, START_MS - DAY) for number in range(shape.n_items) if number % 5] + changed
+
+
+def _product(rng: random.Random, number: int, ts_ms: int) -> Sent:
+    facts = {"item": f"i{number}", "category": f"c{rng.randrange(6)}", "brand": f"b{rng.randrange(7)}", "ts_ms": ts_ms}
+    title, price = f"Item {number}, {rng.randrange(100)}", float(rng.randrange(90))
+    own = {"title": title, "price": price, "stock": rng.randrange(3), "attributes": {"at": str(ts_ms)}}
+    return "products", {**facts, **own}
+
+
+def _change(rng: random.Random, number: int, ts_ms: int) -> Sent:
+    topic, record = _product(rng, number, ts_ms)
+    how = rng.choices(("whole", "merge", "replace", "gone"), (3, 8, 1, 1))[0]
+    if how == "whole":
+        return topic, record
+    update: dict[str, Any] = {"item": record["item"], "ts_ms": ts_ms, "change": how}
+    if how == "merge":
+        named = rng.sample(PRODUCT_FIELDS[:5], rng.randrange(4))
+        update |= {name: record[name] for name in named}
+        update["attributes"] = {"at": rng.choice((None, str(ts_ms))), f"a{number % 3}": "yes"} if number % 2 else {}
+        update["cleared"] = [
+            name for name in ("category", "stock", "attributes") if name not in named and not rng.randrange(5)
+        ]
+    elif how == "replace":
+        update |= {name: record[name] for name in ("title", "category", "stock", "attributes")}
+    return "product-updates", update
+
+
+def products_of(sent: Iterable[Sent]) -> dict[str, dict[str, Any]]:
+    """Return what is known of each product in the end, field by field; of one that is gone `gone` too.
+
+    Times of products grow in the stream, so that what comes later counts.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for topic, record in sent:
+        if topic not in PRODUCTS:
+            continue
+        given = {name: record[name] for name in PRODUCT_FIELDS if record.get(name) is not None}
+        change = record.get("change", "whole")
+        known = found.setdefault(record["item"], {})
+        if change != "merge":
+            known.clear()
+        if change == "gone":
+            known["gone"] = True
+            continue
+        for name in record.get("cleared", ()):
+            known.pop(name, None)
+        attributes = {**known.get("attributes", {}), **given.pop("attributes", {})}
+        known |= {**given, "attributes": {name: text for name, text in attributes.items() if text is not None}}
+        if "title" in given:
+            known.pop("gone", None)
+    return found
 
 
 def _moved(rng: random.Random, sent: list[Sent], share: float, most_ms: int) -> list[Sent]:
     """Return the stream with some messages behind such as happened up to `most_ms` later."""
-    arrival = [one[1]["ts_ms"] + (rng.randrange(most_ms) if rng.random() < share else 0) for one in sent]
+    is_late = [topic not in PRODUCTS and rng.random() < share for topic, _ in sent]
+    late_ms = [rng.randrange(most_ms) if late else 0 for late in is_late]
+    arrival = [record["ts_ms"] + more for (_, record), more in zip(sent, late_ms, strict=True)]
     return [sent[k] for k in sorted(range(len(sent)), key=lambda k: (arrival[k], k))]
 
 
@@ -175,7 +219,7 @@ def _with_repeats(rng: random.Random, sent: list[Sent], share: float) -> list[Se
     """Return the stream with some messages once more, up to 300 places behind; products are not repeated."""
     places = [(float(k), one) for k, one in enumerate(sent)]
     again = [(k + rng.uniform(0.5, 300), one) for k, one in enumerate(sent)
-             if one[0] != "products" and rng.random() < share]  # fmt: skip
+             if one[0] not in PRODUCTS and rng.random() < share]  # fmt: skip
     return [one for _, one in sorted(places + again, key=lambda pair: pair[0])]
 
 
@@ -194,7 +238,7 @@ def events_of(sent: Iterable[Sent]) -> list[Event]:
     kinds = {"product-views": Kind.VIEW, "purchases": Kind.PURCHASE, "ratings": Kind.RATING}
     seen, found = set(), []
     for topic, record in sent:
-        if topic in ("products", "erasures", "impressions") or (topic, record["event_id"]) in seen:
+        if topic in (*PRODUCTS, "erasures", "impressions") or (topic, record["event_id"]) in seen:
             continue
         seen.add((topic, record["event_id"]))
         kind = kinds.get(topic) or Kind(USER_EVENT_KINDS[record["kind"]])
