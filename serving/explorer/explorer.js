@@ -1,7 +1,7 @@
 "use strict";
 const $ = (id) => document.getElementById(id);
 const STRATEGIES = ["hybrid", "collaborative", "content", "session", "similar", "bought_together", "trending", "popular", "buy_again", "new"];
-const FIELDS = ["user", "placement", "strategy", "count", "add", "where", "diversity", "book"];
+const FIELDS = ["user", "placement", "strategy", "count", "add", "where", "diversity", "based_on", "book"];
 
 function element(name, text, attributes = {}) {
   const made = document.createElement(name);
@@ -14,11 +14,16 @@ async function call(path, options = {}) {
   const key = $("key").value;
   const headers = { ...(key ? { "X-API-Key": key } : {}), ...options.headers };
   const answer = await fetch(path, { ...options, headers });
-  const body = await answer.json();
-  if (!answer.ok) throw new Error(`${body.error.field ? body.error.field + ": " : ""}${body.error.message}`);
-  return body;
+  if (!answer.ok) throw new Error(wrong(await answer.json()));
+  return options.text ? { text: await answer.text(), tag: answer.headers.get("ETag") } : answer.json();
 }
-const post = (path, value) => call(path, { method: "POST", body: JSON.stringify(value) });
+const post = (path, value) => call(path, { method: "POST", body: JSON.stringify(value), headers: { "Content-Type": "application/json" } });
+
+// Of a book all errors come at once.
+function wrong({ error, errors }) {
+  if (!errors) return `${error.field ? error.field + ": " : ""}${error.message}`;
+  return errors.map((one) => [one.line ? `line ${one.line}` : "", one.rule, one.field].filter(Boolean).join(", ") + ": " + one.message).join("\n");
+}
 
 function request() {
   const asked = { count: Number($("count").value), explain: true };
@@ -91,9 +96,6 @@ async function show() {
   showAnswer("after", after, before);
   if (asked.user) await showUser(asked.user);
 }
-
-// The server reads YAML; the page has no reader of its own.
-const readBook = async () => (await call("/v1/rules/read", { method: "POST", body: $("book").value })).book;
 
 async function showUser(user) {
   const found = await call(`/v1/users/${encodeURIComponent(user)}`);
@@ -169,7 +171,8 @@ async function look() {
 }
 
 const say = (what) => { $("message").textContent = what instanceof Error ? what.message : what; };
-const remember = () => history.replaceState(null, "", "#" + new URLSearchParams(FIELDS.map((name) => [name, $(name).value])));
+const kept = (name) => $(name).value && !((name === "book" || name === "based_on") && $("book").value === liveBook.text);
+const remember = () => history.replaceState(null, "", "#" + new URLSearchParams(FIELDS.filter(kept).map((name) => [name, $(name).value])));
 
 async function start() {
   for (const name of STRATEGIES) $("strategy").append(element("option", name));
@@ -177,19 +180,17 @@ async function start() {
   for (const name of ["", ...places]) $("placement").append(element("option", name || "none", { value: name }));
   const { users } = await call("/v1/users");
   $("users").replaceChildren(...users.map((user) => element("option", undefined, { value: user })));
+  await loadBook();
   for (const [name, value] of new URLSearchParams(location.hash.slice(1))) if (FIELDS.includes(name) && $(name)) $(name).value = value;
+  showState();
   if (!$("user").value && users.length) $("user").value = users[0];
   await show();
 }
 
 $("ask").addEventListener("submit", (event) => { event.preventDefault(); show().catch(say); });
 $("diversity").addEventListener("input", () => { $("diversity_value").textContent = $("diversity").value; });
-$("put").addEventListener("click", async () => {
-  try {
-    const put = await call("/v1/rules?author=explorer", { method: "PUT", body: $("book").value });
-    say(`rules version ${put.version} is live`);
-  } catch (error) { say(error); }
+addEventListener("DOMContentLoaded", () => {
+  start().catch(say);
+  look().catch(say);
+  setInterval(() => look().catch(() => {}), 1000);
 });
-start().catch(say);
-look().catch(say);
-setInterval(() => look().catch(() => {}), 1000);

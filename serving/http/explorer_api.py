@@ -26,7 +26,8 @@ from state.rows.lane_rows import COUNT, EVENTS, MAX_TS
 MAX_LISTED = 50
 FILES = {
     "explorer.js": "text/javascript", "explorer.css": "text/css",
-    "uPlot.iife.min.js": "text/javascript", "uPlot.min.css": "text/css",
+    "rules_editor.js": "text/javascript",
+    "diff.min.js": "text/javascript", "uPlot.iife.min.js": "text/javascript", "uPlot.min.css": "text/css",
 }  # fmt: skip
 POLICY = "default-src 'self'; img-src http: https: data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
 Id = Annotated[str, Path(min_length=1, max_length=256)]

@@ -121,8 +121,11 @@ def plain(book: Book) -> dict[str, Any]:
 
 
 def yaml_of(book: Book) -> str:
-    """Return a book as YAML that can be edited and put."""
-    return yaml.safe_dump(plain(book), sort_keys=False, allow_unicode=True, width=120) if plain(book) else ""
+    """Return a book as YAML that can be edited and put; empty for an empty book."""
+    document = plain(book)
+    if "rules" in document:  # as people write them
+        document["rules"] = [{"id": rule["id"], "action": rule["action"], **rule} for rule in document["rules"]]
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120) if document else ""
 
 
 def put_book(books: Books, book: Book, author: str, now_ms: int, note: str = "", based_on: int | None = None) -> int:

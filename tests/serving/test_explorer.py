@@ -8,6 +8,7 @@ import pytest
 from helpers.recommenders import recommender_of
 from helpers.running_server import running
 from helpers.serving_rows import product, shop_events
+from helpers.up import wait_for
 from playwright.sync_api import expect, sync_playwright
 
 from serving.http.explorer_api import Explorer
@@ -116,10 +117,75 @@ def test_mistakes_are_told_and_who_needs_a_key_is_told_its_scope(page, server, m
     page.fill("#where", "colour == 1")
     page.click("text=Show")
     expect(page.locator("#message")).to_contain_text("'colour' is not known")
+    page.fill("#book", "rules: [5]")
+    page.click("text=Show")
+    expect(page.locator("#message")).to_contain_text("line 1, rule 1: is a number")
     page.fill("#book", "rules: []")
     monkeypatch.setattr(server.guard, "is_open", False)  # as it is as soon as there are keys
     page.click("#put")
     expect(page.locator("#message")).to_contain_text("needs an API key with scope rules")
+
+
+BOOK = "rules:\n- id: no-globex\n  action: exclude\n  where: brand == 'Globex'\n"
+
+
+@pytest.fixture
+def follow(server):
+    """Have the server use the book that was put, as its follower does for a process."""
+    return lambda version: wait_for(lambda: server.client.get("/v1/rules").json()["version"] == version)
+
+
+@pytest.mark.browser
+def test_a_book_is_edited_from_the_live_one_reviewed_and_put_with_the_version_it_was_made_from(page, server, follow):
+    show(page, server)
+    expect(page.locator("#book_state")).to_contain_text("no book is live yet")
+    page.fill("#book", BOOK)
+    page.click("#put")
+    expect(page.locator("#review")).to_be_visible()
+    expect(page.locator("#diff ins")).to_contain_text("+ - id: no-globex")
+    expect(page.locator("#sample tr")).not_to_have_count(0)
+    expect(page.locator("#sample")).to_contain_text("ann")
+    page.click("#cancel")
+    assert server.client.get("/v1/rules").json()["version"] == 0
+    page.click("#put")
+    page.fill("#author", "kim")
+    page.click("#confirm")
+    expect(page.locator("#message")).to_contain_text("rules version 1 is live")
+    follow(1)
+    assert server.client.get("/v1/rules/history").json()["versions"][0]["author"] == "kim"
+
+    page.goto("about:blank")
+    show(page, server)
+    assert page.input_value("#book") == BOOK
+    expect(page.locator("#book_state")).to_contain_text("this is the live book, version 1")
+    page.click("#put")
+    expect(page.locator("#message")).to_contain_text("nothing to put")
+    page.fill("#book", BOOK + "- {id: few, action: min_stock, least: 1}\n")
+    headers = {"Content-Type": "application/yaml"}
+    other = BOOK.replace("no-globex", "other")
+    assert server.client.put("/v1/rules?author=bob", content=other, headers=headers).status_code == 201
+    follow(2)
+    page.click("#put")
+    expect(page.locator("#review_message")).to_contain_text("The live book is version 2; yours was made from 1")
+    expect(page.locator("#confirm")).to_be_disabled()
+    page.click("#cancel")
+    page.click("#reload")
+    expect(page.locator("#book")).to_have_value(other)
+    page.fill("#book", "rules: []")
+    page.click("#put")
+    expect(page.locator("#review_message")).to_contain_text("This book is empty")
+    third = other.replace("other", "third")
+    assert server.client.put("/v1/rules?author=bob", content=third, headers=headers).status_code == 201
+    page.click("#confirm")  # somebody was faster than the one who thought about it
+    expect(page.locator("#review_message")).to_contain_text("this one was made from 2")
+    follow(3)
+    page.click("#cancel")
+    page.click("#reload")
+    page.fill("#book", "rules: []")
+    page.click("#put")
+    page.click("#confirm")
+    expect(page.locator("#message")).to_contain_text("rules version 4 is live")
+    follow(4)
 
 
 @pytest.mark.browser
@@ -152,7 +218,7 @@ def test_it_is_readable_on_a_phone_and_reachable_by_keyboard(browser, server):
         phone.keyboard.press("Tab")
         reached.add(phone.evaluate("document.activeElement.id || document.activeElement.className"))
     assert {"user", "placement", "strategy", "count", "add", "where", "diversity", "book", "put", "link"} <= reached
-    fields = "[...document.querySelectorAll('input,select,textarea,button')]"
+    fields = "[...document.querySelectorAll('input:not([type=hidden]),select,textarea,button')]"
     unnamed = phone.evaluate(fields + ".filter(e => !e.labels?.length && !e.innerText).length")
     assert unnamed == 0
     picture(phone, "phone.png")
