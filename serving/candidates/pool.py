@@ -11,11 +11,12 @@ from serving.catalogue.catalogue import Catalogue
 from serving.rendering.items import RenderedReason
 from serving.rules.acting import Acting
 from serving.rules.item_filter import Selection
-from serving.snapshot.scratch import NO_WORTH, Candidates, Scratch, mark_seen, take
+from serving.snapshot.scratch import RANK_DECAY, Candidates, Scratch, mark_seen, take
 from serving.snapshot.snapshot import ServingSnapshot
 from serving.snapshot.visitor import Visitor
 
-LEAST_WORTH = 1e-300
+LEAST_SHARE = 1e-6
+"""Of the best score of a source; what has less follows by its rank."""
 DRAWS = 8
 """Rows drawn at random for each that is wanted."""
 
@@ -37,6 +38,21 @@ def uniform(level: str, reason: Callable[[int], RenderedReason]) -> Priority:
     return Priority(level, lambda places: [reason(place) for place in places])
 
 
+def shares_of_best(scores: Floats) -> Floats:
+    """Return falling scores relative to the first, in (0, 1]; those under LEAST_SHARE of it by rank.
+
+    >>> shares_of_best(np.array([4.0, 2.0, -1.0])).tolist()
+    [1.0, 0.5, 9.8e-07]
+    """
+    if not len(scores):
+        return scores
+    shares: Floats = scores / scores[0] if scores[0] > 0 else np.zeros(len(scores))
+    n_large = int(np.count_nonzero(shares >= LEAST_SHARE))
+    rest = np.arange(1, len(scores) - n_large + 1)
+    shares[n_large:] = (LEAST_SHARE if n_large else 1.0) * RANK_DECAY**rest
+    return shares
+
+
 class Pool:
     """The candidates of one answer. The next pool on the same scratch ends this one."""
 
@@ -51,17 +67,26 @@ class Pool:
         """Let none of these items in."""
         mark_seen(self._catalogue.rows_of(hashes), self._scratch.met_in, self._scratch.answer)
 
-    def add(
-        self, hashes: Hashes, scores: Floats, tier: Priority, worth: Floats = NO_WORTH, rows: Ints | None = None
-    ) -> None:
-        """Add a source's distinct items, best first; `worth` where it is comparable, else it follows from the rank."""
+    def hold_back(self, hashes: Hashes) -> Ints:
+        """Let none of these items in until `release`; return the catalogue rows of those that could have come."""
+        rows, scratch = self._catalogue.rows_of(hashes), self._scratch
+        held: Ints = np.unique(rows[rows >= 0])
+        held = held[scratch.met_in[held] != scratch.answer]
+        scratch.met_in[held] = scratch.answer
+        return held
+
+    def release(self, held: Ints) -> None:
+        """Let items in again that `hold_back` kept out."""
+        self._scratch.met_in[held] = 0
+
+    def add(self, hashes: Hashes, scores: Floats, tier: Priority, rows: Ints | None = None) -> None:
+        """Add a source's distinct items, best first; `scores`: falling, above 0 and at most 1."""
         rows = self._catalogue.rows_of(hashes) if rows is None else rows
         scratch, before = self._scratch, self.n
         self.n, self._least = take(
-            rows, scores, worth, self.selection.mask, scratch.met_in, scratch.answer, len(self.tiers), self._least,
+            rows, scores, self.selection.mask, scratch.met_in, scratch.answer, len(self.tiers), self._least,
             scratch.room(self.n, len(rows)), self.n,
         )  # fmt: skip
-        self._least = max(self._least, LEAST_WORTH)
         if self.n > before:
             self.tiers.append(tier)
 
@@ -87,9 +112,8 @@ class Pool:
 
     def candidates(self) -> Candidates:
         """Return the candidates in the order they came; good until the next pool begins."""
-        row, score, worth, tier, place = self._scratch.candidates
-        n = self.n
-        return Candidates(row[:n], score[:n], worth[:n], tier[:n], place[:n])
+        (row, score, tier, place), n = self._scratch.candidates, self.n
+        return Candidates(row[:n], score[:n], tier[:n], place[:n])
 
 
 def pool_of(shop: ServingSnapshot, visitor: Visitor, acting: Acting, book: int) -> Pool:

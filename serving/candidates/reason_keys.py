@@ -4,41 +4,42 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.compiled.njit import njit_no_refcount
-from schemas.events import Kind
-from serving.scoring.origins import BY_POPULARITY, BY_REPEAT
+from serving.scoring.origins import BY_POPULARITY, BY_REPEAT, BY_SECOND
+from serving.snapshot.evidence import BOUGHT, evidence_of
 from state.rows.item_rows import ADJ
 from state.rows.slot_map import ABSENT, find
-from state.rows.user_rows import KIND_MASK, UserRows
+from state.rows.user_rows import UserRows
 
-PURCHASE = int(Kind.PURCHASE)
-REPEATED, IN_SHOP, NEXT, TOGETHER = 0, 2, 4, 6
-"""Kinds of reasons for the kernel; + 1 for what trends, or for what follows from a purchase."""
+REPEATED, IN_SHOP, NEXT, TOGETHER, SECOND, SESSION = 0, 5, 7, 12, 17, 22
+"""Kinds of reasons for the kernel: + what is known about the item, or + 1 for what trends."""
 SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 Ints = npt.NDArray[np.int64]
 Uint64s = npt.NDArray[np.uint64]
+Bytes = npt.NDArray[np.uint8]
 
 
 @njit_no_refcount()
 def _key_of(
-    history: Uint64s, kinds: npt.NDArray[np.uint8], n_events: int, reason: int, seed: np.uint64, item: np.uint64,
+    history: Uint64s, kinds: Bytes, n_events: int, reason: int, seed: np.uint64, item: np.uint64,
     language: int, n_languages: int, trending: Uint64s,
 ) -> np.uint64:  # fmt: skip
     """Return the key of an item's reason, as `reason_key_of` chooses it; 0: the intervals of purchases decide."""
     about = item if reason == BY_REPEAT else seed
-    bought = False
-    for k in range(n_events):
-        bought |= history[k] == about and kinds[k] & KIND_MASK == PURCHASE
     if reason == BY_REPEAT:
-        if bought:
+        evidence = evidence_of(history, kinds, n_events, about)
+        if evidence == BOUGHT:
             return np.uint64(0)
-        kind, about = REPEATED, np.uint64(0)
+        kind, about = REPEATED + evidence, np.uint64(0)
+    elif reason == BY_SECOND and seed == 0:
+        kind = SESSION
     elif reason == BY_POPULARITY or seed == 0:
         at = np.searchsorted(trending, item)
         trends = at < len(trending) and trending[at] == item
         kind, about = IN_SHOP + int(trends), np.uint64(0)
     else:
-        kind = (NEXT if reason == ADJ else TOGETHER) + bought
+        kind = SECOND if reason == BY_SECOND else NEXT if reason == ADJ else TOGETHER
+        kind += evidence_of(history, kinds, n_events, about)
     return about + np.uint64(n_languages * kind + language + 1) * SPREAD
 
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from schemas.compiled.top_k import largest_first
 from serving.candidates.context import RequestContext
-from serving.candidates.pool import uniform
+from serving.candidates.pool import shares_of_best, uniform
 from serving.rendering.items import RenderedReason
 from serving.request.columns import Text
 from state.rows.item_rows import PAIR_UNIT
@@ -36,9 +36,24 @@ def cooccurring(context: RequestContext) -> None:
     weights = np.array([weight for _, weight in ranked])
 
     def say(k: int) -> RenderedReason:
-        return context.because("cooccurrence", "bought_together", owed[ranked[k][0]][1])
+        item, seed = ranked[k][0], owed[ranked[k][0]][1]
+        code = "bought_together" if _only_bought(context, item, seed) else "seen_together"
+        return context.because("cooccurrence", code, seed)
 
-    context.pool.add(hashes, weights, uniform("cooccurrence", say))
+    context.pool.add(hashes, shares_of_best(weights), uniform("cooccurrence", say))
+
+
+def _only_bought(context: RequestContext, *items: int) -> bool:
+    """Return whether nothing but purchases is known of the items, so that what they share are orders.
+
+    The pairs of a row do not tell orders from other sessions. Where all events of two items are purchases, their
+    weight is the same multiple of the number of purchases.
+    """
+    slots = context.shop.slots_of(np.array(items, np.uint64), context.visitor.now_ms)
+    kinds, count = context.shop.items.rows["kinds"][slots], context.shop.items.rows["count"][slots]
+    others, bought = kinds[:, :2], kinds[:, 2]
+    weight = count[0] * bought[1] == count[1] * bought[0]
+    return bool((slots >= 0).all() and not others.any() and (bought > 0).all() and weight)
 
 
 def similar(context: RequestContext) -> None:
@@ -50,7 +65,7 @@ def similar(context: RequestContext) -> None:
     for seed in seeds:
         for item, cosine in index.similar(seed, context.want + len(seeds) + 1):
             if item not in seeds and cosine > best.get(item, (0.0, 0))[0]:
-                best[item] = (cosine, seed)
+                best[item] = (min(cosine, 1.0), seed)
     ranked = sorted(best.items(), key=lambda entry: (-entry[1][0], entry[0]))
     context.pool.add(
         np.array([item for item, _ in ranked], np.uint64), np.array([cosine for _, (cosine, _) in ranked]),
@@ -83,7 +98,7 @@ def content(context: RequestContext) -> None:
         score = np.maximum(score, alike)
     best = largest_first(score, 2 * context.want)
     context.pool.add(
-        catalogue.hashes()[rows[best]], score[best],
+        catalogue.hashes()[rows[best]], score[best] / (CONTENT_CATEGORY + CONTENT_BRAND + CONTENT_PRICE),
         uniform("content", lambda k: context.because("content", "similar_to", seeds[int(owed[best[k]])])),
         rows=rows[best],
     )  # fmt: skip

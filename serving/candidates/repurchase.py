@@ -16,6 +16,7 @@ from serving.candidates.context import RequestContext
 from serving.candidates.pool import uniform
 from serving.rendering.items import RenderedReason
 from serving.rendering.reason_cache import ReasonKey
+from serving.snapshot.evidence import BOUGHT, CARTED, INTERESTED, UNSEEN, VIEWED
 from serving.snapshot.snapshot import ServingSnapshot
 from serving.snapshot.visitor import DAY_MS, Visitor
 from state.rows.purchase_rows import PurchaseRows
@@ -25,6 +26,11 @@ LEAST_PURCHASES = 5
 SHOP_OF_HABITS = 0.1
 """Share of what customers bought that they bought on two days or more; above it everybody is taken to have habits."""
 POPULARITY = 0.15
+REPEATED = {
+    UNSEEN: "seen_before", VIEWED: "seen_before", INTERESTED: "seen_before", CARTED: "carted_before",
+    BOUGHT: "bought_before",
+}  # fmt: skip
+"""Code of the reason for an item that comes again, by `evidence_of`."""
 USUAL_INTERVAL_DAYS = 30.0
 """Of users who have bought nothing twice."""
 
@@ -78,12 +84,15 @@ def due_repurchases(context: RequestContext) -> None:
     )  # fmt: skip
 
 
-def repurchase_reason_key(visitor: Visitor, item: int) -> ReasonKey:
-    """Return the key of the reason for an item the user has had before, with its interval where there is one."""
-    days = visitor.purchase_intervals[item][0] if item in visitor.bought else 0.0
-    return "repeat", "buy_again", visitor.request.lang, None if days < 1 else f"{days:.0f}"
+def repeat_reason_key(visitor: Visitor, item: int) -> ReasonKey:
+    """Return the key of the reason for an item the user has had before, by the strongest thing known about it."""
+    days, _ = visitor.purchase_intervals.get(item, (0.0, 0))
+    if days >= 1:
+        return "repeat", "buy_again", visitor.request.lang, f"{days:.0f}"
+    return "repeat", REPEATED[visitor.evidence(item)], visitor.request.lang, None
 
 
 def repurchase_reason(shop: ServingSnapshot, visitor: Visitor, item: int) -> RenderedReason:
-    """Return the reason for an item the user has had before."""
-    return shop.reasons[repurchase_reason_key(visitor, item)]
+    """Return the reason for an item that the user bought, perhaps before the history begins."""
+    key = repeat_reason_key(visitor, item)
+    return shop.reasons[key if key[1] == "buy_again" else ("repeat", "bought_before", visitor.request.lang, None)]

@@ -4,9 +4,10 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.candidates.reason_keys import find_numbers
-from serving.candidates.repurchase import repurchase_reason_key
+from serving.candidates.repurchase import repeat_reason_key
 from serving.rendering.reason_cache import ReasonKey
-from serving.scoring.origins import BY_POPULARITY, BY_REPEAT
+from serving.scoring.origins import BY_POPULARITY, BY_REPEAT, BY_SECOND
+from serving.snapshot.evidence import BOUGHT, CARTED, INTERESTED, VIEWED
 from serving.snapshot.snapshot import ServingSnapshot
 from serving.snapshot.visitor import Visitor
 from state.rows.item_rows import ADJ
@@ -16,6 +17,10 @@ from state.rows.user_rows import UserRows
 WHOLE_SHOP = {"en": "the whole shop", "de": "der ganzen Auswahl"}
 LANGUAGES = tuple(WHOLE_SHOP)
 IN_SCOPE = {False: "popular_in", True: "trending_in"}
+BECAUSE = {
+    VIEWED: "because_viewed", INTERESTED: "because_interested", CARTED: "because_carted", BOUGHT: "because_bought"
+}  # fmt: skip
+"""Code of the reason by what the visitor did with an item of the session (`evidence_of`)."""
 Ints = npt.NDArray[np.int64]
 Uint64s = npt.NDArray[np.uint64]
 
@@ -24,11 +29,13 @@ def reason_key_of(shop: ServingSnapshot, visitor: Visitor, reason: int, seed: in
     """Return the key of the reason of an item, given what decided and the item of the event it came from (0: none)."""
     lang = visitor.request.lang
     if reason == BY_REPEAT:
-        return repurchase_reason_key(visitor, item)
+        return repeat_reason_key(visitor, item)
+    if reason == BY_SECOND and seed == 0:
+        return "cooccurrence", "matches_taste", lang, None
     if reason == BY_POPULARITY or seed == 0:
         return "popular", IN_SCOPE[shop.trends(item)], lang, WHOLE_SHOP[lang]
-    source = "next_item" if reason == ADJ else "cooccurrence"
-    return source, "because_bought" if seed in visitor.bought else "because_viewed", lang, seed
+    without = "related_to" if reason == BY_SECOND else "seen_together"
+    return "next_item" if reason == ADJ else "cooccurrence", BECAUSE.get(visitor.evidence(seed), without), lang, seed
 
 
 def reason_numbers(

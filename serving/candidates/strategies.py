@@ -12,16 +12,18 @@ import numpy.typing as npt
 
 from schemas.ids import hash_id
 from serving.candidates.context import RequestContext
-from serving.candidates.pool import Priority, uniform
+from serving.candidates.pool import Priority, shares_of_best, uniform
 from serving.candidates.related_items import content, cooccurring, similar
-from serving.candidates.repurchase import due_repurchases, habitual_purchases
+from serving.candidates.repurchase import due_repurchases, habitual_purchases, repeat_reason_key
 from serving.candidates.score_reasons import IN_SCOPE, WHOLE_SHOP, reason_key_of
 from serving.rendering.items import RenderedReason
-from serving.request.reasons import reason
+from serving.request.reasons import Reason, reason
 from serving.snapshot.top_lists import TopList
 from state.rows import lane_rows
 
 WHAT_WAS_ASKED = {"en": "what you asked for", "de": "dem, was Sie suchen"}
+SHARE_OF_NEW = 0.5
+"""Of all items, by when they came: these are called the newest."""
 
 
 def next_items(context: RequestContext) -> None:
@@ -36,7 +38,7 @@ def next_items(context: RequestContext) -> None:
     def say(k: int) -> RenderedReason:
         return shop.reasons[reason_key_of(shop, visitor, int(reason[k]), int(seeds[k]), int(items[k]))]
 
-    context.pool.add(items, probability, uniform(visitor.level, say), probability, context.rows)
+    context.pool.add(items, probability, uniform(visitor.level, say), context.rows)
 
 
 def vector_neighbours(context: RequestContext) -> None:
@@ -48,7 +50,7 @@ def vector_neighbours(context: RequestContext) -> None:
     selection = context.pool.selection
     hashes, scores = index.search(vector, 2 * context.want, selection if selection.narrow else None)
     tier = Priority("personalised", lambda places: _affinities(context, hashes[places]))
-    context.pool.add(hashes, scores.astype(np.float64), tier)
+    context.pool.add(hashes, shares_of_best(scores.astype(np.float64)), tier)
 
 
 def popular(context: RequestContext, top_lists: list[tuple[TopList, str]] | None = None) -> None:
@@ -64,7 +66,7 @@ def offline_popular(context: RequestContext) -> None:
     """Add the popular items of the whole shop as they were last read; the store is not needed."""
     found = context.shop.popular
     rendered = RenderedReason("popular", reason("fallback", context.lang, kind="last_known_popular"))
-    context.pool.add(found.hashes, found.weight, uniform("last_known_popular", lambda k: rendered))
+    context.pool.add(found.hashes, found.share, uniform("last_known_popular", lambda k: rendered))
 
 
 def trending(context: RequestContext) -> None:
@@ -89,7 +91,8 @@ def _add_top_list(
 ) -> None:
     if not len(order):
         return
-    trend, scores = found.trending[order], (found.trend if by_trend else found.weight)[order]
+    trend = found.trending[order]
+    scores = shares_of_best(np.exp2(found.trend[order] - found.trend[order[0]])) if by_trend else found.share
     context.pool.add(
         found.hashes[order], scores,
         uniform("popular", lambda k: context.shop.reasons["popular", IN_SCOPE[bool(trend[k])], context.lang, name]),
@@ -98,20 +101,42 @@ def _add_top_list(
 
 def new_arrivals(context: RequestContext) -> None:
     """Add the newest items of the shop, the newest first."""
-    rows = context.pool.selection.last(4 * context.want)
+    rows, shop, lang = context.pool.selection.last(4 * context.want), context.shop, context.lang
+    first_new = len(shop.catalogue) * (1 - SHARE_OF_NEW)
+
+    def say(k: int) -> RenderedReason:
+        return shop.reasons["new", "new_arrival" if rows[k] >= first_new else "available", lang, None]
+
     context.pool.add(
-        context.shop.catalogue.hashes()[rows], np.power(1.0 + np.arange(len(rows)), -1.0),
-        uniform("new", lambda k: context.shop.reasons["new", "new_arrival", context.lang, None]), rows=rows,
-    )  # fmt: skip
+        shop.catalogue.hashes()[rows], np.power(1.0 + np.arange(len(rows)), -1.0), uniform("new", say), rows=rows
+    )
 
 
 def any_eligible(context: RequestContext) -> None:
     """Add items that pass a narrow selection, the most popular of all time first, so that it gives full lists."""
     if not context.pool.selection.narrow:
         return
-    found = context.shop.most_popular(context.pool.selection, context.visitor.now_ms)
-    rendered = context.shop.reasons["popular", IN_SCOPE[False], context.lang, WHAT_WAS_ASKED[context.lang]]
-    context.pool.add(found.hashes, found.weights, uniform("popular", lambda k: rendered))
+    shop, lang = context.shop, context.lang
+    found = shop.most_popular(context.pool.selection, context.visitor.now_ms)
+    asked = context.visitor.request.filters is not None
+    scope = WHAT_WAS_ASKED[lang] if asked else WHOLE_SHOP[lang]
+
+    def say(k: int) -> RenderedReason:
+        if found.weights[k] > 0:
+            return shop.reasons["popular", IN_SCOPE[False], lang, scope]
+        return shop.reasons["popular", "available", lang, None]
+
+    context.pool.add(found.hashes, shares_of_best(found.weights.astype(np.float64)), uniform("popular", say))
+
+
+def seen_again(context: RequestContext) -> None:
+    """Add what the visitor has seen already, the latest first; behind everything else with `repeat: new_first`."""
+    visitor, reasons = context.visitor, context.shop.reasons
+    items = visitor.shown_last
+    context.pool.add(
+        items, np.power(1.0 + np.arange(len(items)), -1.0),
+        uniform(visitor.level, lambda k: reasons[repeat_reason_key(visitor, int(items[k]))]),
+    )  # fmt: skip
 
 
 def _affinities(context: RequestContext, items: npt.NDArray[np.uint64]) -> list[RenderedReason]:
@@ -120,21 +145,18 @@ def _affinities(context: RequestContext, items: npt.NDArray[np.uint64]) -> list[
     at_large, rows = context.shop.reasons["vector", "matches_taste", lang, None], catalogue.rows_of(items)
     prices = catalogue.number("price", rows).tolist()
     affinities = [_affinity(context, row, price) for row, price in zip(rows.tolist(), prices, strict=True)]
-    return [
-        RenderedReason("vector", reason("matches_affinity", lang, kind=one[0], value=one[1])) if one else at_large
-        for one in affinities
-    ]
+    return [RenderedReason("vector", one) if one else at_large for one in affinities]
 
 
-def _affinity(context: RequestContext, row: int, price: float) -> tuple[str, str] | None:
-    """Return which affinity of the user an item matches, and its brand, category or price; None for no affinity."""
-    catalogue, visitor = context.shop.catalogue, context.visitor
+def _affinity(context: RequestContext, row: int, price: float) -> Reason | None:
+    """Return the reason that names which affinity of the user an item matches; None for no affinity."""
+    catalogue, visitor, lang = context.shop.catalogue, context.visitor, context.lang
     for kind, value in (("brand", catalogue.brand.get(row)), ("category", catalogue.category.get(row))):
         if value and hash_id(value) & 0xFFFFFFFF in visitor.liked:
-            return kind, value
+            return reason("matches_affinity", lang, kind=kind, value=value)
     usual_price = visitor.price_ln
     if usual_price is not None and price > 0 and abs(math.log(price) - usual_price[0]) <= usual_price[1]:
-        return "price", f"{price:g}"
+        return reason("matches_price", lang, value=f"{price:g}")
     return None
 
 
@@ -158,6 +180,8 @@ WITH_MIXTURE, WITH_VECTOR, WITH_HABITS = (
     for source in (next_items, vector_neighbours, habitual_purchases)
 )
 """Strategies by what has to be read or computed for the batch before their sources are tried."""
+OF_WHAT_IS_BOUGHT = (habitual_purchases, due_repurchases)
+"""Sources that show again what the visitor has had, whatever `repeat` says of the others."""
 FOR_EVERYBODY = frozenset(
     strategy
     for strategy, sources in SOURCES.items()

@@ -18,7 +18,7 @@ from serving.catalogue.catalogue import Catalogue
 from serving.rules.book_errors import BadBook
 from serving.rules.book_store import compiled
 from serving.snapshot.snapshot import ServingSnapshot
-from serving.snapshot.top_lists import TopList
+from serving.snapshot.top_lists import TopList, shares_of
 
 CATALOGUE, LISTS = "catalogue.jsonl", "lists.json"
 AT_ONCE, PAUSE_S = 200, 0.0005
@@ -60,7 +60,8 @@ class OfflineSnapshot:
         ids = [entry["item"] for entry in items]
         shop.catalogue.take(ids, hash_ids(ids), items)
         hashes = hash_ids(lists["popular"])
-        shop.set_popular(TopList(hashes, np.array(lists["weight"], float), np.array(lists["trend"], float)))
+        weight, trend = np.array(lists["weight"], float), np.array(lists["trend"], float)
+        shop.set_popular(TopList(hashes, weight, trend, np.zeros(len(hashes)), shares_of(weight)))
         return self.load_book_into(shop)
 
     def load_book_into(self, shop: ServingSnapshot) -> bool:

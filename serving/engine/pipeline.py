@@ -17,7 +17,16 @@ import numpy.typing as npt
 
 from serving.candidates.context import RequestContext
 from serving.candidates.pool import pool_of, wanted
-from serving.candidates.strategies import FOR_EVERYBODY, SOURCES, WITH_HABITS, WITH_MIXTURE, WITH_VECTOR, popular
+from serving.candidates.strategies import (
+    FOR_EVERYBODY,
+    OF_WHAT_IS_BOUGHT,
+    SOURCES,
+    WITH_HABITS,
+    WITH_MIXTURE,
+    WITH_VECTOR,
+    popular,
+    seen_again,
+)
 from serving.engine.answer_cache import AnswerCache, Made
 from serving.engine.metrics import StageClock
 from serving.ranking.answers import answer_from_batch, answer_from_pool, name_arms
@@ -253,12 +262,20 @@ def collect_candidates(context: RequestContext, started_s: float) -> list[str]:
 
     A source that would begin behind the request's deadline, counted from `started_s`, is skipped; `popular` never is.
     """
-    deadline_ms, skipped = context.visitor.request.deadline_ms, []
-    for source in SOURCES[context.visitor.plan.strategy]:
-        if context.pool.n >= context.want:
+    visitor, pool = context.visitor, context.pool
+    deadline_ms, skipped = visitor.request.deadline_ms, []
+    held: Rows | None = None
+    for source in SOURCES[visitor.plan.strategy]:
+        if pool.n >= context.want:
             break
+        if held is None and source not in OF_WHAT_IS_BOUGHT:
+            held = pool.hold_back(visitor.held_back)
         if deadline_ms and (time.perf_counter() - started_s) * 1000 > deadline_ms and source is not popular:
             skipped.append(source.__name__)
         else:
             source(context)
+    if held is not None:
+        pool.release(held)
+        if visitor.plan.repeat == "new_first" and pool.n < context.want:
+            seen_again(context)
     return skipped

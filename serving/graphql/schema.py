@@ -60,7 +60,7 @@ class RuleTraceType:
 
 @strawberry.type(name="Answer")
 class AnswerType:
-    """An answer; `fallback` says how far down the ladder it came from."""
+    """An answer; `fallback` says where most of its items come from."""
 
     items: list[RecommendationType]
     request_id: str

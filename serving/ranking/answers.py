@@ -18,6 +18,7 @@ from serving.request.cursor import encode_cursor
 from serving.request.reasons import reason
 from serving.rules.acting import Acting, Compiled
 from serving.rules.experiments import Assigned
+from serving.snapshot.scratch import RANK_DECAY
 from serving.snapshot.snapshot import ServingSnapshot
 from serving.snapshot.visitor import Hashes, Visitor
 
@@ -25,6 +26,8 @@ MAX_LEFT_OUT = 50
 IDS = random.Random()
 """The source of request ids, seeded by the system; a number from the system itself takes 3 µs."""
 NOTHING = np.zeros(0, np.int64)
+NO_DATA, BY_RULES = "no_data", "rules"
+"""Places on the fallback ladder of lists that no source has an item in."""
 
 
 def answer_from_batch(
@@ -43,18 +46,16 @@ def answer_from_pool(
     """
     shop, visitor, pool = context.shop, context.visitor, context.pool
     request, plan = visitor.request, visitor.plan
-    # Enough that some are left when rules have placed items that no source brought.
-    unmet = (
-        pool.unseen_sample(plan.explore + plan.count, np.random.default_rng(request.seed)) if plan.explore else NOTHING
-    )
+    unmet = _unmet(context) if plan.explore else NOTHING
     n_explored = min(plan.explore, plan.count - 1, len(unmet))
-    items, traces = _items(context, acting, rules.version, plan.count - n_explored, len(visitor.shown))
+    items, traces, fallback = _items(context, acting, rules.version, plan.count - n_explored, len(visitor.shown))
     for row in [row for row in unmet.tolist() if row not in items.rows][:n_explored]:
         items.rows.append(row)
-        items.scores.append(0.0)
+        items.scores.append(items.scores[-1] * RANK_DECAY if items.scores else 1.0)
         items.reasons.append(shop.reasons["explore", "exploration", request.lang, None])
         items.rules.append(())
-    fallback = pool.tiers[0].level if pool.tiers else "rules" if len(items) else "no_data"
+    if fallback == NO_DATA and len(items):
+        fallback = BY_RULES
     answer = _answer(shop, visitor, items, shop.catalogue.hashes()[items.rows], fallback, rules)
     answer.skipped_sources = skipped
     if request.explain:
@@ -88,28 +89,53 @@ def _answer(
 
 def _items(
     context: RequestContext, acting: Acting, version: int, count: int, offset: int
-) -> tuple[Items, list[RuleTrace]]:
-    """Return the items of the list, and what the rules did."""
+) -> tuple[Items, list[RuleTrace], str]:
+    """Return the items of the list, what the rules did, and the place on the fallback ladder that most come from."""
     shop, pool = context.shop, context.pool
     found = pool.candidates()
     if not acting.rules and context.visitor.plan.diversity == 0:
         # As the sources brought them: the usual case, and a quick one.
         rows = found.row[:count].tolist()
         reasons = _reasons_of(pool, found.tier[:count], found.place[:count])
-        return Items(shop.heads, rows, found.score[:count].tolist(), reasons, [()] * len(rows)), []
+        items = Items(shop.heads, rows, found.score[:count].tolist(), reasons, [()] * len(rows))
+        return items, [], _level_of_most(pool, found.tier[:count])
     vary = (lambda *args: varied(context, *args)) if context.visitor.plan.diversity > 0 else None
     explain = context.visitor.request.explain
     rules = BookRules(acting, shop.selections, version, shop.catalogue)
     placed, traces = arrange(pool, rules, count, offset, vary, explain)
     brought = [k for k in placed.candidates if k >= 0]
-    scores, reasons = found.score[brought].tolist(), _reasons_of(pool, found.tier[brought], found.place[brought])
+    reasons = _reasons_of(pool, found.tier[brought], found.place[brought])
     for at, rule in placed.promoted.items():
+        why = reason("promoted", context.lang, rule=rule)
         if placed.candidates[at] < 0:
-            scores.insert(at, 0.0)
-            reasons.insert(at, RenderedReason("rule", reason("promoted", context.lang, rule=rule)))
+            reasons.insert(at, RenderedReason("rule", why))
         else:
-            reasons[at] = RenderedReason(reasons[at].source, reason("promoted", context.lang, rule=rule))
-    return Items(shop.heads, placed.rows, scores, reasons, placed.rules), traces
+            reasons[at] = RenderedReason(reasons[at].source, why)
+    items = Items(shop.heads, placed.rows, placed.scores, reasons, placed.rules)
+    return items, traces, _level_of_most(pool, found.tier[brought])
+
+
+def _level_of_most(pool: Pool, tiers: npt.NDArray[np.int64]) -> str:
+    """Return the place on the fallback ladder of most of the candidates shown, the first of equal ones."""
+    if not len(tiers):
+        return NO_DATA
+    counts: dict[str, int] = {}
+    for tier in tiers.tolist():
+        level = pool.tiers[tier].level
+        counts[level] = counts.get(level, 0) + 1
+    return max(counts, key=counts.__getitem__)
+
+
+def _unmet(context: RequestContext) -> npt.NDArray[np.int64]:
+    """Return rows of items at random that no source brought and that the visitor has not had.
+
+    Enough that some are left when rules have placed items that no source brought.
+    """
+    visitor, plan = context.visitor, context.visitor.plan
+    held = context.pool.hold_back(np.concatenate((visitor.history_items, visitor.context)))
+    found = context.pool.unseen_sample(plan.explore + plan.count, np.random.default_rng(visitor.request.seed))
+    context.pool.release(held)
+    return found
 
 
 def _reasons_of(pool: Pool, tiers: npt.NDArray[np.int64], places: npt.NDArray[np.int64]) -> list[RenderedReason]:

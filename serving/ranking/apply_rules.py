@@ -44,6 +44,8 @@ class Arranged(NamedTuple):
     """Rules that moved it."""
     promoted: dict[int, str]
     """By index in the list: the rule that gave the place away."""
+    scores: list[float]
+    """Falling: of candidates with all boosts, in order; a place that a rule gave away has that of the place before."""
 
 
 class _Trace:
@@ -77,7 +79,7 @@ class BookRules(NamedTuple):
 
 
 Vary = Callable[[Order, npt.NDArray[np.float64], npt.NDArray[np.int64]], Order]
-"""Makes an order diverse, given the worth and the catalogue row of each candidate."""
+"""Makes an order diverse, given the score and the catalogue row of each candidate."""
 
 
 def arrange(
@@ -86,9 +88,9 @@ def arrange(
     """Return the places `offset + 1` to `offset + count` and, with `explain`, what each rule did."""
     acting, found = rules.acting, pool.candidates()
     rows, trace = found.row, _Trace(rules.catalogue, explain)
-    order, worth = _by_worth(rules, rows, found.worth, trace)
+    order, scores = _by_score(rules, rows, found.score, trace)
     if vary is not None and len(order):
-        order = vary(order, worth, rows)
+        order = vary(order, scores, rows)
     fixed = _FixedPlaces(pool, rules, rows, order, offset + count, trace).fill() if acting.fixing else {}
     if fixed:
         order = order[~np.isin(rows[order], [place.row for place in fixed.values()])]
@@ -101,6 +103,7 @@ def arrange(
     else:
         chosen = order[:count]
     placed = _lists(chosen.tolist(), rows, fixed, offset)
+    placed.scores.extend(_falling(placed, scores))
     for rule in acting.boosts:
         for k in np.flatnonzero(rules.matching(rule)[placed.rows]).tolist():
             if k not in placed.promoted:
@@ -108,24 +111,36 @@ def arrange(
     return placed, trace.found
 
 
-def _by_worth(
-    rules: BookRules, rows: npt.NDArray[np.int64], worth: npt.NDArray[np.float64], trace: _Trace
+def _by_score(
+    rules: BookRules, rows: npt.NDArray[np.int64], scores: npt.NDArray[np.float64], trace: _Trace
 ) -> tuple[Order, npt.NDArray[np.float64]]:
-    """Return the candidates in the order of their worth with all boosts, and that worth."""
+    """Return the candidates in the order of their scores with all boosts, and these scores."""
     if not rules.acting.boosts:
-        return np.arange(len(rows)), worth
-    worth = worth * rules.selections.factors(rules.acting, rules.book)[rows]
+        return np.arange(len(rows)), scores
+    scores = scores * rules.selections.factors(rules.acting, rules.book)[rows]
     for rule in rules.acting.boosts if trace.wanted else ():
         trace.say(rule, f"scores times {rule.factor:g}", rows[rules.matching(rule)[rows]])
-    return np.argsort(-worth, kind="stable"), worth
+    return np.argsort(-scores, kind="stable"), scores
+
+
+def _falling(placed: Arranged, scores: npt.NDArray[np.float64]) -> list[float]:
+    """Return the scores of a list's places, given those of the candidates (`Arranged.scores`)."""
+    own = [k for at, k in enumerate(placed.candidates) if at not in placed.promoted]
+    rest = iter(np.sort(scores[own])[::-1].tolist())
+    before = float(scores[own].max()) if own else 1.0
+    found = []
+    for at in range(len(placed.candidates)):
+        before = before if at in placed.promoted else next(rest)
+        found.append(before)
+    return found
 
 
 def _lists(chosen: list[int], rows: npt.NDArray[np.int64], fixed: dict[int, Placed], offset: int) -> Arranged:
     """Return the places, given the candidate of each, FIXED or EMPTY."""
     if not fixed:
         candidates = [k for k in chosen if k != EMPTY]
-        return Arranged(candidates, rows[candidates].tolist(), [()] * len(candidates), {})
-    placed = Arranged([], [], [], {})
+        return Arranged(candidates, rows[candidates].tolist(), [()] * len(candidates), {}, [])
+    placed = Arranged([], [], [], {}, [])
     for position, k in enumerate(chosen, offset + 1):  # what lies before was on an earlier page
         if k == FIXED:
             place = fixed[position]

@@ -26,6 +26,7 @@ from serving.scoring.origins import BY_POPULARITY
 from serving.scoring.scorer import Scored
 from serving.snapshot.snapshot import ServingSnapshot
 from serving.snapshot.visitor import Visitor
+from state.rows.session import MAX_DISTINCT
 from state.rows.user_rows import UserRows
 
 Ints = npt.NDArray[np.int64]
@@ -66,23 +67,24 @@ def batch_lists(
     """Return lists by place in the batch, of those that have enough candidates; `rows` (B, M): their catalogue rows."""
     shape = len(rows), max(one.visitor.plan.count for one in waiting)
     chosen, n = np.full(shape, EMPTY), np.zeros(len(rows), np.int64)
-    shown, reason, worth = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape)
+    shown, reason, scores = np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros(shape)
     items, seeds = np.zeros(shape, np.uint64), np.zeros(shape, np.uint64)
     groups: dict[tuple[bool, bool, Filters | None, Acting], list[RankingInput]] = {}
     for one in waiting:
         plan, request = one.visitor.plan, one.visitor.request
         groups.setdefault((one.popular, plan.in_stock, request.filters, one.acting), []).append(one)
-    mixture = Selected(scored.n, rows, scored.item, scored.probability, scored.seed, scored.reason, False)
+    mixture = Selected(scored.n, rows, scored.item, scored.probability, scored.seed, scored.reason)
     for (popular, in_stock, filters, acting), members in groups.items():
         selection = shop.selections.of(in_stock, filters, acting, book)
         candidates = _everything(shop) if popular else mixture
         places = np.array([one.place for one in members])
         at = np.zeros_like(places) if popular else places
-        _choose_for(shop, selection, acting, members, places, at, candidates, book, chosen)
-        look_up_columns(places, at, chosen, candidates, n, shown, items, worth, reason, seeds)
+        factors = shop.selections.factors(acting, book) if acting.boosts else NO_FACTORS
+        _choose_for(shop, selection, acting, members, places, at, candidates, factors, chosen)
+        look_up_columns(places, at, chosen, candidates, factors, n, shown, items, scores, reason, seeds)
     moved, rules = _moved(shop, [(acting, members) for (*_, acting), members in groups.items()], n, shown, book)
     reasons = reason_numbers(shop, {one.place: one.visitor for one in waiting}, users, n, reason, seeds, items)
-    lists = RenderedLists(shop.heads, shop.reasons.rendered, n, shown, items, worth, reasons, moved, rules)
+    lists = RenderedLists(shop.heads, shop.reasons.rendered, n, shown, items, scores, reasons, moved, rules)
     return {b: LazyItems(lists, b) for b in np.flatnonzero(n).tolist()}
 
 
@@ -91,14 +93,14 @@ def _everything(shop: ServingSnapshot) -> Selected:
     found = shop.popular
     m = len(found.hashes)
     return Selected(
-        np.array([m]), shop.catalogue.rows_of(found.hashes)[None, :], found.hashes[None, :], found.weight[None, :],
-        np.zeros((1, m), np.uint64), np.full((1, m), BY_POPULARITY), True,
+        np.array([m]), shop.catalogue.rows_of(found.hashes)[None, :], found.hashes[None, :], found.share[None, :],
+        np.zeros((1, m), np.uint64), np.full((1, m), BY_POPULARITY),
     )  # fmt: skip
 
 
 def _choose_for(
     shop: ServingSnapshot, selection: Selection, acting: Acting, members: list[RankingInput], places: Ints, at: Ints,
-    candidates: Selected, book: int, chosen: Ints,
+    candidates: Selected, factors: Floats, chosen: Ints,
 ) -> None:  # fmt: skip
     """Choose for requests that see the same items under the same rules."""
     excluded: list[int] = []
@@ -107,6 +109,8 @@ def _choose_for(
         excluded += [hash_id(item) for item in one.visitor.request.exclude]
         if one.visitor.refuses:
             excluded += one.visitor.refused().tolist()
+        if one.popular or len(one.visitor.held_back) > MAX_DISTINCT:  # the mixture leaves out as many
+            excluded += one.visitor.held_back.tolist()
         ends.append(len(excluded))
     codes = np.zeros((len(acting.caps), *candidates.row.shape), np.int32)
     for c, cap in enumerate(acting.caps):
@@ -115,7 +119,7 @@ def _choose_for(
     answer = shop.scratch.begin(len(shop.catalogue), len(members))
     choose(
         places, at, np.array([one.want for one in members]), np.array([one.visitor.plan.count for one in members]),
-        candidates, selection.mask, shop.selections.factors(acting, book) if acting.boosts else NO_FACTORS, codes,
+        candidates, selection.mask, factors, codes,
         limits_of(acting.caps), shop.catalogue.rows_of(np.array(excluded, np.uint64)), np.array(ends),
         shop.scratch.met_in, answer, chosen,
     )  # fmt: skip

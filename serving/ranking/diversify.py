@@ -15,11 +15,11 @@ Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 
 
-def varied(context: RequestContext, order: Order, worth: Floats, rows: Rows) -> Order:
+def varied(context: RequestContext, order: Order, scores: Floats, rows: Rows) -> Order:
     """Return candidates in the order of the request's method; those not needed follow in their old order."""
     shop, plan, request = context.shop, context.visitor.plan, context.visitor.request
     first, rest = order[:MAX_VARIED], order[MAX_VARIED:]
-    relevance = worth[first] / max(float(worth[first].max()), 1e-300)
+    relevance = scores[first] / scores[first].max()
     if request.diversity_method == "calibrated":
         past = np.concatenate((context.visitor.history_items, context.visitor.context))
         known = shop.catalogue.rows_of(past)

@@ -7,7 +7,6 @@ import numpy.typing as npt
 
 from schemas.compiled.njit import njit, njit_no_refcount
 from serving.ranking.fill_places import EMPTY, fill_places
-from serving.snapshot.scratch import RANK_DECAY
 
 Ints = npt.NDArray[np.int64]
 Uint64s = npt.NDArray[np.uint64]
@@ -26,14 +25,13 @@ class Selected(NamedTuple):
     score: Floats
     seed: Uint64s
     reason: Ints
-    ranked: bool  # what they are worth follows from the rank; else it is the score
 
 
 @njit_no_refcount()
 def apply_filter(
     candidates: Selected, b: int, mask: Flags, factors: Floats, met_in: Ints, excluded: int, left: Ints, worth: Floats
 ) -> int:
-    """Write which candidates of row `b` may be shown and what they are worth; return how many.
+    """Write which candidates of row `b` may be shown and their scores with all boosts; return how many.
 
     `met_in` is `excluded` at the rows that must not be shown.
     """
@@ -43,8 +41,7 @@ def apply_filter(
         if row >= 0 and mask[row] and met_in[row] != excluded:
             left[n_left] = k
             n_left += 1
-            value = RANK_DECAY**n_left if candidates.ranked else candidates.score[b, k]
-            worth[n_left - 1] = value * (factors[row] if len(factors) > 0 else 1.0)
+            worth[n_left - 1] = candidates.score[b, k] * (factors[row] if len(factors) > 0 else 1.0)
     return n_left
 
 
@@ -95,10 +92,10 @@ def choose(
 
 @njit_no_refcount()
 def look_up_columns(
-    places: Ints, at: Ints, chosen: Ints, candidates: Selected, n: Ints, shown: Ints, items: Uint64s, worth: Floats,
-    reason: Ints, seeds: Uint64s,
+    places: Ints, at: Ints, chosen: Ints, candidates: Selected, factors: Floats, n: Ints, shown: Ints, items: Uint64s,
+    scores: Floats, reason: Ints, seeds: Uint64s,
 ) -> None:  # fmt: skip
-    """Write how many candidates each list has and, of each: catalogue row, id hash, score, what decided on it."""
+    """Write how many candidates each list has and, of each: catalogue row, id hash, boosted score, what decided."""
     for g in range(len(places)):
         b, place = at[g], places[g]
         for k in range(chosen.shape[1]):
@@ -106,8 +103,13 @@ def look_up_columns(
             if c == EMPTY:
                 break
             n[place] += 1
-            shown[place, k], items[place, k] = candidates.row[b, c], candidates.item[b, c]
-            worth[place, k] = candidates.score[b, c]
+            row = candidates.row[b, c]
+            shown[place, k], items[place, k] = row, candidates.item[b, c]
+            score, fallen = candidates.score[b, c] * (factors[row] if len(factors) > 0 else 1.0), k
+            while fallen > 0 and scores[place, fallen - 1] < score:  # caps moved an item down: scores stay in order
+                scores[place, fallen] = scores[place, fallen - 1]
+                fallen -= 1
+            scores[place, fallen] = score
             reason[place, k], seeds[place, k] = candidates.reason[b, c], candidates.seed[b, c]
 
 

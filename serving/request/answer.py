@@ -61,7 +61,7 @@ class RuleTrace:
 
 @dataclass(slots=True)
 class Answer:
-    """An answer; `fallback` says how far down the ladder it came from (docs/recommend.md)."""
+    """An answer; `fallback` says where most of its items come from (docs/recommend.md)."""
 
     items: ItemList
     request_id: str

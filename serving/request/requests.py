@@ -16,6 +16,8 @@ Strategy = Literal[
     "buy_again", "new",
 ]  # fmt: skip
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
+Repeat = Literal["allow", "demote", "exclude", "new_first"]
+"""Items that the session has seen already: scored as repeats, scored as others, left out, or behind all others."""
 MAX_COUNT = 200
 MAX_BATCH = 1000
 
@@ -69,7 +71,7 @@ class RecommendRequest(BaseModel):
     exclude: tuple[Id, ...] = Field((), max_length=1000, description="Items not to show")
     exclude_purchased: bool | None = Field(None, description="Leave out what the user bought")
     exclude_out_of_stock: bool | None = Field(None, description="Leave out items with stock 0")
-    repeat: Literal["allow", "demote", "exclude"] | None = Field(None, description="Items the session has seen already")
+    repeat: Repeat | None = Field(None, description="Items the session has seen already")
     filters: Filters | None = Field(None, description="What the items must be")
     country: Id | None = Field(None, description="The visitor's country, for rules and popular lists")
     diversity: Finite | None = Field(None, ge=0, le=1, description="0: by score; towards 1: no two items alike")

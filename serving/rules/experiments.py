@@ -7,12 +7,12 @@ are made with the installation's key: nobody can choose an id for its arm, and a
 """
 
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from schemas.ids import hash_id
-from serving.request.requests import MAX_COUNT, Name, Strategy
+from serving.request.requests import MAX_COUNT, Name, Repeat, Strategy
 
 
 class Arm(BaseModel):
@@ -24,7 +24,7 @@ class Arm(BaseModel):
     weight: float = Field(1, gt=0, le=1000, description="Its part of the visitors, relative to the other arms")
     strategy: Strategy | None = None
     count: int | None = Field(None, ge=1, le=MAX_COUNT)
-    repeat: Literal["allow", "demote", "exclude"] | None = None
+    repeat: Repeat | None = None
     diversity: float | None = Field(None, ge=0, le=1)
     explore: int | None = Field(None, ge=0, le=20)
     without_rules: tuple[Name, ...] = Field((), description="Rules that do not act in this arm")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from serving.request.conditions import ItemCondition, RequestCondition
-from serving.request.requests import MAX_COUNT, Finite, Id, Name, Strategy
+from serving.request.requests import MAX_COUNT, Finite, Id, Name, Repeat, Strategy
 from serving.rules.experiments import Experiment
 from serving.rules.references import wrong_references
 
@@ -129,7 +129,7 @@ class Placement(BaseModel):
 
     strategy: Strategy = "hybrid"
     count: int | None = Field(None, ge=1, le=MAX_COUNT)
-    repeat: Literal["allow", "demote", "exclude"] = "allow"
+    repeat: Repeat = "allow"
     diversity: float = Field(0, ge=0, le=1)
     explore: int = Field(0, ge=0, le=20, description="Places at the end given to items that are rarely shown")
     cache_s: float = Field(0, ge=0, le=3600, description="How long an answer is kept for equal requests")
@@ -138,7 +138,7 @@ class Placement(BaseModel):
 HOME = "home"
 """The placement of a request that names none."""
 PLACEMENTS = {
-    "home": Placement(),
+    "home": Placement(repeat="new_first"),
     "product": Placement(strategy="similar", count=12, repeat="exclude"),
     "basket": Placement(strategy="bought_together", count=6, repeat="exclude"),
     "search": Placement(strategy="session"),

@@ -28,22 +28,26 @@ def write_origins(
 ) -> None:  # fmt: skip
     """Write each candidate's reason and its seed, the item of the session (`distinct[:m]`) that it came from; 0: none.
 
-    A repeat decides where its odds exceed the novel probability, else the largest weighted share of `mixture.score`.
+    A repeat decides where its odds exceed the novel probability, or where no other item leads to one of the session;
+    else the largest weighted share of `mixture.score`. Second-order shares of the two items before the current one are
+    summed, so these have a seed only where there is one such item.
     """
     column = features.column
     for i in range(n):
-        second = p.second[0] * column[SECOND_CURRENT, i] + p.second[1] * column[SECOND_EARLIER, i]
+        current, earlier = p.second[0] * column[SECOND_CURRENT, i], p.second[1] * column[SECOND_EARLIER, i]
+        second = current + earlier
         popularity = (
             p.popularity[0] * column[POPULARITY_SHORT, i] + p.popularity[1] * column[POPULARITY_ALL_TIME, i]
         )  # fmt: skip
         best, rank, kind = largest_pair(terms.best_pair[i])
         if terms.best_pair[i] == 0:
             kind = BY_POPULARITY
-        reason[i] = kind
+        reason[i], seeds[i] = kind, distinct[rank] if m > 0 else np.uint64(0)
         if second > best and second > popularity:
-            reason[i] = BY_SECOND
+            reason[i], seeds[i] = BY_SECOND, distinct[0]
+            if earlier > current:
+                seeds[i] = distinct[1] if m == 2 else np.uint64(0)
         elif popularity > best:
             reason[i] = BY_POPULARITY
-        seeds[i] = distinct[rank] if m > 0 else np.uint64(0)
-        if terms.odds[i] > terms.novel[i]:
+        if i < m and (terms.odds[i] > terms.novel[i] or reason[i] == BY_POPULARITY):
             reason[i], seeds[i] = BY_REPEAT, distinct[i]

@@ -22,7 +22,8 @@ from state.rows.lane_rows import SIZE
 from state.rows.session import MAX_DISTINCT
 from state.rows.slot_map import ABSENT, SlotMap
 
-REPEAT_MODES = {"allow": ALLOW, "demote": DEMOTE, "exclude": EXCLUDE}
+REPEAT_MODES = {"allow": ALLOW, "demote": DEMOTE, "exclude": EXCLUDE, "new_first": EXCLUDE}
+"""By what a request may say of repeats; `new_first` shows the session's items behind those of all sources."""
 PLACE_BITS = MAX_CANDIDATES - 1
 NO_EMBEDDING = np.zeros((0, 0), np.float32)
 

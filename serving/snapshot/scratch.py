@@ -8,27 +8,27 @@ import numpy.typing as npt
 from schemas.compiled.njit import njit_no_refcount
 
 RANK_DECAY = 0.98
-"""Worth of a candidate relative to the one before it, where scores of a source are no probabilities."""
+"""Score of a source's first candidate relative to the last one of the source before it."""
+LEAST_SCORE = 1e-200
+"""Of a candidate without rules: times any boost it is still a positive number."""
 FIRST_CAPACITY = 512
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-NO_WORTH = np.zeros(0)
 
 
 class Candidates(NamedTuple):
     """Candidates as columns."""
 
     row: Ints
-    score: Floats
-    worth: Floats  # comparable between sources
+    score: Floats  # on one scale, falling
     tier: Ints
     place: Ints  # among what the tier's source brought
 
 
 def _room_for(n: int) -> Candidates:
-    ints, floats = np.zeros((3, n), np.int64), np.zeros((2, n))
-    return Candidates(ints[0], floats[0], floats[1], ints[1], ints[2])
+    ints = np.zeros((3, n), np.int64)
+    return Candidates(ints[0], np.zeros(n), ints[1], ints[2])
 
 
 class Scratch:
@@ -58,22 +58,28 @@ class Scratch:
 
 @njit_no_refcount()
 def take(
-    rows: Ints, scores: Floats, worth: Floats, mask: npt.NDArray[np.bool_], met_in: Ints, answer: int, tier: int,
-    least: float, out: Candidates, n: int,
+    rows: Ints, scores: Floats, mask: npt.NDArray[np.bool_], met_in: Ints, answer: int, tier: int, least: float,
+    out: Candidates, n: int,
 ) -> tuple[int, float]:  # fmt: skip
-    """Return (how many candidates there are now, the least worth of those that came)."""
-    came, worst = 0, least
+    """Return (how many candidates there are now, the score of the last one).
+
+    `scores`: of one source, falling, 0 < score <= 1. The first source's are kept. Those of a later one are multiplied
+    so that its first is RANK_DECAY times `least`, the score of the last candidate so far.
+    """
+    came, scale, last = 0, 1.0, least
     for k in range(len(rows)):
         row = rows[k]
         if row < 0 or met_in[row] == answer or not mask[row]:
             continue
         met_in[row] = answer
         came += 1
-        value = worth[k] if len(worth) else least * RANK_DECAY**came
-        worst = value if came == 1 else min(worst, value)
-        out.row[n], out.score[n], out.worth[n], out.tier[n], out.place[n] = row, scores[k], value, tier, k
+        if came == 1 and n > 0:
+            scale = least * RANK_DECAY / scores[k]
+        score = max(scores[k] * scale, LEAST_SCORE)
+        last = score if n == 0 else min(score, last)
+        out.row[n], out.score[n], out.tier[n], out.place[n] = row, last, tier, k
         n += 1
-    return n, worst
+    return n, last
 
 
 @njit_no_refcount()

@@ -14,6 +14,7 @@ from serving.request.requests import RecommendRequest
 from serving.rules.acting import RequestFacts
 from serving.rules.model import Placement
 from serving.settings import ServingSettings
+from serving.snapshot.evidence import evidence_of
 from serving.snapshot.recent_events import Recent
 from state.rows.session import SESSION_EVENTS
 from state.rows.user_rows import KIND_MASK, UserRows
@@ -91,7 +92,7 @@ class Visitor:
         return hash_ids(self.request.items)
 
     @property
-    def _own(self) -> Hashes:
+    def own(self) -> Hashes:
         """The visitor's latest events; with the strategy `session` only those of a running session."""
         if self.plan.strategy == "session" and not self.running:
             return NOTHING
@@ -100,14 +101,14 @@ class Visitor:
     @property
     def level(self) -> str:
         """The place on the fallback ladder of an answer from the visitor's own events."""
-        return "personalised" if len(self._own) else "session"
+        return "personalised" if len(self.own) else "session"
 
     @cached_property
     def session(self) -> Hashes:
         """The session for the mixture, oldest first: the running one and the context, else the latest history."""
         if not self.request.items:
-            return self._own
-        return np.concatenate((self._own if self.running else NOTHING, self.context))[-SESSION_EVENTS:]
+            return self.own
+        return np.concatenate((self.own if self.running else NOTHING, self.context))[-SESSION_EVENTS:]
 
     @cached_property
     def history_items(self) -> Hashes:
@@ -169,6 +170,20 @@ class Visitor:
             return frozenset()
         return frozenset(self.history_items[self.kinds == Kind.PURCHASE].tolist())
 
+    def evidence(self, item: int) -> int:
+        """Return the strongest thing that the history holds about an item (`evidence_of`)."""
+        return evidence_of(self.history_items, self._user["kind"], len(self.history_items), np.uint64(item))
+
+    @property
+    def held_back(self) -> Hashes:
+        """The items that only repurchases may show before all others: those of the session, and in context."""
+        return self.session if self.plan.repeat in ("exclude", "new_first") else NOTHING
+
+    @property
+    def shown_last(self) -> Hashes:
+        """The items that stand behind all others where these are too few, the latest first."""
+        return np.array(list(dict.fromkeys([*self.session.tolist()[::-1], *self.own.tolist()[::-1]])), np.uint64)
+
     @property
     def may_follow_habits(self) -> bool:
         """Whether the request is a new visit that may show again what was bought."""
@@ -220,7 +235,7 @@ class Visitor:
 
 def may_follow(request: RecommendRequest, plan: ResolvedOptions) -> bool:
     """Return whether an answer may follow habits, if it is one of a new visit."""
-    return plan.repeat == "allow" and not request.items
+    return plan.repeat in ("allow", "new_first") and not request.items
 
 
 def subjects_of(requests: Sequence[RecommendRequest]) -> list[int]:

@@ -25,6 +25,9 @@ PRODUCTS = [
     {"item": "mate", "title": "Mate", "brand": "Acme", "category": "drinks/mate", "price": 5.0, "stock": 7},
     {"item": "sofa", "title": "Sofa", "brand": "Initech", "category": "living", "price": 900.0, "stock": 1},
     {"item": "plate", "title": "Plate", "brand": "Solo", "category": "table", "price": 9.5, "stock": 3},
+    {"item": "pen", "title": "Pen", "brand": "Write", "category": "desk", "price": 2.5},
+    {"item": "ink", "title": "Ink", "brand": "Write", "category": "desk", "price": 6.5},
+    {"item": "spare", "title": "Spare part", "brand": "Nobody", "category": "parts", "price": 1.5},
     {"item": "gone", "title": "Sold out", "brand": "Globex", "category": "kitchen", "price": 7.0, "stock": 0},
     {"item": "local", "title": "Only here", "brand": "Initech", "category": "misc", "price": 3.0,
      "attributes": {"countries": "DE"}},
@@ -68,7 +71,9 @@ def history(now):
         events += [event("purchase", f"v{n}", item, at + 6000) for item in ("cup", "tea", "mate")]
     events += [event("view", f"x{n}", "mate", now - 3 * MINUTE + n * 1000) for n in range(25)]
     events += [event("view", "ann", "tea", now - MINUTE), event("view", "s:visit", "tea", now - MINUTE)]
-    events += [event("purchase", "carl", "tea", now - MINUTE)]
+    events += [event("purchase", "carl", "tea", now - MINUTE), event("add_to_cart", "cara", "tea", now - MINUTE)]
+    events += [event("wishlist", "wim", "tea", now - MINUTE)]
+    events += [event("purchase", "paul", item, now - 30 * DAY) for item in ("pen", "ink")]
     events += [event("view", "dora", "tea", now - 2 * MINUTE), event("dislike", "dora", "cup", now - MINUTE)]
     return sorted(events, key=lambda one: one["ts_ms"])
 

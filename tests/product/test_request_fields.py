@@ -43,7 +43,7 @@ FIELDS = {
         {"user": "ann"}, "landing",
         lambda plain, one: (items(one)[0], len(one["items"]), one["placement"]) == ("sofa", 4, "landing"),
     ),
-    "strategy": (ANN, "new", lambda plain, one: set(codes(one)) == {"new_arrival"}),
+    "strategy": (ANN, "new", lambda plain, one: codes(one)[0] == "new_arrival" != codes(plain)[0]),
     "count": ({"user": "ann"}, 3, lambda plain, one: items(one) == items(plain)[:3] != items(plain)),
     "exclude": (ANN, ["cup"], lambda plain, one: set(items(plain)) - set(items(one)) == {"cup"}),
     "exclude_purchased": (
@@ -51,7 +51,8 @@ FIELDS = {
     ),
     "exclude_out_of_stock": (ANN, False, lambda plain, one: set(items(one)) - set(items(plain)) == {"gone"}),
     "repeat": (
-        {"user": "ann", "count": 5}, "exclude", lambda plain, one: "tea" in items(plain) and "tea" not in items(one)
+        {"user": "ann", "count": 40}, "exclude",
+        lambda plain, one: items(plain)[-1] == "tea" and "tea" not in items(one),
     ),
     "filters": (ANN, {"brands": ["Acme"]}, lambda plain, one: set(items(one)) == {"tea", "mate"}),
     "country": (ANN, "FR", lambda plain, one: "cup" in items(plain) and "cup" not in items(one)),

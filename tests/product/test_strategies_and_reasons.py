@@ -2,39 +2,39 @@
 
 import pytest
 
-from serving.request.reasons import TEXTS
+from serving.request.reasons import REASONS
 from serving.request.requests import STRATEGIES
 
-REASONS = {
+REQUESTS = {
     "because_bought": {"user": "carl", "repeat": "exclude"},
+    "because_carted": {"user": "cara", "repeat": "exclude"},
+    "because_interested": {"user": "wim", "repeat": "exclude"},
     "because_viewed": {"user": "ann", "repeat": "exclude"},
-    "bought_together": {"items": ["tea"], "strategy": "bought_together"},
+    "bought_together": {"items": ["pen"], "strategy": "bought_together"},
+    "seen_together": {"items": ["tea"], "strategy": "bought_together"},
+    "related_to": {"items": ["other0"], "strategy": "session", "count": 40},
     "similar_to": {"items": ["tea"], "strategy": "similar"},
-    "popular_in": {"strategy": "popular", "count": 20},
-    "trending_in": {"strategy": "trending"},
-    "buy_again": {"user": "bob", "strategy": "buy_again"},
-    "buy_again_after": {"user": "eve", "strategy": "buy_again"},
+    "buy_again": {"user": "eve", "strategy": "buy_again"},
+    "bought_before": {"user": "bob", "strategy": "buy_again"},
+    "carted_before": {"user": "cara", "count": 40},
+    "seen_before": {"user": "ann", "count": 40},
     "matches_affinity": {"user": "ann", "strategy": "collaborative", "count": 20},
     "matches_price": {"user": "priced", "strategy": "collaborative", "count": 20},
     "matches_taste": {"user": "eve", "strategy": "collaborative", "count": 20},
+    "popular_in": {"strategy": "popular", "count": 20},
+    "trending_in": {"strategy": "trending"},
+    "available": {"filters": {"brands": ["Nobody"]}},
     "new_arrival": {"strategy": "new"},
     "promoted": {"user": "ann", "placement": "landing"},
     "exploration": {"user": "ann", "count": 5, "explore": 2, "seed": 1},
     "fallback": {"user": "ann"},
 }
-"""A request whose answer has the reason, by its entry in `TEXTS`."""
-
-
-def key_of(reason):
-    """Return the entry of `TEXTS` that a reason was made from."""
-    if reason["code"] == "buy_again" and "interval_days" in reason["args"]:
-        return "buy_again_after"
-    return "matches_price" if reason["args"].get("kind") == "price" else reason["code"]
+"""A request whose answer has the reason."""
 
 
 def test_the_tables_have_every_strategy_and_every_reason():
-    assert set(REASONS) == set(TEXTS)
-    assert (len(STRATEGIES), len(REASONS)) == (10, 15)
+    assert set(REQUESTS) == set(REASONS)
+    assert (len(STRATEGIES), len(REASONS)) == (10, 22)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -48,12 +48,13 @@ def test_a_strategy_gives_a_list_of_its_own(shop, strategy):
 
 
 @pytest.mark.parametrize("lang", ["en", "de"])
-@pytest.mark.parametrize("name", [name for name in REASONS if name != "fallback"])
+@pytest.mark.parametrize("name", [name for name in REQUESTS if name != "fallback"])
 def test_a_reason_is_given_with_its_text(shop, name, lang):
-    answer = shop.ask(**REASONS[name], lang=lang)
-    found = [one["reason"] for one in answer["items"] if key_of(one["reason"]) == name]
+    answer = shop.ask(**REQUESTS[name], lang=lang)
+    found = [one["reason"] for one in answer["items"] if one["reason"]["code"] == name]
     assert found, [one["reason"] for one in answer["items"]]
-    beginning, _, rest = TEXTS[name][lang].partition("{")
+    assert set(found[0]["args"]) == set(REASONS[name].args)
+    beginning, _, rest = REASONS[name].texts[lang].partition("{")
     assert found[0]["text"].startswith(beginning)
     assert found[0]["text"].endswith(rest.rpartition("}")[2])
 
@@ -91,9 +92,9 @@ def test_the_last_known_list_is_given_with_its_reason_while_redis_is_away(shop):
 
     process.send_signal(signal.SIGSTOP)
     try:
-        answer = wait_for(lambda: (found := shop.ask(**REASONS["fallback"]))["fallback"] != "personalised" and found)
+        answer = wait_for(lambda: (found := shop.ask(**REQUESTS["fallback"]))["fallback"] != "personalised" and found)
         assert {one["reason"]["code"] for one in answer["items"]} == {"fallback"}
         assert answer["fallback"] == "last_known_popular"
     finally:
         process.send_signal(signal.SIGCONT)
-    wait_for(lambda: shop.ask(**REASONS["fallback"])["fallback"] == "personalised" or time.sleep(0.2))
+    wait_for(lambda: shop.ask(**REQUESTS["fallback"])["fallback"] == "personalised" or time.sleep(0.2))

@@ -63,7 +63,7 @@ def test_an_item_a_rule_brings_is_not_explored_once_more():
 
 
 def test_a_cap_bounds_what_is_alike_among_the_first(shop):
-    answer = with_rules(shop, rule("cap", by="category", most=1, first=3), repeat="exclude")
+    answer = with_rules(shop, rule("cap", by="category", most=1, first=3))
     categories = [next(p.product["category"] for p in PRODUCTS if p.item == item) for item in items(answer)[:3]]
     assert len(set(categories)) == 3
     assert len(answer.items) == 13

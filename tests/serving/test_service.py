@@ -147,7 +147,7 @@ def test_similar_items_are_those_that_occur_together():
     recommender, _ = recommender_of(shop_events())
     answer = recommender.similar_items("tea", 3, NOW)
     assert answer.items[0].item == "cup"
-    assert answer.items[0].reason.text == "bought together with tea"
+    assert answer.items[0].reason.text == "seen together with tea"
 
 
 @pytest.mark.parametrize(("scope", "name", "found"), [("all", "", True), ("category", "none", False)])
