@@ -81,7 +81,7 @@ class Oracle:
             phi = [ln_support, trend, h, 0, 0, 0, 0, ln_support * ln_mass / 10, 0, ln_base]
             bias = 0 if j not in seeds else P.session_bias[0 if j == seeds[0] else 1]
             novel[j] = (1e-5 + f) ** P.power * math.exp(sum(P.theta * phi) + bias)
-            if j in seeds and repeat == "exclude":
+            if j in seeds and repeat in ("exclude", "new_first"):
                 novel[j] = 0
             if j in seeds and repeat == "allow":
                 r = seeds.index(j)
