@@ -21,6 +21,7 @@ from headrace.loading.reading import ReadingOptions
 from headrace.loading.screen import show
 from headrace.loading.spool import Spool
 from headrace.options import Json
+from headrace.sample.fill import NotEmpty, fill
 from headrace.settings import Settings
 
 
@@ -102,8 +103,29 @@ def _load(settings: Settings, spool: Spool, findings: Findings, max_future_ms: i
     return OK if loaded else FAILED
 
 
+def run_sample(settings: Settings, force: bool, json: bool) -> int:
+    """Load the sample shop; return the exit code."""
+    try:
+        log = open_log(settings.log_address, config=settings.kafka_config)
+        loaded = fill(log, open_registry(settings), time.time_ns() // 1_000_000, force)
+        log.close()
+    except NotEmpty as error:
+        err.print(str(error), markup=False, soft_wrap=True)
+        return FAILED
+    except LogUnavailable as error:
+        err.print(str(error), markup=False)
+        return UNAVAILABLE
+    if json:
+        print_json({"loaded": loaded})
+    else:
+        err.print(f"{loaded:,} events loaded: 60 products and what 200 visitors did in two months")
+    return OK
+
+
 def command(
-    file: Annotated[Path, typer.Argument(help="CSV, TSV, Excel, Parquet, JSON, JSON lines or a product feed as XML.")],
+    file: Annotated[
+        Path | None, typer.Argument(help="CSV, TSV, Excel, Parquet, JSON, JSON lines or a product feed as XML.")
+    ] = None,
     map: Annotated[str, typer.Option(help="Our fields from its columns: item=id,title=name,attr.colour=Farbe,…")] = "",
     kind: Annotated[
         str, typer.Option(help="Type of every event where no column has it: view, purchase, product, …")
@@ -131,9 +153,16 @@ def command(
     dry_run: Annotated[bool, typer.Option(help="Show what is understood; load nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     limit: Annotated[int, typer.Option(min=0, help="Load only so many rows; 0: all.")] = 0,
+    sample: Annotated[bool, typer.Option(help="Load a small invented shop into an empty installation.")] = False,
+    force: Annotated[bool, typer.Option(help="With --sample: also where there are events already.")] = False,
     json: Json = False,
 ) -> None:
     """Turn a file into events on the log, in time order. Loading a file twice adds nothing to the rows."""
+    if sample:
+        raise typer.Exit(run_sample(read_settings(), force, json))
+    if file is None:
+        err.print("give a file, or --sample; `headrace load --help` has the options")
+        raise typer.Exit(WRONG_USAGE)
     reading = ReadingOptions(encoding, separator, header, sheet)
     choices = Choices(map, kind, kinds, preset, attributes, dates, zone, decimal, limit, replace, products, reading)
     raise typer.Exit(run(read_settings(), file, choices, How(dry_run, yes, json)))

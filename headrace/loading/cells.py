@@ -130,6 +130,15 @@ def available_of(cell: Any) -> int | None:
     raise BadCell("availability", f"is neither in stock nor out of stock: {cell!r:.60}")
 
 
+def picture_of(cell: Any) -> str:
+    """Return the address of a picture, the first one where there are several.
+
+    >>> picture_of("https://shop/1.jpg, https://shop/2.jpg")
+    'https://shop/1.jpg'
+    """
+    return re.split(r"[,|;]\s*(?=https?://)", text_of(cell), maxsplit=1)[0]
+
+
 def category_of(cell: Any) -> str:
     """Return a category path joined by "/", the first one where there are several.
 

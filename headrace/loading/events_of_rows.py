@@ -8,6 +8,7 @@ from headrace.loading.cells import (
     category_of,
     is_empty,
     number_of,
+    picture_of,
     stock_of,
     text_of,
     whole_of,
@@ -92,6 +93,8 @@ class RowMapper:
             return lambda cell: number_of(field, cell, decimal)
         if field == "category":
             return self._category
+        if field == "image_url":
+            return picture_of
         if field == "country":
             return lambda cell: code_of(text_of(cell))
         return (lambda cell: whole_of(field, cell, decimal)) if field == "position" else text_of

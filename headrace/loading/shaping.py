@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from headrace.loading.source import Row, Source
 CLOCK_BEGINS_MS = 1_451_606_400_000
 """2016-01-01: when an export has only distances between orders, each visitor's first one is on this day."""
 HOUR_MS = 3_600_000
+SAMPLED = 1_000
 
 Shape = Callable[[dict[str, Any]], Iterator[dict[str, Any]]]
 
@@ -68,7 +70,16 @@ def shaped(source: Source, layout: Layout | None, path: Path) -> Source:
     extra = tuple(name for other in layout.beside for name in other.columns)
     if layout.pivot is not None:
         extra += tuple(layout.pivot.fields)
+    if layout.explode:
+        extra += _inner_columns(rows(), source.columns)
     return replace(source, columns=(*source.columns, *extra), rows=rows)
+
+
+def _inner_columns(rows: Iterator[Row], outer: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the columns that lists bring along, of the first rows."""
+    with closing(rows) as sample:  # type: ignore[type-var]
+        found = {name: None for _, row in islice(sample, SAMPLED) if isinstance(row, dict) for name in row}
+    return tuple(name for name in found if name not in outer)
 
 
 def _filled(key: str, columns: tuple[str, ...]) -> Shape:

@@ -103,7 +103,7 @@ async function showUser(user) {
     ? `${found.n_events} events; likes ${found.likes.join(", ") || "nothing in particular yet"}` : "no events yet";
   $("history").replaceChildren(...found.events.map((event) => {
     const card = element("li");
-    if (/^https?:/.test(event.image_url)) card.append(element("img", undefined, { src: event.image_url, alt: "", loading: "lazy" }));
+    if (/^(https?:|data:image\/)/.test(event.image_url)) card.append(element("img", undefined, { src: event.image_url, alt: "", loading: "lazy" }));
     card.append(event.item ? itemLink(event.item, event.title) : element("span", event.title));
     card.append(element("div", `${event.kind}, ${new Date(event.ts_ms).toLocaleString()}`, { class: "soft" }));
     return card;
