@@ -30,6 +30,8 @@ COMMANDS = {
     "switch": "Make a generation the live one; flows and servers follow within a second.",
     "rollback": "Make the generation live again that was live before the last switch.",
     "drop": "Remove a generation's rows, in chunks. The live one cannot be dropped.",
+    "backup": "Copy log, rows, anchors and keys of this machine into a new folder, while everything runs.",
+    "restore": "Put a backup into an empty data folder; then start `headrace up`.",
     "status": "Print generations, lanes, owners, positions, lag and anchors, and a verdict; exit code 1 when ill.",
     "dead-letters": "List refused messages, show one, or put them back onto their topics, each one once.",
     "experiments": "Experiments of the live book; of one of them, what each arm's visitors did, with its uncertainty.",

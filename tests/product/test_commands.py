@@ -24,6 +24,8 @@ WITHOUT_JSON = {"flow", "serve", "up", "night", "demo", "topics"}
 ELSEWHERE = {
     "tune": "batch/test_tune.py",
     "evaluate": "batch/test_evaluate.py",
+    "backup": "project/test_backup.py",
+    "restore": "project/test_backup.py",
     "bench outage": "e2e/test_outage.py",
 }
 """Commands that take long, and the test that runs them with `--json`."""
@@ -71,7 +73,7 @@ def files(shop, tmp_path_factory):
 def test_the_table_has_every_command():
     assert set(RUN) | set(ELSEWHERE) == WITH_JSON
     assert set(COMMANDS) - WITH_JSON == WITHOUT_JSON
-    assert (len(COMMANDS), len(WITH_JSON)) == (31, 25)
+    assert (len(COMMANDS), len(WITH_JSON)) == (33, 27)
     for name, path in ELSEWHERE.items():
         text = (TESTS / path).read_text()
         assert all(f'"{word}"' in text for word in (*name.split(), "--json")), name

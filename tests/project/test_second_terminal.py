@@ -31,11 +31,12 @@ BESIDE = {
     "experiments": ["--json"],
     "rules": ["test", "{book}", "--user", "u1", "--json"],
     "keys": ["--json"],
+    "backup": ["{copy}", "--json"],
     "version": ["--json"],
 }
 """Commands and their arguments; those of IN_ORDER need each other."""
 IN_ORDER = ("replay", "diff", "switch", "rollback", "drop")
-ALONE = {"up", "flow", "serve", "night", "demo", "evaluate", "tune", "torture"}
+ALONE = {"up", "flow", "serve", "night", "demo", "restore", "evaluate", "tune", "torture"}
 """Programs that run until they are stopped, start parts of their own, or have a test of their own."""
 
 
@@ -67,7 +68,7 @@ def test_every_command_of_the_registry_is_tried_here_or_runs_alone():
 @pytest.mark.redis
 @pytest.mark.timeout(300)
 def test_every_command_finds_the_running_up(up):
-    files = {"table": str(up.folder / "e.csv"), "book": str(up.folder / "book.yaml")}
+    files = {"copy": str(up.folder / "copy"), "table": str(up.folder / "e.csv"), "book": str(up.folder / "book.yaml")}
 
     def tried(*names):
         for name in names:

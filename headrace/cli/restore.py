@@ -1,0 +1,27 @@
+"""`headrace restore`: see `headrace.backup`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headrace.backup import BackupFailed, restore
+from headrace.console import FAILED, OK, err, print_json, read_settings
+from headrace.options import Json
+
+
+def command(folder: Annotated[Path, typer.Argument(help="Folder of the backup.")], json: Json = False) -> None:
+    """Put a backup into an empty data folder; then start `headrace up`."""
+    settings = read_settings()
+    try:
+        found = restore(settings, folder)
+    except (BackupFailed, OSError) as error:
+        err.print(str(error), markup=False)
+        raise typer.Exit(FAILED) from None
+    if json:
+        print_json(found)
+    else:
+        err.print(f"{len(found['files'])} files restored from {folder}", markup=False)
+        for line in found["elsewhere"]:
+            err.print(f"not in it: {line}", markup=False)
+    raise typer.Exit(OK)
