@@ -17,9 +17,9 @@ import typer
 
 from flows.log.contract import Log
 from flows.log.open_log import open_log
-from headrace.cli.anchor import run_anchor
 from headrace.console import FAILED, OK, UNAVAILABLE, err, progress_bar, read_settings
 from headrace.loading.append import append_all
+from headrace.run_file import read_run_file, remove_run_file
 from headrace.settings import OWN_PARTS, Settings, load_settings
 from schemas.registry import FolderRegistry
 from state.rows import keys
@@ -30,6 +30,7 @@ from state.store.redis_store import RedisStore
 HOUSEHOLDS = ("900", "1228", "2375")
 WAIT_S = 300.0
 PATIENCE_S = 600.0
+LOG = "up.log"
 
 
 def run(settings: Settings, end: bool) -> int:
@@ -42,7 +43,12 @@ def run(settings: Settings, end: bool) -> int:
     folder = (settings.data_dir / "demo").absolute()
     os.environ.update(OWN_PARTS)
     environment = {**os.environ, f"{PREFIX}DATA_DIR": str(folder)}
-    supervisor = subprocess.Popen([sys.executable, "-m", "headrace", "up"], env=environment)
+    environment |= {f"{PREFIX}NIGHT_AT": "off", f"{PREFIX}LOG_FORMAT": "json"}
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_run_file(folder)
+    err.print("Starting; the first start of a version compiles for about a minute.")
+    with (folder / LOG).open("wb") as log:  # what the parts log is no part of the story
+        supervisor = subprocess.Popen([sys.executable, "-m", "headrace", "up"], env=environment, stderr=log)
     try:
         where = _wait_until_ready(folder, supervisor)
         _show(folder, where, data)
@@ -61,15 +67,16 @@ def run(settings: Settings, end: bool) -> int:
         if supervisor.poll() is None:
             supervisor.send_signal(signal.SIGTERM)
             supervisor.wait(60)
+            err.print("\nEverything has stopped.")
 
 
 def _wait_until_ready(folder: Path, supervisor: subprocess.Popen[bytes]) -> dict[str, str]:
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
         if supervisor.poll() is not None:
-            raise ChildProcessError(f"`headrace up` ended with {supervisor.returncode}")
-        if (folder / "run.json").exists():
-            return dict(orjson.loads((folder / "run.json").read_bytes()))
+            raise ChildProcessError(f"`headrace up` ended with {supervisor.returncode}; {folder / LOG} has the reason")
+        if (where := read_run_file(folder)) is not None:
+            return where
         time.sleep(0.1)
     raise TimeoutError(f"the server was not ready within {WAIT_S:.0f} s")
 
@@ -88,8 +95,7 @@ def _show(folder: Path, where: dict[str, str], data: Path) -> None:
         err.print(f"{len(transactions):,} purchases in {len(orders):,} orders, in time order")
         append_all(log, _purchases(orders), len(orders), registry, "orders onto the log")
     _wait_for_the_flow(settings, log, store)
-    run_anchor(settings, json=False)
-    version = (store.read([keys.ANCHOR_PUBLISHED])[0] or b"").decode()
+    version = _train(folder)
     _wait_for(lambda: _ask(where, {"count": 1})["anchor"] == version, "the server did not take over the anchor")
     names = {str(row[0]): f"{row[1] or '?'} ({row[2] or '-'})" for row in pl.read_parquet(data / "products.parquet")
              .select("product_id", "product_type", "package_size").iter_rows()}  # fmt: skip
@@ -98,6 +104,18 @@ def _show(folder: Path, where: dict[str, str], data: Path) -> None:
     _show_a_purchase(where, names)
     log.close()
     store.close()
+
+
+def _train(folder: Path) -> str:
+    """Train the nightly models in a process whose log is no part of the story; return the anchor's version."""
+    with err.status("The night: models are trained on the whole year"), (folder / LOG).open("ab") as log:
+        done = subprocess.run([sys.executable, "-m", "headrace", "anchor", "--json"], stdout=subprocess.PIPE, stderr=log,
+                              check=False)  # fmt: skip
+    if done.returncode:
+        raise ChildProcessError(f"`headrace anchor` ended with {done.returncode}; {folder / LOG} has the reason")
+    found = orjson.loads(done.stdout)
+    err.print(f"The night: models of {found['users']:,} households and {found['items']:,} products are trained and live.")
+    return str(found["version"])
 
 
 def _products(products: pl.DataFrame) -> Iterator[dict[str, Any]]:
