@@ -109,12 +109,14 @@ def _show(folder: Path, where: dict[str, str], data: Path) -> None:
 def _train(folder: Path) -> str:
     """Train the nightly models in a process whose log is no part of the story; return the anchor's version."""
     with err.status("The night: models are trained on the whole year"), (folder / LOG).open("ab") as log:
-        done = subprocess.run([sys.executable, "-m", "headrace", "anchor", "--json"], stdout=subprocess.PIPE, stderr=log,
-                              check=False)  # fmt: skip
+        command = [sys.executable, "-m", "headrace", "anchor", "--json"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=log, check=False)
     if done.returncode:
         raise ChildProcessError(f"`headrace anchor` ended with {done.returncode}; {folder / LOG} has the reason")
     found = orjson.loads(done.stdout)
-    err.print(f"The night: models of {found['users']:,} households and {found['items']:,} products are trained and live.")
+    err.print(
+        f"The night: models of {found['users']:,} households and {found['items']:,} products are trained and live."
+    )
     return str(found["version"])
 
 

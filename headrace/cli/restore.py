@@ -16,12 +16,12 @@ def command(folder: Annotated[Path, typer.Argument(help="Folder of the backup.")
     try:
         found = restore(settings, folder)
     except (BackupFailed, OSError) as error:
-        err.print(str(error), markup=False)
+        err.print(str(error), markup=False, soft_wrap=True)
         raise typer.Exit(FAILED) from None
     if json:
         print_json(found)
     else:
-        err.print(f"{len(found['files'])} files restored from {folder}", markup=False)
+        err.print(f"{len(found['files'])} files restored from {folder}", markup=False, soft_wrap=True)
         for line in found["elsewhere"]:
-            err.print(f"not in it: {line}", markup=False)
+            err.print(f"not in it: {line}", markup=False, soft_wrap=True)
     raise typer.Exit(OK)
