@@ -1,5 +1,7 @@
 """Errors of a book come all at once, each with its line, what is allowed and what may be meant."""
 
+import re
+
 import pytest
 from helpers.books import PRODUCTS
 from helpers.recommenders import recommender_of
