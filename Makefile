@@ -44,8 +44,9 @@ kernels: dev
 quick: dev
 	.venv/bin/pytest -m "not process and not slow"
 
+# A file to a worker: what a module starts is started once.
 test: dev packages kernels
-	.venv/bin/pytest
+	.venv/bin/pytest -n 2 --dist loadfile
 
 # More examples, every fault of the torture in several rounds, and a million damaged messages, all with a fresh seed:
 # SEED=N plays a night again.
