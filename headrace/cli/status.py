@@ -22,7 +22,8 @@ from state.generations import generation_names, get_generation, live_generation,
 from state.rows import keys
 from state.store.contract import Positions, Store, StoreUnavailable, decode_positions
 
-TIMEOUT_S = 2.0
+TIMEOUT_S = 1.0
+"""Of one attempt; the client makes four."""
 
 
 def _text(value: bytes | None) -> str | None:

@@ -34,8 +34,8 @@ def wait_for(true, seconds=60):
 
 
 class Up:
-    def __init__(self, folder):
-        self.folder, self.said, self._killed = folder, [], False
+    def __init__(self, folder, *options):
+        self.folder, self.options, self.said, self._killed = folder, options, [], False
         self.environment = os.environ | {
             "HEADRACE_DATA_DIR": str(folder), "HEADRACE_HTTP_PORT": "0", "HEADRACE_GRPC_PORT": "0",
             "HEADRACE_FLOW_METRICS_PORT": "0", "HEADRACE_FACTORS": "4", "HEADRACE_NIGHT_AT": "off",
@@ -43,7 +43,11 @@ class Up:
 
     def __enter__(self):
         self.process = subprocess.Popen(
-            [*HEADRACE, "up"], env=self.environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+            [*HEADRACE, "up", *self.options],
+            env=self.environment,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         self._reader = threading.Thread(target=lambda: self.said.extend(self.process.stderr), daemon=True)
         self._reader.start()

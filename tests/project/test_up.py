@@ -1,5 +1,6 @@
 """`headrace up` as its user meets it: one process that keeps the others going."""
 
+import json
 import os
 import signal
 import subprocess
@@ -99,6 +100,21 @@ def test_a_redis_that_is_killed_is_started_again_and_flow_and_server_go_on_by_th
             assert store.info("server")["process_id"] != killed
         assert sum("redis ended with -9; starting it again" in line for line in up.said) == 2
         assert (up.at_work("flow"), up.at_work("serve")) == (flow, server)
+
+
+@pytest.mark.redis
+@pytest.mark.timeout(300)
+def test_a_sample_shop_answers_at_once_and_every_line_that_up_prints_is_json(tmp_path):
+    with Up(tmp_path, "--sample") as up:
+        wait_for(lambda: up.recommend(count=5)["items"])
+        assert all(one["title"] for one in up.recommend(count=5)["items"])
+        end = run(up, "status")["generations"]["g1"]["lanes"][0]
+        assert end["positions"]["products:0"] == 60
+    lines = [json.loads(line) for line in up.said]
+    assert {line["process"] for line in lines} == {"up", "flow", "serve"}
+    with Up(tmp_path, "--sample") as again:  # a log that has events is left as it is
+        wait_for(lambda: run(again, "status")["well"])
+        assert run(again, "status")["generations"]["g1"]["lanes"][0]["positions"] == end["positions"]
 
 
 @pytest.mark.redis
