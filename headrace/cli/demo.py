@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +16,7 @@ import typer
 
 from flows.log.contract import Log
 from flows.log.open_log import open_log
+from headrace.cli.demo_story import THEMES, Story, ask, title_of, wait_for
 from headrace.console import FAILED, OK, UNAVAILABLE, err, progress_bar, read_settings
 from headrace.loading.append import append_all
 from headrace.run_file import read_run_file, remove_run_file
@@ -27,7 +27,6 @@ from state.settings import PREFIX
 from state.store.contract import decode_positions
 from state.store.redis_store import RedisStore
 
-HOUSEHOLDS = ("900", "1228", "2375")
 WAIT_S = 300.0
 PATIENCE_S = 600.0
 LOG = "up.log"
@@ -96,12 +95,11 @@ def _show(folder: Path, where: dict[str, str], data: Path) -> None:
         append_all(log, _purchases(orders), len(orders), registry, "orders onto the log")
     _wait_for_the_flow(settings, log, store)
     version = _train(folder)
-    _wait_for(lambda: _ask(where, {"count": 1})["anchor"] == version, "the server did not take over the anchor")
-    names = {str(row[0]): f"{row[1] or '?'} ({row[2] or '-'})" for row in pl.read_parquet(data / "products.parquet")
-             .select("product_id", "product_type", "package_size").iter_rows()}  # fmt: skip
-    for household in HOUSEHOLDS:
-        _show_household(where, transactions, names, household)
-    _show_a_purchase(where, names)
+    wait_for(lambda: ask(where, {"count": 1})["anchor"] == version, "the server did not take over the anchor")
+    story = Story(where, transactions, pl.read_parquet(data / "products.parquet"))
+    for theme in THEMES:
+        story.show_household(*theme)
+    story.show_a_purchase()
     log.close()
     store.close()
 
@@ -127,7 +125,7 @@ def _products(products: pl.DataFrame) -> Iterator[dict[str, Any]]:
             "type": "product",
             "item": str(row["product_id"]),
             "ts_ms": 1_483_228_800_000,
-            "title": f"{row['product_type'] or row['department']} {row['package_size'] or ''}".strip(),
+            "title": title_of(row["product_type"] or row["department"], row["package_size"]),
             "category": "/".join(path[:2]),
             "brand": str(row["manufacturer_id"]),
         }
@@ -174,60 +172,6 @@ def _wait_for_the_flow(settings: Settings, log: Log, store: RedisStore) -> None:
             if time.perf_counter() - began > PATIENCE_S:
                 raise TimeoutError("the flow did not catch up with the log")
             time.sleep(0.1)
-
-
-def _wait_for(true: Any, otherwise: str) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not true():
-        if time.monotonic() > deadline:
-            raise TimeoutError(otherwise)
-        time.sleep(0.1)
-
-
-def _post(url: str, body: dict[str, Any]) -> dict[str, Any]:
-    request = urllib.request.Request(url, orjson.dumps(body), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return dict(orjson.loads(answer.read()))
-
-
-def _ask(where: dict[str, str], body: dict[str, Any]) -> dict[str, Any]:
-    return _post(f"{where['http']}/v1/recommend", body)
-
-
-def _print_answer(answer: dict[str, Any], names: dict[str, str]) -> None:
-    for item in answer["items"]:
-        err.print(f"    {names.get(item['item'], item['title']):45.45} {item['reason']['text']}", markup=False)
-
-
-def _show_household(where: dict[str, str], transactions: pl.DataFrame, names: dict[str, str], household: str) -> None:
-    own = transactions.filter(pl.col("household_id") == int(household)).sort("transaction_timestamp")
-    err.print(f"\n[b]household {household}[/b] bought last:")
-    for product in own["product_id"].tail(4).to_list():
-        err.print(f"    {names[str(product)]}", markup=False)
-    for title, repeat in (("next, with what it buys again", "allow"), ("something new for it", "exclude")):
-        answer = _ask(
-            where, {"user": household, "count": 4, "repeat": repeat, "exclude_purchased": repeat == "exclude"}
-        )
-        err.print(f"  {title} ({answer['fallback']}, {answer['milliseconds']:.1f} ms):")
-        _print_answer(answer, names)
-
-
-def _show_a_purchase(where: dict[str, str], names: dict[str, str]) -> None:
-    user, count = HOUSEHOLDS[0], 5
-    before = _ask(where, {"user": user, "count": count})
-    bought = _ask(where, {"user": HOUSEHOLDS[1], "count": 1})["items"][0]["item"]
-    began = time.perf_counter()
-    _post(f"{where['http']}/v1/events", {"type": "purchase", "user": user, "item": bought, "quantity": 1})
-    accepted_ms = (time.perf_counter() - began) * 1000
-    after = before
-    while [i["item"] for i in after["items"]] == [i["item"] for i in before["items"]]:
-        after = _ask(where, {"user": user, "count": count})
-        if time.perf_counter() - began > WAIT_S:
-            raise TimeoutError("the purchase did not change the answer")
-    visible_ms = (time.perf_counter() - began) * 1000
-    err.print(f"\n[b]household {user} buys {names.get(bought, bought)} now[/b]; the answer changes to:")
-    _print_answer(after, names)
-    err.print(f"  POST acknowledged after {accepted_ms:.1f} ms, visible in an answer after [b]{visible_ms:.1f} ms[/b]")
 
 
 def command(
