@@ -63,7 +63,7 @@ def run(settings: Settings, file: Path, choices: Choices, how: How) -> int:
 def _read(plan: Plan, spool: Spool, max_future_ms: int) -> Findings:
     now_ms, began = time.time_ns() // 1_000_000, time.perf_counter()
     with progress_bar("rows") as bar:
-        bar.live.transient = True
+        bar.live.transient, bar.disable = True, not err.is_terminal
         task = bar.add_task(f"reading {Path(plan.findings.file).name}", total=None, rate=0.0)
 
         def progress(done: float) -> None:

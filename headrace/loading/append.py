@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from flows.log.contract import Log, Message
-from headrace.console import progress_bar
+from headrace.console import err, progress_bar
 from schemas.json_events import InvalidEvent, encode, event_from_json
 from schemas.registry import SchemaRegistry
 
@@ -28,6 +28,7 @@ def append_all(
     waiting: list[Message] = []
     loaded, began, now_ms = 0, time.perf_counter(), time.time_ns() // 1_000_000
     with progress_bar("events") as bar:
+        bar.disable = not err.is_terminal
         task = bar.add_task(title, total=total, rate=0.0)
         for n, event in enumerate(events, 1):
             try:

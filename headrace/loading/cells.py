@@ -14,9 +14,15 @@ from headrace.loading.errors import BadCell
 
 EMPTY = ("", "null", "NULL", "None", "NaN", "nan", "N/A", "n/a", "\\N")
 """Texts that exports write where there is nothing."""
-IN_STOCK = ("instock", "true", "yes", "1", "available", "preorder", "backorder", "onbackorder", "limitedavailability",
-            "onlineonly", "instoreonly", "presale")  # fmt: skip
-OUT_OF_STOCK = ("outofstock", "false", "no", "0", "soldout", "unavailable", "discontinued")
+IN_STOCK = (
+    "instock", "true", "yes", "1", "available", "preorder", "backorder", "onbackorder", "limitedavailability",
+    "onlineonly", "instoreonly", "presale", "auflager", "lieferbar", "verfügbar", "vorbestellbar", "ja", "enstock",
+    "disponible",
+)  # fmt: skip
+OUT_OF_STOCK = (
+    "outofstock", "false", "no", "0", "soldout", "unavailable", "discontinued", "ausverkauft", "nichtlieferbar",
+    "nichtverfügbar", "nein", "épuisé", "rupturedestock", "agotado",
+)  # fmt: skip
 _NUMBER = re.compile(r"[+-]?\d[\d.,'\u2019\s\u00a0\u202f]*(?:[eE][+-]?\d+)?|[+-]?[.,]\d+")
 
 
@@ -111,7 +117,7 @@ def stock_of(cell: Any, decimal: str = ".") -> int | None:
     >>> stock_of("out of stock"), stock_of("in_stock"), stock_of("12")
     (0, None, 12)
     """
-    word = re.sub(r"[^a-z0-9]", "", text_of(cell).lower().rpartition("/")[2])
+    word = re.sub(r"[\W_]", "", text_of(cell).lower().rpartition("/")[2])
     if isinstance(cell, bool) or not word.isdigit():
         if word in OUT_OF_STOCK:
             return 0
@@ -122,7 +128,7 @@ def stock_of(cell: Any, decimal: str = ".") -> int | None:
 
 def available_of(cell: Any) -> int | None:
     """Return the stock that a word of availability stands for: None where it can be bought, else 0. Raises BadCell."""
-    word = re.sub(r"[^a-z0-9]", "", text_of(cell).lower().rpartition("/")[2])
+    word = re.sub(r"[\W_]", "", text_of(cell).lower().rpartition("/")[2])
     if word in OUT_OF_STOCK:
         return 0
     if word in IN_STOCK:

@@ -22,7 +22,7 @@ def _n(n: int, word: str) -> str:
 
 
 def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{n:,} {name}" for name, n in sorted(counts.items(), key=lambda one: -one[1]))
+    return ", ".join(f"{n:,} × {name}" for name, n in sorted(counts.items(), key=lambda one: -one[1]))
 
 
 def show(findings: Findings, out: Console) -> None:
@@ -72,12 +72,22 @@ def _print_counts(findings: Findings, out: Console) -> None:
 def _first(events: list[dict[str, Any]]) -> Table:
     table = Table("type", "visitor", "item", "time", "rest", title="the first events")
     for event in events:
-        shown = ("type", "user", "session", "item", "ts_ms", "event_id")
-        rest = ", ".join(f"{name}={value}" for name, value in event.items() if name not in shown)
+        shown = ("type", "user", "session", "item", "ts_ms", "event_id", "lines")
+        rest = ", ".join(_written(name, value) for name, value in event.items() if name not in shown)
         visitor = event.get("user") or event.get("session") or ""
-        item = event.get("item") or ", ".join(line["item"] for line in event.get("lines", []))
+        item = event.get("item") or ", ".join(_line(line) for line in event.get("lines", []))
         table.add_row(event["type"], Text(visitor), Text(item), _day(event.get("ts_ms")), Text(rest))
     return table
+
+
+def _line(line: dict[str, Any]) -> str:
+    return line["item"] if line.get("quantity", 1) == 1 else f"{line['item']} × {line['quantity']:g}"
+
+
+def _written(name: str, value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{inner}={one}" for inner, one in value.items())
+    return f"{name}={'cleared' if value is None else value}"
 
 
 def _print_refused(findings: Findings, out: Console) -> None:
