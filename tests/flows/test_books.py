@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from flows.books import BookConflict, Books
 from flows.log.contract import LogUnavailable, Message
+from flows.log.open_log import open_log
 from flows.log.sqlite_log import SqliteLog
 from schemas.events import BOOKS, TOPICS
 from schemas.json_events import encode
@@ -113,6 +114,27 @@ def test_books_of_an_older_version_and_of_a_topic_made_again_are_written_to_the_
     store.rows.clear()
     assert new.catch_up() == 3
     assert before.items() <= store.rows.items()
+
+
+@pytest.mark.kafka
+def test_on_kafka_books_have_a_partition_of_their_own_and_come_back(tmp_path):
+    from headrace.torture.local_kafka import LocalKafka
+
+    store = MemoryStore()
+    with LocalKafka(tmp_path / "kafka") as kafka:
+        address = f"kafka:{kafka.bootstrap}"
+        books = Books(store, lambda: open_log(address, [BOOKS]), REGISTRY)
+        with pytest.raises(LogUnavailable, match="`headrace topics` creates all of them"):
+            books.put(book("early"), "ann", 1)
+        log = open_log(address)
+        log.create_topics(partitions=4, retention_ms=1)
+        log.close()
+        assert [books.put(book(f"r{n}"), "ann", n) for n in range(3)] == [1, 2, 3]
+        assert decode_positions(store.rows[keys.positions(keys.RULES)]) == {"book": 3, "newest": 3, "books:0": 3}
+        before = dict(store.rows)
+        store.rows.clear()
+        assert books.catch_up() == 3
+        assert store.rows == before
 
 
 def test_what_is_no_book_is_passed_over(tmp_path):
