@@ -35,7 +35,7 @@ COMMANDS = {
     "status": "Print generations, lanes, owners, positions, lag and anchors, and a verdict; exit code 1 when ill.",
     "dead-letters": "List refused messages, show one, or put them back onto their topics, each one once.",
     "experiments": "Experiments of the live book; of one of them, what each arm's visitors did, with its uncertainty.",
-    "rules": "Business rules: try a book on a request, check it, make it live, look back, go back.",
+    "rules": "Business rules: begin a book, try it on a request, check it, make it live, look back, go back.",
     "keys": "API keys: list, add, remove. A key is shown once; only its hash is kept.",
     "demo": "A year of real grocery shopping becomes live recommendations.",
     "evaluate": "Learn a part of the past with the real lane, predict the rest with the real scorer, and count.",
