@@ -43,6 +43,9 @@ class ServingSettings(FlowSettings):
     default_count: int = Field(20, ge=1, le=200, description="Items in an answer when the request does not say")
     exclude_purchased: bool = Field(False, description="Leave out what the user bought, unless the request says")
     exclude_out_of_stock: bool = Field(True, description="Leave out items with stock 0, unless the request says")
+    show_unknown_items: bool = Field(
+        False, description="Show items without a title too; else none of them once any item of the shop has one"
+    )
     ranker: Literal["auto", "off"] = Field(
         "auto", description="Order the likeliest items by the anchor's trees, where it has some; off: by likelihood"
     )

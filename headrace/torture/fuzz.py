@@ -30,6 +30,9 @@ SAMPLES: tuple[dict[str, Any], ...] = (
     {"type": "purchase", "user": "u{n}", "lines": [{"item": "i{n}", "quantity": 2, "price": 9.0}, {"item": "j"}]},
     {"type": "rating", "user": "u{n}", "item": "i{n}", "stars": 4},
     {"type": "product", "item": "i{n}", "title": "Tea", "price": 2.0, "stock": 4},
+    {"type": "product", "item": "i{n}", "stock": 0, "brand": None, "attributes": {"organic": "yes", "origin": None}},
+    {"type": "product", "item": "i{n}", "title": "Tea", "replace": True},
+    {"type": "product_gone", "item": "j"},
     {"type": "impression", "request_id": "r{n}", "user": "u{n}", "position": 1, "item": "i{n}", "source": "popular"},
     {"type": "erasure", "user": "gone{n}"},
 )
@@ -41,7 +44,7 @@ def _sample_messages(n: int) -> list[tuple[str, bytes]]:
         for number, sample in enumerate(SAMPLES):
             event = {key: value.format(n=k) if isinstance(value, str) else value for key, value in sample.items()}
             event |= {"ts_ms": NOW_MS - k * 1000}
-            if event["type"] not in ("product",):
+            if event["type"] not in ("product", "product_gone"):
                 event["event_id"] = f"e{k}-{number}"
             topic, record, _ = event_from_json(event, NOW_MS)
             found.append((topic, encode(topic, record, registry)))

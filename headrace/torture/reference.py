@@ -14,7 +14,9 @@ from flows.fold.lane import Lane
 from flows.fold.settings import LaneSettings
 from flows.log.contract import Message, RawBatch
 from schemas.avro_decoder import Limits, decode
-from schemas.events import TOPICS
+from schemas.events import ATTRIBUTE, PRODUCT_FIELDS, TOPICS
+from schemas.ids import hash_id
+from schemas.records import read_value
 from schemas.registry import FolderRegistry
 from state.rows import keys, lane_rows
 from state.rows.user_rows import decode_users, empty_users
@@ -50,6 +52,42 @@ def fold_sent(sent: Sequence[Message], settings: LaneSettings) -> dict[bytes, by
     return store.rows
 
 
+def known_products(sent: Sequence[Message]) -> dict[str, dict[str, Any]]:
+    """Return what is known of each product at the end, field by field; times of products grow in what was sent."""
+    registry, found = FolderRegistry(), dict[str, dict[str, Any]]()
+    for message in sent:
+        if message.topic not in ("products", "product-updates") or message.value is None:
+            continue
+        record = read_value(message.value, message.topic, registry)
+        change, known = record.get("change", "whole"), found.setdefault(record["item"], {})
+        if change != "merge":
+            known.clear()
+        if change == "gone":
+            known["gone"] = True
+            continue
+        for name in record.get("cleared", ()):
+            known.pop(name, None)
+        for name in PRODUCT_FIELDS[:-1]:
+            if record[name] is not None:
+                known[name] = record[name]
+        for name, text in record["attributes"].items():
+            known[ATTRIBUTE + name] = text
+        if record["title"] is not None:
+            known.pop("gone", None)
+    return found
+
+
+def differing_products(real: dict[bytes, bytes], sent: Sequence[Message]) -> int:
+    """Return how many products differ from what their changes make of them."""
+    wrong = 0
+    for item, known in known_products(sent).items():
+        row = orjson.loads(real.get(keys.product(PREFIX, hash_id(item)), b"{}"))
+        found = {name: row[name] for name in (*PRODUCT_FIELDS[:-1], "gone") if row.get(name) is not None}
+        found |= {ATTRIBUTE + name: text for name, text in (row.get("attributes") or {}).items()}
+        wrong += found != {name: value for name, value in known.items() if value is not None}
+    return wrong
+
+
 def differing(real: dict[bytes, bytes], expected: dict[bytes, bytes]) -> tuple[int, int]:
     """Return (rows compared, rows that differ).
 
@@ -74,10 +112,13 @@ def differing(real: dict[bytes, bytes], expected: dict[bytes, bytes]) -> tuple[i
 
 
 def _take_duplicates(rows: dict[bytes, bytes]) -> int:
-    """Return how many duplicates the lane's globals count, and let them count none."""
+    """Return how many duplicates the lane's globals count, and let them count none, nor entries of the feed.
+
+    The feed names an item for its first event and each change of its product: once less where a product came first.
+    """
     totals = lane_rows.decode_globals(rows.get(keys.lane_globals(PREFIX)))
     found = int(totals[lane_rows.DUPLICATES])
-    totals[lane_rows.DUPLICATES] = 0
+    totals[lane_rows.DUPLICATES] = totals[lane_rows.FEED] = 0
     if keys.lane_globals(PREFIX) in rows:
         rows[keys.lane_globals(PREFIX)] = lane_rows.encode_globals(totals)
     return found

@@ -13,7 +13,7 @@ from headrace.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_js
 from headrace.torture.faults import FAULTS, Unproven, disk_full
 from headrace.torture.fuzz import fuzz
 from headrace.torture.local_kafka import KafkaMissing, LocalKafka
-from headrace.torture.reference import PREFIX, differing, events_seen, fold_sent
+from headrace.torture.reference import PREFIX, differing, differing_products, events_seen, fold_sent
 from headrace.torture.stage import FOLD, Stage
 from headrace.torture.stream import LEAVING, make_stream
 from schemas.ids import hash_id
@@ -41,7 +41,7 @@ def play(fault: str, seed: int, outage_s: float, broker: LocalKafka, folder: Pat
     gaps = [seen.get(user, 0) - wanted.get(user, 0) for user in set(seen) | set(wanted)]
     return {
         "rows_compared": compared,
-        "rows_different": wrong,
+        "rows_different": wrong + differing_products(real, sent),
         "events_lost": -sum(gap for gap in gaps if gap < 0),
         "events_doubled": sum(gap for gap in gaps if gap > 0),
     }

@@ -37,11 +37,43 @@ def _message(n: int, rng: random.Random, ts_ms: int, all_act: bool) -> Message:
     return Message(topic, user.encode(), encode(topic, record, REGISTRY), ts_ms)
 
 
+def _product(j: int, rng: random.Random, ts_ms: int) -> Message:
+    """Return a change of a product: its first one is a whole product, others name some of its fields.
+
+    Category and brand are those of its events: what a visitor's profile makes of an event that another partition
+    brings depends on how they interleave.
+    """
+    item = j % N_ITEMS
+    name = f"i{item}"
+    facts = {"item": name, "ts_ms": ts_ms}
+    about: dict[str, Any] = {"title": f"Item {rng.randrange(9)}", "category": f"c{item % 5}", "brand": f"b{item % 7}"}
+    how = "whole" if j < N_ITEMS else rng.choice(("whole", "merge", "merge", "merge", "replace", "gone"))
+    if how == "whole":
+        record = {**facts, **about, "price": float(rng.randrange(90)), "stock": rng.randrange(9)}
+        return Message("products", name.encode(), encode("products", record, REGISTRY), ts_ms)
+    record = {**facts, "change": how, **(about if how == "replace" else {})}
+    if how == "merge":
+        record |= rng.choice(({"stock": 0}, {"price": 3.5, "stock": j}, {"title": f"New {j}"}, {"cleared": ["stock"]}))
+        record["attributes"] = rng.choice(({}, {"colour": f"c{j}"}, {"colour": None, "size": "l"}))
+    value = encode("product-updates", record, REGISTRY)
+    return Message("product-updates", name.encode(), value, ts_ms)
+
+
+def _with_products(messages: list[Message], rng: random.Random, n: int) -> list[Message]:
+    """Return the messages with changes of products evenly between them; their times grow, and none comes twice."""
+    n_changes = max(n // 50, 2 * N_ITEMS)
+    changes = [_product(j, rng, START_MS + j * n * STEP_MS // n_changes) for j in range(n_changes)]
+    found = list(messages)
+    for j in reversed(range(n_changes)):
+        found.insert((j + 1) * len(messages) // (n_changes + 1), changes[j])
+    return found
+
+
 def make_stream(seed: int, n: int, how: str = "plain") -> list[Message]:
     """Return `n` events as messages, in the order they are sent.
 
     They are `plain`, each `thrice`, `shuffled` within the lateness bound, or some `late` beyond it. Each time LEAVING
-    are erased, one by one, long after their last event. No late event is theirs.
+    are erased, one by one, long after their last event. No late event is theirs. Between them products change.
     """
     rng = random.Random(seed)
     times = [START_MS + k * STEP_MS for k in range(n)]
@@ -60,4 +92,4 @@ def make_stream(seed: int, n: int, how: str = "plain") -> list[Message]:
         staying = [k for k in range(n // 3) if (messages[k].key or b"").decode() not in LEAVING]
         held = {k for k in staying if rng.random() < 0.05}
         messages = [m for k, m in enumerate(messages) if k not in held] + [messages[k] for k in sorted(held)]
-    return messages
+    return _with_products(messages, random.Random(seed + 1), n)

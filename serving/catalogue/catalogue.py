@@ -63,8 +63,9 @@ class Catalogue:
     `names_version` how often an item that was there got another title.
     """
 
-    def __init__(self, lane_prefixes: Sequence[bytes]) -> None:
-        self._prefixes = lane_prefixes
+    def __init__(self, lane_prefixes: Sequence[bytes], show_unknown: bool = False) -> None:
+        """`show_unknown`: items without a title may be shown beside those that have one."""
+        self._prefixes, self._show_unknown = lane_prefixes, show_unknown
         self._read = dict.fromkeys(lane_prefixes, 0)
         self.version = self.names_version = 0
         self._changes: deque[tuple[int, Rows]] = deque(maxlen=REMEMBERED)
@@ -80,7 +81,8 @@ class Catalogue:
         self._price = np.zeros(FIRST_CAPACITY)
         self._margin = np.zeros(FIRST_CAPACITY)
         self._stock = np.zeros(FIRST_CAPACITY, np.int64)
-        self._gone = np.zeros(FIRST_CAPACITY, np.bool_)
+        self._gone, self._titled = np.zeros(FIRST_CAPACITY, np.bool_), np.zeros(FIRST_CAPACITY, np.bool_)
+        self._n_titled = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -93,6 +95,7 @@ class Catalogue:
         same.category, same.brand, same.seller = (column.copy(n) for column in (self.category, self.brand, self.seller))
         same._price, same._margin = self._price[:n].copy(), self._margin[:n].copy()
         same._stock, same._gone = self._stock[:n].copy(), self._gone[:n].copy()
+        same._titled = self._titled[:n].copy()
         return same
 
     def rows_of(self, item_hashes: Hashes) -> Rows:
@@ -141,10 +144,23 @@ class Catalogue:
         """Return the names of attributes that some item has."""
         return self._attributes.names()
 
+    @property
+    def titled_only(self) -> bool:
+        """Return whether items without a title are kept out of lists: there is a catalogue, and they are not in it."""
+        return self._n_titled > 0 and not self._show_unknown
+
+    def has_title(self, row: int) -> bool:
+        """Return whether the item of a row is a product with a title."""
+        return bool(self._titled[row])
+
     def shown(self, in_stock: bool, rows: Rows | None = None) -> Mask:
-        """Return which items may be shown at all: not gone and, with `in_stock`, not known to be out of stock."""
+        """Return which items may be shown at all: in the catalogue, where there is one, not gone and, with `in_stock`,
+        not known to be out of stock.
+        """
         at = slice(0, len(self)) if rows is None else rows
         there = ~self._gone[at]
+        if self.titled_only:
+            there &= self._titled[at]
         return there & (self._stock[at] > 0) if in_stock else there
 
     def changed_since(self, version: int) -> Rows | None:
@@ -187,7 +203,7 @@ class Catalogue:
         if not ids:
             return
         self._make_room(len(self) + len(ids))
-        rows = self._slots.assign(hashes)
+        rows, titled_only = self._slots.assign(hashes), self.titled_only
         for item, row, product in zip(ids, rows.tolist(), products, strict=True):
             if row == len(self.ids):
                 self.ids.append(item)
@@ -207,8 +223,11 @@ class Catalogue:
             self._margin[row] = np.nan if margin is None else margin
             self._stock[row] = UNCOUNTED if stock is None else stock
             self._gone[row] = product.get("gone", False)
+            titled = bool(product.get("title"))
+            self._n_titled += titled - int(self._titled[row])
+            self._titled[row] = titled
         self.version += 1
-        if len(ids) > MOST_REMEMBERED:
+        if len(ids) > MOST_REMEMBERED or self.titled_only != titled_only:  # then other rows are shown too, or no longer
             self._changes.clear()
         else:
             self._changes.append((self.version, rows))
@@ -223,6 +242,6 @@ class Catalogue:
         self._slots.assign(hashes)  # in order, so every item keeps its row
         for column in (self.category, self.brand, self.seller):
             column.grow(capacity)
-        self._price, self._margin, self._stock, self._gone = (
-            grown(column, capacity) for column in (self._price, self._margin, self._stock, self._gone)
+        self._price, self._margin, self._stock, self._gone, self._titled = (
+            grown(column, capacity) for column in (self._price, self._margin, self._stock, self._gone, self._titled)
         )

@@ -132,5 +132,5 @@ def _lines(shop: ServingSnapshot, rows: Sequence[int]) -> Iterator[bytes]:
 def _plain(shop: ServingSnapshot, row: int) -> dict[str, Any]:
     """Return an item's fields as in its product row, without unknown ones."""
     item = shop.catalogue.item(row)
-    fields = {**item._asdict(), "title": "" if item.title == item.item else item.title}
+    fields = {**item._asdict(), "title": item.title if shop.catalogue.has_title(row) else ""}
     return {name: value for name, value in fields.items() if value or (value == 0 and value is not False)}

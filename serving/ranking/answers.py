@@ -59,7 +59,7 @@ def answer_from_pool(
     answer = _answer(shop, visitor, items, shop.catalogue.hashes()[items.rows], fallback, rules)
     answer.skipped_sources = skipped
     if request.explain:
-        answer.rules = _left_out_by_rules(context, acting, rules.version) + traces + _not_acting(rules)
+        answer.rules = _left_out(context, acting, rules.version) + traces + _not_acting(rules)
         items.contributions = contributions(context, [one.item for one in items], now_ms)
     pool.tiers.clear()  # breaks a reference cycle, so that it is freed without the garbage collector
     return answer
@@ -154,13 +154,18 @@ def _not_acting(rules: Compiled) -> list[RuleTrace]:
     return [RuleTrace(rule, "none", f"left out: {why}") for rule, why in rules.skipped.items()]
 
 
-def _left_out_by_rules(context: RequestContext, acting: Acting, version: int) -> list[RuleTrace]:
-    """Return traces of the likeliest items that rules left out."""
+def _left_out(context: RequestContext, acting: Acting, version: int) -> list[RuleTrace]:
+    """Return traces of the likeliest items that rules left out, and of those that the catalogue does not have."""
     shop = context.shop
     popular = shop.catalogue.rows_of(shop.popular.hashes)
     candidates = distinct(np.concatenate((context.rows, popular)))
     candidates = candidates[candidates >= 0]
     traces = []
+    if shop.catalogue.titled_only:
+        rows = [row for row in candidates.tolist() if not shop.catalogue.has_title(row)][:MAX_LEFT_OUT]
+        if rows:
+            ids = [shop.catalogue.ids[row] for row in rows]
+            traces.append(RuleTrace("catalogue", "none", "left out: without a title", ids))
     for rule in acting.limiting:
         gone = candidates[shop.selections.hidden_by(rule, version)[candidates]][:MAX_LEFT_OUT]
         items = [shop.catalogue.ids[row] for row in gone.tolist()]

@@ -73,7 +73,7 @@ class ServingSnapshot:
         """`catalogue`: one that is there already."""
         self.store, self.settings, self.generation = store, settings, generation
         self.prefixes = [keys.prefix(generation, lane) for lane in range(settings.n_lanes)]
-        self.catalogue = catalogue or Catalogue(self.prefixes)
+        self.catalogue = catalogue or Catalogue(self.prefixes, settings.show_unknown_items)
         self.heads, self.reasons = ItemHeads(self.catalogue), ReasonCache(self.catalogue)
         self.selections, self.scratch = Selections(self.catalogue), Scratch()
         self._feed = store.changes([keys.item_prefix(prefix) for prefix in self.prefixes])

@@ -48,7 +48,7 @@ def test_a_server_starts_and_answers_from_disk_without_redis_and_rules_follow_wi
         httpx.Client(base_url=running.where["http"]) as client,
     ):
         events = [{"type": "view", "user": f"u{n % 3}", "item": f"i{n}"} for n in range(9)]
-        events += [{"type": "product", "item": "i1", "title": "One", "stock": 5}]
+        events += [{"type": "product", "item": f"i{n}", "title": f"Item {n}", "stock": 5} for n in range(9)]
         assert client.post("/v1/events", json=events).status_code == 202
         until(lambda: len(client.post("/v1/recommend", json={"count": 20}).json()["items"]) == 9)
 
@@ -56,7 +56,7 @@ def test_a_server_starts_and_answers_from_disk_without_redis_and_rules_follow_wi
             return [one["item"] for one in client.post("/v1/recommend", json={"count": 20}).json()["items"]]
 
         began = time.monotonic()
-        client.post("/v1/events", json={"type": "product", "item": "i1", "title": "One", "stock": 0})
+        client.post("/v1/events", json={"type": "product", "item": "i1", "stock": 0})
         until(lambda: "i1" not in shown(), 10)
         book = tmp_path / "book.yaml"
         book.write_text("rules:\n- {id: first, action: pin, items: [i7]}\n")

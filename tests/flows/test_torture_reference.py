@@ -3,7 +3,7 @@
 import pytest
 
 from flows.settings import lane_settings
-from headrace.torture.reference import differing, events_seen, fold_sent
+from headrace.torture.reference import differing, differing_products, events_seen, fold_sent
 from headrace.torture.stage import FOLD
 from headrace.torture.stream import LEAVING, make_stream
 
@@ -33,7 +33,16 @@ def test_a_stream_is_folded_to_the_same_rows_however_it_is_delivered(sent, expec
     assert (compared > 500, wrong, set(gaps(real, expected))) == (True, 0, {0})
 
 
+def test_products_are_what_their_changes_make_of_them_and_a_lost_change_is_found(sent, expected):
+    assert differing_products(expected, sent) == 0
+    last = max(k for k, one in enumerate(sent) if one.topic == "product-updates")
+    real = fold_sent([*sent[:last], *sent[last + 1 :]], SETTINGS)
+    assert differing(real, expected)[1] > 0
+    assert differing_products(real, sent) == 1
+
+
 def test_a_lost_event_is_found(sent, expected):
+    assert sent[700].topic == "product-views"
     real = fold_sent([*sent[:700], *sent[701:]], SETTINGS)
     assert differing(real, expected)[1] > 0
     assert sorted(gaps(real, expected))[0] == -1

@@ -19,6 +19,8 @@ class Switchable(MemoryStore):
 
 
 def recommender_of(events, products=(), **settings):
+    """Return a recommender, which shows items without a product too unless the settings say else, and its store."""
+    settings = {"show_unknown_items": True, **settings}
     store = Switchable()
     fold_into(store, events, products)
     recommender = Recommender(store, Settings(server_cached_items=1000, **settings), "g1")

@@ -34,7 +34,8 @@ SETTINGS = FOLD | TRAINING | {
     "generation": "g7", "redis_eviction": "warn", "flow_name": "lonely", "batch_max_events": 20,
     "max_message_bytes": 2000, "max_future_s": 60.0, "max_bad_in_a_row": 5, "http_host": "127.0.0.2",
     "default_count": 7, "exclude_purchased": True,
-    "exclude_out_of_stock": False, "impressions_share": 1.0, "store_timeout_s": 30.0, "log_level": "warning",
+    "exclude_out_of_stock": False, "show_unknown_items": True,
+    "impressions_share": 1.0, "store_timeout_s": 30.0, "log_level": "warning",
     "log_format": "json",
 }  # fmt: skip
 
@@ -157,6 +158,11 @@ def check_exclude_out_of_stock(unusual):
     assert "gone" in {one["item"] for one in unusual.product.ask(user="ann", count=20)["items"]}
 
 
+def check_show_unknown_items(unusual):
+    unusual.product.send({"type": "view", "user": "zoe", "item": "unlisted"})
+    wait_for(lambda: "unlisted" in {one["item"] for one in unusual.product.ask(strategy="new", count=20)["items"]})
+
+
 def check_impressions_share(unusual):
     wait_for(lambda: sum(unusual.samples("headrace_impressions_total", "http_port").values()) > 0)
 
@@ -225,7 +231,8 @@ CHECKS = {
     "flow_name": check_flow_name, "batch_max_events": check_batch_max_events,
     "max_message_bytes": is_refused(413, at=now(), context={"k": "x" * 3000}), "max_future_s": check_max_future_s,
     "http_host": check_http_host, "default_count": check_default_count, "exclude_purchased": check_exclude_purchased,
-    "exclude_out_of_stock": check_exclude_out_of_stock, "impressions_share": check_impressions_share,
+    "exclude_out_of_stock": check_exclude_out_of_stock,
+    "show_unknown_items": check_show_unknown_items, "impressions_share": check_impressions_share,
     "store_timeout_s": check_store_timeout_s, "log_level": check_log_level, "log_format": check_log_format,
     "keys_file": check_keys_file, "max_bad_in_a_row": check_max_bad_in_a_row,
 }  # fmt: skip
@@ -256,7 +263,7 @@ UNSEEN = {"kafka_replication", "kafka_retention_ms", "log_timeout_s", "anchors_t
 def test_every_setting_has_a_check():
     kinds = [set(CHECKS), set(ELSEWHERE), set(WIRED), UNSEEN]
     assert set.union(*kinds) == set(Settings.model_fields)
-    assert sum(map(len, kinds)) == len(Settings.model_fields) == 72
+    assert sum(map(len, kinds)) == len(Settings.model_fields) == 73
     assert set(FOLD) == set(FoldSettings.model_fields)
     for name, path in (ELSEWHERE | WIRED).items():
         text = (TESTS / path).read_text()

@@ -96,7 +96,7 @@ def test_a_batch_is_scored_as_each_request_alone_whatever_rows_were_at_hand(fore
     sessions = [np.array([hash_id(f"x{k}")], np.uint64) for k in (5, 6, 20, 33)] + [np.zeros(0, np.uint64)]
     modes = [0, 1, 2, 0, 0]
     for at_hand in ([], [0], [2, 3]):
-        fresh = Recommender(store, Settings(server_cached_items=1000), "g1").shop
+        fresh = Recommender(store, Settings(server_cached_items=1000, show_unknown_items=True), "g1").shop
         fresh.refresh(NOW)
         fresh.scorer = Scorer(forest=forest)
         for b in at_hand:

@@ -58,7 +58,7 @@ who = [{"user": "ann"}, {"user": "bob"}, {"user": "x"}, {"items": ["tea", "cup"]
 for n_lanes in (1, 2):
     store = MemoryStore()
     store.write(rows)
-    recommender = Recommender(store, Settings(server_cached_items=1000, n_lanes=n_lanes), "g1")
+    recommender = Recommender(store, Settings(server_cached_items=1000, show_unknown_items=True, n_lanes=n_lanes), "g1")
     recommender.refresh(now)
     recommender.set_index(VectorIndex.load(Path(anchor)))
     recommender.refresh(now)

@@ -57,7 +57,7 @@ OR_NOT = {
 @pytest.fixture
 def shop(tmp_path):
     memory = recommender_of(shop_events(), [product("tea", "Green tea", brand="Acme", category="drinks")])[1]
-    settings = Settings(data_dir=tmp_path, server_cached_items=1000)
+    settings = Settings(data_dir=tmp_path, server_cached_items=1000, show_unknown_items=True)
     with EmbeddedRedis(tmp_path / "redis") as redis, FaultyProxy(redis.url) as proxy:
         store = RedisStore(proxy.url, 2.0)
         store.write(memory.rows)

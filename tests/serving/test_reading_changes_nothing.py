@@ -60,7 +60,9 @@ def redis(tmp_path_factory):
     port, folder = free_port(), tmp_path_factory.mktemp("log")
     with EmbeddedRedis(tmp_path_factory.mktemp("redis"), {"port": str(port)}) as server:
         store = RedisStore(server.url)
-        settings = Settings(max_cached_users=200, max_cached_items=200, dedupe_window=SETTINGS.dedupe_window)
+        settings = Settings(
+            max_cached_users=200, max_cached_items=200, dedupe_window=SETTINGS.dedupe_window, show_unknown_items=True
+        )
         write_generation(store, new_generation("g1", settings, 0))
         store.write({keys.GENERATION: b"g1"})
         fold_into(store, shop_events(), [product("tea", "Green tea", category="drinks", price=3.5)])
