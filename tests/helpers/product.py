@@ -183,7 +183,8 @@ class Product:
         now = time.time_ns() // 1_000_000
         self.send(*({"type": "product", "ts_ms": now - 90 * DAY, **one} for one in PRODUCTS))
         self.send(*history(now))
-        assert self.client.put("/v1/rules?author=test", json=BOOK).status_code == 201
+        # A pin of a product that the server has not taken over yet is refused.
+        wait_for(lambda: self.client.put("/v1/rules?author=test", json=BOOK).status_code == 201)
         wait_for(lambda: self.ask(session="visit")["fallback"] == "personalised")
         self.anchor = self.run("anchor")["version"]
         wait_for(lambda: self.ask(user="ann")["anchor"] == self.anchor, 120)
