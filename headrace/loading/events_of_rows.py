@@ -139,6 +139,8 @@ class RowMapper:
         """Return the event with the fields of its type, and what else the row said."""
         order = ""
         if kind == "purchase":
+            if "order_id" in event and "user" not in event and "session" not in event:
+                event["session"] = event["order_id"]  # a guest's order: a visitor of its own
             visitor = event.get("user") or event.get("session", "")
             by = [text_of(cell) for column in self._mapping.columns.get("order", ())
                   if (cell := row.get(column)) is not None]  # fmt: skip
