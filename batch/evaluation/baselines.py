@@ -1,13 +1,10 @@
 """Baselines: popularity, own purchases, item pairs, sequential rules, session kNN, ALS.
 
-Slow and plain on purpose: dictionaries over the training sessions.
-AR and SR as in Ludewig, Jannach, "Evaluation of session-based recommendation algorithms" (UMUAI
-2018); V-SKNN's recency weights from the same paper.
+AR and SR as in Ludewig, Jannach, "Evaluation of session-based recommendation algorithms" (UMUAI 2018); V-SKNN's recency
+weights from the same paper. Counts are sparse matrices of items by items; lists of all predictions are made together.
 """
 
-import heapq
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -17,103 +14,176 @@ from scipy.sparse import csr_matrix
 from batch.training.als import fit, whiten
 
 Ids = npt.NDArray[np.uint64]
+Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 STEPS = 20
 NEIGHBOURS, RECENT = 500, 2_500
 FACTORS, REGULARIZATION, ALPHA, ITERATIONS = 64, 0.05, 2.0, 15
+AT_ONCE = 256
+"""Histories whose scores of all items are in memory."""
+FILL = 1_000
+"""Popular items that fill up lists."""
 
 
 class Baselines:
     """All baselines of one training part. `sessions`: item lists in time order, oldest session first."""
 
     def __init__(self, sessions: Sequence[Ids]) -> None:
-        self.popularity: Counter[int] = Counter()
-        self._pairs: dict[int, Counter[int]] = defaultdict(Counter)
-        self._rules: dict[int, Counter[int]] = defaultdict(Counter)
-        self._items_of = list(sessions)
-        self._sessions = [set(session.tolist()) for session in sessions]
-        self._of_item: dict[int, list[int]] = defaultdict(list)
-        for number, session in enumerate(sessions):
-            items = session.tolist()
-            self.popularity.update(items)
-            for item in dict.fromkeys(items):
-                self._of_item[item].append(number)
-            for k, item in enumerate(items):  # an item that comes again is a pair with itself
-                for step in range(1, min(STEPS, k) + 1):
-                    self._rules[items[k - step]][item] += 1.0 / step  # type: ignore[assignment]
-                    self._pairs[items[k - step]][item] += 1
-                    self._pairs[item][items[k - step]] += 1
+        self._sessions = list(sessions)
+        self._lengths = np.array([len(one) for one in sessions], np.int64)
+        flat = np.concatenate([np.zeros(0, np.uint64), *sessions])
+        self.items, self._item = np.unique(flat, return_inverse=True)
+        """The items' ids ascend, so that of equal scores the smaller place is the smaller id."""
+        self._session = np.repeat(np.arange(len(self._lengths)), self._lengths)
+        self._counts = np.bincount(self._item, minlength=len(self.items))
+        self._popular_first = np.argsort(-self._counts, kind="stable")[:FILL]
 
     def rank(self, name: str, history: Ids, k: int) -> list[int]:
         """Return the k best items of a baseline; popular ones fill up."""
-        if name == "als":
-            return self._factors.rank(history, k)
-        scores = getattr(self, "_" + name)(history.tolist())
-        best = heapq.nsmallest(k, scores.items(), key=lambda pair: (-pair[1], pair[0]))
-        found = [item for item, _ in best]
-        if len(found) < k:
-            found += [item for item, _ in self._top(3 * k) if item not in scores][: k - len(found)]
+        return [item for item in self.rank_all(name, [history], k)[0].tolist() if item]
+
+    def rank_all(self, name: str, histories: Sequence[Ids], k: int, without_own: bool = False) -> Ids:
+        """Return the k best items of a baseline for each history, (P, k), 0 where there is none; popular ones fill up.
+
+        `without_own`: the items of a history are left out of its list.
+        """
+        found = np.zeros((len(histories), k), np.uint64)
+        best = self._als if name == "als" else self._each(getattr(self, f"_{name}"))
+        for first in range(0, len(histories), AT_ONCE):
+            part = histories[first : first + AT_ONCE]
+            more = max(len(one) for one in part) if without_own else 0
+            for at, (history, items) in enumerate(zip(part, best(part, k + more), strict=True)):
+                chosen = self._filled(items, self._places(history) if without_own else np.zeros(0, np.int64), k)
+                found[first + at, : len(chosen)] = self.items[chosen]
         return found
 
-    def _top(self, k: int) -> list[tuple[int, int]]:
-        if not hasattr(self, "_most"):
-            self._most = sorted(self.popularity.items(), key=lambda pair: (-pair[1], pair[0]))[:1000]
-        return self._most[:k]
+    def _each(self, scores_of: Callable[[Ids], tuple[Ints, npt.NDArray[np.float64]]]) -> "Best":
+        """Return what lists the best items of histories, one by one."""
 
-    def _popular(self, history: list[int]) -> dict[int, float]:
-        return dict(self._top(100))  # type: ignore[arg-type]
+        def best(histories: Sequence[Ids], k: int) -> list[Ints]:
+            return [_largest(*scores_of(history), k) for history in histories]
 
-    def _most_had(self, history: list[int]) -> dict[int, float]:
+        return best
+
+    def _filled(self, items: Ints, hidden: Ints, k: int) -> Ints:
+        """Return the first k items that are not hidden, and popular ones behind them."""
+        if len(hidden):
+            items = items[~np.isin(items, hidden)]
+        if len(items) >= k:
+            return items[:k]
+        there = np.concatenate((items, hidden))
+        return np.concatenate((items, self._popular_first[~np.isin(self._popular_first, there)]))[:k]
+
+    def _places(self, history: Ids) -> Ints:
+        """Return the places of a history's known items, in its order."""
+        if not len(self.items):
+            return np.zeros(0, np.int64)
+        at = np.minimum(np.searchsorted(self.items, history), len(self.items) - 1)
+        return at[self.items[at] == history]
+
+    def _latest(self, history: Ids) -> tuple[Ints, npt.NDArray[np.float64], Ints]:
+        """Return (places of a history's distinct known items, how late each came last, how often): 1 for the latest."""
+        own, back, n = np.unique(history[::-1], return_index=True, return_counts=True)
+        known = np.isin(own, self.items)
+        return self._places(own), 1 - back[known] / len(history), n[known]
+
+    def _popular(self, history: Ids) -> tuple[Ints, npt.NDArray[np.float64]]:
+        return self._popular_first, self._counts[self._popular_first].astype(np.float64)
+
+    def _most_had(self, history: Ids) -> tuple[Ints, npt.NDArray[np.float64]]:
         """The visitor's own items, the most frequent first, of equal ones the latest."""
-        latest = {item: place for place, item in enumerate(history)}
-        return {item: n + latest[item] / len(history) for item, n in Counter(history).items()}
+        own, late, n = self._latest(history)
+        return own, n + late - 1
+
+    def _cooccurrence(self, history: Ids) -> tuple[Ints, npt.NDArray[np.float64]]:
+        return self._row_of_last(self._pairs, history)
+
+    def _sequential_rules(self, history: Ids) -> tuple[Ints, npt.NDArray[np.float64]]:
+        return self._row_of_last(self._rules, history)
+
+    def _row_of_last(self, counts: csr_matrix, history: Ids) -> tuple[Ints, npt.NDArray[np.float64]]:
+        last = self._places(history[-1:])
+        if not len(last):
+            return np.zeros(0, np.int64), np.zeros(0)
+        row = slice(counts.indptr[last[0]], counts.indptr[last[0] + 1])
+        return counts.indices[row].astype(np.int64), counts.data[row]
 
     @cached_property
-    def _factors(self) -> "Factors":
-        return Factors(self._items_of)
+    def _rules(self) -> csr_matrix:
+        """What came up to STEPS later in a session, by 1 / steps; an item that comes again follows itself."""
+        return self._followers(lambda step: 1.0 / step)
 
-    def _cooccurrence(self, history: list[int]) -> dict[int, float]:
-        return self._pairs.get(history[-1], {}) if history else {}  # type: ignore[return-value]
+    @cached_property
+    def _pairs(self) -> csr_matrix:
+        """What came up to STEPS before or later in a session."""
+        later = self._followers(lambda step: 1.0)
+        return (later + later.T).tocsr()
 
-    def _sequential_rules(self, history: list[int]) -> dict[int, float]:
-        return self._rules.get(history[-1], {}) if history else {}  # type: ignore[return-value]
+    def _followers(self, weight: Callable[[int], float]) -> csr_matrix:
+        n, total = len(self.items), csr_matrix((len(self.items),) * 2)
+        for step in range(1, STEPS + 1):
+            same = np.flatnonzero(self._session[step:] == self._session[:-step])
+            if not len(same):
+                break
+            pairs = (self._item[same], self._item[same + step])
+            total = total + csr_matrix((np.full(len(same), weight(step)), pairs), (n, n))
+        return total.tocsr()
 
-    def _session_knn(self, history: list[int]) -> dict[int, float]:
+    @cached_property
+    def _members(self) -> tuple[Ints, Ints, Ints, Ints]:
+        """Return (distinct items of each session, where they begin; sessions of each item, where they begin)."""
+        matrix = csr_matrix((np.ones(len(self._item)), (self._session, self._item)),
+                            (len(self._lengths), len(self.items)))  # fmt: skip
+        matrix.sum_duplicates()
+        by_item = matrix.tocsc()
+        return matrix.indices, matrix.indptr, by_item.indices, by_item.indptr
+
+    def _session_knn(self, history: Ids) -> tuple[Ints, npt.NDArray[np.float64]]:
         """V-SKNN: the latest item counts fully, the first one least."""
-        weights = {item: (place + 1) / len(history) for place, item in enumerate(history)}
-        similar: dict[int, float] = defaultdict(float)
-        for item, weight in weights.items():
-            for number in self._of_item.get(item, [])[-RECENT:]:
-                similar[number] += weight
-        near = heapq.nlargest(NEIGHBOURS, similar.items(), key=lambda pair: (pair[1], pair[0]))
-        scores: dict[int, float] = defaultdict(float)
-        for number, weight in near:
-            for item in self._sessions[number]:
-                scores[item] += weight / np.sqrt(len(self._sessions[number]))
-        return scores
+        items_of, first_item, sessions_of, first_session = self._members
+        own, late, _ = self._latest(history)
+        parts = [sessions_of[max(first_session[one], first_session[one + 1] - RECENT) : first_session[one + 1]]
+                 for one in own.tolist()]  # fmt: skip
+        if not parts:
+            return np.zeros(0, np.int64), np.zeros(0)
+        numbers = np.concatenate(parts)
+        weights = np.repeat(late, [len(part) for part in parts])
+        near, where = np.unique(numbers, return_inverse=True)
+        alike = np.bincount(where, weights)
+        nearest = np.lexsort((near, alike))[-NEIGHBOURS:]
+        near, alike = near[nearest], alike[nearest]
+        n = first_item[near + 1] - first_item[near]
+        entries = np.repeat(first_item[near] - np.cumsum(n) + n, n) + np.arange(n.sum())
+        found, at = np.unique(items_of[entries], return_inverse=True)
+        return found.astype(np.int64), np.bincount(at, np.repeat(alike / np.sqrt(n), n))
 
-
-class Factors:
-    """ALS alone: a history is folded in as one more session (Hu, Koren, Volinsky, ICDM 2008)."""
-
-    def __init__(self, sessions: Sequence[Ids]) -> None:
-        self.items = np.unique(np.concatenate(sessions))
-        rows = np.repeat(np.arange(len(sessions)), [len(session) for session in sessions])
-        columns = np.searchsorted(self.items, np.concatenate(sessions))
-        weight = np.ones(len(rows), np.float32)
-        matrix = csr_matrix((weight, (rows, columns)), (len(sessions), len(self.items)))
+    @cached_property
+    def _whitened(self) -> Floats:
+        matrix = csr_matrix((np.ones(len(self._item), np.float32), (self._session, self._item)),
+                            (len(self._lengths), len(self.items)))  # fmt: skip
         factors = min(FACTORS, *matrix.shape)
-        self._whitened, _ = whiten(fit(matrix, factors, REGULARIZATION, ALPHA, ITERATIONS, 0), REGULARIZATION)
+        return whiten(fit(matrix, factors, REGULARIZATION, ALPHA, ITERATIONS, 0), REGULARIZATION)[0]
 
-    def rank(self, history: Ids, k: int) -> list[int]:
-        """Return the k items with the largest inner products; equal ones by id."""
-        known, n = np.unique(history[np.isin(history, self.items)], return_counts=True)
-        w = self._whitened[np.searchsorted(self.items, known)].astype(np.float64)
-        gain = ALPHA * n
-        x = np.linalg.solve(np.eye(w.shape[1]) + (w.T * gain) @ w, w.T @ (1 + gain))
-        scores = self._whitened @ x.astype(np.float32)
-        best = np.argpartition(-scores, min(k, len(scores) - 1))[:k]
-        return [int(self.items[i]) for i in best[np.lexsort((self.items[best], -scores[best]))]]
+    def _als(self, histories: Sequence[Ids], k: int) -> list[Ints]:
+        """ALS alone: a history is folded in as one more session (Hu, Koren, Volinsky, ICDM 2008)."""
+        vectors = np.zeros((len(histories), self._whitened.shape[1]), np.float32)
+        for at, history in enumerate(histories):
+            known, n = np.unique(self._places(history), return_counts=True)
+            w, gain = self._whitened[known].astype(np.float64), ALPHA * n
+            vectors[at] = np.linalg.solve(np.eye(w.shape[1]) + (w.T * gain) @ w, w.T @ (1 + gain))
+        return [_largest(np.arange(len(row)), row, k) for row in vectors @ self._whitened.T]
+
+
+Best = Callable[[Sequence[Ids], int], list[Ints]]
+
+
+def _largest(items: Ints, scores: npt.NDArray[np.floating], k: int) -> Ints:
+    """Return the k items with the largest scores, equal ones by place."""
+    if len(items) > k:
+        some = np.argpartition(-scores, k - 1)[:k]
+        some = np.flatnonzero(scores >= scores[some].min())  # those that are equal to the last one too
+        items, scores = items[some], scores[some]
+    return items[np.lexsort((items, -scores))[:k]]
 
 
 NAMES = ("popular", "most_had", "cooccurrence", "sequential_rules", "session_knn", "als")

@@ -19,10 +19,10 @@ def fit(matrix: csr_matrix, factors: int, regularization: float, alpha: float, i
     """Return the item factors, float32 (n_items, factors); confidence is 1 + alpha · weight."""
     confidence = matrix.copy()
     confidence.data = 1.0 + alpha * confidence.data
-    model = AlternatingLeastSquares(
-        factors, regularization, alpha=1.0, iterations=iterations, num_threads=threads, random_state=42
-    )
-    with threadpool_limits(1, "blas"):
+    with threadpool_limits(1, "blas"):  # it warns where it finds more
+        model = AlternatingLeastSquares(
+            factors, regularization, alpha=1.0, iterations=iterations, num_threads=threads, random_state=42
+        )
         model.fit(confidence, show_progress=False)
     return np.asarray(model.item_factors, np.float32)
 

@@ -1,6 +1,7 @@
 """`headrace evaluate`: tables in, metrics out, as a table, JSON or an HTML page with plots."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -80,8 +81,8 @@ def run(tables: Tables, options: Options, html: Path | None, json: bool) -> int:
     except WrongTable as error:
         err.print(str(error), markup=False)
         return WRONG_USAGE
-    with err.status(f"{len(learned):,} events to learn, {len(asked.target):,} predictions to make"):
-        found = evaluate(learned, asked, options, categories)
+    err.print(f"{len(learned):,} events to learn, {len(asked.target):,} predictions to make")
+    found = evaluate(learned, asked, options, categories, err.status)
     if html is not None:
         write_report(html, found)
         err.print(f"report: {html}")
@@ -92,15 +93,48 @@ def run(tables: Tables, options: Options, html: Path | None, json: bool) -> int:
     return OK if found["n"] else FAILED
 
 
+LEGEND = {
+    "HR": "share of the predictions whose list holds the target", "MRR": "mean of 1 / its place",
+    "NDCG, MAP": "the same for several targets, by place", "recall": "share of the targets found",
+    "new_only": "targets that are not in the history", "cold_users": "histories under 10 events",
+    "cold_items": "targets first seen in the last day", "coverage": "share of all items in some list",
+    "miscalibration": "distance of category shares from those of the history; 0 is best",
+}  # fmt: skip
+
+
+def _verdict(found: dict[str, Any]) -> str:
+    """Return one sentence: how headrace compares with the best baseline."""
+    own = f"headrace finds the target in {found['HR@20']:.1%} of the {found['n']:,} lists of 20"
+    if not found["baselines"]:
+        return own + "."
+    name, best = max(found["baselines"].items(), key=lambda one: float(one[1]["HR@20"]))
+    gain, half = best["difference"]
+    word = "no different from" if abs(gain) <= half else "better than" if gain > 0 else "worse than"
+    difference = f"{100 * gain:+.2f} ± {100 * half:.2f} points"
+    return f"{own}: {word} the best baseline, {name} ({best['HR@20']:.1%}), by {difference}."
+
+
+def _cell(model: dict[str, Any], name: str) -> str:
+    value, interval = model.get(name), model["interval"].get(name)
+    if value is None:
+        return "–"
+    return f"{value:.4f}" if interval is None else f"{value:.4f} ({interval[0]:.3f}–{interval[1]:.3f})"
+
+
 def _show(found: dict[str, Any]) -> None:
     table = Table("figure", "headrace", *found["baselines"], title=f"{found['n']:,} predictions, {found['mode']}")
     for name in SHOWN:
-        values = [model.get(name) for model in (found, *found["baselines"].values())]
-        table.add_row(name, *("–" if value is None else f"{value:.4f}" for value in values))
-    Console().print(table)
-    low, high = found["interval"]["HR@20"]
-    err.print(f"HR@20 95 % interval {low:.4f} to {high:.4f}; {found['ms_per_prediction']:.3f} ms a prediction; "
-              f"{found['train_events_per_s']:,} training events/s")  # fmt: skip
+        table.add_row(name, *(_cell(model, name) for model in (found, *found["baselines"].values())))
+    out = Console()
+    out.print(table)
+    for name, meaning in LEGEND.items():
+        out.print(f"{name}: {meaning}", highlight=False)
+    run = found["run"]
+    first, last = (datetime.fromtimestamp(run[name] / 1000, UTC).isoformat() for name in ("first_ms", "last_ms"))
+    out.print(f"In brackets: 95 % by bootstrap, seed {run['bootstrap_seed']}. headrace {run['version']}, repeats: "
+              f"{found['repeat']}, events of {first} to {last}.", highlight=False)  # fmt: skip
+    out.print(_verdict(found), highlight=False)
+    err.print(f"{found['ms_per_prediction']:.3f} ms a prediction; {found['train_events_per_s']:,} training events/s")
 
 
 def command(
