@@ -62,7 +62,7 @@ def test_the_next_session_after_the_split_is_the_basket():
 
 
 def test_own_items_rank_by_how_often_and_then_how_lately():
-    models = Baselines([ids(1, 2), ids(2, 3)])
+    models = Baselines([ids(5, 6, 7, 2), ids(2, 3)])
     assert models.rank("most_had", ids(5, 6, 6, 7), 4) == [6, 7, 5, 2]
 
 
