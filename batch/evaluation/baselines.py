@@ -78,7 +78,7 @@ class Baselines:
         """Return the places of a history's known items, in its order."""
         if not len(self.items):
             return np.zeros(0, np.int64)
-        at = np.minimum(np.searchsorted(self.items, history), len(self.items) - 1)
+        at: Ints = np.minimum(np.searchsorted(self.items, history), len(self.items) - 1)
         return at[self.items[at] == history]
 
     def _latest(self, history: Ids) -> tuple[Ints, npt.NDArray[np.float64], Ints]:
@@ -155,7 +155,8 @@ class Baselines:
         n = first_item[near + 1] - first_item[near]
         entries = np.repeat(first_item[near] - np.cumsum(n) + n, n) + np.arange(n.sum())
         found, at = np.unique(items_of[entries], return_inverse=True)
-        return found.astype(np.int64), np.bincount(at, np.repeat(alike / np.sqrt(n), n))
+        scores = np.bincount(at, np.repeat(alike / np.sqrt(n), n)).astype(np.float64)
+        return found.astype(np.int64), scores
 
     @cached_property
     def _whitened(self) -> Floats:
