@@ -79,7 +79,8 @@ class Baselines:
         if not len(self.items):
             return np.zeros(0, np.int64)
         at: Ints = np.minimum(np.searchsorted(self.items, history), len(self.items) - 1)
-        return at[self.items[at] == history]
+        known: Ints = at[self.items[at] == history]
+        return known
 
     def _latest(self, history: Ids) -> tuple[Ints, npt.NDArray[np.float64], Ints]:
         """Return (places of a history's distinct known items, how late each came last, how often): 1 for the latest."""
