@@ -1,6 +1,7 @@
 """`headrace features`: the feature registry, or the features of one user or item."""
 
 import time
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -11,11 +12,16 @@ from flows.connect import open_store
 from headrace.console import FAILED, OK, UNAVAILABLE, err, print_json, read_settings
 from headrace.options import Json
 from headrace.settings import Settings
+from schemas.events import Kind
 from schemas.ids import hash_id
+from serving.catalogue.catalogue import Catalogue
 from state.generations import live_generation, read_generation
 from state.rows import keys
 from state.rows.features import FEATURES, Reading, read_features
 from state.store.contract import StoreUnavailable
+
+HASHED = ("user.history", "user.categories", "user.brands")
+"""Features that hold hashes of names."""
 
 
 def list_features(json: bool) -> int:
@@ -38,6 +44,8 @@ def show(settings: Settings, kind: Any, name: str, json: bool) -> int:
         row_hash = hash_id(name)
         key_of = keys.user if kind == "user" else keys.item
         row = store.read([key_of(prefixes[row_hash % len(prefixes)], row_hash)])[0]
+        catalogue = Catalogue(prefixes)
+        catalogue.refresh(store, store.read([keys.lane_globals(prefix) for prefix in prefixes]))
         store.close()
     except StoreUnavailable as error:
         err.print(str(error), markup=False)
@@ -47,7 +55,38 @@ def show(settings: Settings, kind: Any, name: str, json: bool) -> int:
     if found is None:
         err.print(f"{kind} {name!r} has no row in generation {generation}", markup=False)
         return FAILED
-    return _print(found, f"{kind} {name}", json)
+    names = names_of(catalogue)
+    if json:
+        print_json({**found, "names": {key: names[key] for key in sorted(_hashes(found) & names.keys())}})
+        return OK
+    return _print(readable(found, names), f"{kind} {name}", json)
+
+
+def names_of(catalogue: Catalogue) -> dict[str, str]:
+    """Return the names behind the hashes that features have: items' ids, categories and brands."""
+    names = {f"{item:016x}": name for item, name in zip(catalogue.hashes().tolist(), catalogue.ids, strict=True)}
+    for word in (*catalogue.text("category").words, *catalogue.text("brand").words):
+        names[f"{hash_id(word) & 0xFFFFFFFF:08x}"] = word
+    return names
+
+
+def _hashes(found: dict[str, Any]) -> set[str]:
+    return {one for name in HASHED for one in found.get(name, ())}
+
+
+def readable(found: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """Return features for people: names for hashes that have one, names of kinds, dates for times."""
+    shown = dict(found)
+    for name, value in found.items():
+        if name.endswith("_ms") and value is not None:
+            shown[name] = datetime.fromtimestamp(value / 1000, UTC).isoformat(" ", "seconds")
+        elif name == "user.history_kinds":
+            shown[name] = [Kind(kind).name.lower() for kind in value]
+        elif name in HASHED:
+            named = [names.get(key, key) for key in value]
+            shares = value.values() if isinstance(value, dict) else ()
+            shown[name] = dict(zip(named, (f"{v:.0%}" for v in shares), strict=True)) if shares else named
+    return shown
 
 
 def _print(values: dict[str, Any], title: str, json: bool) -> int:
