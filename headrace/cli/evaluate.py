@@ -1,5 +1,6 @@
 """`headrace evaluate`: tables in, metrics out, as a table, JSON or an HTML page with plots."""
 
+import tempfile
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,9 @@ from batch.evaluation.tables import WrongTable, read_events, read_pairs, split_b
 from batch.training.simulated_shop import Pairs
 from flows.settings import lane_settings
 from headrace.console import FAILED, OK, WRONG_USAGE, err, print_json, read_settings, use_measuring_key
+from headrace.loading.as_table import write_table
+from headrace.loading.errors import BadFile
+from headrace.loading.plan import Choices
 from headrace.options import Json
 from schemas.events import Columns
 from serving.scoring.parameters import DEFAULT, MixtureParams
@@ -54,6 +58,8 @@ class Tables(NamedTuple):
     share: float
     """Of the sessions, learned; with `events`."""
     what: Literal["item", "basket"]
+    mapped: Choices | None = None
+    """How to read `events`, where it is a file as a shop has it."""
 
     def read(self, session_gap_ms: int) -> tuple[Columns, Pairs, Categories]:
         """Return (events to fold, predictions to make, categories by item). Raises WrongTable."""
@@ -62,10 +68,21 @@ class Tables(NamedTuple):
             return learned, read_pairs(self.pairs), categories
         if self.events is None:
             raise WrongTable("give --train and --pairs, or --events")
-        every, categories = read_events(self.events, by_session=self.what == "item")
+        every, categories = self._read_all(self.events)
         split = split_by_time if self.what == "item" else split_baskets
         learned, asked = split(every, self.share, session_gap_ms)
         return learned, asked, categories
+
+    def _read_all(self, file: Path) -> tuple[Columns, Categories]:
+        if self.mapped is None:
+            return read_events(file, by_session=self.what == "item")
+        with tempfile.TemporaryDirectory() as folder:
+            table = Path(folder) / "events.parquet"
+            try:
+                write_table(file, self.mapped, table)
+            except BadFile as error:
+                raise WrongTable(str(error)) from None
+            return read_events(table, by_session=self.what == "item")
 
 
 def run(tables: Tables, options: Options, html: Path | None, json: bool) -> int:
@@ -160,6 +177,10 @@ def command(
     override: Annotated[list[str], typer.Option("--set", help="NAME.INDEX=VALUE of scoring; may repeat.")] = [],  # noqa: B006
     baselines: Annotated[bool, typer.Option(help="Compare with the baselines in the same run.")] = True,
     html: Annotated[Path | None, typer.Option(help="Write a page with plots.")] = None,
+    map: Annotated[str, typer.Option(help="Fields from the columns of --events, as in `headrace load`.")] = "",
+    kind: Annotated[str, typer.Option(help="Type of every event, as in `headrace load`.")] = "",
+    kinds: Annotated[str, typer.Option(help="Types by the column's values, as in `headrace load`.")] = "",
+    preset: Annotated[str, typer.Option(help="The export that --events is, as in `headrace load`.")] = "",
     json: Json = False,
 ) -> None:
     """Learn a part of the past with the real lane, predict the rest with the real scorer, and count."""
@@ -171,5 +192,6 @@ def command(
         err.print(str(error), markup=False)
         raise typer.Exit(WRONG_USAGE) from None
     options = Options(repeat, mode, fit, ranker, diversity, diversity_method, params=params, settings=lane)
+    mapped = Choices(map, kind, kinds, preset) if map or kind or kinds or preset else None
     options = options if baselines else replace(options, baselines=())
-    raise typer.Exit(run(Tables(train, pairs, events, split, what), options, html, json))
+    raise typer.Exit(run(Tables(train, pairs, events, split, what, mapped), options, html, json))
