@@ -44,7 +44,6 @@ class Findings:
     first_ms: int | None = None
     last_ms: int | None = None
     refused: dict[str, Refusal] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
     first: list[dict[str, Any]] = field(default_factory=list)
 
     def refuse(self, reason: str, line: int, example: str) -> None:
@@ -89,6 +88,5 @@ class Findings:
             "refused_examples": {
                 reason: {"line": one.line, "text": one.example} for reason, one in self.refused.items()
             },
-            "notes": self.notes,
             "first": self.first,
         }

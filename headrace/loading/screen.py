@@ -65,7 +65,7 @@ def _print_counts(findings: Findings, out: Console) -> None:
         lines.append(f"left aside: {_counts(dict(findings.left_aside.most_common(MOST_REASONS)))}")
     for (kind, name), n in findings.dropped.most_common(MOST_REASONS):
         lines.append(f"{name} is no field of a {kind}: left out of {_n(n, 'row')}")
-    for line in (*lines, *findings.notes):
+    for line in lines:
         out.print(line, markup=False, soft_wrap=True)
 
 
