@@ -36,7 +36,7 @@ def has_folded(up):
 
 @pytest.mark.e2e
 @pytest.mark.redis
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_an_empty_machine_that_restores_a_backup_has_the_same_rows_and_answers(tmp_path):
     one, two = Up(tmp_path / "one"), Up(tmp_path / "two")
     for up in (one, two):

@@ -109,7 +109,7 @@ def test_a_sample_shop_answers_at_once_and_every_line_that_up_prints_is_json(tmp
         wait_for(lambda: up.recommend(count=5)["items"])
         assert all(one["title"] for one in up.recommend(count=5)["items"])
         end = run(up, "status")["generations"]["g1"]["lanes"][0]
-        assert end["positions"]["products:0"] == 60
+        assert end["positions"]["product-updates:0"] == 60
     lines = [json.loads(line) for line in up.said]
     assert {line["process"] for line in lines} == {"up", "flow", "serve"}
     with Up(tmp_path, "--sample") as again:  # a log that has events is left as it is
