@@ -125,7 +125,8 @@ class Lane:
         rows = RowSet()
 
         products = self._products.merge([one for one in decoded.products if ahead[one.message]], rows.single)
-        self._items.load(np.array([change.item for change in products], np.uint64))
+        if products:
+            self._items.load(np.array([change.item for change in products], np.uint64))
         mine = self._mine(decoded.interactions, ahead)
         events = self._erased.skip(mine)
         erasures = [(e.message, hash_id(e.user)) for e in decoded.erasures if ahead[e.message]]

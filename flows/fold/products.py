@@ -69,6 +69,8 @@ class ProductFold:
     def merge(self, changes: Sequence[ProductChange], rows: Rows) -> list[ItemChange]:
         """Merge changes into their products, in order, and list the items owned; return what item rows get of them."""
         self._rows_before, self._rows = self._rows, {}
+        if not changes:
+            return []
         hashes = hash_ids([change.item for change in changes]).tolist()
         self._read(set(hashes))
         found = []
