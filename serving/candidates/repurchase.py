@@ -46,17 +46,21 @@ def habitual_purchases(context: RequestContext) -> None:
     if rows.n[i] == 0:
         return
     counts = shop.items.rows["count"][shop.slots_of(rows.item[i, : rows.n[i]], context.visitor.now_ms)]
-    items, shares = habits(rows, i, shop.bought, np.maximum(counts, 0).astype(np.float64))
+    only_regular = context.visitor.plan.repeat == "new_first"
+    items, shares = habits(rows, i, shop.bought, np.maximum(counts, 0).astype(np.float64), only_regular)
     context.pool.add(
         items, shares, uniform("personalised", lambda k: repurchase_reason(shop, context.visitor, int(items[k])))
     )
 
 
-def habits(rows: PurchaseRows, slot: int, totals: npt.NDArray[np.int64], popularity: Floats) -> tuple[Hashes, Floats]:
+def habits(
+    rows: PurchaseRows, slot: int, totals: npt.NDArray[np.int64], popularity: Floats, only_regular: bool = False
+) -> tuple[Hashes, Floats]:
     """Return (items, their share of the weight), largest first, equal ones by id hash.
 
     `popularity` (n,): of the items of the row, 0 or more. Nothing before LEAST_PURCHASES; nor for who bought no item
-    on two days, unless the shop's `totals` (items bought, items bought again) say that customers do.
+    on two days, unless the shop's `totals` (items bought, items bought again) say that customers do. `only_regular`:
+    leave out what the user bought on one day only.
     """
     n = int(rows.n[slot])
     times, first, last = (column[slot, :n].astype(np.int64) for column in (rows.times, rows.first_day, rows.last_day))
@@ -65,6 +69,8 @@ def habits(rows: PurchaseRows, slot: int, totals: npt.NDArray[np.int64], popular
         return np.zeros(0, np.uint64), np.zeros(0)
     weight = times * np.exp2((last - last.max()) / HALF_LIFE_DAYS) * (1 + popularity) ** POPULARITY
     order = np.argsort(-weight, kind="stable")  # the items of a row ascend
+    if only_regular:
+        order = order[last[order] > first[order]]
     return rows.item[slot, order], weight[order] / weight.sum()
 
 
