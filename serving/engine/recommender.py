@@ -1,6 +1,7 @@
 """The recommender: answers batches of requests from rows alone. HTTP, gRPC and GraphQL all call it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -12,6 +13,7 @@ from serving.engine.trial_store import TrialStore
 from serving.request.answer import Answer
 from serving.request.budget import Budget
 from serving.request.cursor import BadCursor, decode_cursor
+from serving.request.product_fields import Fields
 from serving.request.requests import Id, RecommendRequest, first_error
 from serving.retrieval.vector_index import VectorIndex
 from serving.rules.acting import Compiled
@@ -37,6 +39,14 @@ def _check_id(field: str, text: str) -> None:
         IDS.validate_python(text)
     except ValidationError as wrong:
         raise BadRequest(field, first_error(wrong)[1]) from None
+
+
+def _request(**given: Any) -> RecommendRequest:
+    """Return a request of these fields. Raises BadRequest."""
+    try:
+        return RecommendRequest(**given)
+    except ValidationError as wrong:
+        raise BadRequest(*first_error(wrong)) from None
 
 
 class Recommender:
@@ -126,21 +136,25 @@ class Recommender:
         """Return the answer with the popular list of the last refresh; nothing is read."""
         return answer_anonymously(self.shop, request, self.shop.rules, now_ms, offline_popular)
 
-    def similar_items(self, item: str, count: int, now_ms: int, lang: str = "en") -> Answer:
+    def similar_items(
+        self, item: str, count: int, now_ms: int, lang: str = "en", fields: Fields | None = None
+    ) -> Answer:
         """Return items that occur together with `item`, strongest first; by factors where none is known.
 
         Raises BadRequest and StoreUnavailable.
         """
         _check_id("item", item)
-        request = RecommendRequest(
-            items=[item], exclude=[item], count=count, strategy="bought_together", lang="de" if lang == "de" else "en"
+        request = _request(
+            items=[item], exclude=[item], count=count, strategy="bought_together", lang=lang, fields=fields
         )
         return self.batch([request], now_ms).answer_from_rows()[0]
 
-    def popular(self, scope: str, name: str, count: int, now_ms: int, lang: str = "en") -> Answer:
+    def popular(
+        self, scope: str, name: str, count: int, now_ms: int, lang: str = "en", fields: Fields | None = None
+    ) -> Answer:
         """Return the most popular items of everything, a category, a brand or a country. Raises BadRequest."""
         if scope != "all":
             _check_id("name", name)
-        request = RecommendRequest(count=count, strategy="popular", lang="de" if lang == "de" else "en")
+        request = _request(count=count, strategy="popular", lang=lang, fields=fields)
         named = None if scope == "all" else [(self.shop.scope(SCOPES.index(scope), name, now_ms), name)]
         return answer_anonymously(self.shop, request, self.shop.rules, now_ms, lambda context: popular(context, named))

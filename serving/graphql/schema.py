@@ -20,7 +20,7 @@ from serving.engine.metrics import count as count_answers
 from serving.engine.micro_batcher import MicroBatcher
 from serving.engine.recommender import BadRequest, Recommender
 from serving.graphql.limits import extensions
-from serving.request.answer import Answer
+from serving.request.answer import Answer, DetailedRecommendation
 from serving.request.requests import MAX_BATCH, MAX_COUNT, RecommendRequest, first_error
 
 SCOPES = ("all", "category", "brand", "country")
@@ -46,6 +46,7 @@ class RecommendationType:
     reason: ReasonType
     rules: list[str]
     contributions: JSON
+    fields: JSON | None = strawberry.field(description="The product fields that are asked for, by name")
 
 
 @strawberry.type(name="RuleTrace")
@@ -114,6 +115,7 @@ class RequestInput:
     cursor: str | None = None
     deadline_ms: float | None = None
     lang: str = "en"
+    fields: list[str] | None = None
     experiments: JSON = strawberry.field(default_factory=dict)
 
 
@@ -129,6 +131,7 @@ def _typed(answer: Answer) -> AnswerType:
             item=one.item, title=one.title, score=one.score, source=one.source,
             reason=ReasonType(code=one.reason.code, args=JSON(one.reason.args), text=one.reason.text),
             rules=list(one.rules), contributions=JSON(list(one.contributions)),
+            fields=JSON(one.fields) if isinstance(one, DetailedRecommendation) else None,
         )
         for one in answer.items
     ]  # fmt: skip
@@ -180,7 +183,8 @@ class Query:
         exclude_out_of_stock: bool | None = None, repeat: str | None = None, filters: FiltersInput | None = None,
         country: str | None = None, diversity: float | None = None, diversity_method: str = "mmr",
         explore: int | None = None, seed: int | None = None, explain: bool = False, cursor: str | None = None,
-        deadline_ms: float | None = None, lang: str = "en", experiments: JSON | None = None,
+        deadline_ms: float | None = None, lang: str = "en", fields: list[str] | None = None,
+        experiments: JSON | None = None,
     ) -> AnswerType | None:  # fmt: skip
         """Items for a user, a session, items in context."""
         _admit(info, 1)
@@ -189,7 +193,7 @@ class Query:
             exclude=exclude or [], exclude_purchased=exclude_purchased, exclude_out_of_stock=exclude_out_of_stock,
             repeat=repeat, filters=filters, country=country, diversity=diversity, diversity_method=diversity_method,
             explore=explore, seed=seed, explain=explain, cursor=cursor, deadline_ms=deadline_ms, lang=lang,
-            experiments=experiments or JSON({}),
+            fields=fields, experiments=experiments or JSON({}),
         )  # fmt: skip
         batcher: MicroBatcher = info.context["batcher"]
         return _given([await batcher.recommend(_checked(info, asked))])[0]
@@ -206,18 +210,19 @@ class Query:
 
     @strawberry.field
     async def similar_items(
-        self, info: strawberry.Info, item: str, count: int = 20, lang: str = "en"
+        self, info: strawberry.Info, item: str, count: int = 20, lang: str = "en", fields: list[str] | None = None
     ) -> AnswerType | None:
         """Items that occur together with one."""
         _admit(info, 1)
         recommender: Recommender = info.context["recommender"]
         await recommender.store.ready()
-        return _given([recommender.similar_items(item, _count(count), now_ms(), lang)])[0]
+        return _given([recommender.similar_items(item, _count(count), now_ms(), lang, fields)])[0]
 
     @strawberry.field
     async def popular(
-        self, info: strawberry.Info, scope: str = "all", name: str = "", count: int = 20, lang: str = "en"
-    ) -> AnswerType | None:
+        self, info: strawberry.Info, scope: str = "all", name: str = "", count: int = 20, lang: str = "en",
+        fields: list[str] | None = None,
+    ) -> AnswerType | None:  # fmt: skip
         """The most popular items of the whole shop, a category, a brand or a country."""
         _admit(info, 1)
         if scope not in SCOPES:
@@ -227,7 +232,7 @@ class Query:
         recommender: Recommender = info.context["recommender"]
         if scope != "all":
             await recommender.store.ready()
-        return _given([recommender.popular(scope, name, _count(count), now_ms(), lang)])[0]
+        return _given([recommender.popular(scope, name, _count(count), now_ms(), lang, fields)])[0]
 
 
 class _Schema(strawberry.Schema):

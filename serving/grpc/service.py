@@ -29,7 +29,7 @@ MESSAGE_S = 10.0
 def _request(message: Any) -> RecommendRequest:
     """Return the request in a message. Raises ValidationError."""
     given = {field.name: value for field, value in message.ListFields()}
-    for name in ("items", "exclude"):
+    for name in ("items", "exclude", "fields"):
         if name in given:
             given[name] = tuple(given[name])
     if "experiments" in given:
@@ -108,7 +108,7 @@ class Servicer:
             raise BadRequest("item", "is needed")
         count, lang = _common(request)
         await self._recommender.store.ready()
-        answer = self._recommender.similar_items(request.item, count, now_ms(), lang)
+        answer = self._recommender.similar_items(request.item, count, now_ms(), lang, _fields(request))
         count_answers("similar", [answer])
         return answer_message(answer)
 
@@ -122,7 +122,7 @@ class Servicer:
         count, lang = _common(request)
         if scope != "all":
             await self._recommender.store.ready()
-        answer = self._recommender.popular(scope, request.name, count, now_ms(), lang)
+        answer = self._recommender.popular(scope, request.name, count, now_ms(), lang, _fields(request))
         count_answers("popular", [answer])
         return answer_message(answer)
 
@@ -157,6 +157,11 @@ def _once(method: Callable[[bytes], Awaitable[bytes]]) -> Callable[[Any, Context
         return await method(message)
 
     return call
+
+
+def _fields(request: Any) -> tuple[str, ...] | None:
+    """Return the product fields that a request names, None for those of its placement."""
+    return tuple(request.fields) or None
 
 
 def _common(request: Any) -> tuple[int, str]:

@@ -30,6 +30,7 @@ from serving.http.middleware import BoundBody, CheckKey, add_error_handlers, err
 from serving.http.rules_api import rules_router
 from serving.rendering.answer_bytes import answer_json, json_default
 from serving.request.answer import Answer
+from serving.request.product_fields import names_in
 from serving.request.requests import MAX_COUNT, RecommendRequest
 
 LIST_AGE_S = 5
@@ -37,6 +38,7 @@ LIST_AGE_S = 5
 
 Count = Annotated[int, Query(ge=1, le=MAX_COUNT)]
 Lang = Literal["en", "de"]
+FieldNames = Annotated[list[str] | None, Query(description="Product fields that items carry, as `title,price`")]
 log = structlog.get_logger()
 
 
@@ -85,10 +87,12 @@ def make_app(
 
     @app.get("/v1/items/{item}/similar")
     async def similar(
-        request: Request, item: Annotated[str, Path(min_length=1, max_length=256)], count: Count = 20, lang: Lang = "en"
-    ) -> Response:
+        request: Request, item: Annotated[str, Path(min_length=1, max_length=256)], count: Count = 20,
+        lang: Lang = "en", fields: FieldNames = None,
+    ) -> Response:  # fmt: skip
         await recommender.store.ready()
-        return _same_for_everybody(request, "similar", recommender.similar_items(item, count, now_ms(), lang))
+        answer = recommender.similar_items(item, count, now_ms(), lang, fields and names_in(fields))
+        return _same_for_everybody(request, "similar", answer)
 
     @app.get("/v1/popular")
     async def popular(
@@ -97,12 +101,14 @@ def make_app(
         name: Annotated[str, Query(max_length=256)] = "",
         count: Count = 20,
         lang: Lang = "en",
+        fields: FieldNames = None,
     ) -> Response:
         if scope != "all" and not name:
             return error(422, "name", f"is needed for scope {scope}")
         if scope != "all":  # which is in memory
             await recommender.store.ready()
-        return _same_for_everybody(request, "popular", recommender.popular(scope, name, count, now_ms(), lang))
+        answer = recommender.popular(scope, name, count, now_ms(), lang, fields and names_in(fields))
+        return _same_for_everybody(request, "popular", answer)
 
     events = Events(events_log, registry, limits_of(recommender.shop.settings))
     app.include_router(events_router(events, guard, explorer.note_user))

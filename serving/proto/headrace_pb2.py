@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cserving/proto/headrace.proto\x12\x0bheadrace.v1\"\x8f\x05\n\x10RecommendRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\t\x12\r\n\x05items\x18\x03 \x03(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\r\x12\x0f\n\x07\x65xclude\x18\x05 \x03(\t\x12\x1e\n\x11\x65xclude_purchased\x18\x06 \x01(\x08H\x00\x88\x01\x01\x12!\n\x14\x65xclude_out_of_stock\x18\x07 \x01(\x08H\x01\x88\x01\x01\x12\x0e\n\x06repeat\x18\x08 \x01(\t\x12\x0c\n\x04lang\x18\t \x01(\t\x12%\n\x07\x66ilters\x18\n \x01(\x0b\x32\x14.headrace.v1.Filters\x12\x16\n\tdiversity\x18\x0b \x01(\x01H\x02\x88\x01\x01\x12\x18\n\x10\x64iversity_method\x18\x0c \x01(\t\x12\x11\n\tplacement\x18\r \x01(\t\x12\x10\n\x08strategy\x18\x0e \x01(\t\x12\x0f\n\x07\x63ountry\x18\x0f \x01(\t\x12\x14\n\x07\x65xplore\x18\x10 \x01(\rH\x03\x88\x01\x01\x12\x11\n\x04seed\x18\x11 \x01(\x04H\x04\x88\x01\x01\x12\x0f\n\x07\x65xplain\x18\x12 \x01(\x08\x12\x0e\n\x06\x63ursor\x18\x13 \x01(\t\x12\x18\n\x0b\x64\x65\x61\x64line_ms\x18\x14 \x01(\x01H\x05\x88\x01\x01\x12\x43\n\x0b\x65xperiments\x18\x15 \x03(\x0b\x32..headrace.v1.RecommendRequest.ExperimentsEntry\x1a\x32\n\x10\x45xperimentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x14\n\x12_exclude_purchasedB\x17\n\x15_exclude_out_of_stockB\x0c\n\n_diversityB\n\n\x08_exploreB\x07\n\x05_seedB\x0e\n\x0c_deadline_ms\"?\n\x0c\x42\x61tchRequest\x12/\n\x08requests\x18\x01 \x03(\x0b\x32\x1d.headrace.v1.RecommendRequest\"3\n\x0b\x42\x61tchAnswer\x12$\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x13.headrace.v1.Answer\"\xc9\x01\n\x07\x46ilters\x12\x15\n\x08\x63\x61tegory\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06\x62rands\x18\x02 \x03(\t\x12\x16\n\tmin_price\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tmax_price\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12\x14\n\x07\x63ountry\x18\x05 \x01(\tH\x03\x88\x01\x01\x12\x12\n\x05where\x18\x06 \x01(\tH\x04\x88\x01\x01\x42\x0b\n\t_categoryB\x0c\n\n_min_priceB\x0c\n\n_max_priceB\n\n\x08_countryB\x08\n\x06_where\"@\n\x13SimilarItemsRequest\x12\x0c\n\x04item\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x0c\n\x04lang\x18\x03 \x01(\t\"J\n\x0ePopularRequest\x12\r\n\x05scope\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\x0c\n\x04lang\x18\x04 \x01(\t\"~\n\x06Reason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12+\n\x04\x61rgs\x18\x02 \x03(\x0b\x32\x1d.headrace.v1.Reason.ArgsEntry\x12\x0c\n\x04text\x18\x03 \x01(\t\x1a+\n\tArgsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb2\x01\n\x0eRecommendation\x12\x0c\n\x04item\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x0e\n\x06source\x18\x04 \x01(\t\x12#\n\x06reason\x18\x05 \x01(\x0b\x32\x13.headrace.v1.Reason\x12\r\n\x05rules\x18\x06 \x03(\t\x12\x30\n\rcontributions\x18\x07 \x03(\x0b\x32\x19.headrace.v1.Contribution\"H\n\x0c\x43ontribution\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04item\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12\r\n\x05share\x18\x04 \x01(\x01\"H\n\tRuleTrace\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x0e\n\x06\x65\x66\x66\x65\x63t\x18\x03 \x01(\t\x12\r\n\x05items\x18\x04 \x03(\t\"\xa9\x03\n\x06\x41nswer\x12*\n\x05items\x18\x01 \x03(\x0b\x32\x1b.headrace.v1.Recommendation\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\t\x12\x0e\n\x06\x61nchor\x18\x04 \x01(\t\x12\x10\n\x08\x66\x61llback\x18\x05 \x01(\t\x12\x14\n\x0cmilliseconds\x18\x06 \x01(\x01\x12\x11\n\tplacement\x18\x07 \x01(\t\x12\x10\n\x08strategy\x18\x08 \x01(\t\x12\x15\n\rrules_version\x18\t \x01(\r\x12\x13\n\x0b\x61ttribution\x18\n \x01(\t\x12\x13\n\x0bnext_cursor\x18\x0b \x01(\t\x12\x17\n\x0fskipped_sources\x18\x0c \x03(\t\x12%\n\x05rules\x18\r \x03(\x0b\x32\x16.headrace.v1.RuleTrace\x12\x39\n\x0b\x65xperiments\x18\x0e \x03(\x0b\x32$.headrace.v1.Answer.ExperimentsEntry\x1a\x32\n\x10\x45xperimentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xe1\x02\n\x08Headrace\x12?\n\tRecommend\x12\x1d.headrace.v1.RecommendRequest\x1a\x13.headrace.v1.Answer\x12\x45\n\x0eRecommendBatch\x12\x19.headrace.v1.BatchRequest\x1a\x18.headrace.v1.BatchAnswer\x12I\n\x0fRecommendStream\x12\x1d.headrace.v1.RecommendRequest\x1a\x13.headrace.v1.Answer(\x01\x30\x01\x12\x45\n\x0cSimilarItems\x12 .headrace.v1.SimilarItemsRequest\x1a\x13.headrace.v1.Answer\x12;\n\x07Popular\x12\x1b.headrace.v1.PopularRequest\x1a\x13.headrace.v1.Answerb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cserving/proto/headrace.proto\x12\x0bheadrace.v1\x1a\x1cgoogle/protobuf/struct.proto\"\x9f\x05\n\x10RecommendRequest\x12\x0c\n\x04user\x18\x01 \x01(\t\x12\x0f\n\x07session\x18\x02 \x01(\t\x12\r\n\x05items\x18\x03 \x03(\t\x12\r\n\x05\x63ount\x18\x04 \x01(\r\x12\x0f\n\x07\x65xclude\x18\x05 \x03(\t\x12\x1e\n\x11\x65xclude_purchased\x18\x06 \x01(\x08H\x00\x88\x01\x01\x12!\n\x14\x65xclude_out_of_stock\x18\x07 \x01(\x08H\x01\x88\x01\x01\x12\x0e\n\x06repeat\x18\x08 \x01(\t\x12\x0c\n\x04lang\x18\t \x01(\t\x12%\n\x07\x66ilters\x18\n \x01(\x0b\x32\x14.headrace.v1.Filters\x12\x16\n\tdiversity\x18\x0b \x01(\x01H\x02\x88\x01\x01\x12\x18\n\x10\x64iversity_method\x18\x0c \x01(\t\x12\x11\n\tplacement\x18\r \x01(\t\x12\x10\n\x08strategy\x18\x0e \x01(\t\x12\x0f\n\x07\x63ountry\x18\x0f \x01(\t\x12\x14\n\x07\x65xplore\x18\x10 \x01(\rH\x03\x88\x01\x01\x12\x11\n\x04seed\x18\x11 \x01(\x04H\x04\x88\x01\x01\x12\x0f\n\x07\x65xplain\x18\x12 \x01(\x08\x12\x0e\n\x06\x63ursor\x18\x13 \x01(\t\x12\x18\n\x0b\x64\x65\x61\x64line_ms\x18\x14 \x01(\x01H\x05\x88\x01\x01\x12\x43\n\x0b\x65xperiments\x18\x15 \x03(\x0b\x32..headrace.v1.RecommendRequest.ExperimentsEntry\x12\x0e\n\x06\x66ields\x18\x16 \x03(\t\x1a\x32\n\x10\x45xperimentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x14\n\x12_exclude_purchasedB\x17\n\x15_exclude_out_of_stockB\x0c\n\n_diversityB\n\n\x08_exploreB\x07\n\x05_seedB\x0e\n\x0c_deadline_ms\"?\n\x0c\x42\x61tchRequest\x12/\n\x08requests\x18\x01 \x03(\x0b\x32\x1d.headrace.v1.RecommendRequest\"3\n\x0b\x42\x61tchAnswer\x12$\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x13.headrace.v1.Answer\"\xc9\x01\n\x07\x46ilters\x12\x15\n\x08\x63\x61tegory\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06\x62rands\x18\x02 \x03(\t\x12\x16\n\tmin_price\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tmax_price\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12\x14\n\x07\x63ountry\x18\x05 \x01(\tH\x03\x88\x01\x01\x12\x12\n\x05where\x18\x06 \x01(\tH\x04\x88\x01\x01\x42\x0b\n\t_categoryB\x0c\n\n_min_priceB\x0c\n\n_max_priceB\n\n\x08_countryB\x08\n\x06_where\"P\n\x13SimilarItemsRequest\x12\x0c\n\x04item\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x0c\n\x04lang\x18\x03 \x01(\t\x12\x0e\n\x06\x66ields\x18\x04 \x03(\t\"Z\n\x0ePopularRequest\x12\r\n\x05scope\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12\x0c\n\x04lang\x18\x04 \x01(\t\x12\x0e\n\x06\x66ields\x18\x05 \x03(\t\"~\n\x06Reason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12+\n\x04\x61rgs\x18\x02 \x03(\x0b\x32\x1d.headrace.v1.Reason.ArgsEntry\x12\x0c\n\x04text\x18\x03 \x01(\t\x1a+\n\tArgsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xdb\x01\n\x0eRecommendation\x12\x0c\n\x04item\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x0e\n\x06source\x18\x04 \x01(\t\x12#\n\x06reason\x18\x05 \x01(\x0b\x32\x13.headrace.v1.Reason\x12\r\n\x05rules\x18\x06 \x03(\t\x12\x30\n\rcontributions\x18\x07 \x03(\x0b\x32\x19.headrace.v1.Contribution\x12\'\n\x06\x66ields\x18\x08 \x01(\x0b\x32\x17.google.protobuf.Struct\"H\n\x0c\x43ontribution\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04item\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12\r\n\x05share\x18\x04 \x01(\x01\"H\n\tRuleTrace\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x0e\n\x06\x65\x66\x66\x65\x63t\x18\x03 \x01(\t\x12\r\n\x05items\x18\x04 \x03(\t\"\xa9\x03\n\x06\x41nswer\x12*\n\x05items\x18\x01 \x03(\x0b\x32\x1b.headrace.v1.Recommendation\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\t\x12\x0e\n\x06\x61nchor\x18\x04 \x01(\t\x12\x10\n\x08\x66\x61llback\x18\x05 \x01(\t\x12\x14\n\x0cmilliseconds\x18\x06 \x01(\x01\x12\x11\n\tplacement\x18\x07 \x01(\t\x12\x10\n\x08strategy\x18\x08 \x01(\t\x12\x15\n\rrules_version\x18\t \x01(\r\x12\x13\n\x0b\x61ttribution\x18\n \x01(\t\x12\x13\n\x0bnext_cursor\x18\x0b \x01(\t\x12\x17\n\x0fskipped_sources\x18\x0c \x03(\t\x12%\n\x05rules\x18\r \x03(\x0b\x32\x16.headrace.v1.RuleTrace\x12\x39\n\x0b\x65xperiments\x18\x0e \x03(\x0b\x32$.headrace.v1.Answer.ExperimentsEntry\x1a\x32\n\x10\x45xperimentsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32\xe1\x02\n\x08Headrace\x12?\n\tRecommend\x12\x1d.headrace.v1.RecommendRequest\x1a\x13.headrace.v1.Answer\x12\x45\n\x0eRecommendBatch\x12\x19.headrace.v1.BatchRequest\x1a\x18.headrace.v1.BatchAnswer\x12I\n\x0fRecommendStream\x12\x1d.headrace.v1.RecommendRequest\x1a\x13.headrace.v1.Answer(\x01\x30\x01\x12\x45\n\x0cSimilarItems\x12 .headrace.v1.SimilarItemsRequest\x1a\x13.headrace.v1.Answer\x12;\n\x07Popular\x12\x1b.headrace.v1.PopularRequest\x1a\x13.headrace.v1.Answerb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,34 +38,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REASON_ARGSENTRY']._serialized_options = b'8\001'
   _globals['_ANSWER_EXPERIMENTSENTRY']._loaded_options = None
   _globals['_ANSWER_EXPERIMENTSENTRY']._serialized_options = b'8\001'
-  _globals['_RECOMMENDREQUEST']._serialized_start=46
-  _globals['_RECOMMENDREQUEST']._serialized_end=701
-  _globals['_RECOMMENDREQUEST_EXPERIMENTSENTRY']._serialized_start=553
-  _globals['_RECOMMENDREQUEST_EXPERIMENTSENTRY']._serialized_end=603
-  _globals['_BATCHREQUEST']._serialized_start=703
-  _globals['_BATCHREQUEST']._serialized_end=766
-  _globals['_BATCHANSWER']._serialized_start=768
-  _globals['_BATCHANSWER']._serialized_end=819
-  _globals['_FILTERS']._serialized_start=822
-  _globals['_FILTERS']._serialized_end=1023
-  _globals['_SIMILARITEMSREQUEST']._serialized_start=1025
-  _globals['_SIMILARITEMSREQUEST']._serialized_end=1089
-  _globals['_POPULARREQUEST']._serialized_start=1091
-  _globals['_POPULARREQUEST']._serialized_end=1165
-  _globals['_REASON']._serialized_start=1167
-  _globals['_REASON']._serialized_end=1293
-  _globals['_REASON_ARGSENTRY']._serialized_start=1250
-  _globals['_REASON_ARGSENTRY']._serialized_end=1293
-  _globals['_RECOMMENDATION']._serialized_start=1296
-  _globals['_RECOMMENDATION']._serialized_end=1474
-  _globals['_CONTRIBUTION']._serialized_start=1476
-  _globals['_CONTRIBUTION']._serialized_end=1548
-  _globals['_RULETRACE']._serialized_start=1550
-  _globals['_RULETRACE']._serialized_end=1622
-  _globals['_ANSWER']._serialized_start=1625
-  _globals['_ANSWER']._serialized_end=2050
-  _globals['_ANSWER_EXPERIMENTSENTRY']._serialized_start=553
-  _globals['_ANSWER_EXPERIMENTSENTRY']._serialized_end=603
-  _globals['_HEADRACE']._serialized_start=2053
-  _globals['_HEADRACE']._serialized_end=2406
+  _globals['_RECOMMENDREQUEST']._serialized_start=76
+  _globals['_RECOMMENDREQUEST']._serialized_end=747
+  _globals['_RECOMMENDREQUEST_EXPERIMENTSENTRY']._serialized_start=599
+  _globals['_RECOMMENDREQUEST_EXPERIMENTSENTRY']._serialized_end=649
+  _globals['_BATCHREQUEST']._serialized_start=749
+  _globals['_BATCHREQUEST']._serialized_end=812
+  _globals['_BATCHANSWER']._serialized_start=814
+  _globals['_BATCHANSWER']._serialized_end=865
+  _globals['_FILTERS']._serialized_start=868
+  _globals['_FILTERS']._serialized_end=1069
+  _globals['_SIMILARITEMSREQUEST']._serialized_start=1071
+  _globals['_SIMILARITEMSREQUEST']._serialized_end=1151
+  _globals['_POPULARREQUEST']._serialized_start=1153
+  _globals['_POPULARREQUEST']._serialized_end=1243
+  _globals['_REASON']._serialized_start=1245
+  _globals['_REASON']._serialized_end=1371
+  _globals['_REASON_ARGSENTRY']._serialized_start=1328
+  _globals['_REASON_ARGSENTRY']._serialized_end=1371
+  _globals['_RECOMMENDATION']._serialized_start=1374
+  _globals['_RECOMMENDATION']._serialized_end=1593
+  _globals['_CONTRIBUTION']._serialized_start=1595
+  _globals['_CONTRIBUTION']._serialized_end=1667
+  _globals['_RULETRACE']._serialized_start=1669
+  _globals['_RULETRACE']._serialized_end=1741
+  _globals['_ANSWER']._serialized_start=1744
+  _globals['_ANSWER']._serialized_end=2169
+  _globals['_ANSWER_EXPERIMENTSENTRY']._serialized_start=599
+  _globals['_ANSWER_EXPERIMENTSENTRY']._serialized_end=649
+  _globals['_HEADRACE']._serialized_start=2172
+  _globals['_HEADRACE']._serialized_end=2525
 # @@protoc_insertion_point(module_scope)

@@ -1,3 +1,4 @@
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -7,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class RecommendRequest(_message.Message):
-    __slots__ = ("user", "session", "items", "count", "exclude", "exclude_purchased", "exclude_out_of_stock", "repeat", "lang", "filters", "diversity", "diversity_method", "placement", "strategy", "country", "explore", "seed", "explain", "cursor", "deadline_ms", "experiments")
+    __slots__ = ("user", "session", "items", "count", "exclude", "exclude_purchased", "exclude_out_of_stock", "repeat", "lang", "filters", "diversity", "diversity_method", "placement", "strategy", "country", "explore", "seed", "explain", "cursor", "deadline_ms", "experiments", "fields")
     class ExperimentsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -36,6 +37,7 @@ class RecommendRequest(_message.Message):
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     EXPERIMENTS_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
     user: str
     session: str
     items: _containers.RepeatedScalarFieldContainer[str]
@@ -57,7 +59,8 @@ class RecommendRequest(_message.Message):
     cursor: str
     deadline_ms: float
     experiments: _containers.ScalarMap[str, str]
-    def __init__(self, user: _Optional[str] = ..., session: _Optional[str] = ..., items: _Optional[_Iterable[str]] = ..., count: _Optional[int] = ..., exclude: _Optional[_Iterable[str]] = ..., exclude_purchased: _Optional[bool] = ..., exclude_out_of_stock: _Optional[bool] = ..., repeat: _Optional[str] = ..., lang: _Optional[str] = ..., filters: _Optional[_Union[Filters, _Mapping]] = ..., diversity: _Optional[float] = ..., diversity_method: _Optional[str] = ..., placement: _Optional[str] = ..., strategy: _Optional[str] = ..., country: _Optional[str] = ..., explore: _Optional[int] = ..., seed: _Optional[int] = ..., explain: _Optional[bool] = ..., cursor: _Optional[str] = ..., deadline_ms: _Optional[float] = ..., experiments: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    fields: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, user: _Optional[str] = ..., session: _Optional[str] = ..., items: _Optional[_Iterable[str]] = ..., count: _Optional[int] = ..., exclude: _Optional[_Iterable[str]] = ..., exclude_purchased: _Optional[bool] = ..., exclude_out_of_stock: _Optional[bool] = ..., repeat: _Optional[str] = ..., lang: _Optional[str] = ..., filters: _Optional[_Union[Filters, _Mapping]] = ..., diversity: _Optional[float] = ..., diversity_method: _Optional[str] = ..., placement: _Optional[str] = ..., strategy: _Optional[str] = ..., country: _Optional[str] = ..., explore: _Optional[int] = ..., seed: _Optional[int] = ..., explain: _Optional[bool] = ..., cursor: _Optional[str] = ..., deadline_ms: _Optional[float] = ..., experiments: _Optional[_Mapping[str, str]] = ..., fields: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class BatchRequest(_message.Message):
     __slots__ = ("requests",)
@@ -88,26 +91,30 @@ class Filters(_message.Message):
     def __init__(self, category: _Optional[str] = ..., brands: _Optional[_Iterable[str]] = ..., min_price: _Optional[float] = ..., max_price: _Optional[float] = ..., country: _Optional[str] = ..., where: _Optional[str] = ...) -> None: ...
 
 class SimilarItemsRequest(_message.Message):
-    __slots__ = ("item", "count", "lang")
+    __slots__ = ("item", "count", "lang", "fields")
     ITEM_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     LANG_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
     item: str
     count: int
     lang: str
-    def __init__(self, item: _Optional[str] = ..., count: _Optional[int] = ..., lang: _Optional[str] = ...) -> None: ...
+    fields: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, item: _Optional[str] = ..., count: _Optional[int] = ..., lang: _Optional[str] = ..., fields: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PopularRequest(_message.Message):
-    __slots__ = ("scope", "name", "count", "lang")
+    __slots__ = ("scope", "name", "count", "lang", "fields")
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     LANG_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
     scope: str
     name: str
     count: int
     lang: str
-    def __init__(self, scope: _Optional[str] = ..., name: _Optional[str] = ..., count: _Optional[int] = ..., lang: _Optional[str] = ...) -> None: ...
+    fields: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, scope: _Optional[str] = ..., name: _Optional[str] = ..., count: _Optional[int] = ..., lang: _Optional[str] = ..., fields: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Reason(_message.Message):
     __slots__ = ("code", "args", "text")
@@ -127,7 +134,7 @@ class Reason(_message.Message):
     def __init__(self, code: _Optional[str] = ..., args: _Optional[_Mapping[str, str]] = ..., text: _Optional[str] = ...) -> None: ...
 
 class Recommendation(_message.Message):
-    __slots__ = ("item", "title", "score", "source", "reason", "rules", "contributions")
+    __slots__ = ("item", "title", "score", "source", "reason", "rules", "contributions", "fields")
     ITEM_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
@@ -135,6 +142,7 @@ class Recommendation(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     RULES_FIELD_NUMBER: _ClassVar[int]
     CONTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
     item: str
     title: str
     score: float
@@ -142,7 +150,8 @@ class Recommendation(_message.Message):
     reason: Reason
     rules: _containers.RepeatedScalarFieldContainer[str]
     contributions: _containers.RepeatedCompositeFieldContainer[Contribution]
-    def __init__(self, item: _Optional[str] = ..., title: _Optional[str] = ..., score: _Optional[float] = ..., source: _Optional[str] = ..., reason: _Optional[_Union[Reason, _Mapping]] = ..., rules: _Optional[_Iterable[str]] = ..., contributions: _Optional[_Iterable[_Union[Contribution, _Mapping]]] = ...) -> None: ...
+    fields: _struct_pb2.Struct
+    def __init__(self, item: _Optional[str] = ..., title: _Optional[str] = ..., score: _Optional[float] = ..., source: _Optional[str] = ..., reason: _Optional[_Union[Reason, _Mapping]] = ..., rules: _Optional[_Iterable[str]] = ..., contributions: _Optional[_Iterable[_Union[Contribution, _Mapping]]] = ..., fields: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
 class Contribution(_message.Message):
     __slots__ = ("kind", "item", "title", "share")

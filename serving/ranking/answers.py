@@ -92,12 +92,12 @@ def _items(
 ) -> tuple[Items, list[RuleTrace], str]:
     """Return the items of the list, what the rules did, and the place on the fallback ladder that most come from."""
     shop, pool = context.shop, context.pool
-    found = pool.candidates()
+    found, fields = pool.candidates(), context.visitor.plan.fields
     if not acting.rules and context.visitor.plan.diversity == 0:
         # As the sources brought them: the usual case, and a quick one.
         rows = found.row[:count].tolist()
         reasons = _reasons_of(pool, found.tier[:count], found.place[:count])
-        items = Items(shop.heads, rows, found.score[:count].tolist(), reasons, [()] * len(rows))
+        items = Items(shop.heads, rows, found.score[:count].tolist(), reasons, [()] * len(rows), fields)
         return items, [], _level_of_most(pool, found.tier[:count])
     vary = (lambda *args: varied(context, *args)) if context.visitor.plan.diversity > 0 else None
     explain = context.visitor.request.explain
@@ -111,7 +111,7 @@ def _items(
             reasons.insert(at, RenderedReason("rule", why))
         else:
             reasons[at] = RenderedReason(reasons[at].source, why)
-    items = Items(shop.heads, placed.rows, placed.scores, reasons, placed.rules)
+    items = Items(shop.heads, placed.rows, placed.scores, reasons, placed.rules, fields)
     return items, traces, _level_of_most(pool, found.tier[brought])
 
 

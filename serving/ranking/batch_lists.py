@@ -84,7 +84,8 @@ def batch_lists(
         look_up_columns(places, at, chosen, candidates, factors, n, shown, items, scores, reason, seeds)
     moved, rules = _moved(shop, [(acting, members) for (*_, acting), members in groups.items()], n, shown, book)
     reasons = reason_numbers(shop, {one.place: one.visitor for one in waiting}, users, n, reason, seeds, items)
-    lists = RenderedLists(shop.heads, shop.reasons.rendered, n, shown, items, scores, reasons, moved, rules)
+    fields = {one.place: one.visitor.plan.fields for one in waiting if one.visitor.plan.fields}
+    lists = RenderedLists(shop.heads, shop.reasons.rendered, n, shown, items, scores, reasons, moved, rules, fields)
     return {b: LazyItems(lists, b) for b in np.flatnonzero(n).tolist()}
 
 

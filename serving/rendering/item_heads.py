@@ -8,6 +8,7 @@ from schemas.compiled.distinct import distinct
 from serving.catalogue.catalogue import Catalogue
 from serving.proto import headrace_pb2
 from serving.rendering.byte_strings import ByteStringPool
+from serving.rendering.field_cache import FieldCache
 
 MAX_KEPT = 1_000_000
 """Items whose heads are kept, some 100 bytes each."""
@@ -20,7 +21,7 @@ class ItemHeads:
     """Heads that are made when an item is first shown, and kept until names in the catalogue change."""
 
     def __init__(self, catalogue: Catalogue) -> None:
-        self.catalogue = catalogue
+        self.catalogue, self.fields = catalogue, FieldCache(catalogue)
         self._clear()
 
     def _clear(self) -> None:

@@ -15,8 +15,10 @@ import orjson
 
 from schemas.varint import varint
 from serving.proto import headrace_pb2
+from serving.rendering.field_cache import RenderedFields
 from serving.rendering.item_heads import ItemHeads
-from serving.request.answer import ItemList, Recommendation, Rules
+from serving.request.answer import DetailedRecommendation, ItemList, Recommendation, Rules
+from serving.request.product_fields import Fields
 from serving.request.reasons import Reason
 
 TAG = bytes([headrace_pb2.Answer.DESCRIPTOR.fields_by_name["items"].number << 3 | 2])  # 2: what follows has a length
@@ -41,15 +43,18 @@ class RenderedReason:
         return bytes(headrace_pb2.Recommendation(source=self.source, reason=why).SerializeToString())
 
 
-def end_json(rules: Rules) -> bytes:
+def end_json(rules: Rules, fields: RenderedFields | None = None) -> bytes:
     """Return how an item without contributions ends in JSON, and the comma behind it."""
-    return b',"rules":%b,"contributions":[]},' % orjson.dumps(rules)
+    return b',"rules":%b,"contributions":[]%b},' % (orjson.dumps(rules), fields.json if fields else b"")
 
 
-def end_message(rules: Rules, contributions: Sequence[dict[str, Any]] = ()) -> bytes:
+def end_message(
+    rules: Rules, fields: RenderedFields | None = None, contributions: Sequence[dict[str, Any]] = ()
+) -> bytes:
     """Return the last fields of a `Recommendation` message."""
     why = [headrace_pb2.Contribution(**part) for part in contributions]
-    return bytes(headrace_pb2.Recommendation(rules=rules, contributions=why).SerializeToString())
+    end = bytes(headrace_pb2.Recommendation(rules=rules, contributions=why).SerializeToString())
+    return end + fields.message if fields else end
 
 
 class RenderedItems(ItemList):
@@ -68,9 +73,12 @@ class Items(RenderedItems):
     """One list, best first, as parallel lists: catalogue row, score, reason, and the rules that moved the item."""
 
     def __init__(
-        self, heads: ItemHeads, rows: list[int], scores: list[float], reasons: list[RenderedReason], rules: list[Rules]
-    ) -> None:
+        self, heads: ItemHeads, rows: list[int], scores: list[float], reasons: list[RenderedReason], rules: list[Rules],
+        fields: Fields = (),
+    ) -> None:  # fmt: skip
+        """`fields`: names of the product fields that items carry."""
         self.heads, self.rows, self.scores, self.reasons, self.rules = heads, rows, scores, reasons, rules
+        self.fields = fields
         self.contributions: list[list[dict[str, Any]]] = []
         """With `explain`: of each item, by how much its score is due to what."""
 
@@ -79,9 +87,16 @@ class Items(RenderedItems):
 
     def __iter__(self) -> Iterator[Recommendation]:
         ids, titles = self.heads.catalogue.ids, self.heads.catalogue.titles
+        fields = self._fields()
         for k, row in enumerate(self.rows):
-            why, parts = self.reasons[k], self.contributions[k] if self.contributions else ()
-            yield Recommendation(ids[row], titles[row], self.scores[k], why.source, why.reason, self.rules[k], parts)
+            why, parts, rules = self.reasons[k], self.contributions[k] if self.contributions else (), self.rules[k]
+            said = ids[row], titles[row], self.scores[k], why.source, why.reason, rules, parts
+            of_product = fields[k]
+            yield DetailedRecommendation(*said, of_product.values) if of_product else Recommendation(*said)
+
+    def _fields(self) -> Sequence[RenderedFields | None]:
+        """Return the product fields of each item, None where the list carries none."""
+        return self.heads.fields.get(self.fields, self.rows) if self.fields else [None] * len(self.rows)
 
     def sources(self) -> list[tuple[str, str]]:
         """Return the id of each item and where it came from."""
@@ -99,9 +114,9 @@ class Items(RenderedItems):
         """
         parts: list[bytes] = []
         numbers = self.heads.numbers(np.array(self.rows, np.int64)).tolist()
-        heads = self.heads.message
+        heads, fields = self.heads.message, self._fields()
         for k, number in enumerate(numbers):
-            end = end_message(self.rules[k], self.contributions[k] if self.contributions else ())
+            end = end_message(self.rules[k], fields[k], self.contributions[k] if self.contributions else ())
             body = heads[number] + double(self.scores[k]) + self.reasons[k].message + end
             parts += (TAG, varint(len(body)), body)
         return b"".join(parts)

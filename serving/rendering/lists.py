@@ -3,7 +3,7 @@
 The bytes equal those of `Items` (a test compares them), which takes ten times as long in Python, list by list.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import islice
 
@@ -12,20 +12,23 @@ import numpy.typing as npt
 import orjson
 
 from serving.rendering.byte_strings import ByteStringPool, Packed
+from serving.rendering.field_cache import RenderedFields
 from serving.rendering.item_heads import ItemHeads
 from serving.rendering.items import Items, RenderedItems, end_json, end_message
 from serving.rendering.list_writer import ListParts, write_json, write_messages
 from serving.rendering.reason_cache import RenderedReasons
 from serving.request.answer import Recommendation, Rules
+from serving.request.product_fields import Fields
 
 Ints = npt.NDArray[np.int64]
+End = Callable[[Rules, RenderedFields | None], bytes]
 
 
 @lru_cache(maxsize=256)  # few rules move anything, and so do few sets of them
-def offsets(end: Callable[[Rules], bytes], rules: tuple[Rules, ...]) -> Packed:
+def offsets(end: End, rules: tuple[Rules, ...]) -> Packed:
     """Return the ends of items by the number of the set of rules that moved them."""
     pieces = ByteStringPool()
-    pieces.extend([end(one) for one in rules])
+    pieces.extend([end(one, None) for one in rules])
     return pieces.packed
 
 
@@ -35,8 +38,12 @@ class RenderedLists:
     def __init__(
         self, heads: ItemHeads, rendered: RenderedReasons, n: Ints, rows: Ints, hashes: npt.NDArray[np.uint64],
         scores: npt.NDArray[np.float64], reasons_at: Ints, moved: Ints, rules: Sequence[Rules],
+        fields: Mapping[int, Fields],
     ) -> None:  # fmt: skip
-        """`n` (B,): items of each list; (B, K): their rows, id hashes, scores, numbers in `rendered` and in `rules`."""
+        """`n` (B,): items of each list; (B, K): their rows, id hashes, scores, numbers in `rendered` and in `rules`.
+
+        `fields`: by place in the batch the product fields that items of the list carry, where they carry any.
+        """
         self.heads, self.rendered, self.n, self.rows, self.hashes, self.scores = (
             heads,
             rendered,
@@ -45,7 +52,7 @@ class RenderedLists:
             hashes,
             scores,
         )
-        self.reasons_at, self.moved, self.rules = reasons_at, moved, rules
+        self.reasons_at, self.moved, self.rules, self.fields = reasons_at, moved, rules, fields
 
     def json(self, place: int) -> bytes:
         """Return the JSON of a list."""
@@ -72,11 +79,22 @@ class RenderedLists:
         data, bounds = write_messages(parts, self.scores.view(np.uint8))
         return data.tobytes(), bounds.tolist()
 
-    def _parts(
-        self, heads_at: Ints, heads: ByteStringPool, reasons: ByteStringPool, end: Callable[[Rules], bytes]
-    ) -> ListParts:
-        ends = offsets(end, tuple(self.rules))
-        return ListParts(self.n, heads_at, heads.packed, self.reasons_at, reasons.packed, self.moved, ends)
+    def _parts(self, heads_at: Ints, heads: ByteStringPool, reasons: ByteStringPool, end: End) -> ListParts:
+        ends_at, ends = self._ends_with_fields(end) if self.fields else (self.moved, offsets(end, tuple(self.rules)))
+        return ListParts(self.n, heads_at, heads.packed, self.reasons_at, reasons.packed, ends_at, ends)
+
+    def _ends_with_fields(self, end: End) -> tuple[Ints, Packed]:
+        """Return the ends of items, and which each item has: those of lists with product fields have their own."""
+        ends, ends_at = [end(one, None) for one in self.rules], self.moved.copy()
+        for place, names in self.fields.items():
+            n, first = int(self.n[place]), len(ends)
+            fields = self.heads.fields.get(names, self.rows[place, :n].tolist())
+            moved = self.moved[place, :n].tolist()
+            ends += [end(self.rules[by], of_item) for by, of_item in zip(moved, fields, strict=True)]
+            ends_at[place, :n] = range(first, len(ends))
+        pieces = ByteStringPool()
+        pieces.extend(ends)
+        return ends_at, pieces.packed
 
 
 class LazyItems(RenderedItems):
@@ -92,7 +110,8 @@ class LazyItems(RenderedItems):
         n = self._n
         reasons = [lists.rendered.reason(number) for number in lists.reasons_at[b, :n].tolist()]
         rules = [lists.rules[number] for number in lists.moved[b, :n].tolist()]
-        return Items(lists.heads, lists.rows[b, :n].tolist(), lists.scores[b, :n].tolist(), reasons, rules)
+        rows, scores = lists.rows[b, :n].tolist(), lists.scores[b, :n].tolist()
+        return Items(lists.heads, rows, scores, reasons, rules, lists.fields.get(b, ()))
 
     @property
     def hashes(self) -> npt.NDArray[np.uint64]:

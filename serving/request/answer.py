@@ -1,7 +1,7 @@
 """An answer: items, the reason of each, and the effects of rules. Independent of any wire format."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
@@ -24,6 +24,14 @@ class Recommendation:
     """Rules that moved it."""
     contributions: Sequence[dict[str, Any]] = ()
     """With `explain`: by how much its score is due to what (`kind`, `item`, `share`)."""
+
+
+@dataclass(slots=True)
+class DetailedRecommendation(Recommendation):
+    """One item of an answer whose request or placement names product fields."""
+
+    fields: Mapping[str, str | float | None] = field(default_factory=dict)
+    """By name, None where the catalogue has nothing."""
 
 
 class ItemList(Sequence[Recommendation]):

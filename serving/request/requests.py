@@ -5,6 +5,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from serving.request.conditions import ItemCondition
+from serving.request.product_fields import MAX_FIELDS, ProductField
 
 Id = Annotated[str, Field(min_length=1, max_length=256)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -25,7 +26,7 @@ MAX_BATCH = 1000
 def first_error(error: ValidationError) -> tuple[str, str]:
     """Return (field, message) of the first thing that is wrong."""
     first = error.errors()[0]
-    return ".".join(str(part) for part in first["loc"]) or "body", first["msg"]
+    return ".".join(str(part) for part in first["loc"]) or "body", first["msg"].removeprefix("Value error, ")
 
 
 class Filters(BaseModel):
@@ -84,6 +85,9 @@ class RecommendRequest(BaseModel):
     cursor: str | None = Field(None, max_length=16_000, description="`next_cursor` of an answer: go on behind it")
     deadline_ms: Finite | None = Field(None, gt=0, description="A source that would begin later is left out")
     lang: Literal["en", "de"] = Field("en", description="Language of the reasons")
+    fields: tuple[ProductField, ...] | None = Field(
+        None, max_length=MAX_FIELDS, description="Product fields that items carry; the placement's, else none"
+    )
     experiments: dict[Name, Name] = Field(
         default_factory=dict,
         max_length=20,

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from serving.request.conditions import ItemCondition, RequestCondition
+from serving.request.product_fields import MAX_FIELDS, ProductField
 from serving.request.requests import MAX_COUNT, Finite, Id, Name, Repeat, Strategy
 from serving.rules.experiments import Experiment
 from serving.rules.references import wrong_references
@@ -133,6 +134,7 @@ class Placement(BaseModel):
     diversity: float = Field(0, ge=0, le=1)
     explore: int = Field(0, ge=0, le=20, description="Places at the end given to items that are rarely shown")
     cache_s: float = Field(0, ge=0, le=3600, description="How long an answer is kept for equal requests")
+    fields: tuple[ProductField, ...] = Field((), max_length=MAX_FIELDS, description="Product fields that items carry")
 
 
 HOME = "home"

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from schemas.ids import hash_id
+from schemas.ids import hash_id, hash_ids
 from serving.catalogue.catalogue import Catalogue
+from serving.catalogue.category_tree import CategoryTree
 from serving.rendering.item_heads import ItemHeads
 from serving.rendering.reason_cache import ReasonCache
 from serving.request.budget import Budget
@@ -74,6 +75,7 @@ class ServingSnapshot:
         self.store, self.settings, self.generation = store, settings, generation
         self.prefixes = [keys.prefix(generation, lane) for lane in range(settings.n_lanes)]
         self.catalogue = catalogue or Catalogue(self.prefixes, settings.show_unknown_items)
+        self._categories = CategoryTree(self.catalogue)
         self.heads, self.reasons = ItemHeads(self.catalogue), ReasonCache(self.catalogue)
         self.selections, self.scratch = Selections(self.catalogue), Scratch()
         self._feed = store.changes([keys.item_prefix(prefix) for prefix in self.prefixes])
@@ -229,13 +231,18 @@ class ServingSnapshot:
         return self.items.slots.find(items)
 
     def scope(self, kind: int, name: str, now_ms: int) -> TopList:
-        """Return the items of a category, brand or country, at most TOP_LIST_AGE_MS old."""
+        """Return the items of a brand, a country, or a category and those below it, at most TOP_LIST_AGE_MS old.
+
+        An item is in the row of its own category alone, so the rows of a category and of those below it add up.
+        """
         if kind == lane_rows.ALL:
             return self.popular
         key = lane_rows.scope_hash(kind, hash_id(name))
         read_ms, found = self._top_lists.get(key, (0, EMPTY_LIST))
         if now_ms - read_ms > TOP_LIST_AGE_MS:
-            values = self.store.read([keys.scope(prefix, key) for prefix in self.prefixes])
+            names = self._categories.under(name) if kind == lane_rows.CATEGORY else [name]
+            scopes = [lane_rows.scope_hash(kind, one) for one in hash_ids(names).tolist()]
+            values = self.store.read([keys.scope(prefix, scope) for prefix in self.prefixes for scope in scopes])
             found = self._merged(kind, values, now_ms)
             if len(self._top_lists) >= MAX_TOP_LISTS:
                 self._top_lists.clear()

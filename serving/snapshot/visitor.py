@@ -36,6 +36,8 @@ class ResolvedOptions:
     in_stock: bool
     without_bought: bool
     cache_s: float
+    fields: tuple[str, ...]
+    """Product fields that items carry."""
 
 
 def resolve(request: RecommendRequest, placement: Placement, settings: ServingSettings) -> ResolvedOptions:
@@ -50,6 +52,7 @@ def resolve(request: RecommendRequest, placement: Placement, settings: ServingSe
         settings.exclude_out_of_stock if in_stock is None else in_stock,
         settings.exclude_purchased if bought is None else bought,
         placement.cache_s,
+        placement.fields if request.fields is None else request.fields,
     )
 
 

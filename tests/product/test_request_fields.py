@@ -2,14 +2,17 @@
 
 import json
 
+import grpc
 import pytest
 from google.protobuf.json_format import MessageToDict
+from helpers.product import PRODUCTS
 
 from serving.proto import headrace_pb2
 from serving.request.requests import Filters, RecommendRequest
 
-ANSWER = """items { item title score source rules contributions reason { code args text } } generation anchor fallback
-placement strategy rulesVersion attribution nextCursor skippedSources rules { rule action effect items } experiments"""
+ANSWER = """items { item title score source rules contributions fields reason { code args text } } generation
+anchor fallback placement strategy rulesVersion attribution nextCursor skippedSources
+rules { rule action effect items } experiments"""
 OWN = {"request_id", "milliseconds"}
 """What each answer has for itself."""
 
@@ -24,6 +27,19 @@ def texts(answer):
 
 def codes(answer):
     return [one["reason"]["code"] for one in answer["items"]]
+
+
+def fields_of(answer):
+    return [one.get("fields") for one in answer["items"]]
+
+
+def fields_of_product(item):
+    """Return the fields that the tests below ask for, as the shop's products have them."""
+    (product,) = [one for one in PRODUCTS if one["item"] == item]
+    attributes = product.get("attributes", {})
+    found = {name: product.get(name) for name in ("title", "price", "category", "stock")}
+    found |= {"image": product.get("image_url"), "url": attributes.get("url")}
+    return found | {"attr.countries": attributes.get("countries")}
 
 
 def levels(plain, one):
@@ -78,6 +94,10 @@ FIELDS = {
     "lang": (
         {"user": "ann", "count": 1, "strategy": "new"}, "de",
         lambda plain, one: (texts(plain), texts(one)) == (["new in the shop"], ["neu im Angebot"]),
+    ),
+    "fields": (
+        {"user": "ann", "count": 3}, ["title", "price", "image", "url", "category", "stock", "attr.countries"],
+        lambda plain, one: fields_of(one) == [fields_of_product(item) for item in items(plain)] != fields_of(plain),
     ),
     "experiments": (
         {"user": "ann", "placement": "arms"}, {"lists": "fresh"},
@@ -165,7 +185,7 @@ def one_answer(shop, request):
 def test_the_tables_have_every_field():
     assert set(FIELDS) == set(RecommendRequest.model_fields)
     assert set(FILTERS) == set(Filters.model_fields)
-    assert (len(FIELDS), len(FILTERS)) == (21, 6)
+    assert (len(FIELDS), len(FILTERS)) == (22, 6)
     assert {field.name for field in headrace_pb2.RecommendRequest.DESCRIPTOR.fields} == set(FIELDS)
     assert {field.name for field in headrace_pb2.Filters.DESCRIPTOR.fields} == set(FILTERS)
 
@@ -187,6 +207,86 @@ def test_a_filter_has_its_effect_by_every_way(shop, name):
         assert set(everything) - set(items(answer)) == wanted  # what is sold there only
     else:
         assert set(items(answer)) == wanted
+
+
+def lists_for_everybody(shop, fields):
+    """Return the similar and the popular items of REST, gRPC and GraphQL with these product fields."""
+    named, asked = json.dumps(fields), "{ items { item fields } }"
+    query = f'{{ similarItems(item: "tea", count: 2, fields: {named}) {asked} '
+    query += f'popular(scope: "category", name: "drinks", count: 2, fields: {named}) {asked} }}'
+    typed = over_graphql(shop, query)
+    drinks = {"scope": "category", "name": "drinks", "count": 2, "fields": fields}
+    rest = [
+        shop.client.get("/v1/items/tea/similar", params={"count": 2, "fields": ",".join(fields)}),
+        shop.client.get("/v1/popular", params=drinks),
+    ]
+    rpc = [
+        shop.stub.SimilarItems(headrace_pb2.SimilarItemsRequest(item="tea", count=2, fields=fields)),
+        shop.stub.Popular(headrace_pb2.PopularRequest(**drinks)),
+    ]
+    return [
+        [answer.json() for answer in rest],
+        [MessageToDict(answer, preserving_proto_field_name=True) for answer in rpc],
+        [typed["similar_items"], typed["popular"]],
+    ]
+
+
+def test_lists_for_everybody_carry_product_fields_by_every_way(shop):
+    names = ["title", "price", "image", "attr.countries"]
+    found = lists_for_everybody(shop, names)
+    similar, popular = found[0]
+    assert items(popular) == ["mate", "tea"] != items(similar)  # of the categories below drinks
+    for answer in (similar, popular):
+        wanted = [{name: fields_of_product(item)[name] for name in names} for item in items(answer)]
+        assert [list(fields.items()) for fields in fields_of(answer)] == [list(one.items()) for one in wanted]
+    for way in found:
+        assert [(items(one), fields_of(one)) for one in way] == [
+            (items(one), fields_of(one)) for one in (similar, popular)
+        ]
+
+
+def test_an_unknown_product_field_is_refused_by_every_way(shop):
+    said, wrong = "there is no product field 'prise'; did you mean price?", ["title", "prise"]
+    for answer, field in (
+        (shop.client.post("/v1/recommend", json={"fields": wrong}), "fields.1"),
+        (shop.client.post("/v1/recommend/batch", json={"requests": [{"fields": wrong}]}), "requests.0.fields.1"),
+        (shop.client.get("/v1/items/tea/similar", params={"fields": "title,prise"}), "fields.1"),
+        (shop.client.get("/v1/popular", params={"fields": wrong}), "fields.1"),
+    ):
+        assert (answer.status_code, answer.json()["error"]["field"]) == (422, field)
+        assert answer.json()["error"]["message"].startswith(said)
+    request = headrace_pb2.RecommendRequest(fields=wrong)
+    for call, message in (
+        (shop.stub.Recommend, request),
+        (shop.stub.RecommendBatch, headrace_pb2.BatchRequest(requests=[request])),
+        (shop.stub.SimilarItems, headrace_pb2.SimilarItemsRequest(item="tea", fields=wrong)),
+        (shop.stub.Popular, headrace_pb2.PopularRequest(fields=wrong)),
+    ):
+        with pytest.raises(grpc.RpcError) as refused:
+            call(message)
+        assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert said in refused.value.details()
+    fields = f"fields: {json.dumps(wrong)}"
+    for query in (
+        f"recommend({fields})", f"recommendBatch(requests: [{{{fields}}}])", f"popular({fields})",
+        f'similarItems(item: "tea", {fields})',
+    ):  # fmt: skip
+        found = shop.client.post("/graphql", json={"query": f"{{ {query} {{ fallback }} }}"}).json()
+        assert said in found["errors"][0]["message"]
+        assert found["errors"][0]["extensions"]["code"] == "BAD_REQUEST"
+
+
+def test_batches_and_streams_carry_product_fields_where_they_are_named(shop):
+    many = [{"user": "ann", "count": 2, "fields": ["price"]}, {"user": "ann", "count": 2}]
+    answers = shop.client.post("/v1/recommend/batch", json={"requests": many}).json()["answers"]
+    assert [list(one) for one in fields_of(answers[0])] == [["price"]] * 2
+    assert fields_of(answers[1]) == [None] * 2
+    requests = [headrace_pb2.RecommendRequest(**one) for one in many]
+    streamed = list(shop.stub.RecommendStream(iter(requests)))
+    batch = shop.stub.RecommendBatch(headrace_pb2.BatchRequest(requests=requests)).answers
+    for found in (streamed, batch):
+        plain = [MessageToDict(answer, preserving_proto_field_name=True) for answer in found]
+        assert [fields_of(answer) for answer in plain] == [fields_of(answer) for answer in answers]
 
 
 def test_a_session_and_a_user_of_one_name_are_two_visitors(shop):

@@ -14,13 +14,17 @@ from serving.rendering.answer_bytes import answer_json, answer_message, batch_me
 from serving.rendering.item_heads import ItemHeads
 from serving.rendering.items import Items, RenderedReason
 from serving.request.answer import Answer, RuleTrace
+from serving.request.product_fields import PRODUCT_FIELDS
 from serving.request.reasons import Reason
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 contribution = st.fixed_dictionaries({"kind": text, "item": text, "title": text, "share": st.floats(0, 1)})
 CATALOGUE = Catalogue([b"g1:0:"])
 IDS = ["tea", 'quo"te', "ünïcode", "x" * 256, "new\nline"]
-CATALOGUE.take(IDS, np.array([hash_id(one) for one in IDS], np.uint64), [{"title": 7 * one} for one in IDS])
+CATALOGUE.take(IDS, np.array([hash_id(one) for one in IDS], np.uint64), [
+    {"title": 7 * one, "price": 4.5, "stock": 3, "brand": one, "attributes": {one: 2 * one}} for one in IDS
+])  # fmt: skip
+NAMES = [*PRODUCT_FIELDS, *(f"attr.{one}" for one in IDS)]
 
 
 @st.composite
@@ -35,6 +39,7 @@ def answers(draw):
         ItemHeads(CATALOGUE), several(st.integers(0, len(IDS) - 1)),
         several(st.floats(allow_nan=False, allow_infinity=False)),
         several(said), several(st.lists(text, max_size=2).map(tuple)),
+        draw(st.just(()) | st.lists(st.sampled_from(NAMES), max_size=4)),
     )  # fmt: skip
     if draw(st.booleans()):
         items.contributions = several(st.lists(contribution, max_size=2))

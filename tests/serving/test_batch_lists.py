@@ -35,6 +35,7 @@ requests = st.builds(
     strategy=st.sampled_from(["hybrid", "hybrid", "session", "collaborative", "popular"]),
     lang=st.sampled_from(["en", "de"]), country=st.sampled_from([None, None, None, "DE"]),
     filters=st.sampled_from([None, None, {"min_price": 20}, {"category": "c1"}]),
+    fields=st.sampled_from([None, None, ["price", "stock"], ["brand", "attr.size", "title"]]),
 )  # fmt: skip
 where = st.sampled_from(["brand == 'b1'", "price > 30", "category == 'c2'"])
 rule = st.one_of(
@@ -76,6 +77,7 @@ def test_quick_lists_are_those_of_the_sources(shop, asked, rules):
         assert [(x.item, x.source, x.reason, list(x.rules)) for x in one.items] == [
             (x.item, x.source, x.reason, list(x.rules)) for x in other.items
         ]
+        assert [getattr(x, "fields", None) for x in one.items] == [getattr(x, "fields", None) for x in other.items]
         assert np.allclose([x.score for x in one.items], [x.score for x in other.items], rtol=1e-12)
         assert (one.fallback, one.strategy, one.next_cursor) == (other.fallback, other.strategy, other.next_cursor)
     for answer in quick:

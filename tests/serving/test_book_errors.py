@@ -80,6 +80,7 @@ def test_all_errors_come_at_once_in_the_order_of_the_lines():
         ("rules: [{id: a, action: exclude, where: price == '3'}]", "price is a number, which has no quotes"),
         ("rules: [{id: a, action: min_stock, least: 1, when: \"weekday in ['Sonntag']\"}]", "Sonntag is 6"),
         ("rules: [{id: a, action: min_stock, least: 1, when: weekday == 'noon'}]", "from 0 (Monday) to 6 (Sunday)"),
+        ("placements: {home: {fields: [prise]}}", "there is no product field 'prise'; did you mean price?"),
         ("- a", "line 1: is a list, where a mapping is needed"),
     ],
 )  # fmt: skip

@@ -1,12 +1,15 @@
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers.fold_oracle import Event, batch_of
 from helpers.recommenders import Switchable, ask, items, recommender_of
-from helpers.serving_rows import NOW, product, shop_events
+from helpers.serving_rows import NOW, SETTINGS, product, shop_events
 
+from flows.fold.lane import Lane
 from headrace.settings import Settings
-from schemas.events import ProductChange
+from schemas.events import Decoded, ProductChange
 from schemas.ids import hash_id
 from serving.engine.recommender import Recommender
 from serving.request.requests import RecommendRequest
@@ -158,23 +161,35 @@ def test_popular_lists_a_scope(scope, name, found):
     assert len(answer.items) == int(found)
 
 
-def test_two_lanes_answer_like_one():
-    from dataclasses import replace
-
-    from helpers.fold_oracle import batch_of
-    from helpers.serving_rows import SETTINGS
-
-    from flows.fold.lane import Lane
-
-    one, _ = recommender_of(shop_events())
+def on_lanes(n_lanes, events, products=()):
+    """Return a recommender on rows that so many lanes have folded."""
     store = MemoryStore()
-    for n in range(2):
-        lane = Lane(replace(SETTINGS, n_lanes=2), store, "g1", n)
+    for n in range(n_lanes):
+        lane = Lane(replace(SETTINGS, n_lanes=n_lanes), store, "g1", n)
         lane.open()
-        changes = lane.apply(*batch_of(shop_events()))
+        decoded, raw = batch_of(events)
+        changes = lane.apply(Decoded(decoded.interactions, list(products)), raw)
         store.commit(keys.prefix("g1", n), changes.expected, changes.new, changes.rows)
-    two = Recommender(store, Settings(server_cached_items=1000, n_lanes=2), "g1")
-    two.refresh(NOW)
+    recommender = Recommender(store, Settings(server_cached_items=1000, n_lanes=n_lanes), "g1")
+    recommender.refresh(NOW)
+    return recommender
+
+
+@pytest.mark.parametrize("n_lanes", [1, 2])
+def test_a_popular_list_of_a_category_has_the_items_below_it(n_lanes):
+    places = {"car": "toys/cars", "bus": "toys/cars/big", "doll": "toys", "gift": "toys-to-go", "pan": "kitchen"}
+    events = [Event(f"v{n}", item, NOW - 60_000) for k, item in enumerate(places) for n in range(k + 1)]
+    shop = on_lanes(n_lanes, events, [product(item, item, category=at) for item, at in places.items()])
+    toys = ["doll", "bus", "car"]
+    lists = {name: items(shop.popular("category", name, 10, NOW)) for name in ("toys", "toys/", "toys/cars", "toy")}
+    assert lists == {"toys": toys, "toys/": toys, "toys/cars": ["bus", "car"], "toy": []}
+    answer = ask(shop, strategy="popular", count=3, filters={"category": "toys"})
+    assert [(one.item, one.reason.args) for one in answer.items] == [(item, {"scope": "toys"}) for item in toys]
+
+
+def test_two_lanes_answer_like_one():
+    one, _ = recommender_of(shop_events())
+    two = on_lanes(2, shop_events())
     for user in ("ann", "bob", "nobody"):
         a, b = ask(one, user=user, count=5), ask(two, user=user, count=5)
         assert items(a) == items(b)
