@@ -75,7 +75,7 @@ def test_events_are_durable_when_they_are_accepted(server):
     assert answer.status_code == 202
     assert answer.json()["accepted"] == 2
     assert log.end()["product-views:0"] == before["product-views:0"] + 1
-    assert log.end()["products:0"] == before["products:0"] + 1
+    assert log.end()["product-updates:0"] == before["product-updates:0"] + 1
 
 
 @pytest.mark.parametrize(
