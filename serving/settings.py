@@ -29,6 +29,12 @@ class ServingSettings(FlowSettings):
     allow_anonymous: bool = Field(
         False, description="Callers without an API key may ask for recommendations and send events, and no more"
     )
+    cors_origins: str = Field(
+        "",
+        pattern=r"^(\*|https?://[^\s,/]+(, ?https?://[^\s,/]+)*)?$",
+        description="Origins whose pages may call the server from browsers (https://shop.example), separated by commas;"
+        " *: all; empty: none",
+    )
     http_certificate: Path | None = Field(None, description="HTTP over TLS: the server's certificate chain (PEM)")
     http_private_key: Path | None = Field(None, description="HTTP over TLS: its private key (PEM)")
     grpc_certificate: Path | None = Field(None, description="gRPC over TLS: the server's certificate chain (PEM)")
@@ -51,6 +57,11 @@ class ServingSettings(FlowSettings):
     )
     item_ttl_ms: int = Field(500, ge=0, description="How long a server reuses an item row")
     server_cached_items: int = Field(200_000, ge=1000, description="Item rows a server keeps in memory")
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """Return the origins whose pages may call the server."""
+        return tuple(one.strip() for one in self.cors_origins.split(",") if one.strip())
 
     @property
     def offline_dir(self) -> Path:

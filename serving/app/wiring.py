@@ -40,7 +40,9 @@ class Server:
         self.follower = Follower(recommender, settings, guard, self.books)
         self.impressions = Impressions(events_log, registry, settings.impressions_share)
         self.micro_batcher = MicroBatcher(recommender, self.impressions)
-        self.app = make_app(recommender, self.micro_batcher, events_log, registry, self.is_ready, guard, self.books)
+        self.app = make_app(
+            recommender, self.micro_batcher, events_log, registry, self.is_ready, guard, self.books, settings.origins
+        )
         self.rpc = make_server(recommender, self.micro_batcher, guard)
         self.http = uvicorn.Server(
             uvicorn.Config(

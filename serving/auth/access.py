@@ -49,6 +49,8 @@ HTTP: Mapping[tuple[str, str], Access] = {
     ("GET", "/healthz"): FREE,
     ("GET", "/readyz"): FREE,
     ("GET", "/openapi.json"): FREE,  # the same for every installation, and in the source
+    ("GET", "/docs"): FREE,
+    ("GET", "/docs/{name}"): FREE,
     ("POST", "/v1/recommend"): _LISTS_IN_BODY,
     ("POST", "/v1/recommend/batch"): _LISTS_IN_BODY,
     ("GET", "/graphql"): _LISTS_IN_BODY,
@@ -91,22 +93,26 @@ GRAPHQL: Mapping[str, Access] = {
 EVENTS: Mapping[str, Scope] = {"product": "catalogue", "product_gone": "catalogue", "erasure": "privacy"}
 """Scopes of events by their type; all others need `events`."""
 
-_EXACT = {key: access for key, access in HTTP.items() if "{" not in key[1]}
-_PATTERNS: list[tuple[str, re.Pattern[str], Access]] = [
-    (method, compile_path(path)[0], access) for (method, path), access in HTTP.items() if "{" in path
-]
+_PLAIN = {path for _, path in HTTP if "{" not in path}
+_PATTERNS: dict[str, re.Pattern[str]] = {path: compile_path(path)[0] for _, path in HTTP if "{" in path}
+_METHODS = {path: tuple(method for method, of in HTTP if of == path) for _, path in HTTP}
+
+
+def template_of(path: str) -> str:
+    """Return the path of the table that a request's path is an instance of, "" where there is none."""
+    if path in _PLAIN:
+        return path
+    return next((template for template, pattern in _PATTERNS.items() if pattern.match(path)), "")
+
+
+def methods_of(path: str) -> tuple[str, ...]:
+    """Return the methods of the table for a request's path, none for an unknown path."""
+    return _METHODS.get(template_of(path), ())
 
 
 def access_of(method: str, path: str) -> Access:
     """Return what an HTTP request needs; HIGHEST for one that is not in the table."""
-    method = "GET" if method == "HEAD" else method
-    found = _EXACT.get((method, path))
-    if found is not None:
-        return found
-    for of_method, pattern, access in _PATTERNS:
-        if of_method == method and pattern.match(path):
-            return access
-    return HIGHEST
+    return HTTP.get((method, template_of(path)), HIGHEST)
 
 
 def access_of_rpc(path: str) -> Access:

@@ -1,5 +1,6 @@
 """The recommender: answers batches of requests from rows alone. HTTP, gRPC and GraphQL all call it."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,6 +48,10 @@ def _request(**given: Any) -> RecommendRequest:
         return RecommendRequest(**given)
     except ValidationError as wrong:
         raise BadRequest(*first_error(wrong)) from None
+def _timed(answer: Answer, started_s: float) -> Answer:
+    """Return the answer with the time since `started_s` (`time.perf_counter`)."""
+    answer.milliseconds = round((time.perf_counter() - started_s) * 1000, 3)
+    return answer
 
 
 class Recommender:
@@ -147,7 +152,8 @@ class Recommender:
         request = _request(
             items=[item], exclude=[item], count=count, strategy="bought_together", lang=lang, fields=fields
         )
-        return self.batch([request], now_ms).answer_from_rows()[0]
+        started_s = time.perf_counter()
+        return _timed(self.batch([request], now_ms).answer_from_rows()[0], started_s)
 
     def popular(
         self, scope: str, name: str, count: int, now_ms: int, lang: str = "en", fields: Fields | None = None
@@ -155,6 +161,10 @@ class Recommender:
         """Return the most popular items of everything, a category, a brand or a country. Raises BadRequest."""
         if scope != "all":
             _check_id("name", name)
+        started_s = time.perf_counter()
         request = _request(count=count, strategy="popular", lang=lang, fields=fields)
         named = None if scope == "all" else [(self.shop.scope(SCOPES.index(scope), name, now_ms), name)]
-        return answer_anonymously(self.shop, request, self.shop.rules, now_ms, lambda context: popular(context, named))
+        answer = answer_anonymously(
+            self.shop, request, self.shop.rules, now_ms, lambda context: popular(context, named)
+        )
+        return _timed(answer, started_s)

@@ -13,6 +13,7 @@ from prometheus_client import Counter
 from serving.auth.access import Access, access_of_rpc
 from serving.auth.api_keys import Guard, secret_in
 from serving.engine.calls import RequestFailed
+from serving.engine.metrics import SERVER
 from serving.grpc.failures import Code, Failure, status_of
 
 SERVICE = "headrace.v1.Headrace"
@@ -20,7 +21,7 @@ MAX_METADATA = 16 << 10
 """Bytes of a call's metadata, 32 for each entry among them, as HTTP/2 counts (RFC 9113, section 6.5.2)."""
 REQUEST_ID = "x-request-id"
 MAX_REQUEST_ID = 128
-CALLS = Counter("headrace_grpc_calls", "Calls over gRPC", ["method", "code"])
+CALLS = Counter("headrace_grpc_calls", "Calls over gRPC", ["method", "code"], registry=SERVER)
 
 Context = Any
 """`grpc.aio.ServicerContext`; the package has no types."""

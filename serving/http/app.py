@@ -4,13 +4,14 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
 import structlog
-from fastapi import FastAPI, Path, Query, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.middleware.cors import CORSMiddleware
 
 from flows.books import Books
 from flows.log.contract import Log
@@ -22,11 +23,17 @@ from serving.engine.metrics import count as count_answers
 from serving.engine.micro_batcher import MicroBatcher
 from serving.engine.recommender import Recommender
 from serving.graphql.schema import make_router
+from serving.http.bodies import CheckBody
+from serving.http.description.openapi import openapi
+from serving.http.description.page import docs_router
+from serving.http.errors import error
 from serving.http.events_api import Events, events_router
 from serving.http.explorer_api import Explorer
+from serving.http.exposition import exposition
 from serving.http.fast_protocol import FastProtocol
 from serving.http.handlers import BATCH, RECOMMEND, make_handlers
-from serving.http.middleware import BoundBody, CheckKey, add_error_handlers, error
+from serving.http.middleware import CheckKey, add_error_handlers
+from serving.http.routes import PathId, Routes
 from serving.http.rules_api import rules_router
 from serving.rendering.answer_bytes import answer_json, json_default
 from serving.request.answer import Answer
@@ -35,9 +42,10 @@ from serving.request.requests import MAX_COUNT, RecommendRequest
 
 LIST_AGE_S = 5
 """How long a cache on the way may keep an answer that is the same for everybody."""
+PREFLIGHT_AGE_S = 600
 
-Count = Annotated[int, Query(ge=1, le=MAX_COUNT)]
-Lang = Literal["en", "de"]
+Count = Annotated[int, Query(ge=1, le=MAX_COUNT, description="How many items")]
+Lang = Annotated[Literal["en", "de"], Query(description="Language of the reasons")]
 FieldNames = Annotated[list[str] | None, Query(description="Product fields that items carry, as `title,price`")]
 log = structlog.get_logger()
 
@@ -54,18 +62,19 @@ def _same_for_everybody(request: Request, method: str, answer: Answer) -> Respon
 
 def make_app(
     recommender: Recommender, batcher: MicroBatcher, events_log: Log, registry: SchemaRegistry,
-    ready: Callable[[], bool], guard: Guard, books: Books,
+    ready: Callable[[], bool], guard: Guard, books: Books, origins: tuple[str, ...] = (),
 ) -> FastAPI:  # fmt: skip
-    """Return the application; /readyz answers 200 where `ready` is true. `state.hot` is the protocol to serve it by."""
+    """Return the application; /readyz answers 200 where `ready` is true. `state.hot` is the protocol to serve it by.
+
+    `origins`: of sites whose pages may call it.
+    """
     app = FastAPI(title="headrace", version="1", docs_url=None, redoc_url=None)
     add_error_handlers(app)
-    app.add_middleware(BoundBody)
-    app.add_middleware(CheckKey, guard=guard)
+    _add_middleware(app, guard, origins)
     explorer = Explorer(recommender)
-    schema = {"requestBody": {"content": {"application/json": {"schema": RecommendRequest.model_json_schema()}}}}
 
     handlers = make_handlers(recommender, batcher, guard, explorer.note_user)
-    app.state.hot = partial(FastProtocol, handlers, guard)
+    app.state.hot = partial(FastProtocol, handlers, guard, bool(origins))
 
     async def by_route(path: str, request: Request) -> Response:
         """Answer as the fast protocol does, for requests that it leaves to the framework."""
@@ -75,21 +84,18 @@ def make_app(
         found = await reply
         return found if isinstance(found, Response) else Response(found, media_type="application/json")
 
-    @app.post(RECOMMEND, openapi_extra=schema)
+    @app.post(RECOMMEND)
     async def recommend(request: Request) -> Response:
-        """Items for a user, a session, items in context."""
         return await by_route(RECOMMEND, request)
 
     @app.post(BATCH)
     async def recommend_batch(request: Request) -> Response:
-        """Many requests, answered together, in order."""
         return await by_route(BATCH, request)
 
     @app.get("/v1/items/{item}/similar")
     async def similar(
-        request: Request, item: Annotated[str, Path(min_length=1, max_length=256)], count: Count = 20,
-        lang: Lang = "en", fields: FieldNames = None,
-    ) -> Response:  # fmt: skip
+        request: Request, item: PathId, count: Count = 20, lang: Lang = "en", fields: FieldNames = None
+    ) -> Response:
         await recommender.store.ready()
         answer = recommender.similar_items(item, count, now_ms(), lang, fields and names_in(fields))
         return _same_for_everybody(request, "similar", answer)
@@ -97,8 +103,8 @@ def make_app(
     @app.get("/v1/popular")
     async def popular(
         request: Request,
-        scope: Literal["all", "category", "brand", "country"] = "all",
-        name: Annotated[str, Query(max_length=256)] = "",
+        scope: Annotated[Literal["all", "category", "brand", "country"], Query(description="Popular where")] = "all",
+        name: Annotated[str, Query(max_length=256, description="Which category, brand or country")] = "",
         count: Count = 20,
         lang: Lang = "en",
         fields: FieldNames = None,
@@ -115,6 +121,7 @@ def make_app(
     app.include_router(make_router(recommender, batcher, guard), prefix="/graphql")
     app.include_router(rules_router(recommender, books))
     app.include_router(explorer.router)
+    app.include_router(docs_router())
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -131,6 +138,31 @@ def make_app(
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        return Response(exposition(recommender, now_ms()), media_type=CONTENT_TYPE_LATEST)
 
+    _describe(app)
     return app
+
+
+def _add_middleware(app: FastAPI, guard: Guard, origins: tuple[str, ...]) -> None:
+    """Add what each request passes on its way, the last one first."""
+    app.add_middleware(CheckBody)
+    app.add_middleware(CheckKey, guard=guard, origins=origins)
+    app.add_middleware(Routes)
+    if origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=origins, allow_methods=("GET", "POST", "PUT"), allow_headers=("*",),
+            expose_headers=("ETag", "Retry-After"), max_age=PREFLIGHT_AGE_S,
+        )  # fmt: skip
+
+
+def _describe(app: FastAPI) -> None:
+    """Serve our own OpenAPI document instead of the framework's, made when it is first asked for."""
+    made: dict[str, Any] = {}
+
+    def described() -> dict[str, Any]:
+        if not made:
+            made.update(openapi(app.routes))
+        return made
+
+    app.openapi = described  # type: ignore[method-assign]

@@ -3,18 +3,19 @@
 from collections import Counter as Counts
 from collections import deque
 from importlib import resources
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from fastapi import APIRouter, Path, Response
-from prometheus_client import REGISTRY
+from fastapi import APIRouter, Response
 from starlette.exceptions import HTTPException
 
 from schemas.events import Kind
 from schemas.ids import hash_id, hash_ids
 from serving.engine import clock
+from serving.engine.metrics import ANSWERS
 from serving.engine.recommender import Recommender
-from serving.http.middleware import json
+from serving.http.errors import json
+from serving.http.routes import PathId
 from serving.request.requests import RecommendRequest
 from serving.rules.model import PLACEMENTS
 from serving.snapshot.recent_events import recent_events
@@ -30,7 +31,6 @@ FILES = {
     "diff.min.js": "text/javascript", "uPlot.iife.min.js": "text/javascript", "uPlot.min.css": "text/css",
 }  # fmt: skip
 POLICY = "default-src 'self'; img-src http: https: data:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'"
-Id = Annotated[str, Path(min_length=1, max_length=256)]
 
 
 class Explorer:
@@ -105,11 +105,9 @@ class Explorer:
         recommender, now_ms = self._recommender, clock.now_ms()
         totals = recommender.shop.totals
         answers: Counts[str] = Counts()
-        for metric in REGISTRY.collect():
-            if metric.name == "headrace_answers":
-                for sample in metric.samples:
-                    if sample.name.endswith("_total"):
-                        answers[sample.labels["fallback"]] += int(sample.value)
+        for sample in next(iter(ANSWERS.collect())).samples:
+            if sample.name.endswith("_total"):
+                answers[sample.labels["fallback"]] += int(sample.value)
         newest = int(totals[MAX_TS])
         return {
             "at_ms": now_ms, "events": int(totals[EVENTS]), "weight": int(totals[COUNT]),
@@ -129,13 +127,13 @@ class Explorer:
             return json({"users": self.users()})
 
         @router.get("/v1/users/{user}")
-        async def user(user: Id) -> Response:
+        async def user(user: PathId) -> Response:
             """A user's recent events and profile."""
             await self._recommender.store.ready()
             return json(self.user(user))
 
         @router.get("/v1/items/{item}")
-        async def item(item: Id) -> Response:
+        async def item(item: PathId) -> Response:
             """An item's facts, neighbours and popularity."""
             await self._recommender.store.ready()
             return json(self.item(item))

@@ -14,10 +14,15 @@ from fastapi import Response
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving.auth.api_keys import Guard, Refused, secret_of
-from serving.http.middleware import MAX_BODY, refused
+from serving.http.bodies import MAX_BODY, is_json
+from serving.http.errors import refused
+from serving.http.routes import requests_of
 
 OK = b"HTTP/1.1 200 OK\r\n%bcontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n%b"
 CLOSE = b"connection: close\r\n"
+PLAIN = b"application/json"
+LEFT = (b"transfer-encoding", b"content-encoding")
+"""Headers of bodies that the framework reads."""
 OF_UPGRADES = (b"upgrade", b"http2-settings")
 
 Reply = Callable[[bytes | Response], None]
@@ -33,6 +38,7 @@ class _Cycle:
 
     def __init__(self, protocol: "FastProtocol", handle: Handler, secret: str, keep_alive: bool) -> None:
         self._protocol, self.handle, self.secret, self.keep_alive = protocol, handle, secret, keep_alive
+        self._path = protocol.url.decode()
         self.body = bytearray()
         self.more_body, self.response_complete, self.disconnected = True, False, False
         self.handled = False
@@ -55,6 +61,7 @@ class _Cycle:
         if self.response_complete or self.disconnected or protocol.transport.is_closing():
             return
         self.response_complete = True
+        requests_of(self._path, 200 if isinstance(answer, bytes) else answer.status_code).inc()
         end = b"" if self.keep_alive else CLOSE
         if isinstance(answer, bytes):
             protocol.transport.write(OK % (protocol.default_headers(), len(answer), end, answer))
@@ -73,10 +80,10 @@ class FastProtocol(HttpToolsProtocol):
 
     _lines: tuple[Any, bytes] = ([], b"")
 
-    def __init__(self, handlers: Mapping[bytes, Handler], guard: Guard, **of_uvicorn: Any) -> None:
-        """`handlers`: by path, for those who have the scope `recommend`."""
+    def __init__(self, handlers: Mapping[bytes, Handler], guard: Guard, pages: bool, **of_uvicorn: Any) -> None:
+        """`handlers`: by path, for those who have the scope `recommend`; `pages`: whether sites' pages may call."""
         super().__init__(**of_uvicorn)
-        self._handlers, self._guard = handlers, guard
+        self._handlers, self._guard, self._pages = handlers, guard, pages
 
     def default_headers(self) -> bytes:
         """Return the lines all responses have; uvicorn makes them anew every second."""
@@ -137,10 +144,14 @@ class FastProtocol(HttpToolsProtocol):
         """Return whether nothing else is under way, and a body of known and permitted length follows."""
         if self._is_busy() or self.expect_100_continue or self.parser.get_method() != b"POST":
             return False
-        length = b""
+        length = kind = b""
         for name, value in self.headers:
             if name == b"content-length":
                 length = value
-            elif name == b"transfer-encoding" or (name == b"origin" and self._guard.is_open):  # a web page's: see there
+            elif name == b"content-type":
+                kind = value
+            elif name in LEFT or (name == b"origin" and (self._pages or self._guard.is_open)):  # a web page's
                 return False
-        return length.isdigit() and int(length) <= MAX_BODY and self.parser.get_http_version() == "1.1"
+        if not (length.isdigit() and int(length) <= MAX_BODY and self.parser.get_http_version() == "1.1"):
+            return False
+        return kind == PLAIN or length == b"0" or is_json(kind.decode("latin-1"))

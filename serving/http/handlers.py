@@ -12,8 +12,8 @@ from serving.engine.calls import RequestFailed, failed
 from serving.engine.metrics import count as count_answers
 from serving.engine.micro_batcher import MicroBatcher, Overloaded
 from serving.engine.recommender import BadRequest, Recommender
+from serving.http.errors import BUSY, error, refused
 from serving.http.fast_protocol import Handler, Reply
-from serving.http.middleware import error, refused
 from serving.rendering.answer_bytes import answer_json, batch_json
 from serving.request.answer import Answer
 from serving.request.requests import BatchRequest, RecommendRequest, first_error
@@ -104,9 +104,9 @@ def _failure(wrong: Exception) -> Response:
     if isinstance(wrong, Refused):
         return refused(wrong)
     if isinstance(wrong, Overloaded):
-        return error(429, "", str(wrong), **{"Retry-After": "1"})
+        return error(429, "", str(wrong), **BUSY)
     if isinstance(wrong, StoreUnavailable):
-        return error(503, "", "the store is out of reach", **{"Retry-After": "1"})
+        return error(503, "", "the store is out of reach", **BUSY)
     if not isinstance(wrong, RequestFailed):
         wrong = failed(wrong, ())
     return error(500, "", str(wrong))

@@ -1,16 +1,15 @@
-"""Middleware of all HTTP routes: errors, bounds on bodies, and access control."""
+"""Access control of all HTTP routes, and what becomes of errors."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
-import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from flows.books import BookConflict, BookTooLarge
 from flows.log.contract import LogUnavailable
@@ -21,82 +20,23 @@ from serving.auth.api_keys import Guard, Refused, secret_of
 from serving.engine.calls import failed
 from serving.engine.micro_batcher import Overloaded
 from serving.engine.recommender import BadRequest
-from serving.rendering.answer_bytes import json_default
+from serving.http.errors import BUSY, error, json, readable, refused
 from serving.rules.book_errors import BadBook
 from serving.settings import is_loopback
 from state.store.contract import Fenced, StoreUnavailable
 
-MAX_BODY = 1 << 20
 
-
-def error(status: int, field: str, message: str, **headers: str) -> JSONResponse:
-    """Return an error in the one form all errors have; what of it is no Unicode becomes `?`."""
-    detail = {"field": _readable(field), "message": _readable(message)}
-    return JSONResponse({"error": detail}, status, headers or None)
-
-
-def _readable(text: str) -> str:
-    return text.encode(errors="replace").decode()
-
-
-def json(value: Any, status: int = 200, **headers: str) -> Response:
-    """Return any value as JSON."""
-    body = orjson.dumps(value, json_default, orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS)
-    return Response(body, status, headers or None, "application/json")
-
-
-def says_too_large(scope: Scope) -> bool:
-    """Return whether the head of a request announces a body larger than MAX_BODY."""
-    length = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-    return not length.isdigit() or int(length) > MAX_BODY
-
-
-def too_large() -> JSONResponse:
-    """Return the refusal of a large body; what is left of it is not read, so the connection ends."""
-    return error(413, "body", f"is larger than {MAX_BODY} bytes", Connection="close")
-
-
-class BoundBody:
-    """Refuses bodies larger than MAX_BODY, by their announced and their actual length."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or answer 413; a body is counted as it comes."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        if says_too_large(scope):
-            await too_large()(scope, receive, send)
-            return
-        came = 0
-
-        async def counted() -> Message:
-            nonlocal came
-            message = await receive()
-            came += len(message.get("body", b""))
-            if came > MAX_BODY:
-                raise HTTPException(413, f"the body is larger than {MAX_BODY} bytes")
-            return message
-
-        await self._app(scope, counted, send)
-
-
-def refused(refusal: Refused) -> JSONResponse:
-    """Return the answer to somebody who may not."""
-    more = {401: {"WWW-Authenticate": "Bearer"}, 429: {"Retry-After": "1"}}.get(refusal.status, {})
-    return error(refusal.status, refusal.field, refusal.message, **more)
-
-
-def is_from_elsewhere(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+def is_from_elsewhere(headers: Iterable[tuple[bytes, bytes]], allowed: Container[str] = ()) -> bool:
     """Return whether a web page of another site makes the request, or one under a name that was bent to this machine.
 
     Browsers send such requests to loopback, with `Origin`, or with the other site's name as `Host`, which has a dot.
+    `allowed`: origins of sites whose pages may.
     """
     for name, value in headers:
         if name in (b"origin", b"host"):
             text = value.decode("latin-1")
+            if name == b"origin" and text in allowed:
+                continue
             try:
                 host = urlsplit(text if name == b"origin" else f"//{text}").hostname or ""
             except ValueError:
@@ -109,8 +49,9 @@ def is_from_elsewhere(headers: Iterable[tuple[bytes, bytes]]) -> bool:
 class CheckKey:
     """Asks the guard before a request reaches its route."""
 
-    def __init__(self, app: ASGIApp, guard: Guard) -> None:
-        self._app, self._guard = app, guard
+    def __init__(self, app: ASGIApp, guard: Guard, origins: Container[str]) -> None:
+        """`origins` of sites whose pages may make requests where the server is open to its own machine only."""
+        self._app, self._guard, self._origins = app, guard, origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer 401, 403 or 429 as the guard decides."""
@@ -122,7 +63,7 @@ class CheckKey:
             try:
                 if needed.scopes:
                     secret = secret_of(scope["headers"])
-                    if self._guard.is_open and not secret and is_from_elsewhere(scope["headers"]):
+                    if self._guard.is_open and not secret and is_from_elsewhere(scope["headers"], self._origins):
                         raise Refused(403, "a server without API keys is open to programs of its own machine only")
                     self._guard.admit(secret, *needed)
             except Refused as refusal:
@@ -154,7 +95,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def plain(request: Request, wrong: HTTPException) -> JSONResponse:
-        return error(wrong.status_code, "", str(wrong.detail))
+        return error(wrong.status_code, "", str(wrong.detail), **(wrong.headers or {}))
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, wrong: ClientDisconnect) -> JSONResponse:
@@ -170,8 +111,8 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(BadBook)
     async def bad_book(request: Request, wrong: BadBook) -> Response:
-        all_of = [{**one._asdict(), "message": _readable(one.message)} for one in wrong.errors]
-        first = {"field": _readable(wrong.field), "message": _readable(wrong.message)}
+        all_of = [{**one._asdict(), "message": readable(one.message)} for one in wrong.errors]
+        first = {"field": readable(wrong.field), "message": readable(wrong.message)}
         return json({"error": first, "errors": all_of}, 422)
 
     @app.exception_handler(BookConflict)
@@ -193,11 +134,11 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Overloaded)
     async def overloaded(request: Request, wrong: Overloaded) -> JSONResponse:
-        return error(429, "", str(wrong), **{"Retry-After": "1"})
+        return error(429, "", str(wrong), **BUSY)
 
     @app.exception_handler(StoreUnavailable)
     async def away(request: Request, wrong: StoreUnavailable) -> JSONResponse:
-        return error(503, "", "the store is out of reach", **{"Retry-After": "1"})
+        return error(503, "", "the store is out of reach", **BUSY)
 
     @app.exception_handler(Exception)
     async def broken(request: Request, wrong: Exception) -> JSONResponse:

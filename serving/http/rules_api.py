@@ -20,7 +20,7 @@ from serving.engine.clock import now_ms
 from serving.engine.micro_batcher import Overloaded
 from serving.engine.recommender import BadRequest, Recommender
 from serving.engine.trials import TooMany, Trials
-from serving.http.middleware import error, json
+from serving.http.errors import error, json
 from serving.request.budget import Budget, TooMuch
 from serving.request.requests import RecommendRequest, first_error
 from serving.rules.acting import Compiled

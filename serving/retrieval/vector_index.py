@@ -12,7 +12,7 @@ from schemas.compiled.top_k import largest_first
 from serving.retrieval.build import EXACT_UP_TO, longest
 from serving.retrieval.filter_bitmap import FilterBitmap, ItemFilter
 from serving.retrieval.new_items import NewItems
-from state.anchor import INDEX, Anchor, load_anchor
+from state.anchor import INDEX, Anchor, load_anchor, read_manifest
 
 EXACT_AMONG = 50_000
 """A filter that leaves fewer items than this is answered exactly, from their factors."""
@@ -53,8 +53,9 @@ class _Similar(NamedTuple):
 class VectorIndex:
     """The search index of one anchor, and beside it the exact one of newer items."""
 
-    def __init__(self, anchor: Anchor, index: Any) -> None:
-        self.version = anchor.version
+    def __init__(self, anchor: Anchor, index: Any, created_ms: int = 0) -> None:
+        """`created_ms`: when the anchor was trained; 0: not known."""
+        self.version, self.created_ms = anchor.version, created_ms
         self.new_items = NewItems(anchor)
         self.anchor, self._index = anchor, index
         self._head = longest(anchor.whitened, index.ntotal)
@@ -66,7 +67,8 @@ class VectorIndex:
     @classmethod
     def load(cls, folder: Path) -> "VectorIndex":
         """Load and verify an anchor's folder, its large files memory-mapped; raises AnchorDamaged."""
-        return cls(load_anchor(folder, mapped=True), faiss.read_index(str(folder / INDEX), faiss.IO_FLAG_MMAP_IFC))
+        anchor, index = load_anchor(folder, mapped=True), faiss.read_index(str(folder / INDEX), faiss.IO_FLAG_MMAP_IFC)
+        return cls(anchor, index, int(read_manifest(folder).get("created_ms", 0)))
 
     def copy(self) -> "VectorIndex":
         """Return the index as it is now, with memories of its own, for another thread to search."""

@@ -1,0 +1,104 @@
+"""The OpenAPI document, made of the routes' parameters, the table of operations and the table of access."""
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+from starlette.routing import BaseRoute
+
+from serving.auth.access import HTTP, MEANINGS
+from serving.http.bodies import BOOK, JSON
+from serving.http.description.operations import (
+    CACHED,
+    HEADERS,
+    OPERATIONS,
+    REASONS,
+    TAGS,
+    Model,
+    Operation,
+    answers_of,
+    models_of,
+)
+
+REF = "#/components/schemas/{model}"
+ABOUT = """Live recommendations for shops. Errors have one form: `{"error": {"field": …, "message": …}}`.
+
+Bodies are JSON (`Content-Type: application/json`), up to 1 MiB, and may be compressed (`Content-Encoding: gzip`).
+Every path answers OPTIONS, and HEAD where it answers GET."""
+KEYS = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key as `Authorization: Bearer …`"},
+    "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key"},
+}
+Json = dict[str, Any]
+
+
+def openapi(routes: Sequence[BaseRoute]) -> Json:
+    """Return the document."""
+    document = get_openapi(title="headrace", version=version("headrace"), description=ABOUT, routes=routes)
+    schemas = _Schemas([model for key in OPERATIONS for model in models_of(key)])
+    for path, methods in document["paths"].items():
+        for method, found in methods.items():
+            key = method.upper(), path
+            methods[method] = _operation(key, found.get("parameters", []), schemas)
+    document["components"] = {"schemas": schemas.definitions, "securitySchemes": KEYS}
+    document["tags"] = [{"name": name, "description": text} for name, text in TAGS.items()]
+    return document
+
+
+class _Schemas:
+    """The schemas of all models, each once under its name."""
+
+    def __init__(self, models: Sequence[Model]) -> None:
+        modes: list[tuple[Model, Any]] = [(model, "validation") for model in dict.fromkeys(models)]
+        found, defined = models_json_schema(modes, ref_template=REF)
+        self._of = {model: schema for (model, _), schema in found.items()}
+        self.definitions: Json = defined["$defs"]
+
+    def of(self, model: Model) -> Json:
+        return dict(self._of[model])
+
+
+def _operation(key: tuple[str, str], parameters: list[Json], schemas: _Schemas) -> Json:
+    operation = OPERATIONS[key]
+    described: Json = {"operationId": operation.name, "tags": [operation.tag], "summary": operation.summary}
+    scopes = HTTP[key].scopes
+    if scopes:
+        needed = " or ".join(f"`{scope}` ({MEANINGS[scope]})" for scope in scopes)
+        described["description"] = f"Needs an API key with the scope {needed}, where the server has keys."
+        described["security"] = [{}, *({name: []} for name in KEYS)]
+    if parameters:
+        described["parameters"] = parameters
+    if operation.takes is not None:
+        described["requestBody"] = _body(operation, schemas.of(operation.takes))
+    first = next(iter(operation.answers))
+    described["responses"] = {
+        str(status): _response(status, answer, operation.headers if status in (first, 304) else {}, schemas)
+        for status, answer in sorted(answers_of(key).items())
+    }
+    return described
+
+
+def _body(operation: Operation, schema: Json) -> Json:
+    if operation.takes_many:
+        several = {"type": "array", "items": schema, "minItems": 1, "maxItems": 1000}
+        schema = {"anyOf": [several, schema]}
+    types = BOOK if operation.in_yaml else JSON
+    required = operation.name != "recommend"  # without a body it is a request without fields
+    return {"required": required, "content": {kind: {"schema": schema} for kind in types}}
+
+
+def _response(status: int, answer: Model | str, headers: Mapping[str, str], schemas: _Schemas) -> Json:
+    response: Json = {"description": REASONS.get(status, "The answer")}
+    if isinstance(answer, type):
+        response["description"] = REASONS.get(status) or (answer.__doc__ or "").strip()
+        response["content"] = {"application/json": {"schema": schemas.of(answer)}}
+    elif answer:
+        response["content"] = {answer: {"schema": {"type": "string"}}}
+    if named := {**HEADERS.get(status, {}), **headers}:
+        response["headers"] = {
+            name: {"description": text, "schema": {"type": "string"}, "required": name in CACHED}
+            for name, text in named.items()
+        }
+    return response

@@ -1,0 +1,154 @@
+"""Every operation of REST: its name, what it takes, and what it answers, in one table.
+
+Parameters are FastAPI's own, from the routes; what a key needs, and the statuses that come of it, from the table of
+access. `tests/serving/test_openapi.py` finds each status that stands here, and no other.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from serving.auth.access import HTTP
+from serving.http.description import models
+from serving.request import answer_schema, requests
+from serving.rules.model import Book
+
+Model = type[BaseModel]
+
+LISTS, EVENTS, RULES, CATALOGUE, USERS, OPERATION = "lists", "events", "rules", "catalogue", "users", "operation"
+TAGS = {
+    LISTS: "Lists of items for visitors",
+    EVENTS: "What visitors do, and products",
+    RULES: "The book of rules, placements and experiments",
+    CATALOGUE: "What is known of items",
+    USERS: "What is known of visitors",
+    OPERATION: "Health, metrics and live numbers",
+}
+REASONS = {
+    304: "The list has not changed since the one with this `ETag`",
+    400: "The body is not JSON, or no whole gzip stream",
+    401: "There is no API key, or it is not known",
+    403: "The API key lacks the scope",
+    404: "It is not known",
+    409: "Somebody else put a book meanwhile",
+    413: "The body is larger than 1 MiB, or an event larger than the log takes",
+    415: "The body has another `Content-Type` or `Content-Encoding`",
+    422: "A field is wrong; `error.field` names it",
+    429: "The key's rate is spent, or too many requests wait: try again in a second",
+    500: "A fault of the server; the message has the id under which its log has the traceback",
+    503: "Redis, the log or the schema registry is away: try again in a second",
+}
+RETRY_AFTER = {"Retry-After": "Seconds to wait before the call is sent again"}
+HEADERS: Mapping[int, Mapping[str, str]] = {
+    401: {"WWW-Authenticate": "`Bearer`"}, 429: RETRY_AFTER, 503: RETRY_AFTER,
+}  # fmt: skip
+CACHED = {"ETag": "Name of this list; send it back as `If-None-Match`", "Cache-Control": "How long a cache may keep it"}
+
+
+class Operation(NamedTuple):
+    """One operation: its stable name, and what goes in and out."""
+
+    name: str
+    tag: str
+    summary: str
+    answers: Mapping[int, Model | str]
+    """Of each status its model, or a media type; the errors of keys, bodies and faults come by themselves."""
+    takes: Model | None = None
+    takes_many: bool = False
+    """Whether a list of them is taken too."""
+    in_yaml: bool = False
+    errors: tuple[int, ...] = ()
+    """Further errors."""
+    headers: Mapping[str, str] = {}
+    """Of the first answer."""
+
+
+LIST: Mapping[int, Model | str] = {200: answer_schema.Answer}
+CACHED_LIST: Mapping[int, Model | str] = {200: answer_schema.Answer, 304: ""}
+
+OPERATIONS: Mapping[tuple[str, str], Operation] = {
+    ("POST", "/v1/recommend"): Operation(
+        "recommend", LISTS, "Items for a user, a session, or items in context", LIST,
+        takes=requests.RecommendRequest, errors=(422,),
+    ),
+    ("POST", "/v1/recommend/batch"): Operation(
+        "recommendBatch", LISTS, "Many requests, answered together, in order", {200: answer_schema.BatchAnswer},
+        takes=requests.BatchRequest, errors=(422,),
+    ),
+    ("GET", "/v1/items/{item}/similar"): Operation(
+        "similarItems", LISTS, "Items that occur together with one", CACHED_LIST, errors=(422, 503), headers=CACHED
+    ),
+    ("GET", "/v1/popular"): Operation(
+        "popular", LISTS, "The most popular items of the shop, a category, a brand or a country", CACHED_LIST,
+        errors=(422, 503), headers=CACHED,
+    ),
+    ("GET", "/graphql"): Operation(
+        "graphqlQuery", LISTS, "A GraphQL query in the address", {200: models.GraphQLAnswer}, errors=(400,)
+    ),
+    ("POST", "/graphql"): Operation(
+        "graphql", LISTS, "A GraphQL query", {200: models.GraphQLAnswer}, takes=models.GraphQLRequest, errors=(400,)
+    ),
+    ("POST", "/v1/events"): Operation(
+        "sendEvents", EVENTS, "1 to 1,000 events, all of them or none", {202: models.EventsTaken},
+        takes=models.Event, takes_many=True, errors=(400, 422, 503),
+    ),
+    ("GET", "/v1/items/{item}"): Operation(
+        "item", CATALOGUE, "An item's facts, neighbours and popularity", {200: models.Item}, errors=(404, 422, 503)
+    ),
+    ("GET", "/v1/users"): Operation("users", USERS, "Users seen lately", {200: models.Users}, errors=(503,)),
+    ("GET", "/v1/users/{user}"): Operation(
+        "user", USERS, "A user's latest events and preferences", {200: models.User}, errors=(422, 503)
+    ),
+    ("GET", "/v1/rules"): Operation("rules", RULES, "The live book", {200: models.LiveBook}, errors=(503,)),
+    ("PUT", "/v1/rules"): Operation(
+        "putRules", RULES, "Make a book the live one", {201: models.BookPut}, takes=Book, in_yaml=True,
+        errors=(409, 422, 503),
+    ),
+    ("GET", "/v1/rules/history"): Operation(
+        "rulesHistory", RULES, "The newest versions of the book", {200: models.BookHistory}, errors=(503,)
+    ),
+    ("POST", "/v1/rules/preview"): Operation(
+        "previewRules", RULES, "Answers to one request by the live book and by another", {200: models.Preview},
+        takes=models.PreviewRequest, errors=(422, 503),
+    ),
+    ("POST", "/v1/rules/read"): Operation(
+        "readRules", RULES, "Check a book and return it as JSON", {200: models.BookRead}, takes=Book, in_yaml=True,
+        errors=(422,),
+    ),
+    ("POST", "/v1/rules/lint"): Operation(
+        "lintRules", RULES, "Contradictions, and rules that match nothing", {200: models.Findings}, takes=Book,
+        in_yaml=True, errors=(422,),
+    ),
+    ("GET", "/v1/live"): Operation("live", OPERATION, "Counters and ages of this moment", {200: models.Live}),
+    ("GET", "/metrics"): Operation("metrics", OPERATION, "Metrics for Prometheus", {200: "text/plain"}),
+    ("GET", "/healthz"): Operation("healthz", OPERATION, "Whether the server is alive", {200: models.Health}),
+    ("GET", "/readyz"): Operation(
+        "readyz", OPERATION, "Whether there is something to answer from",
+        {200: models.Readiness, 503: models.Readiness},
+    ),
+}  # fmt: skip
+SPECIAL: Mapping[tuple[str, int], Model] = {
+    ("sendEvents", 422): models.EventsRefused,
+    ("sendEvents", 413): models.EventsRefused,
+    ("sendEvents", 503): models.EventsUnavailable,
+}
+"""Errors with more than the one form of all."""
+
+
+def answers_of(key: tuple[str, str]) -> dict[int, Model | str]:
+    """Return every status that an operation sends, with what it carries."""
+    operation, access = OPERATIONS[key], HTTP[key]
+    errors = set(operation.errors)
+    if access.scopes:
+        errors |= {401, 403, 429, 500}
+    if operation.takes is not None:
+        errors |= {400, 413, 415}
+    special = {status: model for (name, status), model in SPECIAL.items() if name == operation.name}
+    return {**operation.answers, **dict.fromkeys(sorted(errors), models.Error), **special}
+
+
+def models_of(key: tuple[str, str]) -> list[Model]:
+    """Return the models that an operation takes and answers with."""
+    found: list[Any] = [OPERATIONS[key].takes, *answers_of(key).values()]
+    return [model for model in found if isinstance(model, type)]
