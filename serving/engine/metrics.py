@@ -38,7 +38,8 @@ FAILURES = Counter(
 )
 IMPRESSIONS = Counter("headrace_impressions", "Exposures by what became of them", ["outcome"], registry=SERVER)
 BOOK_MISSING = Gauge(
-    "headrace_book_missing", "1 while the last known book of rules is used because Redis and the log have none",
+    "headrace_book_missing",
+    "1 while the last known book of rules is used because Redis and the log have none",
     registry=SERVER,
 )
 AWAY = Gauge(

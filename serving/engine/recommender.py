@@ -48,6 +48,8 @@ def _request(**given: Any) -> RecommendRequest:
         return RecommendRequest(**given)
     except ValidationError as wrong:
         raise BadRequest(*first_error(wrong)) from None
+
+
 def _timed(answer: Answer, started_s: float) -> Answer:
     """Return the answer with the time since `started_s` (`time.perf_counter`)."""
     answer.milliseconds = round((time.perf_counter() - started_s) * 1000, 3)

@@ -38,7 +38,7 @@ from serving.http.rules_api import rules_router
 from serving.rendering.answer_bytes import answer_json, json_default
 from serving.request.answer import Answer
 from serving.request.product_fields import names_in
-from serving.request.requests import MAX_COUNT, RecommendRequest
+from serving.request.requests import MAX_COUNT
 
 LIST_AGE_S = 5
 """How long a cache on the way may keep an answer that is the same for everybody."""

@@ -26,7 +26,8 @@ def send(server, *parts, pause=0.0, timeout=5.0):
 
 
 def head(path, *more, method=b"POST"):
-    return b"\r\n".join([method + b" " + path.encode() + b" HTTP/1.1", b"Host: localhost", *more, b"", b""])
+    lines = [method + b" " + path.encode() + b" HTTP/1.1", b"Host: localhost", b"Content-Type: application/json"]
+    return b"\r\n".join([*lines, *more, b"", b""])
 
 
 def status(answer):

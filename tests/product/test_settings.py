@@ -251,6 +251,7 @@ ELSEWHERE = {
 }  # fmt: skip
 """Settings that another test gives to a process, by its variable."""
 WIRED = {
+    "cors_origins": "serving/test_web_pages.py",
     "http_certificate": "serving/test_http_tls.py", "http_private_key": "serving/test_http_tls.py",
     "kafka_partitions": "flows/test_kafka_truth.py", "anchor_tolerance": "flows/test_erased_everywhere.py",
     "ranker": "batch/test_evaluate.py", "server_cached_items": "serving/test_service.py",
@@ -263,7 +264,7 @@ UNSEEN = {"kafka_replication", "kafka_retention_ms", "log_timeout_s", "anchors_t
 def test_every_setting_has_a_check():
     kinds = [set(CHECKS), set(ELSEWHERE), set(WIRED), UNSEEN]
     assert set.union(*kinds) == set(Settings.model_fields)
-    assert sum(map(len, kinds)) == len(Settings.model_fields) == 73
+    assert sum(map(len, kinds)) == len(Settings.model_fields) == 74
     assert set(FOLD) == set(FoldSettings.model_fields)
     for name, path in (ELSEWHERE | WIRED).items():
         text = (TESTS / path).read_text()

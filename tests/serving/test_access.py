@@ -15,7 +15,7 @@ CALLERS = ("", *SCOPES)
 FREE = set(CALLERS)
 HTTP = {
     ("GET", "/"): FREE, ("GET", "/explorer/{name}"): FREE, ("GET", "/healthz"): FREE, ("GET", "/readyz"): FREE,
-    ("GET", "/openapi.json"): FREE,
+    ("GET", "/openapi.json"): FREE, ("GET", "/docs"): FREE, ("GET", "/docs/{name}"): FREE,
     ("POST", "/v1/recommend"): {"recommend"}, ("POST", "/v1/recommend/batch"): {"recommend"},
     ("GET", "/graphql"): {"recommend"}, ("POST", "/graphql"): {"recommend"},
     ("GET", "/v1/popular"): {"recommend"}, ("GET", "/v1/items/{item}/similar"): {"recommend"},
@@ -30,7 +30,8 @@ HTTP = {
 UNKNOWN = [
     ("GET", "/v1/nothing"), ("GET", "/v1"), ("DELETE", "/v1/recommend"), ("POST", "/v1/recommend/"),
     ("GET", "//v1/users"), ("GET", "/V1/users"), ("GET", "/v1/users/"), ("GET", "/v1/users/ann/features"),
-    ("PUT", "/v1/rules/"), ("PATCH", "/v1/rules"), ("OPTIONS", "/v1/events"), ("GET", "/docs"), ("GET", "/admin"),
+    ("PUT", "/v1/rules/"), ("PATCH", "/v1/rules"), ("OPTIONS", "/v1/nothing"), ("HEAD", "/v1/nothing"),
+    ("GET", "/documents"), ("GET", "/admin"),
     ("GET", "/explorer/a/b"), ("GET", "/healthz/x"),
 ]  # fmt: skip
 EVENTS = {
@@ -91,7 +92,7 @@ def test_the_table_of_this_test_has_every_route_there_is(server):
 @pytest.mark.parametrize("caller", CALLERS)
 @pytest.mark.parametrize(("method", "path"), list(HTTP))
 def test_a_route_is_open_to_its_scope_only(server, method, path, caller):
-    filled = path.format(name="explorer.js", item="tea", user="ann")
+    filled = path.format(name="begin.js" if path.startswith("/docs") else "explorer.js", item="tea", user="ann")
     more = {"params": {"query": "{popular{fallback}}"}} if method == "GET" and path == "/graphql" else {}
     if method != "GET":
         more["json"] = {"query": "{popular{fallback}}"} if path == "/graphql" else {}

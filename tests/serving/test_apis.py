@@ -9,6 +9,8 @@ from helpers.serving_rows import product, shop_events
 
 from serving.proto import headrace_pb2, headrace_pb2_grpc
 
+JSON = {"Content-Type": "application/json"}
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
@@ -104,8 +106,8 @@ def test_a_bad_event_is_named_and_nothing_is_taken(server, body, status, field):
 
 def test_broken_bodies_paths_and_sizes_get_4xx(server):
     client = server[0]
-    assert client.post("/v1/events", content=b"{").status_code == 400
-    assert client.post("/v1/recommend", content=b"{").status_code == 422
+    assert client.post("/v1/events", content=b"{", headers=JSON).status_code == 400
+    assert client.post("/v1/recommend", content=b"{", headers=JSON).status_code == 422
     assert client.get("/v1/nothing").status_code == 404
     assert client.post("/v1/events", content=b"x" * (1 << 20 | 1)).status_code == 413
     assert client.get("/v1/popular", params={"scope": "brand"}).json()["error"]["field"] == "name"

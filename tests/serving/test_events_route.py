@@ -15,7 +15,7 @@ from flows.log.contract import LogUnavailable, NotConfirmed
 from flows.log.sqlite_log import SqliteLog
 from schemas.registry import FolderRegistry
 from schemas.validate import Limits
-from serving.http.events_api import Events, NotTaken
+from serving.http.events_api import Call, Events, NotTaken
 
 HOUR_MS = 3_600_000
 
@@ -86,11 +86,11 @@ def test_an_event_larger_than_a_flow_would_take_is_413_and_a_body_that_is_no_jso
     events = Events(log, FolderRegistry(), Limits(max_message_bytes=500))
     body = orjson.dumps([view(), view(context={"k": "x" * 500})])
     with pytest.raises(NotTaken, match="at most 500") as refused:
-        asyncio.run(events.take(body, None, list))
+        asyncio.run(events.take(Call(body, None, False, list)))
     assert (refused.value.status, refused.value.field, log.end()["product-views:0"]) == (413, "[1]", 0)
     log.close()
     for body in (b"[" * 100_000, b"{", b"\xff"):
-        answer = server.client.post("/v1/events", content=body)
+        answer = server.client.post("/v1/events", content=body, headers={"Content-Type": "application/json"})
         assert (answer.status_code, answer.json()["error"]["field"]) == (400, "body")
 
 

@@ -19,6 +19,8 @@ from serving.rules.book_store import parse_book, read_book, to_book
 from state.rows import keys
 from state.store.contract import MemoryStore
 
+YAML = {"Content-Type": "application/yaml"}
+
 QUOTED = 'rules:\n- {id: big-sizes, action: boost, where: number("attr.size") > 40, factor: 2}\n'
 """Field case L1."""
 NO_ACME = {"id": "no-acme", "action": "exclude", "where": "brand == 'Acme'"}
@@ -126,11 +128,11 @@ def test_a_book_put_by_an_older_program_is_read_without_the_rules_that_cannot_be
 def test_over_http_the_book_is_refused_and_what_is_left_out_is_said(tmp_path, shop, monkeypatch):
     with running(tmp_path, shop) as server:
         monkeypatch.setattr(server.guard, "admit", lambda *_: None)
-        refused = server.client.put("/v1/rules", params={"author": "ann"}, content=QUOTED)
+        refused = server.client.put("/v1/rules", params={"author": "ann"}, content=QUOTED, headers=YAML)
         assert (refused.status_code, refused.json()["error"]["field"]) == (422, "rule big-sizes.where")
         (said,) = refused.json()["errors"]
         assert (said["line"], said["rule"], said["field"]) == (2, "rule big-sizes", "where")
-        assert server.client.post("/v1/rules/lint", content=QUOTED).status_code == 422
+        assert server.client.post("/v1/rules/lint", content=QUOTED, headers=YAML).status_code == 422
         plant(monkeypatch, RuntimeError("planted"))
         shop.shop.rules = Compiled(to_book({"rules": [BROKEN]}), 0)
         assert server.client.post("/v1/recommend", json={"user": "ann"}).status_code == 200

@@ -104,7 +104,7 @@ def essence(answer):
 async def over_http(client, way, asked):
     """Return (answer or None, whether the server was at fault)."""
     path, body = ("/v1/recommend", asked) if way == "http" else ("/v1/recommend/batch", {"requests": [{}, asked]})
-    found = await client.post(path, content=json.dumps(body).encode())
+    found = await client.post(path, content=json.dumps(body).encode(), headers=JSON)
     if found.status_code != 200:
         assert found.json()["error"]["message"]
         return None, found.status_code >= 500
@@ -153,8 +153,8 @@ async def ask_all(server, calls, tried=()):
 
         async def book(document):
             request = {"book": document, "request": {"user": "ann"}}
-            previewed = await client.post("/v1/rules/preview", content=json.dumps(request).encode())
-            linted = await client.post("/v1/rules/lint", content=json.dumps(document).encode())
+            previewed = await client.post("/v1/rules/preview", content=json.dumps(request).encode(), headers=JSON)
+            linted = await client.post("/v1/rules/lint", content=json.dumps(document).encode(), headers=JSON)
             return [found.status_code for found in (previewed, linted)]
 
         found, statuses = await asyncio.gather(

@@ -52,8 +52,10 @@ def server(tmp_path_factory):
         yield found
 
 
-def ask(server, key, method="POST", path="/v1/recommend", **more):
-    headers = {"Authorization": f"Bearer {server.secrets.get(key, key)}"} if key else {}
+def ask(server, key, method="POST", path="/v1/recommend", kind=None, **more):
+    headers = {"Content-Type": kind} if kind else {}
+    if key:
+        headers["Authorization"] = f"Bearer {server.secrets.get(key, key)}"
     return server.client.request(method, path, headers=headers, **more)
 
 
@@ -89,11 +91,12 @@ def test_only_hashes_rest_on_disk_and_a_damaged_file_is_refused(server, tmp_path
 
 def test_a_rule_put_over_rest_is_a_version_with_its_author(server):
     book = "rules:\n- {id: no-cup, action: exclude, where: brand == 'x'}"
-    put = ask(server, "boss", "PUT", "/v1/rules?author=boss&note=why", content=book)
+    put = ask(server, "boss", "PUT", "/v1/rules?author=boss&note=why", content=book, kind="application/yaml")
     assert put.status_code == 201
     newest = ask(server, "boss", "GET", "/v1/rules/history").json()["versions"][0]
     assert (newest["version"], newest["author"], newest["note"]) == (put.json()["version"], "boss", "why")
-    bad = ask(server, "boss", "PUT", "/v1/rules?author=boss", content="rules: [{id: a, action: explode}]")
+    broken = "rules: [{id: a, action: explode}]"
+    bad = ask(server, "boss", "PUT", "/v1/rules?author=boss", content=broken, kind="application/yaml")
     assert (bad.status_code, bad.json()["error"]["field"]) == (422, "rule a")
     shown = ask(server, "boss", path="/v1/rules/preview", json={"book": {"placements": {"x": {}}}, "request": {}})
     assert set(shown.json()) == {"before", "after", "skipped_rules"}

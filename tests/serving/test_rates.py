@@ -14,6 +14,8 @@ from serving.auth.api_keys import make_key, write_keys
 from serving.graphql.limits import MAX_ALIASES, MAX_DEPTH, MAX_SAME
 from serving.proto import headrace_pb2, headrace_pb2_grpc
 
+JSON = {"Content-Type": "application/json"}
+
 RATE = 20
 
 
@@ -57,7 +59,7 @@ def batch(server, n, path="/v1/recommend/batch"):
 def by_route(server, n):
     """As `batch`, past the hot path."""
     body = b'{"requests": [%s]}' % b",".join([b'{"count": 1}'] * n)
-    return server.client.post("/v1/recommend/batch?x", content=body, headers=server.headers)
+    return server.client.post("/v1/recommend/batch?x", content=body, headers=server.headers | JSON)
 
 
 @pytest.mark.parametrize("ask", [batch, by_route])
@@ -80,7 +82,7 @@ def test_a_batch_larger_than_the_rate_is_refused_for_good_and_costs_nothing(slow
 
 
 def test_requests_that_cannot_be_read_cost_one_each(slow):
-    codes = [slow.client.post("/v1/recommend/batch", content=b"{", headers=slow.headers).status_code
+    codes = [slow.client.post("/v1/recommend/batch", content=b"{", headers=slow.headers | JSON).status_code
              for _ in range(RATE + 1)]  # fmt: skip
     assert codes == [422] * RATE + [429]
 
@@ -208,9 +210,7 @@ DEEP = "[" * 50_000 + "]" * 50_000
 )  # fmt: skip
 def test_a_body_that_is_no_query_gets_a_4xx(free, body):
     with capture_logs() as logs:
-        answer = free.client.post(
-            "/graphql", content=body, headers=free.headers | {"Content-Type": "application/json"}, timeout=20
-        )
+        answer = free.client.post("/graphql", content=body, headers=free.headers | JSON, timeout=20)
     assert 400 <= answer.status_code < 500
     assert not [line for line in logs if line["log_level"] == "error"]
 

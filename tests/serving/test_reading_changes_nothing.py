@@ -170,7 +170,9 @@ def test_what_a_server_follows_it_follows_without_writing(redis, server):
 
 def test_a_book_over_the_api_is_all_that_a_server_writes_and_redis_refuses_it_to_a_reader(redis, server):
     before = rows_of(redis[0])
-    answer = server[0].put("/v1/rules", params={"author": "ann"}, content=BOOK)
+    answer = server[0].put(
+        "/v1/rules", params={"author": "ann"}, content=BOOK, headers={"Content-Type": "application/yaml"}
+    )
     assert answer.status_code == 503, answer.text
     assert refused(redis[0])
     assert rows_of(redis[0]) == before

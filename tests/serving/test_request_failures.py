@@ -157,7 +157,7 @@ def test_over_http_the_culprit_gets_500_with_its_request_id_and_the_others_their
     ],
 )
 def test_half_an_emoji_is_refused_by_the_name_of_its_field(server, path, body, field):
-    answer = server.client.post(path, content=_escaped(body))
+    answer = server.client.post(path, content=_escaped(body), headers=JSON)
     assert (answer.status_code, answer.json()["error"]["field"]) == (422, field)
 
 
