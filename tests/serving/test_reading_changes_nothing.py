@@ -80,6 +80,7 @@ def server(redis, tmp_path_factory):
     environment = os.environ | {
         "HEADRACE_DATA_DIR": str(folder), "HEADRACE_LOG_URL": f"sqlite:{redis[2]}/log.sqlite",
         "HEADRACE_REDIS_URL": redis[1], "HEADRACE_HTTP_PORT": str(http_port), "HEADRACE_GRPC_PORT": str(grpc_port),
+        "HEADRACE_SHOW_UNKNOWN_ITEMS": "true",
     }  # fmt: skip
     with (folder / "serve.log").open("wb") as out:
         process = subprocess.Popen([sys.executable, "-m", "headrace", "serve"], env=environment, stdout=out, stderr=out)
@@ -128,7 +129,8 @@ def test_a_route_answers_and_asks_redis_for_nothing_that_it_refuses(redis, serve
     path, body, status = REQUESTS[route]
     before = rows_of(redis[0])
     method = route.split()[0]
-    content = {} if body is None else {"content": body} if isinstance(body, str) else {"json": body}
+    yaml = {"content": body, "headers": {"Content-Type": "application/yaml"}}
+    content = {} if body is None else yaml if isinstance(body, str) else {"json": body}
     answer = server[0].request(method, path, **content)
     assert answer.status_code == status, answer.text
     assert "errors" not in answer.text[:20], answer.text
