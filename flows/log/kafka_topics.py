@@ -29,6 +29,7 @@ ISOLATION = {
     "read_committed": IsolationLevel.READ_COMMITTED,
     "read_uncommitted": IsolationLevel.READ_UNCOMMITTED,
 }
+COMPACTED_TOPICS = ("products",)
 COMPACTED = {"cleanup.policy": "compact", "delete.retention.ms": str(30 * 86_400_000)}
 """Of a product only the last message counts. A flow that is up to a month behind still reads that an item is gone."""
 KEPT = ("erasures", "product-updates", DEAD_LETTERS, BOOKS)
@@ -69,7 +70,7 @@ class KafkaTopics:
         there = set(self._metadata().topics)
         missing = [name for name in (*TOPICS, DEAD_LETTERS, BOOKS) if name not in there]
         config = {name: {"retention.ms": str(-1 if name in KEPT else retention_ms)} for name in missing}
-        config |= {name: COMPACTED for name in missing if name == "products"}
+        config |= {name: COMPACTED for name in missing if name in COMPACTED_TOPICS}
         n_parts = {**dict.fromkeys(missing, partitions), BOOKS: 1}  # books have one order
         topics = [NewTopic(name, n_parts[name], replication, config=config[name]) for name in missing]
         for future in (self._admin.create_topics(topics) if topics else {}).values():  # it refuses an empty list
@@ -113,10 +114,16 @@ class KafkaTopics:
         return {stream: at[stream] if at[stream] >= 0 else last for stream, last in end.items()}
 
     def retain(self, from_ts_ms: int) -> int:
-        """Delete the records before the first one at or after `from_ts_ms`, by partition; return how many went."""
-        start, upto = self.start(), self.offsets_at(from_ts_ms)
+        """Delete the records before the first one at or after `from_ts_ms`, by partition; return how many went.
+
+        Those of a compacted topic stay: a broker deletes none of them.
+        """
+        start = {stream: at for stream, at in self.start().items() if split_stream(stream)[0] not in COMPACTED_TOPICS}
+        upto = self.offsets_at(from_ts_ms)
         parts = [
-            TopicPartition(*split_stream(stream), offset) for stream, offset in upto.items() if offset > start[stream]
+            TopicPartition(*split_stream(stream), offset)
+            for stream, offset in upto.items()
+            if offset > start.get(stream, offset)
         ]
         for future in (self._admin.delete_records(parts) if parts else {}).values():
             try:

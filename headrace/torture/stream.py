@@ -14,6 +14,8 @@ LEAVING = [f"u{number}" for number in range(50)]
 START_MS = 1_750_000_000_000
 STEP_MS = 1_000
 REGISTRY = FolderRegistry()
+CHANGES = ("whole", "merge", "merge", "merge", "replace", "gone")
+"""What becomes of products that are known, as often as it is named."""
 TOPIC_OF = {"view": "product-views", "cart": "user-events", "buy": "purchases"}
 
 
@@ -38,16 +40,16 @@ def _message(n: int, rng: random.Random, ts_ms: int, all_act: bool) -> Message:
 
 
 def _product(j: int, rng: random.Random, ts_ms: int) -> Message:
-    """Return a change of a product: its first one is a whole product, others name some of its fields.
+    """Return a change of a product: its first one is a whole product, others are one of CHANGES.
 
-    Category and brand are those of its events: what a visitor's profile makes of an event that another partition
-    brings depends on how they interleave.
+    What a visitor's profile makes of an event depends on whether a change of category or brand that another partition
+    brings comes before or behind it. So these stay those of the item's events, and only items without events go.
     """
     item = j % N_ITEMS
-    name = f"i{item}"
-    facts = {"item": name, "ts_ms": ts_ms}
     about: dict[str, Any] = {"title": f"Item {rng.randrange(9)}", "category": f"c{item % 5}", "brand": f"b{item % 7}"}
-    how = "whole" if j < N_ITEMS else rng.choice(("whole", "merge", "merge", "merge", "replace", "gone"))
+    how = "whole" if j < N_ITEMS else rng.choice(CHANGES)
+    name = f"gone{item}" if how == "gone" else f"i{item}"
+    facts = {"item": name, "ts_ms": ts_ms}
     if how == "whole":
         record = {**facts, **about, "price": float(rng.randrange(90)), "stock": rng.randrange(9)}
         return Message("products", name.encode(), encode("products", record, REGISTRY), ts_ms)
@@ -60,13 +62,16 @@ def _product(j: int, rng: random.Random, ts_ms: int) -> Message:
 
 
 def _with_products(messages: list[Message], rng: random.Random, n: int) -> list[Message]:
-    """Return the messages with changes of products evenly between them; their times grow, and none comes twice."""
-    n_changes = max(n // 50, 2 * N_ITEMS)
-    changes = [_product(j, rng, START_MS + j * n * STEP_MS // n_changes) for j in range(n_changes)]
+    """Return the messages behind a catalogue, with changes of it evenly between them, whose times grow."""
+    catalogue = [_product(j, rng, START_MS - N_ITEMS + j) for j in range(N_ITEMS)]
+    n_changes = max(n // 50 - N_ITEMS, N_ITEMS)
+    changes = [
+        _product(N_ITEMS + j, rng, START_MS + (j + 1) * n * STEP_MS // (n_changes + 1)) for j in range(n_changes)
+    ]
     found = list(messages)
     for j in reversed(range(n_changes)):
         found.insert((j + 1) * len(messages) // (n_changes + 1), changes[j])
-    return found
+    return catalogue + found
 
 
 def make_stream(seed: int, n: int, how: str = "plain") -> list[Message]:

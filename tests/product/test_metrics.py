@@ -5,20 +5,20 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import REGISTRY
-from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
-import flows.flow
+import flows.flow  # noqa: F401
 import serving.app.server  # noqa: F401
+from serving.engine.metrics import SERVER
 
 ROOT = Path(__file__).parents[2]
-DECLARED = {family.name: family for family in REGISTRY.collect() if family.name.startswith("headrace_")}
-FLOW_ONLY = {
-    family.name
-    for metric in vars(flows.metrics).values()
-    if isinstance(metric, MetricWrapperBase)
-    for family in metric.collect()
-}
+OF_SERVER, OF_PROCESS = (
+    {family.name: family for family in registry.collect() if family.name.startswith("headrace_")}
+    for registry in (SERVER, REGISTRY)
+)
+DECLARED = OF_PROCESS | OF_SERVER
+OF_BOTH = {"headrace_anchor_fetches", "headrace_anchor_waiting_seconds"}
+"""Metrics of what flow and server both do."""
 
 
 @pytest.fixture(scope="module")
@@ -35,13 +35,15 @@ def test_every_metric_is_declared_once_and_found():
         for file in (ROOT / package).rglob("*.py"):
             written |= set(re.findall(r'(?:Counter|Gauge|Histogram|Summary)\(\s*"(headrace_\w+)"', file.read_text()))
     assert set(DECLARED) == written
-    assert len(written) == 29
+    assert len(written) == 34
+    assert {"headrace_messages", "headrace_lag_messages"} <= OF_PROCESS.keys() - OF_SERVER.keys()
 
 
 @pytest.mark.parametrize("name", DECLARED)
 def test_a_metric_is_shown_by_the_process_that_declares_it(scraped, name):
-    port = "flow_metrics_port" if name in FLOW_ONLY else "http_port"
+    port, other = ("http_port", "flow_metrics_port") if name in OF_SERVER else ("flow_metrics_port", "http_port")
     assert scraped[port][name].documentation == DECLARED[name].documentation
+    assert name not in scraped[other] or name in OF_BOTH
 
 
 @pytest.mark.parametrize(
