@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import time
 import tomllib
@@ -11,7 +12,7 @@ from pathlib import Path
 import fastavro
 import pytest
 from helpers.pages import ROOT, Block, Shell, agrees, blocks_of
-from helpers.up import Up, post, wait_for
+from helpers.up import HEADRACE, Up, post, wait_for
 
 from schemas.json_events import encode
 from schemas.registry import FolderRegistry
@@ -19,6 +20,7 @@ from schemas.registry import FolderRegistry
 pytestmark = [pytest.mark.e2e, pytest.mark.redis]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 NOT_RUN = tomllib.loads((ROOT / "tests/project/blocks_not_run.toml").read_text())["block"]
+README = ROOT / "README.md"
 START = ROOT / "docs/start.md"
 
 
@@ -63,14 +65,22 @@ def script_of_json(value: object, write: str, name: str, block: Block) -> str | 
     )
 
 
-def fill(up: Up) -> None:
-    """Send the products and events of the first page."""
+def fill(up: Up, page: Path) -> None:
+    """Send what a page takes to be there: the sample shop of the README, or products and events of the first page."""
+    if page == README:
+        assert returncode(up, "load", "--sample") == 0
+        wait_for(lambda: returncode(up, "status") == 0)
+        return
     for name in ("products.json", "events.json"):
         (text,) = [b.text for b in blocks_of(START) if b.language == "sh" and f"cat > {name}" in b.text]
         post(up.where["http"] + "/v1/events", json.loads(text.partition("'END'\n")[2].partition("\nEND\n")[0]))
     n_events = {"ann": 4, "bob": 2, "cem": 2}  # an order counts a line each
     wait_for(lambda: all(history(up, user) == n for user, n in n_events.items()))
     time.sleep(1)  # top lists are read anew once a second
+
+
+def returncode(up: Up, *command: str) -> int:
+    return subprocess.run([*HEADRACE, *command], env=up.environment, capture_output=True, check=False).returncode
 
 
 def history(up: Up, user: str) -> int:
@@ -97,9 +107,10 @@ def test_every_block_of_a_page_does_what_the_page_says(page, tmp_path, monkeypat
     for name in ("deploy", "tests"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.delenv("HEADRACE_ID_KEY")  # a user's shop has a key of its own, in its data folder
+    monkeypatch.setenv("HEADRACE_NIGHT_AT", "off")  # an anchor in the middle of a page changes what it prints
     with Up(tmp_path / "data") as up:
         if page != START:
-            fill(up)
+            fill(up, page)
         environment = {name: value for name, value in os.environ.items() if name != "HEADRACE_REDIS_URL"}
         environment |= {"COLUMNS": "80", "TERM": "dumb", "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}"}
         shell = Shell(tmp_path, environment)
