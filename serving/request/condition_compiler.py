@@ -64,7 +64,7 @@ DAYS = (
 def day_of(name: str) -> int | None:
     """Return the number of a day of the week, None where it is none.
 
-    >>> day_of("Monday"), day_of("So"), day_of("x")
+    >>> day_of("Monday"), day_of("Sun"), day_of("x")
     (0, 6, None)
     """
     begins = name.strip().lower().rstrip(".")

@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from urllib.parse import quote
 
 HEADRACE = [sys.executable, "-m", "headrace"]
 
@@ -79,6 +80,11 @@ class Up:
 
     def events_when_it_answers(self, *events):
         wait_for(lambda: self.events(*events))
+
+    def knows(self, user):
+        """Return whether the server shows events of a user."""
+        with urllib.request.urlopen(f"{self.where['http']}/v1/users/{quote(user)}", timeout=10) as answer:
+            return json.loads(answer.read())["n_events"] > 0
 
     def recommend(self, **request):
         return post(self.where["http"] + "/v1/recommend", request)

@@ -119,7 +119,7 @@ def test_one_time_that_cannot_be_read_loses_its_own_row_alone(tmp_path):
     done = headrace("load", str(table), "--map", "user=user,item=item,ts=ts", "--dry-run", "--json")
     found = json.loads(done.stdout)
     assert [event["ts_ms"] for event in found["first"]] == [1700000000000, 1700000000500, 1704103200000]
-    assert found["refused"] == {"ts: is no time": 1}
+    assert found["refused"] == {"ts: is empty": 1}
 
 
 @pytest.mark.process

@@ -27,12 +27,13 @@ def test_the_data_folder_of_an_earlier_version_is_gone_on_with(tmp_path, version
         assert found["anchor"] == "a20261201-000643"
         answer = up.recommend(user="user3", count=5)
         assert (answer["fallback"], answer["rules_version"], answer["anchor"]) == ("personalised", 1, found["anchor"])
-        assert len({one["title"] for one in answer["items"]} & {"Sencha", "Tea pot", "Tea cup", "Kettle", "Honey"}) >= 2
+        assert all(one["title"] not in ("", one["item"]) for one in answer["items"])
         assert up.recommend(user="user3", placement="landing")["items"][0]["item"] == "p0"  # pinned by its book
         assert [key["name"] for key in run(up, "keys")["keys"]] == ["shop"]
 
         up.events({"type": "view", "user": "new", "item": "p4"})
-        wait_for(lambda: up.recommend(user="new")["fallback"] == "personalised")
+        views = lane["positions"]["product-views:0"]
+        wait_for(lambda: run(up, "status")["generations"]["g1"]["lanes"][0]["positions"]["product-views:0"] > views)
         run(up, "replay", "afresh")  # old messages are read by this version's decoder
         assert run(up, "diff", "g1", "afresh", "--threshold", "1")["users"]["differing"] == 0
         newer = run(up, "anchor", "--force")["version"]

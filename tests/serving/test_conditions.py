@@ -68,9 +68,9 @@ def test_what_a_condition_over_items_means(source, rows):
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        ("colour == 'red'", "'colour' is not known; there are brand, category"),
+        ("colour == 'red'", "'colour' is not known; there are attr.NAME, brand, category"),
         ("price", "is a number, not a condition"),
-        ("price < 'a'", "is a text, but a number is needed"),
+        ("price < 'a'", "price is a number, which has no quotes"),
         ("brand < price", "must be a text in quotes"),
         ("price and True", "at 1: is a number, but a truth value is needed"),
         ("__import__('os')", "there are under"),

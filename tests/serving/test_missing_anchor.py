@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from helpers.books import books_of
 from helpers.recommenders import recommender_of
 from helpers.serving_rows import shop_events
 from structlog.testing import capture_logs
@@ -20,7 +21,7 @@ def test_a_server_without_a_readable_folder_of_anchors_answers_and_says_so(tmp_p
     settings = Settings(data_dir=tmp_path, anchors_url=str(tmp_path / anchors) if anchors else "")
     recommender, store = recommender_of(shop_events())
     store.write({keys.ANCHOR_LIVE: b"a1"})
-    follower = Follower(recommender, settings, Guard(tmp_path / "keys.json"))
+    follower = Follower(recommender, settings, Guard(tmp_path / "keys.json"), books_of(store, tmp_path))
 
     async def first_look():
         await follower.look()
