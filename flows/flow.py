@@ -184,7 +184,10 @@ class Flow:
         return found
 
     def _look_for_changes(self) -> bool:
-        """Renew the leases; return whether lanes or the live generation have changed, so that `open` is due."""
+        """Renew the leases; return whether lanes or the live generation have changed, so that `open` is due.
+
+        Where there is no live generation any more, Redis has lost its data: `open` makes the generation anew.
+        """
         now = time.monotonic()
         if self._leases is None or now - self._leased_at < self.settings.lease_s / 4:
             return False
@@ -195,7 +198,7 @@ class Flow:
         keep, give = self._leases.look()
         if keep != held or give:
             return True
-        return self._fixed is None and live_generation(self.store) not in (None, self.generation)
+        return self._fixed is None and live_generation(self.store) != self.generation
 
     def begin(self) -> None:
         """Open for the first time; another owner may be at work on the lanes."""
