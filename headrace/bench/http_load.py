@@ -74,7 +74,10 @@ class HttpLoad:
 
     def __init__(self, host: str, port: int, path: str, users: int, body_of: BodyOf, full_lists: FullLists) -> None:
         self._where = host, port
-        self._head = b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %%d\r\n\r\n" % path.encode()
+        self._head = (
+            b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %%d\r\n\r\n"
+            % path.encode()
+        )
         self._users, self._body_of, self._full_lists = users, body_of, full_lists
 
     async def _opened(

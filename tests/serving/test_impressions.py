@@ -2,7 +2,6 @@ import time
 
 import pytest
 from helpers.serving_rows import NOW, fold_into, shop_events
-from prometheus_client import REGISTRY as METRICS
 
 from flows.log.contract import LogUnavailable
 from flows.log.open_log import open_log
@@ -10,6 +9,7 @@ from headrace.settings import Settings
 from schemas.avro_decoder import Limits, decode
 from schemas.registry import FolderRegistry
 from serving.engine.impression_log import MOST_WAITING, Impressions
+from serving.engine.metrics import SERVER as METRICS
 from serving.engine.recommender import Recommender
 from serving.request.requests import RecommendRequest
 from state.store.contract import MemoryStore
