@@ -83,18 +83,28 @@ function showAnswer(which, answer, other) {
     element("li", `${trace.rule} (${trace.action}): ${trace.effect}: ${trace.items.join(", ") || "nothing"}`)));
 }
 
+let shows = 0;
+
+// The lists of the last form that was sent; answers to earlier ones come too late.
 async function show() {
-  say("");
-  remember();
-  const asked = request();
-  const before = await post("/v1/recommend", asked);
-  const other = changed(asked);
-  const after = $("book").value.trim()
-    ? (await post("/v1/rules/preview", { book: await readBook(), request: other })).after
-    : await post("/v1/recommend", other);
-  showAnswer("before", before);
-  showAnswer("after", after, before);
-  if (asked.user) await showUser(asked.user);
+  const turn = ++shows;
+  $("ask").setAttribute("aria-busy", "true");
+  try {
+    say("");
+    remember();
+    const asked = request();
+    const before = await post("/v1/recommend", asked);
+    const other = changed(asked);
+    const after = $("book").value.trim()
+      ? (await post("/v1/rules/preview", { book: await readBook(), request: other })).after
+      : await post("/v1/recommend", other);
+    if (turn !== shows) return;
+    showAnswer("before", before);
+    showAnswer("after", after, before);
+    if (asked.user) await showUser(asked.user);
+  } finally {
+    if (turn === shows) $("ask").setAttribute("aria-busy", "false");
+  }
 }
 
 async function showUser(user) {

@@ -72,7 +72,7 @@ def test_an_empty_machine_that_restores_a_backup_has_the_same_rows_and_answers(t
         assert answers(two) == listed
         assert [key["name"] for key in run(two, "keys")["keys"]] == ["shop"]
         two.events({"type": "view", "user": "later", "item": "i1"})
-        wait_for(lambda: two.knows("later"))
+        wait_for(lambda: two.recommend(user="later")["fallback"] == "personalised")
 
     restore(Settings(data_dir=tmp_path / "three"), tmp_path / "moving")
     log = SqliteLog(tmp_path / "three" / "log.sqlite")

@@ -88,7 +88,7 @@ def test_it_restarts_what_dies_switches_anchors_under_load_and_continues_where_i
 def test_a_redis_that_is_killed_is_started_again_and_flow_and_server_go_on_by_themselves(tmp_path):
     with Up(tmp_path) as up:
         up.events(*views(100))
-        wait_for(lambda: up.knows("u1"))
+        wait_for(lambda: len(up.recommend(user="u1", count=5)["items"]) == 5)
         flow, server = up.at_work("flow"), up.at_work("serve")
         store = redis.Redis.from_url(up.where["redis_url"])
         for n in range(2):
