@@ -22,7 +22,8 @@ from state.settings import PREFIX
 MOST_OF_A_TRACE = 16_384
 """Characters: an exception may hold all of what was asked."""
 
-err = Console(stderr=True)
+err = Console(stderr=True, soft_wrap=True)
+"""Lines are not cut into pieces: who reads them may be a program."""
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -71,7 +71,7 @@ class Story:
         n = own.filter(pl.col("product_category") == category).height
         err.print(f"\n[b]household {household}[/b] {says}: {n} of its {own.height:,} purchases are {category.lower()}")
         last = [self._names.get(str(product), OTHER) for product in own["product_id"].tail(30).reverse().to_list()]
-        err.print(f"  bought last: {', '.join(list(dict.fromkeys(last))[:SHOWN])}", markup=False, soft_wrap=True)
+        err.print(f"  bought last: {', '.join(list(dict.fromkeys(last))[:SHOWN])}", markup=False)
         for title, options in (
             ("next, with what it buys again", {"repeat": "allow"}),
             ("something new for it", {"repeat": "exclude", "exclude_purchased": True}),
@@ -119,4 +119,4 @@ class Story:
 
     def _print(self, products: list[tuple[str, str]]) -> None:
         for name, reason in products:
-            err.print(f"    {name:36.36} {reason}", markup=False, highlight=False, soft_wrap=True)
+            err.print(f"    {name:36.36} {reason}", markup=False, highlight=False)

@@ -41,7 +41,7 @@ def run(settings: Settings, file: Path, choices: Choices, how: How) -> int:
             plan = make_plan(file, choices)
             findings = _read(plan, spool, max_future_ms)
         except BadFile as error:
-            err.print(str(error), markup=False, soft_wrap=True)
+            err.print(str(error), markup=False)
             return WRONG_USAGE
         if not how.json:
             show(findings, Console() if how.dry_run else err)
@@ -110,7 +110,7 @@ def run_sample(settings: Settings, force: bool, json: bool) -> int:
         loaded = fill(log, open_registry(settings), time.time_ns() // 1_000_000, force)
         log.close()
     except NotEmpty as error:
-        err.print(str(error), markup=False, soft_wrap=True)
+        err.print(str(error), markup=False)
         return FAILED
     except LogUnavailable as error:
         err.print(str(error), markup=False)

@@ -5,23 +5,11 @@ from typing import Annotated
 
 import typer
 
-from headrace.backup import BackupFailed, restore
-from headrace.console import FAILED, OK, err, print_json, read_settings
+from headrace.backup import restore
+from headrace.cli.backup import copy_and_report
 from headrace.options import Json
 
 
 def command(folder: Annotated[Path, typer.Argument(help="Folder of the backup.")], json: Json = False) -> None:
     """Put a backup into an empty data folder; then start `headrace up`."""
-    settings = read_settings()
-    try:
-        found = restore(settings, folder)
-    except (BackupFailed, OSError) as error:
-        err.print(str(error), markup=False, soft_wrap=True)
-        raise typer.Exit(FAILED) from None
-    if json:
-        print_json(found)
-    else:
-        err.print(f"{len(found['files'])} files restored from {folder}", markup=False, soft_wrap=True)
-        for line in found["elsewhere"]:
-            err.print(f"not in it: {line}", markup=False, soft_wrap=True)
-    raise typer.Exit(OK)
+    copy_and_report(restore, folder, "restored from", json)

@@ -143,7 +143,7 @@ def _print_errors(wrong: BadBook, what: str, json: bool) -> int:
     if n > 1:
         err.print(f"{what} has {n} errors:", markup=False)
     for error in wrong.errors:
-        err.print(str(error), markup=False, soft_wrap=True)
+        err.print(str(error), markup=False)
     return WRONG_USAGE
 
 
@@ -243,7 +243,7 @@ def _print_findings(findings: list[dict[str, Any]]) -> None:
     for one in findings:
         line = f"line {one['line']}" if one["line"] else ""
         place = ", ".join(part for part in (line, one["rule"], one["field"]) if part)
-        err.print(f"{one['level']}: {place}: {one['message']}", markup=False, soft_wrap=True)
+        err.print(f"{one['level']}: {place}: {one['message']}", markup=False)
 
 
 def _test(recommender: Recommender, book: Book, request: dict[str, Any], at: str, json: bool) -> int:
