@@ -1,6 +1,6 @@
 """Books of rules in the log; Redis holds a copy, which is a fold of them.
 
-    books                       topic: a message a put, with version, time, author, note and the book as JSON
+    books                       topic: a message a put, with version, time, author, note, the book as JSON, and its text
     {headrace:rules}<version>   the same as a row (JSON)
     {headrace:rules}positions   {"book": live version, "newest": highest version, "books:0": next offset}
 
@@ -89,9 +89,17 @@ class Books:
                 books.close()
 
     def put(
-        self, book: Mapping[str, Any], author: str, now_ms: int, note: str = "", based_on: int | None = None
+        self,
+        book: Mapping[str, Any],
+        author: str,
+        now_ms: int,
+        note: str = "",
+        based_on: int | None = None,
+        text: str = "",
     ) -> int:
-        """Make a book the live one, durably; return its version. `based_on`: the version it was made from.
+        """Make a book the live one, durably; return its version.
+
+        `based_on`: the version it was made from. `text`: the book as its author wrote it.
 
         Raises BookConflict and BookTooLarge, and then nothing is put; what `catch_up` raises, and then it may be.
         """
@@ -102,7 +110,14 @@ class Books:
                 if based_on is not None and based_on != live:
                     raise BookConflict(live, based_on)
                 version = self._store.positions(keys.RULES).get("newest", 0) + 1  # fails where Redis takes no writes
-                record = {"version": version, "author": author, "note": note, "at_ms": now_ms, "book": book}
+                record = {
+                    "version": version,
+                    "author": author,
+                    "note": note,
+                    "at_ms": now_ms,
+                    "book": book,
+                    "text": text,
+                }
                 self._append(books, record)
                 if self._stored(books, version) != orjson.dumps(record):
                     raise BookConflict(version)
@@ -182,7 +197,7 @@ class Books:
 def _message(record: Record, registry: SchemaRegistry) -> Message:
     """Return a book as a message of the topic."""
     at_ms = record.get("at_ms", 0)
-    texts = {name: record.get(name, "") for name in ("author", "note")}
+    texts = {name: record.get(name, "") for name in ("author", "note", "text")}
     body = {"version": record["version"], "ts_ms": at_ms, **texts, "book": orjson.dumps(record["book"]).decode()}
     return Message(BOOKS, KEY, encode(BOOKS, body, registry), at_ms)
 
@@ -195,7 +210,7 @@ def _record(value: bytes, registry: SchemaRegistry) -> Record:
         raise Malformed(f"version {body['version']} is below 1, or its book is no object")
     return {
         "version": body["version"], "author": body["author"], "note": body["note"], "at_ms": body["ts_ms"],
-        "book": book,
+        "book": book, "text": body["text"],
     }  # fmt: skip
 
 

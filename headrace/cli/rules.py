@@ -30,6 +30,7 @@ from serving.retrieval.vector_index import VectorIndex
 from serving.rules.book_errors import BadBook
 from serving.rules.book_store import (
     history,
+    kept_text,
     lines_of,
     live_version,
     parse_book,
@@ -37,7 +38,9 @@ from serving.rules.book_store import (
     read_book,
     read_record,
     refuse_empty,
+    text_of,
     to_book,
+    without_text,
 )
 from serving.rules.lint import lint, refuse_errors, refuse_failing
 from serving.rules.model import Book
@@ -49,7 +52,7 @@ from state.rows import keys
 from state.store.contract import StoreUnavailable
 from state.store.redis_store import RedisStore
 
-ACTIONS = ("show", "init", "lint", "test", "put", "history", "back")
+ACTIONS = ("show", "text", "init", "lint", "test", "put", "history", "back")
 STARTER = """\
 # A book of rules: what the shop wants, whatever the score. Try it, check it, and make it live:
 #   headrace rules test book.yaml --user ann
@@ -79,13 +82,14 @@ placements:                                             # defaults of requests t
 
 
 class PutOptions(NamedTuple):
-    """How a book is put: by whom and why, the version it was made from, and what is let pass."""
+    """How a book is put: by whom and why, the version it was made from, what is let pass, and its text."""
 
     author: str
     note: str
     based_on: int | None = None
     empty: bool = False
     force: bool = False
+    text: str = ""
 
 
 def run(
@@ -104,6 +108,8 @@ def run(
         store = open_store(settings)
         if action == "show":
             return _show(store, json)
+        if action == "text":
+            return _print_text(store)
         if action == "history":
             return _history(store, json)
         if action == "back":
@@ -167,10 +173,16 @@ def _recommender(settings: Settings, store: RedisStore) -> Recommender:
     return recommender
 
 
+def _print_text(store: RedisStore) -> int:
+    record = read_record(store, live_version(store))
+    print(text_of(record) if record else "", end="")
+    return OK
+
+
 def _show(store: RedisStore, json: bool) -> int:
     record = read_record(store, live_version(store)) or {"version": 0, "book": {}}
     if json:
-        print_json(record)
+        print_json(without_text(record))
         return OK
     table = Table("rule", "action", "priority", "where / items", "when", title=f"rules, version {record['version']}")
     for rule in to_book(record["book"]).rules:
@@ -203,14 +215,14 @@ def _check_and_put(settings: Settings, store: RedisStore, text: bytes, how: PutO
         refuse_errors(findings)
     if not json:
         _print_findings(findings)
-    return _put(settings, store, book, how, json, findings)
+    return _put(settings, store, book, how._replace(text=kept_text(text)), json, findings)
 
 
 def _put(
     settings: Settings, store: RedisStore, book: Book, how: PutOptions, json: bool, findings: list[dict[str, Any]]
 ) -> int:
     books = open_books(settings, store, open_registry(settings))
-    version = put_book(books, book, how.author or getpass.getuser(), now_ms(), how.note, how.based_on)
+    version = put_book(books, book, how.author or getpass.getuser(), now_ms(), how.note, how.based_on, how.text)
     if json:
         print_json({"version": version, "warnings": findings})
     else:
@@ -223,7 +235,7 @@ def _back(settings: Settings, store: RedisStore, version: str, how: PutOptions, 
     if record is None:
         err.print(f"there is no version {version!r}; `headrace rules history` lists them", markup=False)
         return WRONG_USAGE
-    noted = how._replace(note=f"back to version {version}")
+    noted = how._replace(note=f"back to version {version}", text=record.get("text", ""))
     return _put(settings, store, to_book(record["book"]), noted, json, [])
 
 
@@ -277,7 +289,7 @@ def _test(recommender: Recommender, book: Book, request: dict[str, Any], at: str
 
 def command(
     action: Annotated[
-        str, typer.Argument(help="show, init, lint FILE, test FILE, put FILE, history, back VERSION")
+        str, typer.Argument(help="show, text, init, lint FILE, test FILE, put FILE, history, back VERSION")
     ] = "show",
     what: Annotated[str, typer.Argument(help="A book of rules (YAML or JSON), or a version.")] = "",
     user: Annotated[str, typer.Option(help="test: the user who asks.")] = "",

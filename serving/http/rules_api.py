@@ -27,14 +27,16 @@ from serving.rules.acting import Compiled
 from serving.rules.book_errors import BadBook
 from serving.rules.book_store import (
     history,
+    kept_text,
     lines_of,
     parse_book,
     plain,
     put_book,
     read_record,
     refuse_empty,
+    text_of,
     to_book,
-    yaml_of,
+    without_text,
 )
 from serving.rules.lint import lint, refuse_errors, refuse_failing
 from serving.rules.model import Book
@@ -98,11 +100,12 @@ def rules_router(recommender: Recommender, books: Books) -> APIRouter:
         """The live book, and the placements there are; `ETag` is its version, for `If-Match` of a put."""
         rules = recommender.shop.rules
         version, tag = rules.version, {"ETag": f'"{rules.version}"'}
-        if format == "yaml":
-            return Response(yaml_of(rules.book), headers=tag, media_type="application/yaml")
         record = await recommender.store.aside(partial(read_record, version=version)) if version else None
+        if format == "yaml":
+            text = text_of(record or {"book": plain(rules.book)})
+            return Response(text, headers=tag, media_type="application/yaml")
         there = {name: one.model_dump() for name, one in rules.placements.items()}
-        live = record or {"version": version, "book": plain(rules.book)}
+        live = without_text(record or {"version": version, "book": plain(rules.book)})
         state = {"skipped_rules": rules.skipped, "missing": recommender.book_missing}
         return json({**live, "all_placements": there, **state}, 200, **tag)
 
@@ -130,7 +133,7 @@ def rules_router(recommender: Recommender, books: Books) -> APIRouter:
         )
         if recommender.book_missing and made_from == recommender.shop.rules.version:
             made_from = 0  # the one in use is in no store any more
-        work = partial(put_book, books, checked.book, author, now_ms(), note[:500], made_from)
+        work = partial(put_book, books, checked.book, author, now_ms(), note[:500], made_from, kept_text(body))
         return json({"version": await _putting(work), "warnings": checked.findings}, 201)
 
     @router.post("/v1/rules/preview")

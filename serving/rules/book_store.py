@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -19,6 +20,9 @@ from serving.rules.mistakes import errors_of
 from serving.rules.model import Book
 from state.rows import keys
 from state.store.contract import RowReader, decode_positions
+
+MOST_TEXT = 200_000
+"""Bytes: with the same again as JSON it is a message that every broker takes."""
 
 log = structlog.get_logger()
 
@@ -104,7 +108,7 @@ def newest_version(store: RowReader) -> int:
 
 
 def read_record(store: RowReader, version: int) -> dict[str, Any] | None:
-    """Return a version's record: `book`, `author`, `note`, `at_ms`, `version`."""
+    """Return a version's record: `book`, `author`, `note`, `at_ms`, `version`, and `text` if it was written in YAML."""
     value = store.read([keys.rules(version)])[0]
     return None if value is None else dict(orjson.loads(value))
 
@@ -120,21 +124,43 @@ def plain(book: Book) -> dict[str, Any]:
     return book.model_dump(mode="json", exclude_defaults=True)
 
 
-def yaml_of(book: Book) -> str:
-    """Return a book as YAML that can be edited and put; empty for an empty book."""
-    document = plain(book)
+def text_of(record: Mapping[str, Any]) -> str:
+    """Return a version as YAML that can be edited and put: as it was written, if it was; empty for an empty book."""
+    return record.get("text") or yaml_of(record["book"])
+
+
+def yaml_of(document: dict[str, Any]) -> str:
+    """Return a book in plain data as YAML; empty for an empty book."""
     if "rules" in document:  # as people write them
-        document["rules"] = [{"id": rule["id"], "action": rule["action"], **rule} for rule in document["rules"]]
+        rules = [{"id": rule["id"], "action": rule["action"], **rule} for rule in document["rules"]]
+        document = {**document, "rules": rules}
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120) if document else ""
 
 
-def put_book(books: Books, book: Book, author: str, now_ms: int, note: str = "", based_on: int | None = None) -> int:
+def kept_text(body: bytes) -> str:
+    """Return the text of a book that is kept beside it, for its comments; empty for JSON, and for a long one."""
+    with suppress(orjson.JSONDecodeError):
+        orjson.loads(body)
+        return ""
+    with suppress(UnicodeDecodeError):
+        return body.decode("utf-8-sig") if len(body) <= MOST_TEXT else ""
+    return ""
+
+
+def put_book(
+    books: Books, book: Book, author: str, now_ms: int, note: str = "", based_on: int | None = None, text: str = ""
+) -> int:
     """Make a book the live one; return its version. Raises what `Books.put` raises."""
-    return books.put(plain(book), author, now_ms, note, based_on)
+    return books.put(plain(book), author, now_ms, note, based_on, text)
 
 
 def history(store: RowReader, most: int = 50) -> list[dict[str, Any]]:
-    """Return the records of the newest versions, newest first."""
+    """Return the records of the newest versions without their texts, newest first."""
     newest = newest_version(store)
     records = (read_record(store, version) for version in range(newest, max(newest - most, 0), -1))
-    return [record for record in records if record is not None]
+    return [without_text(record) for record in records if record is not None]
+
+
+def without_text(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a record for programs, which need no comments."""
+    return {name: value for name, value in record.items() if name != "text"}

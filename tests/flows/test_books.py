@@ -18,7 +18,9 @@ from state.rows import keys
 from state.store.contract import MemoryStore, StoreUnavailable, decode_positions
 
 REGISTRY = FolderRegistry()
-RECORD = {"version": 3, "ts_ms": 1_700_000_000_123, "author": "kim", "note": "winter", "book": '{"rules":[]}'}
+RECORD = {
+    "version": 3, "ts_ms": 1_700_000_000_123, "author": "kim", "note": "winter", "book": '{"rules":[]}', "text": "# a",
+}  # fmt: skip
 
 
 def book(name):
@@ -32,7 +34,7 @@ def live(store):
 def test_a_redis_that_lost_its_data_gets_every_version_back(tmp_path):
     store = MemoryStore()
     books = books_of(store, tmp_path)
-    assert [books.put(book(f"r{n}"), "ann", n, f"note {n}") for n in range(50)] == list(range(1, 51))
+    assert [books.put(book(f"r{n}"), "ann", n, f"note {n}", text=f"# {n}") for n in range(50)] == list(range(1, 51))
     before = dict(store.rows)
     store.rows.clear()
     assert books.catch_up() == 50

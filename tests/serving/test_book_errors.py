@@ -7,10 +7,11 @@ from helpers.books import PRODUCTS
 from helpers.recommenders import recommender_of
 from helpers.running_server import running
 from helpers.serving_rows import NOW, product, shop_events
+from helpers.up import wait_for
 
 from headrace.cli.rules import STARTER
 from serving.rules.book_errors import BadBook
-from serving.rules.book_store import lines_of, parse_book, yaml_of
+from serving.rules.book_store import lines_of, parse_book, plain, yaml_of
 from serving.rules.condition_values import country_code
 from serving.rules.hints import ACTIONS, EXAMPLES, OTHERS
 from serving.rules.lint import lint
@@ -103,8 +104,8 @@ def test_the_other_examples_and_the_starter_are_valid():
 
 def test_a_book_as_yaml_is_read_as_the_same_book():
     book = parse_book(STARTER)
-    assert parse_book(yaml_of(book)) == book
-    assert yaml_of(parse_book("{}")) == ""
+    assert parse_book(yaml_of(plain(book))) == book
+    assert yaml_of(plain(parse_book("{}"))) == ""
 
 
 SHOP = [*PRODUCTS, product("knife", "Knife", brand="Kaito", category="kitchen/knives", attributes={"steel": "VG10"})]
@@ -185,3 +186,22 @@ def test_over_rest_a_book_is_not_wiped_and_not_put_over_another(tmp_path):
         assert put("{}", empty=True, based_on=3).json()["version"] == 4
         versions = server.client.get("/v1/rules/history").json()["versions"]
         assert [one["version"] for one in versions] == [4, 3, 2, 1]
+
+
+def test_a_book_keeps_the_comments_of_its_author(tmp_path):
+    recommender, _ = recommender_of(shop_events(), SHOP)
+    written = "# ask Kim first\nrules:\n- {id: a, action: boost, where: price > 3, factor: 2}  # until spring\n"
+    with running(tmp_path, recommender) as server:
+
+        def text_after_putting(**body):
+            version = server.client.put("/v1/rules?author=ann", **body).json()["version"]
+            wait_for(lambda: server.client.get("/v1/rules").json()["version"] == version)
+            return server.client.get("/v1/rules?format=yaml").text
+
+        yaml = {"Content-Type": "application/yaml"}
+        assert text_after_putting(content=written, headers=yaml) == written
+        assert "text" not in server.client.get("/v1/rules").json()
+        generated = text_after_putting(json={"rules": [{"id": "a", "action": "min_stock", "least": 2}]})
+        assert generated == "rules:\n- id: a\n  action: min_stock\n  least: 2\n"
+        assert "#" not in text_after_putting(content=written + "# long\n" * 40_000, headers=yaml)
+        assert all("text" not in one for one in server.client.get("/v1/rules/history").json()["versions"])
