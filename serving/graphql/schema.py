@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import strawberry
+from cross_web import HTTPException as NoQuery
 from fastapi import HTTPException, Request
 from graphql import GraphQLError
 from pydantic import ValidationError
@@ -241,6 +242,13 @@ class _Schema(strawberry.Schema):
 
 
 class _Router(GraphQLRouter[dict[str, Any], None]):
+    async def run(self, *args: Any, **named: Any) -> Any:
+        """Return the answer; what is no query is refused in the form of all errors, not as plain text."""
+        try:
+            return await super().run(*args, **named)
+        except NoQuery as wrong:
+            raise HTTPException(wrong.status_code, wrong.reason) from None
+
     def decode_json(self, data: str | bytes) -> object:
         try:
             found = orjson.loads(data)  # which bounds the depth

@@ -16,7 +16,9 @@ from serving.http.errors import error
 REQUESTS = Counter("headrace_http_requests", "HTTP requests by route and status", ["route", "status"], registry=SERVER)
 WITH_IDS = ("/v1/items/", "/v1/users/")
 """Below these paths a segment is an id, which may hold slashes."""
-PathId = Annotated[str, BeforeValidator(unquote), Path(min_length=1, max_length=256)]
+PathId = Annotated[
+    str, BeforeValidator(unquote), Path(min_length=1, max_length=256, description="Id", examples=["tea"])
+]
 """An id in a path, as `path_with_ids` leaves it."""
 
 

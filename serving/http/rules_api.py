@@ -10,7 +10,7 @@ from itertools import count
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import orjson
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import ValidationError
 
 from flows.books import Books
@@ -96,7 +96,11 @@ def rules_router(recommender: Recommender, books: Books) -> APIRouter:
                 raise StoreUnavailable("the store went away; the book may have been put")
 
     @router.get("/v1/rules")
-    async def live(format: Literal["json", "yaml"] = "json") -> Response:
+    async def live(
+        format: Annotated[
+            Literal["json", "yaml"], Query(description="`yaml`: the book alone, to be edited and put")
+        ] = "json",
+    ) -> Response:
         """The live book, and the placements there are; `ETag` is its version, for `If-Match` of a put."""
         rules = recommender.shop.rules
         version, tag = rules.version, {"ETag": f'"{rules.version}"'}
@@ -116,9 +120,16 @@ def rules_router(recommender: Recommender, books: Books) -> APIRouter:
 
     @router.put("/v1/rules", status_code=201)
     async def put(
-        request: Request, author: str = "", note: str = "", based_on: int | None = None, empty: bool = False,
-        force: bool = False, if_match: Annotated[str, Header()] = "",
-    ) -> Response:  # fmt: skip
+        request: Request,
+        author: Annotated[str, Query(description="Who puts the book there, in 1 to 100 characters")] = "",
+        note: Annotated[str, Query(description="What the author says of it; 500 characters are kept")] = "",
+        based_on: Annotated[
+            int | None, Query(description="Version that the book was made from; 409 when another one is live")
+        ] = None,
+        empty: Annotated[bool, Query(description="Whether the book may have nothing in it")] = False,
+        force: Annotated[bool, Query(description="Whether to put what lint calls an error")] = False,
+        if_match: Annotated[str, Header(description="`ETag` of the book it was made from, instead of `based_on`")] = "",
+    ) -> Response:
         """Make a book (YAML or JSON) the live one.
 
         `based_on`, or `If-Match`: the version it was made from, else 409. `empty`: it may have nothing in it. `force`:

@@ -8,11 +8,18 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from serving.request.reasons import REASONS
 from serving.request.requests import STRATEGIES
 
 Fallback = Literal[
     "personalised", "session", "cooccurrence", "content", "new", "popular", "rules", "last_known_popular", "no_data"
 ]
+
+
+CODES = "\n".join((
+    "Stable code, which an item carries only while the evidence for it is there. New ones may come.", "",
+    *(f"- `{code}`: {claim.evidence}" for code, claim in REASONS.items()),
+))  # fmt: skip
 
 
 class _Schema(BaseModel):
@@ -22,7 +29,7 @@ class _Schema(BaseModel):
 class Reason(_Schema):
     """Why an item is in a list: a code and arguments for programs, a sentence for people."""
 
-    code: str = Field(description="Stable code (docs/recommend.md has them all)", examples=["because_viewed"])
+    code: str = Field(description=CODES, examples=list(REASONS))
     args: dict[str, str] = Field(description="Arguments of the code by name", examples=[{"item": "tea"}])
     text: str = Field(description="A sentence in the request's language", examples=["because you looked at Green tea"])
 
@@ -78,7 +85,7 @@ class Answer(_Schema):
     anchor: str | None = Field(
         description="Version of the nightly model in use, if there is one", examples=["a20261130-202347"]
     )
-    fallback: Fallback = Field(description="How far down the ladder the list began", examples=["personalised"])
+    fallback: Fallback = Field(description="Where most of the items come from", examples=["personalised"])
     placement: str = Field(description="Placement of the request; empty: none was named", examples=["home"])
     strategy: str = Field(description="Strategy that was used", examples=list(STRATEGIES[:1]))
     rules_version: int = Field(description="Version of the book of rules; 0: none", examples=[3])

@@ -36,8 +36,8 @@ class Filters(BaseModel):
 
     category: Id | None = Field(None, description="Category path; what lies below it counts")
     brands: tuple[Id, ...] = Field((), max_length=100, description="One of these brands")
-    min_price: Finite | None = Field(None, ge=0)
-    max_price: Finite | None = Field(None, ge=0)
+    min_price: Finite | None = Field(None, ge=0, description="Lowest unit price")
+    max_price: Finite | None = Field(None, ge=0, description="Highest unit price")
     country: Id | None = Field(None, description="Sold there: attribute `countries` lists it, or is not set")
     where: str | None = Field(None, max_length=1000, description="Condition over items (docs/rules.md)")
 
@@ -98,4 +98,4 @@ class RecommendRequest(BaseModel):
 class BatchRequest(BaseModel):
     """Requests that are answered together."""
 
-    requests: list[RecommendRequest] = Field(min_length=1, max_length=MAX_BATCH)
+    requests: list[RecommendRequest] = Field(min_length=1, max_length=MAX_BATCH, description="The requests, in order")

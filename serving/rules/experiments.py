@@ -20,13 +20,13 @@ class Arm(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Name
+    name: Name = Field(description="Its name, which no other arm of the experiment has")
     weight: float = Field(1, gt=0, le=1000, description="Its part of the visitors, relative to the other arms")
-    strategy: Strategy | None = None
-    count: int | None = Field(None, ge=1, le=MAX_COUNT)
-    repeat: Repeat | None = None
-    diversity: float | None = Field(None, ge=0, le=1)
-    explore: int | None = Field(None, ge=0, le=20)
+    strategy: Strategy | None = Field(None, description="Where items come from")
+    count: int | None = Field(None, ge=1, le=MAX_COUNT, description="How many items")
+    repeat: Repeat | None = Field(None, description="Items the session has seen already")
+    diversity: float | None = Field(None, ge=0, le=1, description="0: by score; towards 1: no two items alike")
+    explore: int | None = Field(None, ge=0, le=20, description="Places at the end for items that are rarely shown")
     without_rules: tuple[Name, ...] = Field((), description="Rules that do not act in this arm")
 
     @property
@@ -41,14 +41,16 @@ class Experiment(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    id: Name
+    id: Name = Field(description="Its name, which no other experiment of the book has")
     note: str = Field("", max_length=500, description="For people")
-    enabled: bool = True
+    enabled: bool = Field(True, description="Whether it takes visitors")
     placements: tuple[Name, ...] = Field((), description="Only there; empty: everywhere")
     share: float = Field(1, gt=0, le=1, description="Of the visitors who take part")
-    start: datetime | None = None
-    end: datetime | None = None
-    arms: tuple[Arm, ...] = Field(min_length=2, max_length=20)
+    start: datetime | None = Field(None, description="From when it runs; UTC unless it says")
+    end: datetime | None = Field(None, description="Until when it runs; UTC unless it says")
+    arms: tuple[Arm, ...] = Field(
+        min_length=2, max_length=20, description="Arms; the others are compared with the first"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "Experiment":

@@ -18,18 +18,21 @@ from serving.rules.references import wrong_references
 Condition = Annotated[str, Field(max_length=1000)]
 
 
+ACTION = Field(description="What the rule does")
+
+
 class _Rule(BaseModel):
     """Fields of all rules: a name, and when they hold."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    id: Name
+    id: Name = Field(description="Its name, which no other rule of the book has")
     note: str = Field("", max_length=500, description="For people")
-    enabled: bool = True
+    enabled: bool = Field(True, description="Whether it acts")
     placements: tuple[Name, ...] = Field((), description="Only there; empty: everywhere")
     when: Condition = Field("", description="Condition over the request; empty: always")
-    start: datetime | None = None
-    end: datetime | None = None
+    start: datetime | None = Field(None, description="From when it acts; UTC unless it says")
+    end: datetime | None = Field(None, description="Until when it acts; UTC unless it says")
     priority: int = Field(0, ge=-1000, le=1000, description="Higher ones act first")
     group: str = Field("", max_length=64, description="Of a group's rules that hold only the first acts")
 
@@ -64,58 +67,60 @@ class _Where(_Rule):
 class Include(_Where):
     """Only items that pass."""
 
-    action: Literal["include"]
+    action: Literal["include"] = ACTION
 
 
 class Exclude(_Where):
     """No item that passes."""
 
-    action: Literal["exclude"]
+    action: Literal["exclude"] = ACTION
 
 
 class Boost(_Where):
     """The items' scores times a factor; below 1 they are buried."""
 
-    action: Literal["boost"]
-    factor: float = Field(gt=0, le=1000)
+    action: Literal["boost"] = ACTION
+    factor: float = Field(gt=0, le=1000, description="What scores are multiplied by")
 
 
 class Pin(_Rule):
     """These items from this position on, in this order."""
 
-    action: Literal["pin"]
-    items: tuple[Id, ...] = Field(min_length=1, max_length=50)
-    position: int = Field(1, ge=1, le=MAX_COUNT)
+    action: Literal["pin"] = ACTION
+    items: tuple[Id, ...] = Field(min_length=1, max_length=50, description="Item ids, in order")
+    position: int = Field(1, ge=1, le=MAX_COUNT, description="Place of the first one, from 1")
 
 
 class Promote(_Where):
     """The best items that pass at these positions; a promotion has a start and an end."""
 
-    action: Literal["promote"]
-    positions: tuple[Annotated[int, Field(ge=1, le=MAX_COUNT)], ...] = Field(min_length=1, max_length=20)
+    action: Literal["promote"] = ACTION
+    positions: tuple[Annotated[int, Field(ge=1, le=MAX_COUNT)], ...] = Field(
+        min_length=1, max_length=20, description="Places, from 1"
+    )
 
 
 class Cap(_Rule):
     """At most so many of one category, brand or seller among the first."""
 
-    action: Literal["cap"]
-    by: Literal["category", "brand", "seller"]
-    most: int = Field(ge=1, le=MAX_COUNT)
-    first: int = Field(MAX_COUNT, ge=1, le=MAX_COUNT)
+    action: Literal["cap"] = ACTION
+    by: Literal["category", "brand", "seller"] = Field(description="What items share")
+    most: int = Field(ge=1, le=MAX_COUNT, description="At most so many of one")
+    first: int = Field(MAX_COUNT, ge=1, le=MAX_COUNT, description="Among so many places at the top")
 
 
 class MinStock(_Rule):
     """No item whose stock is counted and lower."""
 
-    action: Literal["min_stock"]
-    least: int = Field(ge=1, lt=2**53)
+    action: Literal["min_stock"] = ACTION
+    least: int = Field(ge=1, lt=2**53, description="Fewest units in stock")
 
 
 class MinMargin(_Rule):
     """No item whose margin is known and lower."""
 
-    action: Literal["min_margin"]
-    least: Finite
+    action: Literal["min_margin"] = ACTION
+    least: Finite = Field(description="Lowest margin, as a share of the price")
 
 
 Limiting = Include | Exclude | MinStock | MinMargin
@@ -128,10 +133,10 @@ class Placement(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    strategy: Strategy = "hybrid"
-    count: int | None = Field(None, ge=1, le=MAX_COUNT)
-    repeat: Repeat = "allow"
-    diversity: float = Field(0, ge=0, le=1)
+    strategy: Strategy = Field("hybrid", description="Where items come from")
+    count: int | None = Field(None, ge=1, le=MAX_COUNT, description="How many items; the server's default, if null")
+    repeat: Repeat = Field("allow", description="Items the session has seen already")
+    diversity: float = Field(0, ge=0, le=1, description="0: by score; towards 1: no two items alike")
     explore: int = Field(0, ge=0, le=20, description="Places at the end given to items that are rarely shown")
     cache_s: float = Field(0, ge=0, le=3600, description="How long an answer is kept for equal requests")
     fields: tuple[ProductField, ...] = Field((), max_length=MAX_FIELDS, description="Product fields that items carry")
@@ -157,9 +162,9 @@ class Book(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    rules: tuple[Rule, ...] = Field((), max_length=1000)
-    placements: dict[Name, Placement] = {}
-    experiments: tuple[Experiment, ...] = Field((), max_length=100)
+    rules: tuple[Rule, ...] = Field((), max_length=1000, description="Rules; those with a higher priority act first")
+    placements: dict[Name, Placement] = Field({}, description="Placements by name")
+    experiments: tuple[Experiment, ...] = Field((), max_length=100, description="Experiments")
 
     @model_validator(mode="after")
     def _consistent(self) -> "Book":

@@ -54,10 +54,28 @@ class _Schemas:
         modes: list[tuple[Model, Any]] = [(model, "validation") for model in dict.fromkeys(models)]
         found, defined = models_json_schema(modes, ref_template=REF)
         self._of = {model: schema for (model, _), schema in found.items()}
-        self.definitions: Json = defined["$defs"]
+        self.definitions: Json = _tidied(defined["$defs"])
 
     def of(self, model: Model) -> Json:
         return dict(self._of[model])
+
+
+def _tidied(schema: Any) -> Any:
+    """Return a schema without defaults that say no more than "absent", and with keys' patterns as generators read them.
+
+    Pydantic writes `patternProperties` for keys with a pattern, of which generators of clients make no type.
+    """
+    if isinstance(schema, list):
+        return [_tidied(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    tidy = {name: _tidied(one) for name, one in schema.items() if name != "default" or one is not None}
+    patterns = tidy.get("patternProperties")
+    if isinstance(patterns, dict) and len(patterns) == 1:
+        ((pattern, values),) = patterns.items()
+        tidy |= {"propertyNames": {"pattern": pattern}, "additionalProperties": values}
+        del tidy["patternProperties"]
+    return tidy
 
 
 def _operation(key: tuple[str, str], parameters: list[Json], schemas: _Schemas) -> Json:
@@ -68,8 +86,8 @@ def _operation(key: tuple[str, str], parameters: list[Json], schemas: _Schemas) 
         needed = " or ".join(f"`{scope}` ({MEANINGS[scope]})" for scope in scopes)
         described["description"] = f"Needs an API key with the scope {needed}, where the server has keys."
         described["security"] = [{}, *({name: []} for name in KEYS)]
-    if parameters:
-        described["parameters"] = parameters
+    if found := _parameters(parameters, operation.parameters):
+        described["parameters"] = found
     if operation.takes is not None:
         described["requestBody"] = _body(operation, schemas.of(operation.takes))
     first = next(iter(operation.answers))
@@ -77,7 +95,23 @@ def _operation(key: tuple[str, str], parameters: list[Json], schemas: _Schemas) 
         str(status): _response(status, answer, operation.headers if status in (first, 304) else {}, schemas)
         for status, answer in sorted(answers_of(key).items())
     }
+    if operation.answers_in_yaml:
+        described["responses"][str(first)]["content"][BOOK[1]] = {}  # the text of a book
     return described
+
+
+def _parameters(found: Sequence[Json], more: Sequence[Mapping[str, Any]]) -> list[Json]:
+    """Return the parameters that the framework knows, with more about them, and those it does not know."""
+    by_name: dict[str, Json] = {}
+    for one in (*found, *more):
+        by_name[one["name"]] = {**by_name.get(one["name"], {}), **one}
+    return [one | {"schema": _given(one["schema"])} for one in by_name.values()]
+
+
+def _given(schema: Json) -> Json:
+    """Return the schema of a parameter that is given: null is said by leaving it out."""
+    kinds = [kind for kind in schema.get("anyOf", ()) if kind != {"type": "null"}]
+    return {**kinds[0], **{name: one for name, one in schema.items() if name != "anyOf"}} if len(kinds) == 1 else schema
 
 
 def _body(operation: Operation, schema: Json) -> Json:
@@ -86,7 +120,8 @@ def _body(operation: Operation, schema: Json) -> Json:
         schema = {"anyOf": [several, schema]}
     types = BOOK if operation.in_yaml else JSON
     required = operation.name != "recommend"  # without a body it is a request without fields
-    return {"required": required, "content": {kind: {"schema": schema} for kind in types}}
+    shown = {"schema": schema, "example": operation.example}
+    return {"required": required, "content": dict.fromkeys(types, shown)}
 
 
 def _response(status: int, answer: Model | str, headers: Mapping[str, str], schemas: _Schemas) -> Json:
