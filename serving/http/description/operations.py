@@ -1,7 +1,8 @@
 """Every operation of REST: its name, what it takes, and what it answers, in one table.
 
 Parameters are FastAPI's own, from the routes; what a key needs, and the statuses that come of it, from the table of
-access. `tests/serving/test_openapi.py` finds each status that stands here, and no other.
+access. `tests/serving/test_openapi_statuses.py` provokes each status that stands here; `test_openapi.py` finds no
+other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -65,6 +66,8 @@ class Operation(NamedTuple):
     """Whether the first answer is YAML for those who wish."""
     errors: tuple[int, ...] = ()
     """Further errors."""
+    faults_inside: bool = False
+    """Whether faults and spent rates are in the body of a 200."""
     headers: Mapping[str, str] = {}
     """Of the first answer."""
     parameters: Sequence[Mapping[str, Any]] = ()
@@ -103,7 +106,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("GET", "/graphql"): Operation(
         "graphqlQuery", LISTS, "A GraphQL query in the address", {200: graphql.GraphQLAnswer}, errors=(400,),
-        parameters=(
+        faults_inside=True, parameters=(
             {"name": "query", "in": "query", "required": True, "description": "GraphQL",
              "schema": {"type": "string"}, "example": QUERY},
             {"name": "variables", "in": "query", "description": "Values of its variables, as a JSON object",
@@ -114,7 +117,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
     ),
     ("POST", "/graphql"): Operation(
         "graphql", LISTS, "A GraphQL query", {200: graphql.GraphQLAnswer}, takes=graphql.GraphQLRequest,
-        errors=(400,), example={"query": QUERY},
+        errors=(400,), faults_inside=True, example={"query": QUERY},
     ),
     ("POST", "/v1/events"): Operation(
         "sendEvents", EVENTS, "1 to 1,000 events, all of them or none", {202: events.EventsTaken},
@@ -173,7 +176,7 @@ def answers_of(key: tuple[str, str]) -> dict[int, Model | str]:
     operation, access = OPERATIONS[key], HTTP[key]
     statuses = set(operation.errors)
     if access.scopes:
-        statuses |= {401, 403, 429, 500}
+        statuses |= {401, 403} if operation.faults_inside else {401, 403, 429, 500}
     if operation.takes is not None:
         statuses |= {400, 413, 415}
     special = {status: model for (name, status), model in SPECIAL.items() if name == operation.name}
