@@ -1,11 +1,10 @@
 """`headrace anchor`: train on the log, write a version, publish it."""
 
-import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Annotated
+from contextlib import closing, contextmanager, suppress
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
@@ -23,7 +22,7 @@ from schemas.registry import RegistryUnavailable
 from state.anchors.contract import AnchorsUnavailable
 from state.anchors.last_run import Outcome, TrainingRun, write_last_run
 from state.rows import keys
-from state.store.contract import StoreUnavailable
+from state.store.contract import Store, StoreUnavailable
 
 
 @contextmanager
@@ -41,49 +40,82 @@ def _bar(total: int) -> Iterator[Callable[[int], None]]:
         yield advance
 
 
-OUTCOMES: dict[type[Exception], Outcome] = {TooLittleData: "too_little", Refused: "refused"}
+class Fault(NamedTuple):
+    """What an error of a training means."""
+
+    outcome: Outcome
+    exit_code: int
 
 
-def _run_since(began: float, outcome: Outcome, version: str | None = None, message: str = "") -> TrainingRun:
-    return TrainingRun(
-        at_ms=int(began * 1000), seconds=time.time() - began, outcome=outcome, version=version, message=message
-    )
+FAULTS: dict[type[Exception], Fault] = {
+    TooLittleData: Fault("too_little", FAILED),
+    Refused: Fault("refused", FAILED),
+    PositionLost: Fault("failed", FAILED),
+    StoreUnavailable: Fault("failed", UNAVAILABLE),
+    LogUnavailable: Fault("failed", UNAVAILABLE),
+    RegistryUnavailable: Fault("failed", UNAVAILABLE),
+    AnchorsUnavailable: Fault("failed", UNAVAILABLE),
+}
+
+
+def _fault_of(error: Exception) -> Fault:
+    return next(fault for kind, fault in FAULTS.items() if isinstance(error, kind))
 
 
 def run_anchor(settings: Settings, json: bool, force: bool = False) -> int:
     """Train and publish; print a summary; return the exit code."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    began = time.time()
     try:
-        store = open_store(settings, patient=True)
-        events = open_log(settings.log_address, config=settings.kafka_config)
-        live = store.read([keys.ANCHOR_LIVE])[0]
-        current = live.decode() if live else None
-        now_ms = time.time_ns() // 1_000_000
-        summary = train_anchor(settings, events, now_ms, current, force, Progress(err.status, _bar))
-        events.close()
-        store.write({keys.ANCHOR_PUBLISHED: summary["version"].encode()})
-        write_last_run(store, _run_since(began, "published", summary["version"]))
-        store.close()
-    except (TooLittleData, Refused, PositionLost) as error:
-        write_last_run(store, _run_since(began, OUTCOMES.get(type(error), "failed"), message=str(error)))
+        with closing(open_store(settings, patient=True)) as store:
+            summary = _train_and_record(settings, store, force)
+    except tuple(FAULTS) as error:
         err.print(str(error), markup=False)
-        return FAILED
-    except (StoreUnavailable, LogUnavailable, RegistryUnavailable, AnchorsUnavailable) as error:
-        with contextlib.suppress(StoreUnavailable, NameError):
-            write_last_run(store, _run_since(began, "failed", message=str(error)))
-        err.print(str(error), markup=False)
-        return UNAVAILABLE
+        return _fault_of(error).exit_code
     if json:
         print_json(summary)
     else:
-        table = Table("anchor", summary["version"], title="published; lanes refold, then servers follow")
-        for name in ("events", "users", "items"):
-            table.add_row(name, f"{summary[name]:,}")
-        for name, value in {**summary["metrics"], **summary["seconds"]}.items():
-            table.add_row(name, f"{value:,.4g}" if isinstance(value, int | float) else str(value or "–"))
-        Console().print(table)
+        _show(summary)
     return OK
+
+
+def _train_and_record(settings: Settings, store: Store, force: bool) -> dict[str, Any]:
+    """Return the summary of a training that published; how it ended is recorded in any case."""
+    began = time.time()
+
+    def record(outcome: Outcome, version: str | None = None, message: str = "") -> None:
+        run = TrainingRun(
+            at_ms=int(began * 1000), seconds=time.time() - began, outcome=outcome, version=version, message=message
+        )
+        write_last_run(store, run)
+
+    try:
+        summary = _train(settings, store, force)
+    except tuple(FAULTS) as error:
+        with suppress(StoreUnavailable):  # the error may be that the store is away
+            record(_fault_of(error).outcome, message=str(error))
+        raise
+    record("published", summary["version"])
+    return summary
+
+
+def _train(settings: Settings, store: Store, force: bool) -> dict[str, Any]:
+    live = store.read([keys.ANCHOR_LIVE])[0]
+    with closing(open_log(settings.log_address, config=settings.kafka_config)) as events:
+        summary = train_anchor(
+            settings, events, time.time_ns() // 1_000_000, live.decode() if live else None, force,
+            Progress(err.status, _bar),
+        )  # fmt: skip
+    store.write({keys.ANCHOR_PUBLISHED: summary["version"].encode()})
+    return summary
+
+
+def _show(summary: dict[str, Any]) -> None:
+    table = Table("anchor", summary["version"], title="published; lanes refold, then servers follow")
+    for name in ("events", "users", "items"):
+        table.add_row(name, f"{summary[name]:,}")
+    for name, value in {**summary["metrics"], **summary["seconds"]}.items():
+        table.add_row(name, f"{value:,.4g}" if isinstance(value, int | float) else str(value or "–"))
+    Console().print(table)
 
 
 def command(

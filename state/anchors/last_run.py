@@ -1,17 +1,15 @@
-"""How the last training of an anchor ended: a record in Redis, written by the trainer, read by whoever looks.
+"""How the last training of an anchor ended and when the next is due: records in Redis (JSON).
 
-headrace:anchor:run     the record (JSON)
-headrace:anchor:night   when the scheduler trains next (JSON)
+The trainer writes the one, the scheduler the other; `headrace status` and `headrace anchors` read both.
 """
 
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from state.rows import keys
 from state.store.contract import RowReader, Store
 
-ANCHOR_RUN = b"headrace:anchor:run"
-ANCHOR_NIGHT = b"headrace:anchor:night"
 Outcome = Literal["published", "refused", "too_little", "failed"]
 
 
@@ -40,21 +38,21 @@ class NextRun(BaseModel):
 
 def write_last_run(store: Store, run: TrainingRun) -> None:
     """Record how a training ended."""
-    store.write({ANCHOR_RUN: run.model_dump_json().encode()})
+    store.write({keys.ANCHOR_RUN: run.model_dump_json().encode()})
 
 
 def read_last_run(store: RowReader) -> TrainingRun | None:
     """Return how the last training ended, None before the first."""
-    value = store.read([ANCHOR_RUN])[0]
+    value = store.read([keys.ANCHOR_RUN])[0]
     return TrainingRun.model_validate_json(value) if value else None
 
 
 def write_next_run(store: Store, run: NextRun | None) -> None:
     """Record when a scheduler trains next; None: it has stopped."""
-    store.write({ANCHOR_NIGHT: run.model_dump_json().encode() if run else None})
+    store.write({keys.ANCHOR_NIGHT: run.model_dump_json().encode() if run else None})
 
 
 def read_next_run(store: RowReader) -> NextRun | None:
     """Return when a scheduler trains next, None where none is at work."""
-    value = store.read([ANCHOR_NIGHT])[0]
+    value = store.read([keys.ANCHOR_NIGHT])[0]
     return NextRun.model_validate_json(value) if value else None

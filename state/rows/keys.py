@@ -18,6 +18,8 @@ Ids appear as 16 hex digits of their 64-bit hash (`schemas.ids`).
     {headrace:rules}<version>  a book of rules; {headrace:rules}positions names the live one
     headrace:flows:<name>      processes that fold a generation
     headrace:anchor:published  newest anchor      headrace:anchor:live    the one served
+    headrace:anchor:run        how the last training ended (`state.anchors.last_run`)
+    headrace:anchor:night      when a scheduler trains next
 """
 
 RULES = b"{headrace:rules}"
@@ -26,6 +28,8 @@ GENERATION_BEFORE = b"headrace:generation-before"
 GENERATION_CHANGED = b"headrace:generation-changed"
 ANCHOR_PUBLISHED = b"headrace:anchor:published"
 ANCHOR_LIVE = b"headrace:anchor:live"
+ANCHOR_RUN = b"headrace:anchor:run"
+ANCHOR_NIGHT = b"headrace:anchor:night"
 
 
 def generation(name: str) -> bytes:

@@ -15,7 +15,7 @@ from state.embedded_redis import EmbeddedRedis
 from state.rows import keys
 from state.store.contract import decode_positions
 
-PASSING = (b"owner", b"headrace:flows:", b"headrace:anchor:night")
+PASSING = (b"owner", b"headrace:flows:", keys.ANCHOR_NIGHT)
 """Keys of processes at work."""
 
 

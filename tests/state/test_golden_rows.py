@@ -144,6 +144,6 @@ def test_keys_keep_their_bytes():
         keys.older_purchases(prefix, 10), keys.owner(prefix), keys.owes_vectors(prefix),
         keys.redo_piece(prefix, "3f", 2), keys.GENERATION, keys.GENERATION_BEFORE, keys.GENERATION_CHANGED,
         keys.generation("g7"), keys.members("g7"), keys.ANCHOR_PUBLISHED, keys.ANCHOR_LIVE, keys.RULES,
-        keys.positions(keys.RULES), keys.rules(11),
+        keys.positions(keys.RULES), keys.rules(11), keys.ANCHOR_RUN, keys.ANCHOR_NIGHT,
     ]  # fmt: skip
     assert b"\n".join(made) == (GOLDEN / "keys.txt").read_bytes().rstrip(b"\n")
