@@ -3,6 +3,9 @@
 import logging
 import os
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
@@ -94,3 +97,18 @@ def progress_bar(unit: str) -> Progress:
         TimeRemainingColumn(),
         console=err,
     )
+
+
+@contextmanager
+def reading_bar(total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar while a log of `total` messages is read; to be called with the number of those read since."""
+    began, done = time.perf_counter(), 0
+    with progress_bar("messages") as bar:
+        task = bar.add_task("reading the log", total=total, rate=0.0)
+
+        def advance(n: int) -> None:
+            nonlocal done
+            done += n
+            bar.update(task, completed=done, rate=done / (time.perf_counter() - began))
+
+        yield advance

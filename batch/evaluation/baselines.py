@@ -72,21 +72,26 @@ class Baselines:
         if len(items) >= k:
             return items[:k]
         there = np.concatenate((items, hidden))
-        return np.concatenate((items, self._popular_first[~np.isin(self._popular_first, there)]))[:k]
+        popular = self._popular_first[: k + len(there)]
+        return np.concatenate((items, popular[~np.isin(popular, there)]))[:k]
 
     def _places(self, history: Ids) -> Ints:
         """Return the places of a history's known items, in its order."""
+        places, known = self._looked_up(history)
+        return places[known]
+
+    def _looked_up(self, history: Ids) -> tuple[Ints, npt.NDArray[np.bool_]]:
+        """Return (a place for each item of a history, whether it is that item's)."""
         if not len(self.items):
-            return np.zeros(0, np.int64)
+            return np.zeros(len(history), np.int64), np.zeros(len(history), bool)
         at: Ints = np.minimum(np.searchsorted(self.items, history), len(self.items) - 1)
-        known: Ints = at[self.items[at] == history]
-        return known
+        return at, self.items[at] == history
 
     def _latest(self, history: Ids) -> tuple[Ints, npt.NDArray[np.float64], Ints]:
         """Return (places of a history's distinct known items, how late each came last, how often): 1 for the latest."""
         own, back, n = np.unique(history[::-1], return_index=True, return_counts=True)
-        known = np.isin(own, self.items)
-        return self._places(own), 1 - back[known] / len(history), n[known]
+        places, known = self._looked_up(own)
+        return places[known], 1 - back[known] / len(history), n[known]
 
     def _popular(self, history: Ids) -> tuple[Ints, npt.NDArray[np.float64]]:
         return self._popular_first, self._counts[self._popular_first].astype(np.float64)

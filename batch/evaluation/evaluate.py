@@ -110,6 +110,7 @@ def evaluate(
         },
         "mode": options.mode,
         "repeat": options.repeat,
+        "strategy": "session" if bought_ms is None else "hybrid",
         "run": {
             "version": installed("headrace"),
             "first_ms": int(train["ts_ms"].min()), "last_ms": int(train["ts_ms"].max()),

@@ -94,7 +94,7 @@ def split_by_time(events: Columns, share: float, gap_ms: int) -> tuple[Columns, 
     later = events[session >= cut]
     first_ms = int(later["ts_ms"].min()) if len(later) else 0
     train = events[(session < cut) & (events["ts_ms"] < first_ms)] if len(later) else events
-    known = np.isin(later["item"], np.unique(train["item"]))
+    known = np.isin(later["item"], np.unique(train["item"])) & (later["kind"] < FIRST_NEGATIVE_KIND)
     return train, pairs_of(session[session >= cut][known], later["item"][known])
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import eigsh
+from threadpoolctl import threadpool_limits
 
 from state.rows.item_rows import PAIR_UNIT, ItemRows
 from state.rows.slot_map import SlotMap
@@ -39,7 +40,8 @@ def embed(rows: ItemRows, slots: SlotMap, d: int = D) -> Floats:
     if a.nnz == 0 or n < 2:
         return out
     k = min(d, n - 1)
-    strength, q = eigsh(a, k, which="LM", v0=np.ones(n), tol=1e-4)
+    with threadpool_limits(1, "blas"):  # the products are too small to share: two threads take twice as long
+        strength, q = eigsh(a, k, which="LM", v0=np.ones(n), tol=1e-4)
     vectors = q * np.abs(strength)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     out[:n, : vectors.shape[1]] = vectors / np.maximum(length, 1e-9)

@@ -17,6 +17,7 @@ from batch.settings import TrainingSettings
 from batch.training.als import fit, hold_out, recall, whiten
 from batch.training.embedding import embed
 from batch.training.interactions import Interactions, read_interactions
+from batch.training.log_events import Reader
 from batch.training.nightly import Night, fit_night
 from batch.training.simulated_shop import SimulatedState, columns_of
 from flows.fold.settings import LaneSettings
@@ -208,5 +209,5 @@ def _read(
     start, end = log.start(), log.end()
     total = sum(end[stream] - start.get(stream, 0) for stream in end)
     with progress.reading(total) as advance:
-        registry, patience_s = open_registry(settings), settings.connect_timeout_s
-        return read_interactions(log, registry, weights, now_ms, limits_of(settings), patience_s, advance)
+        reader = Reader(open_registry(settings), now_ms, limits_of(settings), settings.connect_timeout_s, advance)
+        return read_interactions(log, reader, weights)

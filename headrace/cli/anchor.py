@@ -2,8 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -15,7 +14,7 @@ from flows.connect import open_store
 from flows.log.contract import LogUnavailable, PositionLost
 from flows.log.open_log import open_log
 from headrace.cli.anchors import remove, rollback
-from headrace.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, progress_bar, read_settings
+from headrace.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, read_settings, reading_bar
 from headrace.options import Json
 from headrace.settings import Settings
 from schemas.registry import RegistryUnavailable
@@ -23,21 +22,6 @@ from state.anchors.contract import AnchorsUnavailable
 from state.anchors.last_run import Outcome, TrainingRun, write_last_run
 from state.rows import keys
 from state.store.contract import Store, StoreUnavailable
-
-
-@contextmanager
-def _bar(total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar of the messages read while the log is read."""
-    began, done = time.perf_counter(), 0
-    with progress_bar("messages") as bar:
-        task = bar.add_task("reading the log", total=total, rate=0.0)
-
-        def advance(n: int) -> None:
-            nonlocal done
-            done += n
-            bar.update(task, completed=done, rate=done / (time.perf_counter() - began))
-
-        yield advance
 
 
 class Fault(NamedTuple):
@@ -103,7 +87,7 @@ def _train(settings: Settings, store: Store, force: bool) -> dict[str, Any]:
     with closing(open_log(settings.log_address, config=settings.kafka_config)) as events:
         summary = train_anchor(
             settings, events, time.time_ns() // 1_000_000, live.decode() if live else None, force,
-            Progress(err.status, _bar),
+            Progress(err.status, reading_bar),
         )  # fmt: skip
     store.write({keys.ANCHOR_PUBLISHED: summary["version"].encode()})
     return summary

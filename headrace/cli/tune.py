@@ -17,6 +17,7 @@ from rich.table import Table
 
 from batch.training.als import HeldOut, fit, hold_out, recall, whiten
 from batch.training.interactions import Interactions, read_interactions
+from batch.training.log_events import Reader
 from flows.log.contract import LogUnavailable, PositionLost
 from flows.log.open_log import open_log
 from flows.log.open_registry import open_registry
@@ -78,10 +79,10 @@ def run(settings: Settings, trials: int, html: Path | None, json: bool) -> int:
         log = open_log(settings.log_address, config=settings.kafka_config)
         weights = lane_settings(settings).fold_params().weights
         with err.status("reading the log"):
-            data = read_interactions(
-                log, open_registry(settings), weights, time.time_ns() // 1_000_000,
-                limits_of(settings), settings.connect_timeout_s, lambda n: None,
-            )  # fmt: skip
+            reader = Reader(
+                open_registry(settings), time.time_ns() // 1_000_000, limits_of(settings), settings.connect_timeout_s
+            )
+            data = read_interactions(log, reader, weights)
         log.close()
     except (LogUnavailable, RegistryUnavailable) as error:
         err.print(str(error), markup=False)

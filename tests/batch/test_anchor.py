@@ -6,6 +6,7 @@ from helpers.purchases import NOW, REGISTRY, purchase
 from helpers.s3_server import S3Server
 
 from batch.training.interactions import read_interactions
+from batch.training.log_events import Reader
 from batch.training.train_anchor import Refused, TooLittleData, train_anchor
 from flows.anchor_follower import AnchorFollower
 from flows.fold.lane import Lane
@@ -132,7 +133,7 @@ def test_an_anchor_comes_of_a_log_too_small_for_a_session_in_every_slice(setting
 
 def test_a_night_knows_nothing_of_erased_users_but_what_they_did_since(log):
     def read():
-        data = read_interactions(log, REGISTRY, LaneSettings().fold_params().weights, NOW, Limits(), 5, lambda _: None)
+        data = read_interactions(log, Reader(REGISTRY, NOW, Limits(), 5), LaneSettings().fold_params().weights)
         own = data.user_hash[data.user] == hash_id("u3")
         return len(data.weight) - own.sum(), [data.item_ids[item] for item in data.item[own]]
 

@@ -14,9 +14,19 @@ from batch.training.mixture_fit import SIZE, fit_mixture, loss_and_gradient, pac
 from batch.training.mixture_table import mixture_table
 from batch.training.simulated_shop import Pairs, SimulatedState, columns_of, pairs_of, sessions_by_end
 from flows.fold.settings import LaneSettings
+from flows.log.contract import Message
+from flows.log.sqlite_log import SqliteLog
+from headrace.cli.evaluate import run
+from headrace.cli.evaluate_input import Input
+from headrace.loading.plan import Choices
+from headrace.settings import Settings
 from schemas.ids import hash_id
+from schemas.json_events import encode
+from schemas.registry import FolderRegistry
 from serving.scoring.parameters import DEFAULT
 
+REGISTRY = FolderRegistry()
+ONE_EVENT, NO_EVENTS = Path("one.csv"), Path("none.csv")
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "rsc15_100k.parquet"
 
 
@@ -130,6 +140,59 @@ def test_the_command_reads_tables_and_writes_json_and_a_page(tmp_path):
     unknown = evaluate_by_command(tmp_path, "--events", "events.parquet", "--set", "thetta.1=2")
     assert unknown.returncode == 2
     assert "thetta" in unknown.stderr
+
+
+@pytest.fixture
+def shop_folder(tmp_path):
+    """A data folder whose log holds walks over a ring of items, and a product."""
+    log, events = SqliteLog(tmp_path / "log.sqlite"), walk(300, 1)
+    events["ts_ms"] += 1_700_000_000_000
+    record = {"ts_ms": int(events["ts_ms"][0]), "item": "i1", "title": "One", "category": "toys/outdoor"}
+    messages = [Message("products", b"i1", encode("products", record, REGISTRY), record["ts_ms"])]
+    for n, row in enumerate(events):
+        view = {"event_id": f"e{n}", "ts_ms": int(row["ts_ms"]), "user": f"u{row['user']}", "item": f"i{row['item']}"}
+        messages.append(Message("product-views", b"", encode("product-views", view, REGISTRY), view["ts_ms"]))
+    log.append([*messages, messages[-1]])  # the broker delivered one twice
+    log.close()
+    return tmp_path, len(events)
+
+
+@pytest.mark.process
+def test_the_log_of_the_running_shop_is_evaluated(shop_folder, capsys):
+    folder, n_events = shop_folder
+    live = Input(live=Settings(data_dir=folder))
+    assert run(live, Options(fit=False, baselines=("popular",)), None, json=True) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert 0 < found["train_events"] < n_events
+    assert found["HR@20"] > found["baselines"]["popular"]["HR@20"]
+    assert found["by_category"]["toys"]["n"] > 0
+    assert found["run"]["source"].endswith("log.sqlite")
+    assert found["run"]["split"] == 0.8
+    assert found["run"]["commit"]
+    assert run(live, Options(fit=False, baselines=("popular",)), None, json=False) == 0
+    printed = capsys.readouterr().out
+    assert "better than the best baseline, popular" in printed
+    assert "HR: share of the predictions" in printed
+    assert "split 0.8, next item, fit False" in printed
+
+
+@pytest.mark.parametrize(
+    ("given", "what_is_wrong"),
+    [
+        ({"events": ONE_EVENT}, "nothing is left to predict"), ({}, "give --live, or --events FILE"),
+        ({"events": ONE_EVENT, "train": ONE_EVENT}, "give --live, or --events FILE"),
+        ({"train": ONE_EVENT}, "--train and --pairs need each other"),
+        ({"events": NO_EVENTS}, "holds no events"), ({"live": Settings(data_dir="nothing-here")}, "holds no events"),
+        ({"live": Settings(), "mapped": Choices(kind="view")}, "say how to read the file of --events"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_evaluated_is_one_line_and_wrong_usage(tmp_path, monkeypatch, capsys, given, what_is_wrong):
+    monkeypatch.chdir(tmp_path)
+    for name, text in ((ONE_EVENT, "user,item,ts_ms\nu1,a,1700000000000\n"), (NO_EVENTS, "user,item,ts_ms\n")):
+        name.write_text(text)
+    assert run(Input(**given), Options(), None, json=False) == 2
+    *_, line = capsys.readouterr().err.splitlines()  # behind the bar of the log that was read
+    assert what_is_wrong in line
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="rsc15_100k.parquet is not beside the project")

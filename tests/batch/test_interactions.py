@@ -3,6 +3,7 @@
 import pytest
 
 from batch.training.interactions import read_interactions
+from batch.training.log_events import Reader
 from flows.fold.settings import LaneSettings
 from flows.log.contract import LogUnavailable, Message
 from flows.log.sqlite_log import SqliteLog
@@ -21,7 +22,7 @@ def view(name, **more):
 
 
 def read(log, limits=None, patience_s=0.3):
-    return read_interactions(log, REGISTRY, WEIGHTS, T0, limits or Limits(), patience_s, lambda n: None)
+    return read_interactions(log, Reader(REGISTRY, T0, limits or Limits(), patience_s), WEIGHTS)
 
 
 def test_a_log_that_cannot_be_read_to_its_end_trains_nothing(tmp_path):
