@@ -110,14 +110,9 @@ class Books:
                 if based_on is not None and based_on != live:
                     raise BookConflict(live, based_on)
                 version = self._store.positions(keys.RULES).get("newest", 0) + 1  # fails where Redis takes no writes
-                record = {
-                    "version": version,
-                    "author": author,
-                    "note": note,
-                    "at_ms": now_ms,
-                    "book": book,
-                    "text": text,
-                }
+                record = {"version": version, "author": author, "note": note, "at_ms": now_ms, "book": book}
+                if text:
+                    record["text"] = text
                 self._append(books, record)
                 if self._stored(books, version) != orjson.dumps(record):
                     raise BookConflict(version)
@@ -208,10 +203,8 @@ def _record(value: bytes, registry: SchemaRegistry) -> Record:
     book = orjson.loads(body["book"])
     if body["version"] < 1 or not isinstance(book, dict):
         raise Malformed(f"version {body['version']} is below 1, or its book is no object")
-    return {
-        "version": body["version"], "author": body["author"], "note": body["note"], "at_ms": body["ts_ms"],
-        "book": book, "text": body["text"],
-    }  # fmt: skip
+    record = {name: body[name] for name in ("version", "author", "note")} | {"at_ms": body["ts_ms"], "book": book}
+    return record | ({"text": body["text"]} if body["text"] else {})
 
 
 def open_books(settings: FlowSettings, store: Store, registry: SchemaRegistry) -> Books:

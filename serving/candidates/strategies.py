@@ -101,7 +101,11 @@ def _add_top_list(
 
 def new_arrivals(context: RequestContext) -> None:
     """Add the newest items of the shop, the newest first."""
-    rows, shop, lang = context.pool.selection.last(4 * context.want), context.shop, context.lang
+    _add_newest(context, context.pool.selection.last(4 * context.want))
+
+
+def _add_newest(context: RequestContext, rows: npt.NDArray[np.int64]) -> None:
+    shop, lang = context.shop, context.lang
     first_new = len(shop.catalogue) * (1 - SHARE_OF_NEW)
 
     def say(k: int) -> RenderedReason:
@@ -113,11 +117,14 @@ def new_arrivals(context: RequestContext) -> None:
 
 
 def any_eligible(context: RequestContext) -> None:
-    """Add items that pass a narrow selection, the most popular of all time first, so that it gives full lists."""
-    if not context.pool.selection.narrow:
+    """Add what may be shown, so that lists are full: of a narrow selection the most popular, else the newest."""
+    shop, lang, pool, plan = context.shop, context.lang, context.pool, context.visitor.plan
+    if not pool.selection.narrow:
+        left = [row for row in pool.selection.last(4 * context.want).tolist() if pool.allows(row)]
+        # Exploration draws of what no source has brought.
+        _add_newest(context, np.array(left[: max(0, context.want - plan.explore - pool.n)], np.int64))
         return
-    shop, lang = context.shop, context.lang
-    found = shop.most_popular(context.pool.selection, context.visitor.now_ms)
+    found = shop.most_popular(pool.selection, context.visitor.now_ms)
     asked = context.visitor.request.filters is not None
     scope = WHAT_WAS_ASKED[lang] if asked else WHOLE_SHOP[lang]
 

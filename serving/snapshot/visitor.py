@@ -184,8 +184,9 @@ class Visitor:
 
     @property
     def shown_last(self) -> Hashes:
-        """The items that stand behind all others where these are too few, the latest first."""
-        return np.array(list(dict.fromkeys([*self.session.tolist()[::-1], *self.own.tolist()[::-1]])), np.uint64)
+        """The items that stand behind all others where these are too few, the latest first; none in context."""
+        seen, context = [*self.session.tolist()[::-1], *self.own.tolist()[::-1]], set(self.context.tolist())
+        return np.array([item for item in dict.fromkeys(seen) if item not in context], np.uint64)
 
     @property
     def may_follow_habits(self) -> bool:

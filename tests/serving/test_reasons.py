@@ -20,6 +20,7 @@ from state.rows.vector_rows import encode_vector
 AGO = NOW - 2 * DAY
 PRODUCTS = [product(name, name.title()) for name in ("tea", "cup", "mate", "sofa")]
 NOTHING = "nothing"
+AVAILABLE, NEW = ("available", {}), ("new_arrival", {})
 TOGETHER = [Event("v", "tea", AGO), Event("v", "cup", AGO + 1000)]
 TASTES = [product("tea", "Tea", brand="Acme", price=4.0), product("cup", "Cup", brand="Other", price=4.1),
           product("mate", "Mate", brand="Acme", price=90.0)]  # fmt: skip
@@ -33,7 +34,7 @@ def reasons(events, products=PRODUCTS, book=None, with_vector=False, **request):
         store.rows[keys.vector(keys.prefix("g1", 0), "a1", hash_id("ann"))] = encode_vector(
             np.array([1, 0.05], np.float32)
         )
-    (answer,) = shop.recommend([RecommendRequest(count=4, **request)], NOW, trial(book) if book else None)
+    (answer,) = shop.recommend([RecommendRequest(**{"count": 6, **request})], NOW, trial(book) if book else None)
     return {one.item: (one.reason.code, one.reason.args) for one in answer.items if one.item != NOTHING}
 
 
@@ -88,11 +89,11 @@ def test_similar_items_share_an_attribute_or_a_direction():
     drinks = [product("tea", "Tea", category="drinks"), product("mate", "Mate", category="drinks")]
     content = {"items": ["tea"], "strategy": "content"}
     assert reasons(TOGETHER, drinks, **content)["mate"] == ("similar_to", TEA)
-    assert "mate" not in reasons(TOGETHER, [drinks[0], product("mate", "Mate", category="food")], **content)
+    assert reasons(TOGETHER, [drinks[0], product("mate", "Mate", category="food")], **content)["mate"] == AVAILABLE
     similar = {"items": ["tea"], "strategy": "similar"}
     assert reasons([], with_vector=True, **similar)["cup"] == ("similar_to", TEA)
-    assert "sofa" not in reasons([], with_vector=True, **similar)
-    assert "cup" not in reasons([], **similar)
+    assert reasons([], with_vector=True, **similar)["sofa"] == NEW
+    assert reasons([], **similar)["cup"] == AVAILABLE
 
 
 def test_what_was_bought_once_was_bought_before_and_only_what_was_bought_twice_has_an_interval():
@@ -125,7 +126,8 @@ def test_a_taste_is_said_with_the_brand_category_or_price_it_is_of():
     views = [Event("ann", "tea", AGO + k, price=4.0) for k in range(3)]
     assert reasons(views, TASTES, **asked)["cup"] == ("matches_price", {"value": "4.1"})
     assert reasons(views[:2], TASTES, **asked)["cup"] == ("matches_taste", {})
-    assert reasons([], TASTES, user="bob", strategy="collaborative", with_vector=True) == {}
+    found = reasons([], TASTES, user="bob", strategy="collaborative", with_vector=True)
+    assert found == {"tea": AVAILABLE, "cup": AVAILABLE, "mate": NEW}
 
 
 def test_one_event_makes_an_item_popular_and_five_of_today_a_trend():
@@ -133,7 +135,7 @@ def test_one_event_makes_an_item_popular_and_five_of_today_a_trend():
     for asked in ({}, {"explain": True}, {"strategy": "trending"}):
         assert reasons(today, **asked)["tea"] == ("trending_in", {"scope": "the whole shop"})
         assert reasons(today[:2], **asked)["tea"] == ("popular_in", {"scope": "the whole shop"})
-        assert reasons([], **asked) == {}
+        assert reasons([], **asked) == {"tea": AVAILABLE, "cup": AVAILABLE, "mate": AVAILABLE, "sofa": NEW}
     old = [Event(f"v{n}", "tea", NOW - (1 + n) * DAY) for n in range(12)]
     assert reasons(old)["tea"][0] == "popular_in"
 
@@ -143,7 +145,7 @@ def test_what_nobody_touched_is_not_called_popular():
         "tea": ("popular_in", {"scope": "the whole shop"}), "mate": ("available", {}),
     }  # fmt: skip
     disliked = [Event("v", "mate", AGO), *(Event(f"v{n}", "mate", AGO + 1, Kind.DISLIKE) for n in range(9))]
-    assert "mate" not in reasons(disliked, strategy="popular")
+    assert reasons(disliked, strategy="popular")["mate"] == AVAILABLE
 
 
 def test_only_the_newer_half_of_the_shop_is_new():
@@ -156,18 +158,18 @@ def test_only_the_newer_half_of_the_shop_is_new():
 def test_promotions_name_their_rule_and_explored_items_are_unknown_to_the_visitor():
     book = {"rules": [{"id": "hero", "action": "pin", "items": ["sofa"], "position": 1}]}
     assert reasons(TOGETHER, book=book)["sofa"] == ("promoted", {"rule": "hero"})
-    assert "sofa" not in reasons(TOGETHER)
+    assert reasons(TOGETHER)["sofa"] == NEW
     for seed in range(8):
         own = [Event("ann", "tea", AGO)]
         found = reasons(own, strategy="session", user="ann", explore=2, seed=seed)
         assert found.get("tea", ("",))[0] != "exploration"
-    assert "exploration" in {code for code, _ in reasons(TOGETHER, explore=2, seed=1).values()}
-    assert "exploration" not in {code for code, _ in reasons(TOGETHER, explore=0, seed=1).values()}
+    assert "exploration" in {code for code, _ in reasons(TOGETHER, count=3, explore=2, seed=1).values()}
+    assert "exploration" not in {code for code, _ in reasons(TOGETHER, count=3, explore=0, seed=1).values()}
 
 
 def test_the_last_list_in_memory_is_said_to_be_that():
     shop, store = recommender_of(TOGETHER, PRODUCTS)
-    assert {one.reason.code for one in ask(shop, user="new").items} == {"popular_in"}
+    assert {one.reason.code for one in ask(shop, user="new", count=2).items} == {"popular_in"}
     store.away = True
     assert {one.reason.code for one in ask(shop, user="new").items} == {"fallback"}
 

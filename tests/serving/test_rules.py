@@ -127,7 +127,7 @@ some_rules = st.one_of(
        st.sampled_from([0.0, 0.5]))  # fmt: skip
 def test_whatever_the_book_the_list_is_full_distinct_and_obeys(shop, rules, count, strategy, diversity):
     book = [{**one, "id": f"r{n}"} for n, one in enumerate(rules)]
-    request = {"count": count, "strategy": strategy, "items": ["tea"], "diversity": diversity}
+    request = {"count": count, "strategy": strategy, "items": ["tea"], "repeat": "allow", "diversity": diversity}
     answer = with_rules(shop, *book, **request)
     shown = items(answer)
     assert len(set(shown)) == len(shown) <= count
