@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal, overload
 
 import httpx
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
@@ -14,11 +14,15 @@ PASSING = (429, 503)
 
 
 class ServerError(Exception):
-    """The server refused a call; `status`, the `field` at fault ("" for none) and `message` have the reason."""
+    """The server refused a call; `status`, the `field` at fault ("" for none) and `message` have the reason.
 
-    def __init__(self, status: int, field: str, message: str) -> None:
+    `errors`: all that is wrong, where the server names more than the first thing: `index`, `field` and `message` of
+    each event (up to 100).
+    """
+
+    def __init__(self, status: int, field: str, message: str, errors: Sequence[Json] = ()) -> None:
         super().__init__(f"{status}: {field}: {message}" if field else f"{status}: {message}")
-        self.status, self.field, self.message = status, field, message
+        self.status, self.field, self.message, self.errors = status, field, message, list(errors)
 
 
 class Client:
@@ -50,13 +54,25 @@ class Client:
         """Close the connections."""
         self._http.close()
 
-    def send(self, *events: Mapping[str, Any]) -> list[str | None]:
+    @overload
+    def send(self, *events: Mapping[str, Any], partial: Literal[False] = False) -> list[str | None]: ...
+
+    @overload
+    def send(self, *events: Mapping[str, Any], partial: Literal[True]) -> Json: ...
+
+    def send(self, *events: Mapping[str, Any], partial: bool = False) -> list[str | None] | Json:
         """Append events to the log, all of them or none; return their ids (None for a product).
 
-        An attempt that is repeated counts once: all attempts of a call carry one key. Raises ServerError for events
-        that are refused, httpx.TransportError when the server cannot be reached.
+        With `partial` those that are good: returns the server's answer, with `accepted`, `event_ids`, and `errors`
+        (`index`, `field` and `message` of each refused event, up to 100) of `n_errors`.
+
+        An attempt that is repeated counts once: all attempts of a call carry one key. Raises ServerError where no event
+        is taken, httpx.TransportError when the server cannot be reached.
         """
-        answer = self._call("POST", "/v1/events", list(events), {"Idempotency-Key": uuid.uuid4().hex})
+        path = "/v1/events?partial=true" if partial else "/v1/events"
+        answer = self._call("POST", path, list(events), {"Idempotency-Key": uuid.uuid4().hex})
+        if partial:
+            return answer
         ids: list[str | None] = answer["event_ids"]
         return ids
 
@@ -92,10 +108,12 @@ class Client:
             found: Json = response.json()
             return found
         try:
-            detail = response.json()["error"]
+            refusal = response.json()
+            detail = refusal["error"]
         except (ValueError, KeyError, TypeError):
             raise ServerError(response.status_code, "", response.text[:200]) from None
-        raise ServerError(response.status_code, detail.get("field", ""), detail.get("message", ""))
+        errors = refusal.get("errors", ())
+        raise ServerError(response.status_code, detail.get("field", ""), detail.get("message", ""), errors)
 
 
 def _may_pass(error: BaseException) -> bool:

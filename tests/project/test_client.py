@@ -51,6 +51,21 @@ def test_a_refused_call_names_the_field_and_is_not_repeated(client):
         client.send({"type": "view", "user": "ann", "item": "tea"}, {"type": "view", "user": "ann"})
 
 
+def test_good_events_are_taken_in_part_and_each_refused_one_is_named(server, client):
+    before = sum(server.log.end().values())
+    good, bad = {"type": "view", "user": "ann", "item": "tea", "event_id": "p1"}, {"type": "rating", "user": "ann"}
+    answer = client.send(bad, good, {**bad, "item": "tea"}, partial=True)
+    assert (answer["accepted"], answer["event_ids"], answer["n_errors"]) == (1, [None, "p1", None], 2)
+    assert [(one["index"], one["field"]) for one in answer["errors"]] == [(0, "item"), (2, "stars")]
+    assert sum(server.log.end().values()) == before + 1
+    with pytest.raises(headrace.ServerError) as refused:
+        client.send(bad, {**bad, "item": "tea"}, partial=True)
+    assert [one["index"] for one in refused.value.errors] == [0, 1]
+    with pytest.raises(headrace.ServerError) as refused:
+        client.send(good, bad)
+    assert [one["index"] for one in refused.value.errors] == [1]
+
+
 def test_a_server_that_is_busy_is_asked_again_with_the_same_key():
     keys, left = [], [503, 429]
 
