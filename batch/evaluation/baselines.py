@@ -10,8 +10,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
+from threadpoolctl import threadpool_limits
 
-from batch.training.als import fit, whiten
+from batch.training.als import fit, fold_in, largest, whiten
 
 Ids = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
@@ -174,11 +175,11 @@ class Baselines:
     def _als(self, histories: Sequence[Ids], k: int) -> list[Ints]:
         """ALS alone: a history is folded in as one more session (Hu, Koren, Volinsky, ICDM 2008)."""
         vectors = np.zeros((len(histories), self._whitened.shape[1]), np.float32)
-        for at, history in enumerate(histories):
-            known, n = np.unique(self._places(history), return_counts=True)
-            w, gain = self._whitened[known].astype(np.float64), ALPHA * n
-            vectors[at] = np.linalg.solve(np.eye(w.shape[1]) + (w.T * gain) @ w, w.T @ (1 + gain))
-        return [_largest(np.arange(len(row)), row, k) for row in vectors @ self._whitened.T]
+        with threadpool_limits(1, "blas"):  # the systems are too small to share
+            for at, history in enumerate(histories):
+                known, n = np.unique(self._places(history), return_counts=True)
+                vectors[at] = fold_in(self._whitened[known], 1 + ALPHA * n)
+        return [largest(row, k) for row in vectors @ self._whitened.T]
 
 
 Best = Callable[[Sequence[Ids], int], list[Ints]]
@@ -186,11 +187,8 @@ Best = Callable[[Sequence[Ids], int], list[Ints]]
 
 def _largest(items: Ints, scores: npt.NDArray[np.floating], k: int) -> Ints:
     """Return the k items with the largest scores, equal ones by place."""
-    if len(items) > k:
-        some = np.argpartition(-scores, k - 1)[:k]
-        some = np.flatnonzero(scores >= scores[some].min())  # those that are equal to the last one too
-        items, scores = items[some], scores[some]
-    return items[np.lexsort((items, -scores))[:k]]
+    order = np.argsort(items, kind="stable")
+    return items[order[largest(scores[order], k)]]
 
 
 NAMES = ("popular", "most_had", "cooccurrence", "sequential_rules", "session_knn", "als")

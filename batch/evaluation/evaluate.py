@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from batch.evaluation.baselines import NAMES, Baselines
 from batch.evaluation.groups import Categories, by_category, by_group, groups_of, miscalibration
-from batch.evaluation.metrics import SEED, bootstrap, hits_of, over_all, per_prediction
 from batch.evaluation.reliability import reliability
+from batch.metrics import SEED, bootstrap, difference, hits_of, over_all, per_prediction
 from batch.training.embedding import embed
 from batch.training.nightly import fit_night
 from batch.training.simulated_shop import Pairs, SimulatedState, View, columns_of, sessions_by_end
@@ -143,12 +143,6 @@ class _Judge:
             found["by_category"] = by_category(ranked, pairs, self._categories, K)
         return found
 
-    def ahead(self, ranked: Ids, others: Ids) -> tuple[float, float]:
-        """Return (how much HR is above that of other lists for the same predictions, half of its 95 % interval)."""
-        own, theirs = (hits_of(some, self._pairs.targets).any(axis=1).astype(float) for some in (ranked, others))
-        gain = own - theirs
-        return float(gain.mean()), float(1.96 * gain.std() / np.sqrt(len(gain)))
-
 
 def _by_scorer(
     scorer: Scorer, view: View, embedding: npt.NDArray[np.float32], pairs: Pairs, options: Options,
@@ -266,5 +260,5 @@ def _baselines(
     for name in options.baselines:
         with progress(f"baseline {name}"):
             ranked = models.rank_all(name, pairs.history, K, options.repeat == "exclude")
-            found[name] = judge.figures(ranked) | {"difference": judge.ahead(own, ranked)}
+            found[name] = judge.figures(ranked) | {"difference": difference(own, ranked, pairs.targets)}
     return found

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from batch.evaluation.metrics import per_prediction
+from batch.metrics import per_prediction
 from batch.training.simulated_shop import Pairs
 from schemas.events import Columns
 from serving.ranking.mmr_dpp import ALPHA, department

@@ -1,6 +1,4 @@
-"""Implicit ALS (Hu, Koren, Volinsky, ICDM 2008) by the `implicit` package, and how well it does."""
-
-from typing import NamedTuple
+"""Implicit ALS (Hu, Koren, Volinsky, ICDM 2008) by the `implicit` package."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,11 +6,8 @@ from implicit.als import AlternatingLeastSquares
 from scipy.sparse import csr_matrix
 from threadpoolctl import threadpool_limits
 
-from batch.training.interactions import Interactions
-
 Floats = npt.NDArray[np.float32]
-HELD_OUT = 0.1
-MAX_USERS = 2_000
+Floats64 = npt.NDArray[np.float64]
 
 
 def fit(matrix: csr_matrix, factors: int, regularization: float, alpha: float, iterations: int, threads: int) -> Floats:
@@ -35,41 +30,21 @@ def whiten(item_factors: Floats, regularization: float) -> tuple[Floats, Floats]
     return np.ascontiguousarray(np.linalg.solve(lower, y.T).T.astype(np.float32)), gram.astype(np.float32)
 
 
-class HeldOut(NamedTuple):
-    """The past and the newest tenth of the events, as matrices, and the users who are in both."""
+def fold_in(whitened: Floats, confidence: npt.NDArray[np.floating]) -> Floats64:
+    """Return the vector (d,) of a user whose items have the factors `whitened` (n, d) and a confidence (n,) above 1.
 
-    train: csr_matrix
-    future: csr_matrix
-    users: npt.NDArray[np.int64]
-
-
-def hold_out(data: Interactions, cut_ms: int | None = None) -> HeldOut:
-    """Split the events at `cut_ms`, by default before the newest tenth; at most MAX_USERS users are judged."""
-    past = data.ts_ms <= (int(np.quantile(data.ts_ms, 1 - HELD_OUT)) if cut_ms is None else cut_ms)
-    train, future = data.matrix(past), data.matrix(~past)
-    users = np.flatnonzero((np.diff(train.indptr) > 0) & (np.diff(future.indptr) > 0))
-    return HeldOut(train, future, np.random.default_rng(1).permutation(users)[:MAX_USERS])
-
-
-def recall(split: HeldOut, whitened: Floats, alpha: float) -> dict[str, float | None]:
-    """Return recall@20 (capped) of items new to the user, by folded-in vectors and by popularity.
-
-    `whitened` (n_items, d): factors W = Y L⁻ᵀ of any model, zeros for items it does not know.
+    The exact half-step in whitened space, in its small form (`flows.fold.foldin`): one system of n equations.
     """
-    popularity = np.asarray(split.train.sum(axis=0)).ravel().astype(float)
-    found: dict[str, list[float]] = {"recall@20": [], "popularity.recall@20": []}
     w = whitened.astype(np.float64)
-    for user in split.users:
-        seen = split.train.indices[split.train.indptr[user] : split.train.indptr[user + 1]]
-        truth = set(split.future[user].indices) - set(seen)
-        if not truth:
-            continue
-        c = 1.0 + alpha * split.train[user].data
-        a = np.eye(w.shape[1]) + (w[seen].T * (c - 1)) @ w[seen]
-        scores = w @ np.linalg.solve(a, w[seen].T @ c)
-        for name, values in (("recall@20", scores), ("popularity.recall@20", popularity)):
-            ranked = values.copy()
-            ranked[seen] = -np.inf
-            top = np.argpartition(-ranked, min(20, len(ranked) - 1))[:20]
-            found[name].append(len(truth & set(top.tolist())) / min(20, len(truth)))
-    return {name: float(np.mean(values)) if values else None for name, values in found.items()}
+    right = confidence @ w
+    system = w @ w.T + np.diag(1 / (confidence - 1))
+    return np.asarray(right - np.linalg.solve(system, w @ right) @ w)
+
+
+def largest(scores: npt.NDArray[np.floating], k: int) -> npt.NDArray[np.int64]:
+    """Return the places of the k largest scores, the largest first, equal ones by place."""
+    if len(scores) <= k:
+        return np.argsort(-scores, kind="stable")
+    some = np.argpartition(-scores, k - 1)[:k]
+    some = np.flatnonzero(scores >= scores[some].min())  # those that are equal to the last one too
+    return some[np.argsort(-scores[some], kind="stable")[:k]]

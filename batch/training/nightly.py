@@ -9,7 +9,7 @@ import numpy.typing as npt
 from batch.training.embedding import embed
 from batch.training.mixture_fit import Fit, fit_mixture
 from batch.training.mixture_table import MixtureTable, mixture_table
-from batch.training.ranker import forest_of, ranked_items, train_ranker
+from batch.training.ranker import Booster, forest_of, ranked_items, train_ranker
 from batch.training.simulated_shop import SimulatedState, pairs_of, sessions_by_end
 from flows.fold.settings import LaneSettings
 from schemas.events import FIRST_NEGATIVE_KIND, Columns
@@ -39,6 +39,13 @@ class Gain(NamedTuple):
         return self.mrr > self.mrr_error and self.hr > -self.hr_error
 
 
+class Before(NamedTuple):
+    """What the same training makes of everything before the newest slice, on which it can be judged."""
+
+    params: MixtureParams
+    forest: Forest
+
+
 class Night(NamedTuple):
     """The fitted numbers, and trees, none where they do not win."""
 
@@ -46,6 +53,7 @@ class Night(NamedTuple):
     forest: Forest
     gain: Gain | None
     """None when there was too little to train on."""
+    before: Before
 
     def figures(self) -> dict[str, Any]:
         """Return how it compares, by name, for the anchor's metrics."""
@@ -83,22 +91,28 @@ def fit_night(
     """Fit to the events' own past, from `start`. What loses on the newest slice against what was before is not kept."""
     tables = slices_of(events, settings, SLICES if with_ranker else SLICES[-OF_MIXTURE:])
     if len(tables) < OF_MIXTURE:
-        return Night(Fit(start, 0, 0.0, 0.0, False), NO_FOREST, None)
+        return Night(Fit(start, 0, 0.0, 0.0, False), NO_FOREST, None, Before(start, NO_FOREST))
     *_, older, newest = tables
     tried = fit_mixture([older], newest, start)
     fit = fit_mixture([older, newest], None, start) if tried.kept else tried
     judged = Fit(fit.params, fit.predictions, tried.before, tried.after, tried.kept)
-    if not with_ranker:
-        return Night(judged, NO_FOREST, None)
-    gain = _gain(tried.params, tables[:-1], newest)
-    ranker = train_ranker(fit.params, tables) if gain is not None and gain.wins else None
-    return Night(judged, NO_FOREST if ranker is None else forest_of(ranker), gain)
+    earlier = train_ranker(tried.params, tables[:-1]) if with_ranker else None
+    gain = _gain(earlier, tried.params, newest) if earlier is not None else None
+    if earlier is None or gain is None or not gain.wins:
+        return Night(judged, NO_FOREST, gain, Before(tried.params, NO_FOREST))
+    ranker = train_ranker(fit.params, tables)
+    forest = NO_FOREST if ranker is None else forest_of(ranker)
+    return Night(judged, forest, gain, Before(tried.params, forest_of(earlier)))
 
 
-def _gain(params: MixtureParams, train: list[MixtureTable], judge: MixtureTable) -> Gain | None:
-    ranker = train_ranker(params, train)
-    if ranker is None:
-        return None
+def newest_slice_ms(events: Columns, session_gap_ms: int) -> int:
+    """Return when the newest event happened that is not in the newest slice of the sessions."""
+    session = sessions_by_end(events["user"], events["ts_ms"], session_gap_ms)
+    older = session < SLICES[-1][0] * (int(session.max()) + 1)
+    return int(events["ts_ms"][older if older.any() else slice(1)].max())
+
+
+def _gain(ranker: Booster, params: MixtureParams, judge: MixtureTable) -> Gain:
     target = judge.item[np.arange(len(judge.n)), np.maximum(judge.target, 0)]
     with_trees, without = (
         _reciprocal_ranks(ranked_items(one, params, judge, TOP), target, judge.target >= 0) for one in (ranker, None)

@@ -18,6 +18,7 @@ from serving.scoring.scorer import likeliest_first
 from serving.scoring.tree_ensemble import ALL_LEAVES, MAX_LEAVES, Forest, leaf_place
 from serving.scoring.tree_features import N_FEATURES, N_PAIRS, TOP, write_tree_features
 
+Booster = lgb.Booster
 LEAST_PREDICTIONS = 2_000
 PARAMS = {
     "objective": "lambdarank",
@@ -68,7 +69,7 @@ def tree_inputs(params: MixtureParams, table: MixtureTable) -> tuple[Features, I
     return out, order, best
 
 
-def train_ranker(params: MixtureParams, tables: list[MixtureTable]) -> lgb.Booster | None:
+def train_ranker(params: MixtureParams, tables: list[MixtureTable]) -> Booster | None:
     """Return the trees, None where fewer than LEAST_PREDICTIONS have their target among the best."""
     xs, ys, groups = [], [], []
     for table in tables:
@@ -86,7 +87,7 @@ def train_ranker(params: MixtureParams, tables: list[MixtureTable]) -> lgb.Boost
     return lgb.train(PARAMS, data, TREES)
 
 
-def forest_of(booster: lgb.Booster) -> Forest:
+def forest_of(booster: Booster) -> Forest:
     """Return the trees as the server evaluates them (`serving.scoring`): the same leaf for every float32 feature."""
     trees = [tree["tree_structure"] for tree in booster.dump_model()["tree_info"]]
     shape = len(trees), MAX_LEAVES - 1
@@ -116,7 +117,7 @@ def _leaves(node: dict[str, Any], before: int, tests: list[tuple[int, np.float32
     return left + _leaves(node["right_child"], before + len(left), tests)
 
 
-def ranked_items(booster: lgb.Booster | None, params: MixtureParams, table: MixtureTable, k: int) -> Uint64s:
+def ranked_items(booster: Booster | None, params: MixtureParams, table: MixtureTable, k: int) -> Uint64s:
     """Return each prediction's k best items, (P, k), 0 where there are fewer; equal ones likeliest first."""
     x, order, best = tree_inputs(params, table)
     score = best.copy()

@@ -3,17 +3,21 @@
 import os
 import time
 from contextlib import closing, suppress
+from importlib.metadata import version as installed
 from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from batch.training.train_anchor import Progress, Refused, TooLittleData, train_anchor
+from batch.training.comparison import METRICS, Refused
+from batch.training.train_anchor import Progress, TooLittleData, train_anchor
 from flows.connect import open_store
 from flows.log.contract import LogUnavailable, PositionLost
 from flows.log.open_log import open_log
 from headrace.cli.anchors import remove, rollback
+from headrace.cli.checkout import commit
+from headrace.cli.quality_screen import compared, day, print_legend, table_of
 from headrace.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, read_settings, reading_bar
 from headrace.options import Json
 from headrace.settings import Settings
@@ -94,12 +98,46 @@ def _train(settings: Settings, store: Store, force: bool) -> dict[str, Any]:
 
 
 def _show(summary: dict[str, Any]) -> None:
+    out, metrics = Console(), summary["metrics"]
     table = Table("anchor", summary["version"], title="published; lanes refold, then servers follow")
     for name in ("events", "users", "items"):
         table.add_row(name, f"{summary[name]:,}")
-    for name, value in {**summary["metrics"], **summary["seconds"]}.items():
-        table.add_row(name, f"{value:,.4g}" if isinstance(value, int | float) else str(value or "–"))
-    Console().print(table)
+    table.add_row("from", f"{day(summary['first_ms'])} UTC")
+    table.add_row("to", f"{day(summary['last_ms'])} UTC")
+    for name, seconds in summary["seconds"].items():
+        table.add_row(name, f"{seconds:,.1f} s")
+    out.print(table)
+    if metrics["strategies"]:
+        live = metrics["live"] or {"strategies": {}}
+        models = metrics["strategies"] | {f"{name}, live anchor": one for name, one in live["strategies"].items()
+                                          if name != "popular"}  # fmt: skip
+        out.print(table_of(models, METRICS, f"{metrics['predictions']:,} predictions, by strategy"))
+        print_legend(out, METRICS)
+        out.print("In brackets: 95 % intervals by bootstrap.", highlight=False, markup=False)
+    for line in (*_about_training(metrics), verdict(metrics)):
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _about_training(metrics: dict[str, Any]) -> list[str]:
+    fit = "fitted to the shop" if metrics["fit_kept"] else "the default, which the fit did not beat"
+    trees = f"{metrics['trees']} trees order the best" if metrics["trees"] else "no trees, which did not win"
+    index = f"Index: {metrics['index']}, {metrics['index_items']:,} items, recall@50 {metrics['index_recall@50']:.3f}."
+    return [f"Scoring: numbers {fit}; {trees}. {index}", f"headrace {installed('headrace')}, commit {commit()}."]
+
+
+def verdict(metrics: dict[str, Any]) -> str:
+    """Return one sentence: how the new anchor's lists do, and how they compare with the live anchor's."""
+    if not metrics["strategies"]:
+        return "Published without a measurement: too few visitors go on from one item to the next."
+    found = f"`hybrid` finds the next item in {metrics['strategies']['hybrid']['HR@20']:.1%} of the lists of 20"
+    live, gains = metrics["live"], metrics.get("difference", {})
+    if not gains:
+        return f"{found}; there is no live anchor whose figures it can be compared with."
+    name = f"the live one, {live['version']}"
+    seen = "" if live["same_predictions"] else ", as that was measured when it was trained"
+    prefixes = {strategy: "" if strategy == "hybrid" else f"`{strategy}` is " for strategy in gains}
+    others = "; ".join(f"{prefixes[strategy]}{compared(gain, name)}" for strategy, gain in gains.items())
+    return f"{found}: {others}{seen}."
 
 
 def command(

@@ -44,14 +44,14 @@ def list_anchors(settings: Settings, json: bool) -> int:
         training = {"last": run and run.model_dump(), "next": due and due.model_dump()}
         print_json({"live": live, "training": training, "anchors": found})
         return OK
-    table = Table("version", "made", "parent", "events", "to", "recall@20", "code")
+    table = Table("version", "made", "parent", "events", "to", "HR@20", "code")
     for one in found:
         data, times = one["data"], [one["created_ms"], one["data"]["last_ms"]]
         made, last = (datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M") for ms in times)
         mark = " (live)" if one["live"] else ""
-        recall = one["metrics"].get("recall@20")
+        rate = one["metrics"].get("strategies", {}).get("hybrid", {}).get("HR@20")
         table.add_row(one["version"] + mark, made, one["parent"] or "–", f"{data['events']:,}", last,
-                      "–" if recall is None else f"{recall:.4f}", one["code"])  # fmt: skip
+                      "–" if rate is None else f"{rate:.4f}", one["code"])  # fmt: skip
     Console().print(table)
     for line in training_lines(run, due):
         Console().print(line, markup=False, highlight=False, soft_wrap=True)

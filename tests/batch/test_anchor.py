@@ -5,9 +5,10 @@ import pytest
 from helpers.purchases import NOW, REGISTRY, purchase
 from helpers.s3_server import S3Server
 
+from batch.training.comparison import Refused
 from batch.training.interactions import read_interactions
 from batch.training.log_events import Reader
-from batch.training.train_anchor import Refused, TooLittleData, train_anchor
+from batch.training.train_anchor import TooLittleData, train_anchor
 from flows.anchor_follower import AnchorFollower
 from flows.fold.lane import Lane
 from flows.fold.settings import LaneSettings
@@ -15,6 +16,7 @@ from flows.log.contract import Message
 from flows.log.dead_letters import DeadLetters
 from flows.log.sqlite_log import SqliteLog
 from flows.runner import Intake, Runner
+from headrace.cli.anchor import verdict
 from headrace.settings import Settings
 from schemas.avro_decoder import Limits
 from schemas.ids import hash_id
@@ -118,6 +120,37 @@ def test_an_empty_log_is_told(settings, tmp_path):
         train_anchor(settings, SqliteLog(tmp_path / "empty.sqlite"), NOW)
 
 
+def view(n, user, item, ts_ms=NOW):
+    record = {"event_id": f"e{n}", "ts_ms": ts_ms, "user": user, "item": item}
+    return Message("product-views", b"", encode("product-views", record, REGISTRY), ts_ms)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [view(1, "u", "a"), view(2, "u", "b", NOW + 1000)], [view(1, "u", "a"), view(2, "u", "a", NOW + 1000)],
+        [view(1, "u", "a"), view(2, "u", "b"), view(3, "u", "c")], [view(1, "u", "a")],
+        [view(1, "u", "a"), view(2, "v", "a")],
+    ],
+    ids=["one visitor", "one item", "one moment", "one event", "two visitors of one item"],
+)  # fmt: skip
+def test_what_no_anchor_can_be_trained_on_is_told_in_one_line(settings, tmp_path, messages):
+    log = SqliteLog(tmp_path / "few.sqlite")
+    log.append(messages)
+    with pytest.raises(TooLittleData, match=r"too little to train on: \d interactions .* of at least 2$"):
+        train_anchor(settings, log, NOW + 2000)
+    log.close()
+
+
+def test_two_visitors_with_two_items_at_one_moment_get_an_anchor_without_a_measurement(settings, tmp_path):
+    log = SqliteLog(tmp_path / "few.sqlite")
+    log.append([view(1, "u", "a"), view(2, "v", "b")])
+    metrics = train_anchor(settings, log, NOW)["metrics"]
+    assert (metrics["predictions"], metrics["strategies"]) == (0, {})
+    assert verdict(metrics).startswith("Published without a measurement")
+    log.close()
+
+
 @pytest.mark.parametrize("session_each", [True, False])
 def test_an_anchor_comes_of_a_log_too_small_for_a_session_in_every_slice(settings, tmp_path, session_each):
     log, gap_ms = SqliteLog(tmp_path / "small.sqlite"), 7_200_000 if session_each else 1000
@@ -157,20 +190,26 @@ def wide_log(tmp_path):
     log.close()
 
 
-def test_an_anchor_that_finds_less_than_the_current_one_is_refused_unless_forced(settings, wide_log):
+def test_an_anchor_whose_lists_are_worse_than_the_live_ones_is_refused_unless_forced(settings, wide_log):
     log, settings = wide_log, settings.model_copy(update={"factors": 8})
-    good = train_anchor(settings, log, NOW)["version"]
+    end_ms = NOW + 4_000_000
+    good = train_anchor(settings, log, end_ms)["version"]
     poor = settings.model_copy(update={"als_iterations": 1, "als_regularization": 1e5})
-    with pytest.raises(Refused, match=r"recall@20 .* is 0\.\d+, that of the current anchor"):
-        train_anchor(poor, log, NOW + 1000, current=good)
-    summary = train_anchor(poor, log, NOW + 2000, current=good, force=True)
-    assert summary["metrics"]["recall@20"] < summary["metrics"]["current.recall@20"]
-    again = train_anchor(settings, log, NOW + 3000, current=good)["metrics"]
-    assert again["current.recall@20"] == pytest.approx(again["recall@20"], abs=0.05)  # nothing new: the same again
-    later = [purchase(n, NOW + 5_000_000 + n * 1000) for n in range(5000, 6500)]
-    log.append(later)
-    judged = train_anchor(settings, log, NOW + 9_000_000, current=good)["metrics"]
-    assert judged["current.recall@20"] == pytest.approx(judged["recall@20"], abs=0.1)  # both know the same past
+    worse = rf"`collaborative` has HR@20 0\.\d+, with the live anchor {good} 0\.\d+ \(-\d+\.\d\d ± \d\.\d\d points\)"
+    with pytest.raises(Refused, match=worse):
+        train_anchor(poor, log, end_ms + 1000, live=good)
+    forced = train_anchor(poor, log, end_ms + 2000, live=good, force=True)["metrics"]
+    assert not forced["live"]["same_predictions"]
+    assert forced["difference"]["collaborative"][0] < 0
+    again = train_anchor(settings, log, end_ms + 3000, live=good)["metrics"]  # nothing new: the same again
+    assert again["difference"]["hybrid"][0] == 0
+    log.append([purchase(n, NOW + 5_000_000 + n * 1000) for n in range(5000, 6500)])
+    both = train_anchor(settings, log, NOW + 12_000_000, live=good)["metrics"]
+    assert both["live"]["same_predictions"]  # neither has learned from them
+    assert f"the live one, {good}" in verdict(both)
+    assert verdict(again).endswith("as that was measured when it was trained.")
+    assert abs(both["difference"]["collaborative"][0]) < 0.1
+    assert both["strategies"]["hybrid"]["HR@20"] > both["strategies"]["popular"]["HR@20"]
 
 
 def test_an_anchor_carries_the_embedding_and_whether_the_fit_was_kept(settings, log):

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from batch.evaluation.metrics import bootstrap, over_all, per_prediction
+from batch.metrics import bootstrap, over_all, per_prediction
 
 K = 10
 

@@ -72,7 +72,7 @@ def test_transactions_leave_no_lag_and_every_command_reads_to_the_end(shop):
     assert (done.returncode, json.loads(done.stdout)["finished"]) == (0, True), done.stderr
     assert json.loads(headrace(shop, "diff", "g1", "again", "--json").stdout)["share_differing"] == 0
     trained = headrace(shop, "anchor")
-    assert "there is nothing to train on" in trained.stderr  # of one item; but it came to the end of the log
+    assert "there is too little to train on" in trained.stderr  # of one item; but it came to the end of the log
 
 
 def position_of(shop, generation):
