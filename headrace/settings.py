@@ -6,7 +6,6 @@ beside a running `headrace up`, from its run file, then from the defaults that t
 packages declare.
 """
 
-import difflib
 import os
 import re
 import tomllib
@@ -18,6 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from batch.settings import TrainingSettings
 from headrace.run_file import is_running, read_run_file
+from schemas.similar_names import did_you_mean
 from serving.settings import ServingSettings
 from state.secrets import shown
 from state.settings import PREFIX, BadSettings
@@ -149,5 +149,4 @@ def _instead(name: str, names: list[str]) -> str:
     former = FORMER.get(name.removeprefix(PREFIX).lower())
     if former is not None:
         return f" any more: {former} (docs/security.md)"
-    found = difflib.get_close_matches(name, names, 1)
-    return f"; did you mean {found[0]}?" if found else ""
+    return did_you_mean(name, names)

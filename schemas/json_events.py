@@ -1,6 +1,5 @@
 """Events to messages: JSON as producers may post it, and Avro in Confluent's wire format."""
 
-import difflib
 import io
 import math
 import struct
@@ -15,6 +14,7 @@ from schemas.avro_decoder_kernel import MAX_ID_BYTES
 from schemas.events import PRODUCT_FIELDS
 from schemas.records import MAGIC
 from schemas.registry import SchemaRegistry
+from schemas.similar_names import allowed, did_you_mean
 from schemas.validate import EARLIEST_MS, MAX_PRICE, MAX_QUANTITY, is_unicode
 
 TEXTS = ("event_id", "user", "session", "item", "category", "brand", "country", "order_id", "query", "title",
@@ -95,7 +95,8 @@ def event_from_json(
     """
     kind = event.get("type")
     if not isinstance(kind, str) or kind not in TOPIC_OF_TYPE:
-        raise InvalidEvent("type", f"must be one of {', '.join(sorted(TOPIC_OF_TYPE))}; got {kind!r}")
+        meant = did_you_mean(str(kind), TOPIC_OF_TYPE)
+        raise InvalidEvent("type", f"must be one of {', '.join(sorted(TOPIC_OF_TYPE))}; got {kind!r}{meant}")
     topic = TOPIC_OF_TYPE[kind]
     record: dict[str, Any] = {"ts_ms": _time(event, now_ms, max_future_ms)}
     allowed = FIELDS.get(topic, FIELDS["interaction"])
@@ -138,12 +139,10 @@ def _need(record: Mapping[str, Any], names: tuple[str, ...]) -> None:
             raise InvalidEvent(name, "is needed")
 
 
-def _check_names(given: Mapping[str, Any], allowed: tuple[str, ...], what: str) -> None:
+def _check_names(given: Mapping[str, Any], names: tuple[str, ...], what: str) -> None:
     for name in given:
-        if name not in allowed:
-            close = difflib.get_close_matches(name, allowed, 1, 0.5)
-            meant = f" (did you mean {close[0]}?)" if close else ""
-            raise InvalidEvent(name, f"is not a field of {what}{meant}; its fields are {', '.join(allowed)}")
+        if name not in names:
+            raise InvalidEvent(name, f"is not a field of {what}{allowed(name, names, 'its fields are')}")
 
 
 def _time(event: Mapping[str, Any], now_ms: int, max_future_ms: int | None) -> int:

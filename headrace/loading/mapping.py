@@ -1,8 +1,7 @@
 """Which column becomes which field, and what type of event a row is."""
 
-import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +11,7 @@ from headrace.loading.fields import ALL, ONLY_PRODUCTS, PREFIXES, SKIP, guess, k
 from headrace.loading.presets import Layout
 from headrace.loading.source import Source
 from schemas.json_events import TOPIC_OF_TYPE
+from schemas.similar_names import allowed
 
 Columns = dict[str, tuple[str, ...]]
 """Columns by field; of several, the first that holds something counts."""
@@ -71,8 +71,8 @@ def _given(text: str, columns: tuple[str, ...]) -> Columns:
         if name == "ts_ms":
             name = "ts"
         if name not in ALL and not name.startswith(PREFIXES):
-            raise BadFile(f"--map {name}={column}: there is no field {name}{_meant(name, ALL)}; "
-                          f"fields are {', '.join(ALL)}, attr.NAME and context.NAME")  # fmt: skip
+            names = (*ALL, "attr.NAME", "context.NAME")
+            raise BadFile(f"--map {name}={column}: there is no field {name}{allowed(name, names, 'fields are')}")
         given[name] = tuple(_column(one, columns, f"--map {name}={column}") for one in column.split("|"))
     return given
 
@@ -83,19 +83,13 @@ def _column(name: str, columns: tuple[str, ...], where: str) -> str:
     alike = [one for one in columns if one.strip().lower() == name.strip().lower()]
     if len(alike) == 1:
         return alike[0]
-    raise BadFile(f"{where}: there is no column {name!r}{_meant(name, columns)}; "
-                  f"the file has the columns {', '.join(columns)}")  # fmt: skip
-
-
-def _meant(name: str, names: Iterable[str]) -> str:
-    found = difflib.get_close_matches(name, list(names), 1, 0.6)
-    return f" (did you mean {found[0]}?)" if found else ""
+    raise BadFile(f"{where}: there is no column {name!r}{allowed(name, columns, 'the file has the columns')}")
 
 
 def _known_kind(kind: str) -> str:
     if kind != SKIP and kind not in TOPIC_OF_TYPE:
-        raise BadFile(f"there is no event type {kind!r}{_meant(kind, TOPIC_OF_TYPE)}; "
-                      f"types are {', '.join(sorted(TOPIC_OF_TYPE))}, and {SKIP} in --kinds")  # fmt: skip
+        names = (*TOPIC_OF_TYPE, SKIP)
+        raise BadFile(f"there is no event type {kind!r}{allowed(kind, names, 'types are')} ({SKIP} in --kinds only)")
     return kind
 
 

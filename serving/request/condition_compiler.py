@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from schemas.similar_names import allowed, similar
 from schemas.validate import is_unicode
 from serving.request.columns import Text
-from serving.request.similar_names import allowed, similar
 
 NUMBER, TEXT, FLAG = "number", "text", "truth value"
 ITEM_FIELDS = {"price": NUMBER, "stock": NUMBER, "margin": NUMBER, "category": TEXT, "brand": TEXT, "seller": TEXT}

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from serving.request.similar_names import allowed
+from schemas.similar_names import allowed
 
 ATTRIBUTE = "attr."
 PRODUCT_FIELDS = ("title", "price", "image", "url", "brand", "category", "seller", "stock")

@@ -1,9 +1,12 @@
 """Requests and their fields, the same over HTTP, gRPC and GraphQL."""
 
+import re
 from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
+from schemas.similar_names import allowed
 from serving.request.conditions import ItemCondition
 from serving.request.product_fields import MAX_FIELDS, ProductField
 
@@ -21,12 +24,25 @@ Repeat = Literal["allow", "demote", "exclude", "new_first"]
 """Items that the session has seen already: scored as repeats, scored as others, left out, or behind all others."""
 MAX_COUNT = 200
 MAX_BATCH = 1000
+SHOULD, QUOTED = re.compile(r"^\w+ should "), re.compile(r"'([^']+)'")
+"""In the words of pydantic: how most messages begin, and the values that a field may have."""
 
 
 def first_error(error: ValidationError) -> tuple[str, str]:
-    """Return (field, message) of the first thing that is wrong."""
-    first = error.errors()[0]
-    return ".".join(str(part) for part in first["loc"]) or "body", first["msg"].removeprefix("Value error, ")
+    """Return (field, message) of the first thing that is wrong with a request."""
+    first = error.errors(include_url=False)[0]
+    return ".".join(str(part) for part in first["loc"]) or "body", _message(first)
+
+
+def _message(wrong: ErrorDetails) -> str:
+    kind, given, path = wrong["type"], wrong["input"], wrong["loc"]
+    if kind == "extra_forbidden":
+        model = Filters if "filters" in path[:-1] else RecommendRequest
+        return f"there is no such field{allowed(str(path[-1]), model.model_fields)}"
+    if kind == "literal_error":
+        return f"cannot be {given!r:.60}{allowed(str(given), QUOTED.findall(wrong['ctx']['expected']), 'it is one of')}"
+    message = SHOULD.sub("must ", wrong["msg"].removeprefix("Value error, "))
+    return f"{message}; got {given!r:.60}" if message != wrong["msg"] and isinstance(given, int | float) else message
 
 
 class Filters(BaseModel):

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import pycountry
 
+from schemas.similar_names import allowed, did_you_mean
 from serving.catalogue.catalogue import Catalogue
 from serving.request.columns import Text
 from serving.request.condition_compiler import TEXT_TESTS
-from serving.request.similar_names import allowed, did_you_mean
 from serving.rules.model import Book
 
 TEXT_FIELDS = ("brand", "category", "seller")

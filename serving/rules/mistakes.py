@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from serving.request.similar_names import allowed
+from schemas.similar_names import allowed
 from serving.rules.book_errors import BookError, Path
 from serving.rules.book_text import QUOTES, BookText
 from serving.rules.hints import ACTIONS, model_at

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from serving.request.similar_names import allowed, did_you_mean
+from schemas.similar_names import allowed, did_you_mean
 from serving.rules.book_errors import Path
 
 

@@ -179,11 +179,11 @@ def test_a_word_that_is_no_type_is_named_and_can_be_said_or_skipped(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"map": "itme=item"}, r"there is no field itme \(did you mean item\?\)"),
-        ({"map": "item=itm"}, r"no column 'itm' \(did you mean item\?\); the file has the columns user"),
+        ({"map": "itme=item"}, r"there is no field itme; did you mean item\? Fields are"),
+        ({"map": "item=itm"}, r"no column 'itm'; did you mean item\? The file has the columns "),
         ({"map": "item"}, r"--map: 'item' is not NAME=VALUE"),
         ({"map": "user=user,item=item"}, r"no column is the time: give --map ts=COLUMN"),
-        ({"kind": "veiw"}, r"there is no event type 'veiw' \(did you mean view\?\)"),
+        ({"kind": "veiw"}, r"there is no event type 'veiw'; did you mean view\?"),
         ({"kinds": "a=b"}, r"there is no event type 'b'"), ({"zone": "Berlin"}, r"--zone Berlin is unknown"),
         ({"decimal": ";"}, r"--decimal is , or \."), ({"dates": "my"}, r"--dates is dmy, mdy or ymd"),
     ],

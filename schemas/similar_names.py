@@ -11,7 +11,7 @@ def similar(name: str, names: Iterable[str]) -> str:
     ('Kaito', '')
     """
     of_lower = {one.lower(): one for one in sorted(names, reverse=True)}
-    found = difflib.get_close_matches(name.lower(), of_lower, 1, 0.6)
+    found = difflib.get_close_matches(name.lower(), of_lower, 1, 0.5)
     return of_lower[found[0]] if found else ""
 
 
