@@ -20,9 +20,12 @@ from serving.engine.clock import now_ms
 from serving.engine.metrics import count as count_answers
 from serving.engine.micro_batcher import MicroBatcher
 from serving.engine.recommender import BadRequest, Recommender
+from serving.graphql.described import describe, describe_query
 from serving.graphql.limits import extensions
+from serving.request import answer_schema
 from serving.request.answer import Answer, DetailedRecommendation
-from serving.request.requests import MAX_BATCH, MAX_COUNT, RecommendRequest, first_error
+from serving.request.descriptions import PopularRequest, SimilarItemsRequest
+from serving.request.requests import MAX_BATCH, MAX_COUNT, BatchRequest, Filters, RecommendRequest, first_error
 
 SCOPES = ("all", "category", "brand", "country")
 
@@ -47,7 +50,7 @@ class RecommendationType:
     reason: ReasonType
     rules: list[str]
     contributions: JSON
-    fields: JSON | None = strawberry.field(description="The product fields that are asked for, by name")
+    fields: JSON | None
 
 
 @strawberry.type(name="RuleTrace")
@@ -234,6 +237,17 @@ class Query:
         if scope != "all":
             await recommender.store.ready()
         return _given([recommender.popular(scope, name, _count(count), now_ms(), lang, fields)])[0]
+
+
+describe({
+    ReasonType: answer_schema.Reason, RecommendationType: answer_schema.Recommendation,
+    RuleTraceType: answer_schema.RuleTrace, AnswerType: answer_schema.Answer, FiltersInput: Filters,
+    RequestInput: RecommendRequest,
+})  # fmt: skip
+describe_query(Query, {
+    "recommend": RecommendRequest, "recommend_batch": BatchRequest, "similar_items": SimilarItemsRequest,
+    "popular": PopularRequest,
+})  # fmt: skip
 
 
 class _Schema(strawberry.Schema):

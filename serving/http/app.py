@@ -37,6 +37,7 @@ from serving.http.routes import PathId, Routes
 from serving.http.rules_api import rules_router
 from serving.rendering.answer_bytes import answer_json, json_default
 from serving.request.answer import Answer
+from serving.request.descriptions import PopularRequest, meaning
 from serving.request.product_fields import names_in
 from serving.request.requests import MAX_COUNT
 
@@ -44,9 +45,9 @@ LIST_AGE_S = 5
 """How long a cache on the way may keep an answer that is the same for everybody."""
 PREFLIGHT_AGE_S = 600
 
-Count = Annotated[int, Query(ge=1, le=MAX_COUNT, description="How many items")]
-Lang = Annotated[Literal["en", "de"], Query(description="Language of the reasons")]
-FieldNames = Annotated[list[str] | None, Query(description="Product fields that items carry, as `title,price`")]
+Count = Annotated[int, Query(ge=1, le=MAX_COUNT, description=meaning(PopularRequest, "count"))]
+Lang = Annotated[Literal["en", "de"], Query(description=meaning(PopularRequest, "lang"))]
+FieldNames = Annotated[list[str] | None, Query(description=meaning(PopularRequest, "fields"), examples=["title,price"])]
 log = structlog.get_logger()
 
 
@@ -103,8 +104,10 @@ def make_app(
     @app.get("/v1/popular")
     async def popular(
         request: Request,
-        scope: Annotated[Literal["all", "category", "brand", "country"], Query(description="Popular where")] = "all",
-        name: Annotated[str, Query(max_length=256, description="Which category, brand or country")] = "",
+        scope: Annotated[
+            Literal["all", "category", "brand", "country"], Query(description=meaning(PopularRequest, "scope"))
+        ] = "all",
+        name: Annotated[str, Query(max_length=256, description=meaning(PopularRequest, "name"))] = "",
         count: Count = 20,
         lang: Lang = "en",
         fields: FieldNames = None,

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class HeadraceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Lists of items for visitors.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -62,10 +63,12 @@ class HeadraceStub:
 
 
 class HeadraceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Lists of items for visitors.
+    """
 
     def Recommend(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Items for a user, a session, or items in context.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -85,13 +88,15 @@ class HeadraceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SimilarItems(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Items that occur together with one.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Popular(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """The most popular items of the shop, a category, a brand or a country.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -133,7 +138,8 @@ def add_HeadraceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Headrace:
-    """Missing associated documentation comment in .proto file."""
+    """Lists of items for visitors.
+    """
 
     @staticmethod
     def Recommend(request,

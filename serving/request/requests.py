@@ -84,11 +84,21 @@ class RecommendRequest(BaseModel):
     )
     placement: Id | None = Field(None, description="Where the list is shown; brings defaults and its own rules")
     strategy: Strategy | None = Field(None, description="Where items come from; the placement's, else hybrid")
-    count: int | None = Field(None, ge=1, le=MAX_COUNT, description="How many items")
-    exclude: tuple[Id, ...] = Field((), max_length=1000, description="Items not to show")
-    exclude_purchased: bool | None = Field(None, description="Leave out what the user bought")
-    exclude_out_of_stock: bool | None = Field(None, description="Leave out items with stock 0")
-    repeat: Repeat | None = Field(None, description="Items the session has seen already")
+    count: int | None = Field(
+        None, ge=1, le=MAX_COUNT, description="How many items; the placement's, else the server's (20)"
+    )
+    exclude: tuple[Id, ...] = Field((), max_length=1000, description="Item ids not to show")
+    exclude_purchased: bool | None = Field(
+        None, description="Whether to leave out what the user bought; the server's setting, if not given"
+    )
+    exclude_out_of_stock: bool | None = Field(
+        None, description="Whether to leave out items with stock 0; the server's setting, if not given"
+    )
+    repeat: Repeat | None = Field(
+        None,
+        description="Items the session has seen already: scored as repeats (`allow`), as others (`demote`), left out"
+        " (`exclude`), or behind all others (`new_first`); the placement's, if not given",
+    )
     filters: Filters | None = Field(None, description="What the items must be")
     country: Id | None = Field(None, description="The visitor's country, for rules and popular lists")
     diversity: Finite | None = Field(None, ge=0, le=1, description="0: by score; towards 1: no two items alike")
@@ -96,10 +106,16 @@ class RecommendRequest(BaseModel):
         "mmr", description="Maximal marginal relevance, greedy DPP, or departments as in what the visitor did"
     )
     explore: int | None = Field(None, ge=0, le=20, description="Places at the end for items that are rarely shown")
-    seed: int | None = Field(None, ge=0, lt=2**63, description="Makes exploration repeatable")
-    explain: bool = Field(False, description="Say what each item owes to what, and which rule did what")
+    seed: int | None = Field(None, ge=0, lt=2**63, description="Equal seeds choose equal items for `explore`")
+    explain: bool = Field(
+        False, description="Whether the answer has `contributions` of events to scores, and what each rule did"
+    )
     cursor: str | None = Field(None, max_length=16_000, description="`next_cursor` of an answer: go on behind it")
-    deadline_ms: Finite | None = Field(None, gt=0, description="A source that would begin later is left out")
+    deadline_ms: Finite | None = Field(
+        None,
+        gt=0,
+        description="Milliseconds after which no further source begins; those left out are in `skipped_sources`",
+    )
     lang: Literal["en", "de"] = Field("en", description="Language of the reasons")
     fields: tuple[ProductField, ...] | None = Field(
         None, max_length=MAX_FIELDS, description="Product fields that items carry; the placement's, else none"
