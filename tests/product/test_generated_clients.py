@@ -68,8 +68,8 @@ def calls_of(models):
     book = models.Book(rules=[models.Boost(id="clay-week", action="boost", where='brand == "Clay"', factor=1.5)])
     query, one = '{ recommend(user: "ann", count: 1) { items { item } } }', models.RecommendRequest(user="ann", count=1)
     events = [
-        models.Event(type_=models.EventType.PRODUCT, item="tea", title="Green tea", stock=80, brand=None),
-        models.Event(type_=models.EventType.PURCHASE, user="ann", lines=[models.OrderLine(item="tea", quantity=2.0)]),
+        models.ProductEvent(type_="product", item="tea", title="Green tea", stock=80, brand=None),
+        models.PurchaseEvent(type_="purchase", user="ann", lines=[models.OrderLine(item="tea", quantity=2.0)]),
     ]
     return {
         "recommend": {"body": one},

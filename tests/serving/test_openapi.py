@@ -19,7 +19,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from schemas.json_events import FIELDS, LINE_FIELDS
+from schemas.json_events import FIELDS, LINE_FIELDS, TOPIC_OF_TYPE, InvalidEvent, event_from_json
 from serving.auth.access import HTTP
 
 CHECKS = [
@@ -103,8 +103,43 @@ def test_every_example_of_a_body_is_taken_as_described(server, document):
             assert answer.is_success, answer.text
 
 
-def test_an_event_is_described_with_all_fields_that_the_door_takes(document):
+SAMPLES = {
+    "ts_ms": 1_796_070_000_000, "ts": "2026-11-30T19:00:00Z", "context": {"a": "b"}, "attributes": {"a": None},
+    "lines": [{"item": "tea"}], "replace": True, "price": 4.5, "quantity": 2.0, "discount": 0.5, "stars": 4.0,
+    "margin": 0.3, "propensity": 0.5, "stock": 3, "position": 0,
+}  # fmt: skip
+FIELDS_OF_EVENTS = sorted({"ts_ms", "ts", "query", "stars", *(name for names in FIELDS.values() for name in names)})
+
+
+def is_taken(event):
+    try:
+        event_from_json(event, SAMPLES["ts_ms"])
+    except InvalidEvent:
+        return False
+    return True
+
+
+def test_an_event_of_each_type_has_the_fields_that_the_door_takes_and_needs(document):
     schemas = document["components"]["schemas"]
-    taken = {"type", "ts_ms", "ts", "query", "stars"} | {name for names in FIELDS.values() for name in names}
-    assert set(schemas["Event"]["properties"]) == taken
+    of_type = schemas["Event"]["discriminator"]["mapping"]
+    assert set(of_type) == set(TOPIC_OF_TYPE)
+    for kind, reference in of_type.items():
+        schema = schemas[reference.rpartition("/")[2]]
+        given = {name: SAMPLES.get(name, "tea") for name in schema["required"]} | {"type": kind}
+        if kind not in ("product", "product_gone", "impression", "erasure"):
+            given["user"] = "ann"  # or a session
+        if kind == "purchase":
+            given["item"] = "tea"  # or lines
+        event = {"event_id": "e", **given} if "event_id" in schema["properties"] else given
+        assert is_taken(event), (kind, event)
+        for name in schema["required"]:
+            assert not is_taken({one: value for one, value in event.items() if one != name}), (kind, name)
+        for name in FIELDS_OF_EVENTS:
+            whole = {one: value for one, value in event.items() if (one, name) != ("item", "lines")}
+            more = {**whole, name: whole.get(name, SAMPLES.get(name, "tea"))}
+            assert is_taken(more) == (name in schema["properties"]), (kind, name)
+            if name in schema["properties"] and (kind, name) != ("purchase", "item"):
+                other = {"session": "s"} if "session" in schema["properties"] else {}
+                nullable = {"type": "null"} in schema["properties"][name].get("anyOf", ())
+                assert is_taken({**event, **other, name: None}) == nullable, (kind, name)
     assert set(schemas["OrderLine"]["properties"]) == set(LINE_FIELDS)

@@ -9,7 +9,7 @@ class Users(BaseModel):
     users: list[str] = Field(description="Ids, newest first, at most 50", examples=[["ann"]])
 
 
-class UserEvent(BaseModel):
+class HistoryEvent(BaseModel):
     """One event of a user's history."""
 
     item: str = Field(description="Item id; empty where it is not known", examples=["tea"])
@@ -25,7 +25,7 @@ class User(BaseModel):
     user: str = Field(description="User id", examples=["ann"])
     n_events: int = Field(description="Events ever folded", ge=0)
     likes: list[str] = Field(description="Categories and brands the user prefers", examples=[["Leaf"]])
-    events: list[UserEvent] = Field(description="Latest events, newest first")
+    events: list[HistoryEvent] = Field(description="Latest events, newest first")
 
 
 class Neighbour(BaseModel):

@@ -26,7 +26,7 @@ const taken = went("sendEvents", await shop.POST("/v1/events", {
   body: [
     { type: "product", item: "tea", title: "Green tea", stock: 80, brand: null },
     { type: "purchase", user: "ann", lines: [{ item: "tea", quantity: 2 }] },
-    { type: "rating", user: "ann", item: "tea" },
+    { type: "rating", user: "ann", item: "tea", stars: 9 },
   ],
 }));
 const refused: string[] = (taken.errors ?? []).map((one) => `${one.index}.${one.field}`);
