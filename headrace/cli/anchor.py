@@ -10,14 +10,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from batch.training.comparison import METRICS, Refused
+from batch.training.comparison import METRICS, STRATEGIES, Refused
 from batch.training.train_anchor import Progress, TooLittleData, train_anchor
 from flows.connect import open_store
 from flows.log.contract import LogUnavailable, PositionLost
 from flows.log.open_log import open_log
 from headrace.cli.anchors import remove, rollback
 from headrace.cli.checkout import commit
-from headrace.cli.quality_screen import compared, day, print_legend, table_of
+from headrace.cli.quality_screen import compared, day, print_legend, table_of, too_few
 from headrace.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, read_settings, reading_bar
 from headrace.options import Json
 from headrace.settings import Settings
@@ -109,8 +109,9 @@ def _show(summary: dict[str, Any]) -> None:
     out.print(table)
     if metrics["strategies"]:
         live = metrics["live"] or {"strategies": {}}
-        models = metrics["strategies"] | {f"{name}, live anchor": one for name, one in live["strategies"].items()
-                                          if name != "popular"}  # fmt: skip
+        models = metrics["strategies"] | {
+            f"live: {name}": one for name, one in live["strategies"].items() if name in STRATEGIES
+        }
         out.print(table_of(models, METRICS, f"{metrics['predictions']:,} predictions, by strategy"))
         print_legend(out, METRICS)
         out.print("In brackets: 95 % intervals by bootstrap.", highlight=False, markup=False)
@@ -129,10 +130,11 @@ def verdict(metrics: dict[str, Any]) -> str:
     """Return one sentence: how the new anchor's lists do, and how they compare with the live anchor's."""
     if not metrics["strategies"]:
         return "Published without a measurement: too few visitors go on from one item to the next."
-    found = f"`hybrid` finds the next item in {metrics['strategies']['hybrid']['HR@20']:.1%} of the lists of 20"
+    rate, n = metrics["strategies"]["hybrid"]["HR@20"], metrics["predictions"]
+    found = f"`hybrid` finds the next item in {rate:.1%} of {n:,} lists of 20{too_few(n)}"
     live, gains = metrics["live"], metrics.get("difference", {})
     if not gains:
-        return f"{found}; there is no live anchor whose figures it can be compared with."
+        return f"{found}; there is no live anchor with such figures to compare it with."
     name = f"the live one, {live['version']}"
     seen = "" if live["same_predictions"] else ", as that was measured when it was trained"
     prefixes = {strategy: "" if strategy == "hybrid" else f"`{strategy}` is " for strategy in gains}
@@ -143,7 +145,7 @@ def verdict(metrics: dict[str, Any]) -> str:
 def command(
     action: Annotated[str, typer.Argument(help="train, rollback to the anchor before, or remove one")] = "train",
     version: Annotated[str, typer.Argument(help="The anchor that is removed.")] = "",
-    force: Annotated[bool, typer.Option(help="Publish even if it finds less than the current one.")] = False,
+    force: Annotated[bool, typer.Option(help="Publish even if its lists are worse than those of the live one.")] = False,
     json: Json = False,
 ) -> None:
     """Train the nightly models on the log and publish them; flows refold, then servers follow."""

@@ -15,7 +15,7 @@ from flows.log.contract import LogUnavailable, PositionLost
 from flows.settings import lane_settings
 from headrace.cli.checkout import commit
 from headrace.cli.evaluate_input import Input, Measured
-from headrace.cli.quality_screen import compared, day, print_legend, table_of
+from headrace.cli.quality_screen import compared, day, print_legend, table_of, too_few
 from headrace.console import FAILED, OK, UNAVAILABLE, WRONG_USAGE, err, print_json, read_settings, use_measuring_key
 from headrace.loading.plan import Choices
 from headrace.options import Json
@@ -23,8 +23,11 @@ from schemas.registry import RegistryUnavailable
 from serving.scoring.parameters import DEFAULT, MixtureParams
 from state.id_key import use_id_key
 
-SHOWN = ("HR@20", "MRR@20", "NDCG@20", "recall@20", "MAP@20", "new_only.HR@20", "new_only.MRR@20", "cold_users.HR@20",
-         "cold_items.HR@20", "miscalibration@20", "coverage@20")  # fmt: skip
+SHOWN = {
+    "Accuracy": ("HR@20", "MRR@20", "NDCG@20"),
+    "By kind of target and history": ("new_only.HR@20", "new_only.MRR@20", "cold_users.HR@20", "cold_items.HR@20"),
+    "Several targets, and breadth": ("recall@20", "MAP@20", "coverage@20", "miscalibration@20"),
+}
 
 
 def with_overrides(params: MixtureParams, overrides: list[str]) -> MixtureParams:
@@ -92,13 +95,15 @@ def _verdict(found: dict[str, Any]) -> str:
         return own + "."
     name, best = max(found["baselines"].items(), key=lambda one: float(one[1]["HR@20"]))
     other = f"the best baseline, {name} ({best['HR@20']:.1%})"
-    return f"{own}: {compared(best['difference'], other)}."
+    return f"{own}: {compared(best['difference'], other)}{too_few(found['n'])}."
 
 
 def _show(found: dict[str, Any]) -> None:
     out, run = Console(), found["run"]
-    out.print(table_of({"headrace": found} | found["baselines"], SHOWN, f"{found['n']:,} predictions"))
-    print_legend(out, [name for name in SHOWN if found.get(name) is not None])
+    models = {"headrace": found} | found["baselines"]
+    for title, names in SHOWN.items():
+        out.print(table_of(models, names, f"{title}, {found['n']:,} predictions"))
+    print_legend(out, [name for names in SHOWN.values() for name in names if found.get(name) is not None])
     settings = {name: run[name] for name in ("split", "next", "fit", "ranker", "diversity") if name in run}
     settings |= {"strategy": found["strategy"], "repeat": found["repeat"], "mode": found["mode"]}
     for line in (

@@ -19,6 +19,10 @@ LEGEND = {
     "coverage": "share of all items that are in some list",
     "miscalibration": "distance of category shares from those of the history; 0 is best",
 }
+WITH_INTERVAL = ("HR@20", "MRR@20")
+"""Figures that are printed with their 95 % interval."""
+ENOUGH = 50
+"""Predictions that a verdict needs."""
 Gain = tuple[float, float]
 """How much more predictions find, and half of the 95 % interval of that, as shares."""
 
@@ -37,20 +41,26 @@ def compared(gain: Gain, other: str) -> str:
     return f"{'better' if more > 0 else 'worse'} than {other} by {abs(more):.2f} ± {half:.2f} points"
 
 
-def cell(model: Mapping[str, Any], name: str) -> str:
-    """Return a figure with its 95 % interval, where there is one."""
+def too_few(n: int) -> str:
+    """Return what a verdict on `n` predictions ends with: nothing where there are enough."""
+    return "" if n >= ENOUGH else f" ({n} predictions are too few to tell)"
+
+
+def _cell(model: Mapping[str, Any], name: str) -> str:
     value, interval = model.get(name), model.get("interval", {}).get(name)
     if value is None:
         return "–"
-    return f"{value:.4f}" if interval is None else f"{value:.4f} ({interval[0]:.3f}–{interval[1]:.3f})"
+    return f"{value:.4f}" if interval is None or name not in WITH_INTERVAL else (
+        f"{value:.4f} ({interval[0]:.3f}–{interval[1]:.3f})"
+    )  # fmt: skip
 
 
 def table_of(models: Mapping[str, Mapping[str, Any]], names: Iterable[str], title: str) -> Table:
-    """Return a table with a column for each model and a row for each figure that one of them has."""
-    table = Table("figure", *models, title=title)
-    for name in names:
-        if any(model.get(name) is not None for model in models.values()):
-            table.add_row(name, *(cell(model, name) for model in models.values()))
+    """Return a table with a row for each model and a column for each figure that one of them has."""
+    known = [name for name in names if any(model.get(name) is not None for model in models.values())]
+    table = Table("", *(name.replace(".", "\n") for name in known), title=title, title_justify="left")
+    for label, model in models.items():
+        table.add_row(label, *(_cell(model, name) for name in known))
     return table
 
 

@@ -18,7 +18,7 @@ from flows.log.open_log import open_log
 from flows.log.open_registry import open_registry
 from flows.settings import lane_settings, limits_of
 from headrace.cli.checkout import commit
-from headrace.cli.quality_screen import compared, day, print_legend, table_of
+from headrace.cli.quality_screen import compared, day, print_legend, table_of, too_few
 from headrace.console import FAILED, OK, UNAVAILABLE, err, print_json, progress_bar, read_settings, reading_bar
 from headrace.options import Json
 from headrace.settings import Settings
@@ -116,7 +116,7 @@ def _show(found: dict[str, Any]) -> None:
         f"seed {run['seed']}, commit {run['commit']}.",
         f"The settings change {found['from_vectors']:.0%} of the places of `{found['strategy']}`: "
         f"those that visitors' vectors fill.",
-        f"The best settings are {compared(found['difference'], 'the present ones')}.",
+        f"The best settings are {compared(found['difference'], 'the present ones')}{too_few(found['predictions'])}.",
     ):
         out.print(line, highlight=False, markup=False, soft_wrap=True)
 

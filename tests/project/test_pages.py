@@ -22,6 +22,8 @@ PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").r
 NOT_RUN = tomllib.loads((ROOT / "tests/project/blocks_not_run.toml").read_text())["block"]
 README = ROOT / "README.md"
 START = ROOT / "docs/start.md"
+OF_THE_SAMPLE = (README, ROOT / "docs/quality.md")
+"""Pages that take the sample shop to be there."""
 
 
 def why_not_run(block: Block) -> str | None:
@@ -67,7 +69,7 @@ def script_of_json(value: object, write: str, name: str, block: Block) -> str | 
 
 def fill(up: Up, page: Path) -> None:
     """Send what a page takes to be there: the sample shop of the README, or products and events of the first page."""
-    if page == README:
+    if page in OF_THE_SAMPLE:
         assert returncode(up, "load", "--sample") == 0
         wait_for(lambda: returncode(up, "status") == 0)
         return
