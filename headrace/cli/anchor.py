@@ -145,7 +145,7 @@ def verdict(metrics: dict[str, Any]) -> str:
 def command(
     action: Annotated[str, typer.Argument(help="train, rollback to the anchor before, or remove one")] = "train",
     version: Annotated[str, typer.Argument(help="The anchor that is removed.")] = "",
-    force: Annotated[bool, typer.Option(help="Publish even if its lists are worse than those of the live one.")] = False,
+    force: Annotated[bool, typer.Option(help="Publish even if its lists are worse than the live ones.")] = False,
     json: Json = False,
 ) -> None:
     """Train the nightly models on the log and publish them; flows refold, then servers follow."""
