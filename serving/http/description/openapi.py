@@ -11,8 +11,10 @@ from starlette.routing import BaseRoute
 
 from serving.auth.access import HTTP, MEANINGS
 from serving.http.bodies import BOOK, JSON
+from serving.http.description.errors import Error
 from serving.http.description.operations import (
     CACHED,
+    EXAMPLES,
     HEADERS,
     OPERATIONS,
     REASONS,
@@ -132,7 +134,10 @@ def _response(status: int, answer: Model | str, headers: Mapping[str, str], sche
     response: Json = {"description": REASONS.get(status, "The answer")}
     if isinstance(answer, type):
         response["description"] = REASONS.get(status) or (answer.__doc__ or "").strip()
-        response["content"] = {"application/json": {"schema": schemas.of(answer)}}
+        shown: Json = {"schema": schemas.of(answer)}
+        if answer is Error:
+            shown["example"] = {"error": dict(zip(("field", "message"), EXAMPLES[status], strict=True))}
+        response["content"] = {"application/json": shown}
     elif answer:
         response["content"] = {answer: {"schema": {"type": "string"}}}
     if named := {**HEADERS.get(status, {}), **headers}:

@@ -40,6 +40,19 @@ REASONS = {
     500: "A fault of the server; the message has the id under which its log has the traceback",
     503: "Redis, the log or the schema registry is away: try again in a second",
 }
+EXAMPLES = {
+    400: ("body", "is not one whole gzip stream"),
+    401: ("", "needs an API key with scope recommend (`headrace keys add`)"),
+    403: ("", "the API key shop-page has no scope rules"),
+    404: ("", "the item is not known"),
+    413: ("body", "is larger than 1048576 bytes"),
+    415: ("Content-Type", "must be application/json; got 'text/plain' (curl: -H 'Content-Type: application/json')"),
+    422: ("count", "Input should be less than or equal to 200"),
+    429: ("", "the API key shop-page may have 500 lists a second"),
+    500: ("", "internal error; the server's log says more of request 60932f9c508137ed985142a30a3fea8c"),
+    503: ("", "the store is out of reach"),
+}
+"""Field and message of an error, by status."""
 RETRY_AFTER = {"Retry-After": "Seconds to wait before the call is sent again"}
 HEADERS: Mapping[int, Mapping[str, str]] = {
     401: {"WWW-Authenticate": "`Bearer`"}, 429: RETRY_AFTER, 503: RETRY_AFTER,

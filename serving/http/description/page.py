@@ -17,7 +17,7 @@ PAGE = """<!doctype html>
 <script src="docs/begin.js"></script>
 </html>
 """
-BEGIN = 'SwaggerUIBundle({ url: "openapi.json", dom_id: "#api", deepLinking: true });\n'
+BEGIN = 'SwaggerUIBundle({ url: "openapi.json", dom_id: "#api", deepLinking: true, validatorUrl: null });\n'
 FILES = {
     "swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css", "favicon-32x32.png": "image/png",
 }  # fmt: skip
