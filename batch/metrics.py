@@ -6,7 +6,7 @@ Information Retrieval" (2008), ch. 8; binary NDCG with log2 discount (Järvelin,
 Systems" (2011); novelty as mean self-information in bits (Vargas, Castells, RecSys 2011).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -71,15 +71,19 @@ def over_all(ranked: Ids, k: int, popularity: dict[int, float], n_items: int) ->
     }
 
 
-def bootstrap(values: Floats, rounds: int = 1_000, seed: int = SEED) -> tuple[float, float]:
-    """Return the 95 % interval of the mean by resampling the predictions (Efron, Tibshirani 1993)."""
-    if len(values) < 2:
-        return (float(values.mean()),) * 2 if len(values) else (0.0, 0.0)
+def bootstrap(values: Mapping[str, Floats], rounds: int = 1_000, seed: int = SEED) -> dict[str, tuple[float, float]]:
+    """Return the 95 % intervals of means by resampling the predictions (Efron, Tibshirani 1993).
+
+    `values`: (P,) by name, all of the same predictions, which are drawn once for all names.
+    """
+    table = np.array(list(values.values()))
+    if table.shape[1] < 2:
+        return {name: (float(one.sum()),) * 2 for name, one in values.items()}
     found = scipy_bootstrap(
-        (values,), np.mean, n_resamples=rounds, batch=AT_ONCE, method="percentile", vectorized=True,
+        (table,), np.mean, n_resamples=rounds, batch=AT_ONCE, method="percentile", vectorized=True, axis=-1,
         random_state=np.random.default_rng(seed),
     ).confidence_interval  # fmt: skip
-    return float(found.low), float(found.high)
+    return {name: (float(low), float(high)) for name, low, high in zip(values, found.low, found.high, strict=True)}
 
 
 def difference(ranked: Ids, others: Ids, targets: Sequence[Ids]) -> tuple[float, float]:

@@ -136,7 +136,7 @@ class _Judge:
         pairs = self._pairs
         metrics = per_prediction(ranked, pairs.targets, K)
         found: dict[str, Any] = {name: float(values.mean()) for name, values in metrics.items()}
-        found["interval"] = {name: bootstrap(metrics[name]) for name in INTERVALS}
+        found["interval"] = bootstrap({name: metrics[name] for name in INTERVALS})
         found |= by_group(ranked, self._groups, K) | over_all(ranked, K, self._popularity, self._n_items)
         if self._categories:
             found[f"miscalibration@{K}"] = miscalibration(ranked, pairs.history, self._categories)

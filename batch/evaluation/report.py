@@ -1,5 +1,6 @@
 """The HTML page of an evaluation: one file, plots drawn by Plotly that is part of it."""
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ GROUPS = {"Accuracy": ("HR@20", "MRR@20", "NDCG@20", "MAP@20"),
           "Breadth": ("coverage@20", "gini@20")}  # fmt: skip
 
 
-def write_report(path: Path, found: dict[str, Any]) -> None:
-    """Write the page."""
+def write_report(path: Path, found: dict[str, Any], sentences: Sequence[str]) -> None:
+    """Write the page; `sentences` say what the run was and how it came out."""
     models = {"headrace": found, **found["baselines"]}
     figures = []
     for title, names in GROUPS.items():
@@ -40,12 +41,13 @@ def write_report(path: Path, found: dict[str, Any]) -> None:
     )  # fmt: skip
     heads = "".join(f"<th>{escape(model)}</th>" for model in models)
     facts = f"{found['n']:,} predictions after {found['train_events']:,} events on {found['items']:,} items"
+    about = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
     path.write_text(
         "<!doctype html><meta charset=utf-8><title>headrace evaluation</title>"
         "<style>body{font:15px sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
         "td,th{padding:.2em .8em;text-align:right}td:first-child{text-align:left}</style>"
-        f"<script>{get_plotlyjs()}</script><h1>Evaluation</h1><p>{escape(facts)}, {escape(found['mode'])}, "
-        f"repeats: {escape(found['repeat'])}</p>{''.join(figures)}<table><tr><th></th>{heads}</tr>{rows}</table>"
+        f"<script>{get_plotlyjs()}</script><h1>Evaluation</h1><p>{escape(facts)}.</p>"
+        f"{about}{''.join(figures)}<table><tr><th></th>{heads}</tr>{rows}</table>"
     )
 
 

@@ -43,7 +43,7 @@ def figures_of(lists: Mapping[str, Ids], target: Ids) -> dict[str, dict[str, Any
     for strategy, ranked in lists.items():
         each = per_prediction(ranked, list(target[:, None]), K)
         means: dict[str, Any] = {name: float(each[name].mean()) for name in METRICS}
-        found[strategy] = means | {"interval": {name: bootstrap(each[name]) for name in METRICS}}
+        found[strategy] = means | {"interval": bootstrap({name: each[name] for name in METRICS})}
     return found
 
 

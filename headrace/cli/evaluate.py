@@ -1,5 +1,6 @@
 """`headrace evaluate`: events in, metrics out, as a table, JSON or an HTML page with plots."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -53,7 +54,8 @@ def with_overrides(params: MixtureParams, overrides: list[str]) -> MixtureParams
 def run(given: Input, options: Options, html: Path | None, json: bool) -> int:
     """Evaluate and print; return the exit code."""
     try:
-        measured = given.read(options.settings.session_gap_ms)
+        with err.status("reading the events") if given.live is None else nullcontext():  # a log has a bar of its own
+            measured = given.read(options.settings.session_gap_ms)
         _check(measured, options)
     except WrongTable as error:
         err.print(str(error), markup=False, soft_wrap=True)
@@ -70,7 +72,7 @@ def run(given: Input, options: Options, html: Path | None, json: bool) -> int:
     if given.train is None:
         found["run"]["split"] = given.share
     if html is not None:
-        write_report(html, found)
+        write_report(html, found, _about(found))
         err.print(f"report: {html}")
     if json:
         print_json(found)
@@ -98,22 +100,28 @@ def _verdict(found: dict[str, Any]) -> str:
     return f"{own}: {compared(best['difference'], other)}{too_few(found['n'])}."
 
 
-def _show(found: dict[str, Any]) -> None:
-    out, run = Console(), found["run"]
-    models = {"headrace": found} | found["baselines"]
-    for title, names in SHOWN.items():
-        out.print(table_of(models, names, f"{title}, {found['n']:,} predictions"))
-    print_legend(out, [name for names in SHOWN.values() for name in names if found.get(name) is not None])
+def _about(found: dict[str, Any]) -> list[str]:
+    """Return sentences on data, settings and version, and the verdict."""
+    run = found["run"]
     settings = {name: run[name] for name in ("split", "next", "fit", "ranker", "diversity") if name in run}
     settings |= {"strategy": found["strategy"], "repeat": found["repeat"], "mode": found["mode"]}
-    for line in (
-        f"In brackets: 95 % intervals by bootstrap, seed {run['bootstrap_seed']}.",
+    return [
         f"Data: {run['source']}, {found['train_events']:,} events learned, "
         f"of {day(run['first_ms'])} to {day(run['last_ms'])} UTC.",
         "Settings: " + ", ".join(f"{name} {value}" for name, value in settings.items()) + ".",
         f"headrace {run['version']}, commit {run['commit']}.",
         _verdict(found),
-    ):
+    ]
+
+
+def _show(found: dict[str, Any]) -> None:
+    out = Console()
+    models = {"headrace": found} | found["baselines"]
+    for title, names in SHOWN.items():
+        out.print(table_of(models, names, f"{title}, {found['n']:,} predictions"))
+    print_legend(out, [name for names in SHOWN.values() for name in names if found.get(name) is not None])
+    out.print(f"In brackets: 95 % intervals by bootstrap, seed {found['run']['bootstrap_seed']}.", highlight=False)
+    for line in _about(found):
         out.print(line, highlight=False, markup=False, soft_wrap=True)
     err.print(f"{found['ms_per_prediction']:.3f} ms a prediction; {found['train_events_per_s']:,} training events/s")
 

@@ -133,6 +133,7 @@ def test_the_command_reads_tables_and_writes_json_and_a_page(tmp_path):
     page = (tmp_path / "page.html").read_text()
     assert "new_only.HR@20" in page
     assert "Reliability" in page
+    assert "headrace finds the target in" in page
     assert "https://" not in page.split("</script>")[-1]
     wrong = evaluate_by_command(tmp_path, "--train", "events.parquet", "--pairs", "events.parquet")
     assert wrong.returncode == 2

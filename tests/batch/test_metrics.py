@@ -66,6 +66,9 @@ def test_breadth_of_equal_and_of_lonely_exposure():
 
 def test_the_interval_holds_the_mean():
     values = np.random.default_rng(1).integers(0, 2, 500).astype(float)
-    low, high = bootstrap(values)
+    intervals = bootstrap({"values": values, "none": np.zeros(500)})
+    low, high = intervals["values"]
+    assert intervals["none"] == (0, 0)
+    assert bootstrap({"one": np.array([0.5])}) == {"one": (0.5, 0.5)}
     assert low < values.mean() < high
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 500), rel=0.15)
