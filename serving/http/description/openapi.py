@@ -13,17 +13,14 @@ from serving.auth.access import HTTP, MEANINGS
 from serving.http.bodies import BOOK, JSON
 from serving.http.description.errors import Error
 from serving.http.description.operations import (
-    CACHED,
-    EXAMPLES,
-    HEADERS,
     OPERATIONS,
-    REASONS,
     TAGS,
     Model,
     Operation,
     answers_of,
     models_of,
 )
+from serving.http.description.statuses import EXAMPLES, HEADERS, REASONS
 
 REF = "#/components/schemas/{model}"
 ABOUT = """Live recommendations for shops. Errors have one form: `{"error": {"field": …, "message": …}}`.
@@ -98,7 +95,7 @@ def _operation(key: tuple[str, str], parameters: list[Json], schemas: _Schemas) 
         described["requestBody"] = _body(operation, schemas.of(operation.takes))
     first = next(iter(operation.answers))
     described["responses"] = {
-        str(status): _response(status, answer, operation.headers if status in (first, 304) else {}, schemas)
+        str(status): _response(status, answer, _headers(operation, status, first), schemas)
         for status, answer in sorted(answers_of(key).items())
     }
     if operation.answers_in_yaml:
@@ -131,18 +128,34 @@ def _body(operation: Operation, schema: Json) -> Json:
 
 
 def _response(status: int, answer: Model | str, headers: Mapping[str, str], schemas: _Schemas) -> Json:
-    response: Json = {"description": REASONS.get(status, "The answer")}
+    response: Json = {"description": _description(status, answer)}
     if isinstance(answer, type):
-        response["description"] = REASONS.get(status) or (answer.__doc__ or "").strip()
         shown: Json = {"schema": schemas.of(answer)}
         if answer is Error:
             shown["example"] = {"error": dict(zip(("field", "message"), EXAMPLES[status], strict=True))}
         response["content"] = {"application/json": shown}
     elif answer:
         response["content"] = {answer: {"schema": {"type": "string"}}}
-    if named := {**HEADERS.get(status, {}), **headers}:
+    if headers:
         response["headers"] = {
-            name: {"description": text, "schema": {"type": "string"}, "required": name in CACHED}
-            for name, text in named.items()
+            name: {"description": text, "schema": {"type": "string"}, "required": True}
+            for name, text in headers.items()
         }
     return response
+
+
+def _description(status: int, answer: Model | str) -> str:
+    """Return what an answer says: of an error what its status says, and more where it has more."""
+    if not isinstance(answer, type):
+        return REASONS.get(status, "The answer")
+    own = (answer.__doc__ or "").strip()
+    if not issubclass(answer, Error):
+        return own
+    return REASONS[status] if answer is Error else f"{REASONS[status]}. {own}"
+
+
+def _headers(operation: Operation, status: int, first: int) -> Mapping[str, str]:
+    """Return the headers that an answer always has, beside those of HTTP, with what they say."""
+    if status in (first, 304):
+        return operation.headers
+    return {} if status in operation.answers else HEADERS.get(status, {})
