@@ -4,7 +4,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import structlog
@@ -17,14 +17,14 @@ from flows.erased_elsewhere import ErasedElsewhere
 from flows.fold.erased_users import EMPTY
 from flows.fold.lane import Lane
 from flows.health import Health
-from flows.leases import Leases
+from flows.leases import Leases, PlacedLeases
 from flows.log.batch_sizer import BatchSizer
 from flows.log.contract import Log, LogUnavailable, PositionLost, RawBatch, TopicReplaced, topic_of
 from flows.log.dead_letters import DeadLetters
 from flows.log.open_log import open_log
 from flows.log.open_registry import open_registry
 from flows.read_erased_users import read_erased
-from flows.runner import Intake, Runner, resume_positions
+from flows.runner import Block, Intake, Runner, resume_positions
 from flows.runtime_tuning import prepare_interpreter
 from flows.settings import FlowSettings, lane_settings, limits_of
 from flows.warm_up import warm_up
@@ -39,6 +39,7 @@ from state.store.contract import Fenced, Positions, StoreUnavailable, decode_pos
 ANCHOR_LOOK_S = 0.2
 POLL_S = 0.1
 REPORT_S = 5.0
+TURN_S = 0.02
 BACK_OFF_S = 0.5
 
 OUT_OF_REACH = (Fenced, StoreUnavailable, LogUnavailable, RegistryUnavailable)
@@ -50,13 +51,16 @@ log = structlog.get_logger()
 class Flow:
     """Everything a driver needs: the log, the runner with the lanes it has, the anchors, and the stop flag.
 
-    Without a `generation` it folds the live one, and follows the pointer when that moves.
+    Without a `generation` it folds the live one, and follows the pointer when that moves. With a `share` (part,
+    number of parts) it folds the lanes that an engine has placed here, else those that its leases give it.
     """
 
     def __init__(
-        self, settings: FlowSettings, generation: Generation | None = None, health: Health | None = None
-    ) -> None:
+        self, settings: FlowSettings, generation: Generation | None = None, health: Health | None = None,
+        share: tuple[int, int] | None = None,
+    ) -> None:  # fmt: skip
         prepare_interpreter()
+        self._share = share
         self.health = health or Health()
         self._base = self.settings = settings
         self._fixed = generation
@@ -85,6 +89,8 @@ class Flow:
         self._leases: Leases | None = None
         self.erased = EMPTY
         self._looked_at = self._leased_at = self._reported_at = 0.0
+        self.lanes_here: Callable[[], Sequence[Lane]] = lambda: self.runner.lanes
+        """Returns the lanes of this process, of other flows too: one report is made of all."""
         self._start: Positions = {}
         """Where the generation begins to read."""
         self._positions: Positions = {}
@@ -111,7 +117,7 @@ class Flow:
             if self._leases is not None:
                 self._leases.deregister()
             self.settings = settings
-            self._leases = Leases(self.store, generation.name, self.settings.n_lanes, self._name, self.settings.lease_s)
+            self._leases = self._leases_of(generation.name)
         keep, give = self._leases.look()
         self._leases.release(give)
         self._leased_at = time.monotonic()
@@ -129,9 +135,13 @@ class Flow:
         self._is_well()
         log.info("lanes", generation=generation.name, lanes=sorted(keep), of=self.settings.n_lanes)
 
+    def _leases_of(self, generation: str) -> Leases:
+        common = (self.store, generation, self.settings.n_lanes, self._name, self.settings.lease_s)
+        return Leases(*common) if self._share is None else PlacedLeases(*common, self._share)
+
     def _restore_books(self) -> None:
         """Make Redis hold the books of rules, which it may have lost; lists without them are better than no rows."""
-        if self._fixed is not None:
+        if self._fixed is not None or (self._share is not None and self._share[0]):  # one part of an engine does it
             return
         try:
             self._books.catch_up()
@@ -186,7 +196,8 @@ class Flow:
     def _look_for_changes(self) -> bool:
         """Renew the leases; return whether lanes or the live generation have changed, so that `open` is due.
 
-        Where there is no live generation any more, Redis has lost its data: `open` makes the generation anew.
+        Where there is no live generation any more, Redis has lost its data: `open` makes the generation anew. Where an
+        idle lane's positions are others, it has lost its last second, or another owner has written.
         """
         now = time.monotonic()
         if self._leases is None or now - self._leased_at < self.settings.lease_s / 4:
@@ -198,7 +209,9 @@ class Flow:
         keep, give = self._leases.look()
         if keep != held or give:
             return True
-        return self._fixed is None and live_generation(self.store) != self.generation
+        if self._fixed is None and live_generation(self.store) != self.generation:
+            return True
+        return self.runner.is_idle and not self._are_committed()
 
     def begin(self) -> None:
         """Open for the first time; another owner may be at work on the lanes."""
@@ -213,19 +226,53 @@ class Flow:
 
         Raises one of OUT_OF_REACH when a commit failed, say: call `recover`.
         """
-        behind = False
-        if raw is None:
+        block = self.decode(raw)
+        if block is None:
             self.runner.drain()
-        elif self.runner.lanes and raw.opening == self._n_opened:  # an engine may have read ahead of a reload
-            self._n_batches += 1
-            # What is logged about a batch names it; its messages are found again by their offsets.
-            structlog.contextvars.bind_contextvars(flow=self._name, generation=self.generation, batch=self._n_batches)
-            behind, started = raw.full, time.perf_counter()
-            metrics.observe(self.runner.fold(raw, behind))
-            self._size.observe(raw, time.perf_counter() - started)
+        else:
+            self.runner.write_letters(block)
+            self.fold(block)
+            self.observe(block)
+            self.commit(block)
+        self.report()
+        self.look_after(block is not None and block.behind)
+
+    def decode(self, raw: RawBatch | None) -> Block | None:
+        """Return a batch as columns; None where there is none, or where it was read before lanes were loaded anew."""
+        if raw is None or not self.runner.lanes or raw.opening != self._n_opened:
+            return None
+        self._n_batches += 1
+        # What is logged about a batch names it; its messages are found again by their offsets.
+        structlog.contextvars.bind_contextvars(flow=self._name, generation=self.generation, batch=self._n_batches)
+        return self.runner.decode(raw, raw.full)
+
+    def is_current(self, block: Block) -> bool:
+        """Return whether no lanes were loaded anew since a block was read."""
+        return block.raw.opening == self._n_opened
+
+    def fold(self, block: Block) -> None:
+        """Fold a block into the lanes, after whatever of the log they have missed before it."""
+        self._heal(block.raw.before)
+        self.runner.apply(block)
+
+    def observe(self, block: Block) -> None:
+        """Count a folded block in the metrics."""
+        assert block.report is not None
+        metrics.observe(block.report)
+
+    def commit(self, block: Block) -> None:
+        """Hand a folded block's rows to the commit thread."""
+        self.runner.commit(block)
+        assert block.report is not None
+        self._size.observe(block.raw, sum(block.report.seconds.values()) - block.report.seconds["commit"])
+
+    def look_after(self, behind: bool) -> None:
+        """See to all that is due between batches: vectors owed, leases and pointers, an anchor's refold.
+
+        Raises one of OUT_OF_REACH: call `recover`.
+        """
         if self.runner.owes_vectors and not behind:
             self.runner.write_pending()
-        self._report()
         if self._look_for_changes():
             self.runner.drain()
             self.open()
@@ -236,14 +283,41 @@ class Flow:
             self._follower.step(time.time_ns() // 1_000_000)
             metrics.REFOLDED.set(self._follower.n_refolded)
 
-    def _report(self) -> None:
-        """Every few seconds: lag, and where we are for the log's own tools."""
+    @property
+    def is_due(self) -> bool:
+        """Whether `look_after` has work, so that an engine without a batch gives it a turn."""
+        busy = self.runner.owes_vectors or (self._follower is not None and self._follower.busy)
+        return busy or self.runner.has_committed or time.monotonic() - self.health.turned_s > TURN_S
+
+    def _heal(self, before: Positions) -> None:
+        """Fold what lies between the lanes' positions and `before`, which an engine has passed over."""
+        at = {**self._start, **resume_positions(self.runner.lanes)}
+        while any(self._has_gap(lane, before) for lane in self.runner.lanes):
+            raw = self._size.read(self.log, at, POLL_S)
+            if raw is None:
+                raise LogUnavailable("the log does not give what lies before a batch")
+            at = raw.after
+            metrics.observe(self.runner.fold(raw.until(before), behind=True))
+
+    def _has_gap(self, lane: Lane, before: Positions) -> bool:
+        """Return whether a batch that begins at `before` begins past what the lane has folded."""
+        at = lane.positions
+        if all(offset <= at.get(stream, self._start.get(stream, 0)) for stream, offset in before.items()):
+            return False
+        first = self.log.start()  # the log holds no more of a stream that the lane has not begun
+        return any(
+            offset > at.get(stream, self._start.get(stream, first.get(stream, 0))) for stream, offset in before.items()
+        )
+
+    def report(self) -> None:
+        """Every few seconds: show the lag, and where we are to the log's own tools. Raises OUT_OF_REACH."""
         now = time.monotonic()
         if now - self._reported_at < REPORT_S or not self.runner.lanes:
             return
         self._reported_at = now
-        committed = resume_positions(self.runner.lanes)
-        newest_ms = max(lane.newest_ms for lane in self.runner.lanes)
+        lanes = self.lanes_here()
+        committed = resume_positions(lanes)
+        newest_ms = max(lane.newest_ms for lane in lanes)
         lag = metrics.observe_lag(self.log.end(), committed, newest_ms, time.time_ns() // 1_000_000)
         self.health.lag, self.health.committed_s = lag, self.runner.committed_s
         self.log.report(committed)
@@ -273,21 +347,25 @@ class Flow:
         if not self._is_open:
             return False
         self.runner.drain()
-        lanes = self.runner.lanes
-        stored = self.store.read([keys.positions(lane.prefix) for lane in lanes])
-        if any(decode_positions(at) != lane.positions for at, lane in zip(stored, lanes, strict=True)):
+        if not self._are_committed():
             return False
         self._n_opened += 1  # what an engine has read ahead is read again
-        self._positions = {**self._start, **resume_positions(lanes)}
+        self._positions = {**self._start, **resume_positions(self.runner.lanes)}
         return True
 
-    def poll(self) -> RawBatch | None:
-        """Return the next batch and stand behind it; None when there is nothing to read for a while."""
+    def _are_committed(self) -> bool:
+        """Return whether the lanes are those of the store; all commits must be done."""
+        lanes = self.runner.lanes
+        stored = self.store.read([keys.positions(lane.prefix) for lane in lanes])
+        return all(decode_positions(at) == lane.positions for at, lane in zip(stored, lanes, strict=True))
+
+    def poll(self, wait_s: float = POLL_S) -> RawBatch | None:
+        """Return the next batch and stand behind it; None when there is nothing to read for `wait_s`."""
         if not self.runner.lanes:  # a standby
-            self.stopping.wait(POLL_S)
+            self.stopping.wait(wait_s)
             return None
         working = self.runner.owes_vectors or (self._follower is not None and self._follower.busy)
-        wait = 0.0 if working else POLL_S
+        wait = 0.0 if working else wait_s
         raw = self._size.read(self.log, self._positions, wait)
         if raw is None:
             return None

@@ -2,10 +2,20 @@
 
 import time
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 STUCK_S = 30.0
 """A flow that has not come round its loop for so long does not fold; a batch takes half a lease."""
+
+
+class Healthy(Protocol):
+    """What the health endpoint shows."""
+
+    def is_ready(self) -> bool:
+        """Return whether all is folded that should be."""
+
+    def figures(self) -> dict[str, Any]:
+        """Return the answer of `/readyz`."""
 
 
 @dataclass
@@ -39,4 +49,31 @@ class Health:
             "lanes": self.lanes, "lag": self.lag, "fences": self.fences,
             "last_turn_s": round(now - self.turned_s, 1) if self.turned_s else None,
             "last_commit_s": round(now - self.committed_s, 1) if self.committed_s else None,
+        }  # fmt: skip
+
+
+class HealthOfParts:
+    """The health of a process whose lanes are folded by several flows; the least well speaks for all."""
+
+    def __init__(self) -> None:
+        self._parts: list[Health] = []
+
+    def add(self) -> Health:
+        """Return the health of one more flow."""
+        part = Health()
+        self._parts.append(part)
+        return part
+
+    def is_ready(self) -> bool:
+        """Return whether every flow folds what comes, or stands by for a lane."""
+        return all(part.is_ready() for part in self._parts)
+
+    def figures(self) -> dict[str, Any]:
+        """Return the answer of `/readyz`: lanes and fences of all, what else there is of the least well."""
+        parts = list(self._parts) or [Health(state="standby", turned_s=time.monotonic())]
+        worst = min(parts, key=lambda part: (part.is_ready(), part.state == "folding"))
+        lags = [part.lag for part in parts if part.lag is not None]
+        return worst.figures() | {
+            "ready": self.is_ready(), "lanes": sorted(lane for part in parts for lane in part.lanes),
+            "fences": sum(part.fences for part in parts), "lag": max(lags, default=None),
         }  # fmt: skip

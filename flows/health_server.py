@@ -12,8 +12,10 @@ from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTO
 from prometheus_client.metrics import MetricWrapperBase
 
 from flows import metrics
-from flows.health import Health
+from flows.health import Healthy
+from flows.settings import FlowSettings
 from state.anchors import metrics as anchor_metrics
+from state.settings import PREFIX, BadSettings
 
 StartResponse = Callable[..., Any]
 
@@ -43,7 +45,20 @@ def own_metrics() -> CollectorRegistry:
     return registry
 
 
-def start_health_server(port: int, host: str, health: Health) -> None:
+def serve_health(settings: FlowSettings, health: Healthy) -> None:
+    """Serve metrics and health on the port of the settings, if there is one. Raises BadSettings where it is taken."""
+    if not settings.flow_metrics_port:
+        return
+    try:
+        start_health_server(settings.flow_metrics_port, settings.http_host, health)
+    except OSError as error:
+        raise BadSettings(
+            f"{PREFIX}FLOW_METRICS_PORT: port {settings.flow_metrics_port} of {settings.http_host} cannot be used "
+            f"({error.strerror}); give each flow of a machine its own, or 0 for no metrics"
+        ) from None
+
+
+def start_health_server(port: int, host: str, health: Healthy) -> None:
     """Serve metrics and health from a thread until the process ends. Raises OSError for a port that is taken."""
     exposition: Callable[..., Iterable[bytes]] = make_wsgi_app(own_metrics())
 

@@ -1,8 +1,9 @@
-"""The loop every driver shares: a batch of messages in, lanes folded, rows committed.
+"""The steps every driver shares: a batch of messages in, lanes folded, rows committed.
 
-Commits run in one background thread, so that the next batch is decoded and folded
-while Redis takes the rows of the one before. Order is kept: a commit starts only
-when the one before it is done, and any trouble in one drops all that follows.
+`fold` is all of them in their order; an engine that shows each as a step of its own
+calls them one by one. Commits run in one background thread, so that the next batch is
+decoded and folded while Redis takes the rows of the one before. Order is kept: a commit
+starts only when the one before it is done, and any trouble in one drops all that follows.
 """
 
 import time
@@ -42,6 +43,23 @@ class Report:
     """By stage; `commit` is of the batch before, which ran beside this one."""
     ages_s: list[float] = field(default_factory=list)
     """From event time to commit of a few events of the batch before."""
+
+
+@dataclass
+class Block:
+    """A batch on its way through the steps of a runner, each of which adds what it found."""
+
+    raw: RawBatch
+    behind: bool
+    decoded: Decoded
+    bad: list[BadMessage]
+    """Refused by the decoder, their letters not written yet."""
+    seconds: dict[str, float]
+    refused: list[BadMessage] = field(default_factory=list)
+    """Those that have their letters."""
+    to_commit: list[tuple[Lane, Changes]] = field(default_factory=list)
+    report: Report | None = None
+    """Set when the block is folded."""
 
 
 class Intake(NamedTuple):
@@ -106,32 +124,64 @@ class Runner:
         Raises what the commit *before* this one met (Fenced, StoreUnavailable): call
         `open` then and read again from the positions it returns.
         """
+        block = self.decode(raw, behind)
+        self.write_letters(block)
+        report = self.apply(block)
+        self.commit(block)
+        return report
+
+    def decode(self, raw: RawBatch, behind: bool = False) -> Block:
+        """Return the batch as columns, beside the messages that are no events."""
         started = time.perf_counter()
-        now_ms = self._now_ms()
-        decoded = decode(raw, self._intake.registry, now_ms, self._intake.limits)
-        refused = list[BadMessage]()
-        if decoded.bad:
-            self._refuse(raw, decoded.bad, refused)
-        decoded_at = time.perf_counter()
-        applied = [self._apply(lane, decoded, raw, behind, refused) for lane in self.lanes]
+        decoded = decode(raw, self._intake.registry, self._now_ms(), self._intake.limits)
+        return Block(raw, behind, decoded, decoded.bad, {"decode": time.perf_counter() - started})
+
+    def write_letters(self, block: Block) -> None:
+        """Make the letters of what the decoder refused durable, if they are not yet."""
+        if not block.bad:
+            return
+        started = time.perf_counter()
+        self._refuse(block.raw, block.bad, block.refused)
+        block.bad = []
+        block.seconds["decode"] += time.perf_counter() - started
+
+    def apply(self, block: Block) -> Report:
+        """Fold a block, whose letters are written, into every lane; the commit before this one is done then.
+
+        Raises what that commit met.
+        """
+        started = time.perf_counter()
+        raw, refused = block.raw, block.refused
+        applied = [self._apply(lane, block.decoded, raw, block.behind, refused) for lane in self.lanes]
         self._watch_for_a_flood(len(raw), len(refused))
+        block.to_commit = [(lane, changes) for lane, changes, _ in applied if changes is not None]
         applied_at = time.perf_counter()
         commit_s = self.drain()
         ages_s = [(self._now_ms() - ts_ms) / 1000 for ts_ms in self._committed_ts]
-        times = decoded.interactions["ts_ms"]
-        self._committed_ts = times[:: max(len(times) // AGES_A_BATCH, 1)].tolist()[:AGES_A_BATCH]
-        self._commit = self._pool.submit(self._commit_all, [(lane, one) for lane, one, _ in applied if one is not None])
+        self._committed_ts = []
         lanes = [lane.lane for lane in self.lanes]
         report = Report(len(raw), {}, lanes, [stats for _, _, stats in applied], raw.after, ages_s=ages_s)
         for bad in refused:
             report.bad[bad.reason] = report.bad.get(bad.reason, 0) + 1
         report.seconds = {
-            "decode": decoded_at - started,
-            "apply": applied_at - decoded_at,
+            **block.seconds,
+            "apply": applied_at - started,
             "wait_for_commit": time.perf_counter() - applied_at,
             "commit": commit_s,
         }
+        block.report = report
         return report
+
+    def commit(self, block: Block) -> None:
+        """Hand the rows of a folded block to the commit thread, which is free."""
+        times = block.decoded.interactions["ts_ms"]
+        self._committed_ts = times[:: max(len(times) // AGES_A_BATCH, 1)].tolist()[:AGES_A_BATCH]
+        self._commit = self._pool.submit(self._commit_all, block.to_commit)
+
+    @property
+    def has_committed(self) -> bool:
+        """Whether a commit is done whose outcome nobody has looked at: `drain` returns at once."""
+        return self._commit is not None and self._commit.done()
 
     def _apply(
         self, lane: Lane, decoded: Decoded, raw: RawBatch, behind: bool, refused: list[BadMessage]
@@ -180,6 +230,11 @@ class Runner:
                     stream=raw.streams[raw.stream[one.message]], offset=int(raw.offset[one.message]),
                     exc_info=one.error,
                 )  # fmt: skip
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no commit is under way."""
+        return self._commit is None
 
     def drain(self) -> float:
         """Wait for the commit under way; return how long it took, in seconds."""

@@ -14,6 +14,7 @@ class FlowSettings(FoldSettings, LogSettings, StoreSettings):
     """Settings of a flow."""
 
     flow_name: str = Field("", description="Name of a flow process among its like; empty: a random one")
+    flow_workers: int = Field(1, ge=1, description="Worker threads of a flow on Bytewax, which share its lanes")
     lease_s: float = Field(3, ge=0.5, description="A flow process unseen for so long loses its lanes to the others")
     batch_max_events: int = Field(
         240_000, ge=1, description="Most messages in one batch of the flow (at most a quarter of the rows it caches)"

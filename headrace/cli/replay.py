@@ -10,7 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from flows.connect import open_store
-from flows.flow import Flow
+from flows.flow import POLL_S, Flow
 from flows.fold.erased_users import erasures_of
 from flows.log.contract import Log, LogUnavailable, PositionLost, RawBatch
 from flows.run import run_loop
@@ -96,7 +96,7 @@ class ReplayFlow(Flow):
         self._began, self.n_read = time.monotonic(), 0
         self.advance: Callable[[ReplayFlow], None] = lambda flow: None
 
-    def poll(self) -> RawBatch | None:
+    def poll(self, wait_s: float = POLL_S) -> RawBatch | None:
         """Return what is folded next, None while there is nothing or the rate is reached."""
         self.advance(self)
         if self.done >= self.total:
@@ -105,9 +105,9 @@ class ReplayFlow(Flow):
             return None
         if self._max_rate:
             ahead = self.n_read / self._max_rate - (time.monotonic() - self._began)
-            if ahead > 0 and self.stopping.wait(min(ahead, 1.0)):
+            if ahead > 0 and self.stopping.wait(min(ahead, 10 * wait_s)):
                 return None
-        raw = super().poll()
+        raw = super().poll(wait_s)
         if raw is not None and self.closed:
             clipped = raw.until(self._until)
             self.n_read += len(clipped)
@@ -212,8 +212,9 @@ def _run(flow: ReplayFlow, name: str, driver: str) -> float:
         flow.advance = advance
         if driver == "bytewax":
             from flows.on_bytewax import run_bytewax
+            from flows.parts import OneFlow
 
-            run_bytewax(flow)
+            run_bytewax(OneFlow(flow))
         else:
             run_loop(flow)
         flow.runner.drain()

@@ -32,7 +32,7 @@ class FlowProcess:
     """One `headrace flow`; what it logs is kept."""
 
     def __init__(self, environment: dict[str, str], name: str) -> None:
-        command = [sys.executable, "-m", "headrace", "flow"]
+        command = [sys.executable, "-m", "headrace", "flow", "--driver", "loop"]
         self._process = subprocess.Popen(
             command, env=environment | {"HEADRACE_FLOW_NAME": name}, stderr=subprocess.PIPE, text=True
         )

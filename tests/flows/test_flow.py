@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from schemas.events import TOPICS
 from schemas.json_events import encode
 from schemas.registry import current_schema
 from state.embedded_redis import EmbeddedRedis
+from state.ports import free_port
 from state.rows import keys
 from state.store.redis_store import RedisStore
 
@@ -57,14 +59,71 @@ def undisturbed(tmp_path_factory):
 
 @pytest.mark.bytewax
 @pytest.mark.law(n=2)
-@pytest.mark.parametrize("driver", ["bytewax", "flow --driver bytewax"])
+@pytest.mark.parametrize("driver", ["bytewax", "bytewax.run -w 2"])
 def test_bytewax_makes_the_same_rows_and_stops_cleanly(undisturbed, driver):
     path, redis, store, expected = undisturbed
-    generation = "wax-" + driver[:4]
+    generation = "wax" + driver[-1]
     process = start(driver, path, redis.url, generation)
     wait_for(store, generation, END, process)
     stop(process)
     assert rows_of(store, generation) == expected
+
+
+@pytest.mark.bytewax
+@pytest.mark.law(n=2)
+def test_workers_of_bytewax_share_the_lanes_and_a_rescale_loses_and_doubles_nothing(undisturbed):
+    path, redis, store, _ = undisturbed
+    of_three = {"HEADRACE_N_LANES": "3"}
+
+    def goes_to(offset, driver, generation, workers="1"):
+        process = start(driver, path, redis.url, generation, **of_three, HEADRACE_FLOW_WORKERS=workers)
+        for lane in range(3):
+            wait_for(store, generation, offset, process, lane)
+        stop(process)
+
+    goes_to(END, "loop", "three")
+    goes_to(900, "bytewax", "rescaled")
+    goes_to(2000, "bytewax", "rescaled", workers="3")
+    goes_to(END, "bytewax", "rescaled")
+    for lane in range(3):
+        assert rows_of(store, "rescaled", lane) == rows_of(store, "three", lane)
+
+
+@pytest.mark.bytewax
+def test_two_processes_of_bytewax_share_the_lanes(undisturbed):
+    path, redis, store, _ = undisturbed
+    of_two = {"HEADRACE_N_LANES": "2"}
+    process = start("loop", path, redis.url, "two", **of_two)
+    wait_until(lambda: all(position(store, "two", lane) == END for lane in (0, 1)))
+    stop(process)
+    addresses = ";".join(f"127.0.0.1:{free_port()}" for _ in range(2))
+    both = [
+        start("bytewax.run", path, redis.url, "cluster", **of_two, BYTEWAX_PROCESS_ID=str(n),
+              BYTEWAX_ADDRESSES=addresses, HEADRACE_FLOW_NAME=f"p{n}")
+        for n in range(2)
+    ]  # fmt: skip
+    for lane in (0, 1):
+        wait_for(store, "cluster", END, both[lane], lane)
+    owners = store.read([keys.owner(keys.prefix("cluster", lane)) for lane in (0, 1)])
+    for process in both:
+        process.send_signal(signal.SIGTERM)
+    for process in both:
+        stop(process)
+    assert {owner[:2] for owner in owners} == {b"p0", b"p1"}
+    for lane in (0, 1):
+        assert rows_of(store, "cluster", lane) == rows_of(store, "two", lane)
+
+
+@pytest.mark.bytewax
+def test_bytewax_draws_the_dataflow_without_a_store():
+    environment = os.environ | {"HEADRACE_REDIS_URL": "redis://127.0.0.1:9"}
+    command = [sys.executable, "-m", "bytewax.visualize", "headrace.dataflow", "-o", "json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    steps = {step["step_id"] for step in json.loads(done.stdout)["substeps"]}
+    assert steps == {
+        f"headrace.{name}"
+        for name in ("lanes", "decode", "refused", "dead-letters", "fold", "metrics", "freshness", "commit")
+    }
 
 
 @pytest.mark.parametrize("driver", ["loop", pytest.param("bytewax", marks=pytest.mark.bytewax)])
@@ -77,6 +136,34 @@ def test_a_flow_killed_again_and_again_makes_the_rows_of_one_undisturbed(undistu
         process.kill()
         process.communicate()
     process = start(driver, path, redis.url, generation)
+    wait_for(store, generation, END, process)
+    stop(process)
+    assert rows_of(store, generation) == expected
+
+
+SET_BACK = """
+for _, key in ipairs(redis.call('KEYS', ARGV[1] .. '*')) do
+    if key ~= ARGV[2] then redis.call('DEL', key) end
+end
+for i = 3, #ARGV, 2 do redis.call('SET', ARGV[i], ARGV[i + 1]) end
+"""
+
+
+@pytest.mark.parametrize("driver", ["loop", pytest.param("bytewax", marks=pytest.mark.bytewax)])
+def test_rows_set_back_under_a_running_flow_are_folded_again(undisturbed, driver):
+    """As by a Redis that lost its last second and came back before anybody noticed, at work and at rest."""
+    path, redis, store, expected = undisturbed
+    generation = "back-" + driver
+    prefix = keys.prefix(generation, 0)
+    process = start(driver, path, redis.url, generation)
+    wait_for(store, generation, 900, process)
+    stop(process)
+    older = rows_of(store, generation)
+    set_back = [prefix, keys.owner(prefix), *(part for key, value in older.items() for part in (prefix + key, value))]
+    process = start(driver, path, redis.url, generation)
+    for target in (2000, END, END):
+        wait_for(store, generation, target, process)
+        redis.client().eval(SET_BACK, 0, *set_back)
     wait_for(store, generation, END, process)
     stop(process)
     assert rows_of(store, generation) == expected

@@ -55,10 +55,10 @@ def reads_of_users(flow, n):
     """Fold `n` events more; return how many user rows were read from Redis for it."""
     at = flow.runner.lanes[0].positions["product-views:0"]
     append_views(flow.appending, at, n)
-    before, fold = [], flow.runner.fold
-    flow.runner.fold = lambda *args: before.append(fold(*args)) or before[-1]
+    before, apply = [], flow.runner.apply
+    flow.runner.apply = lambda block: before.append(apply(block)) or before[-1]
     fold_all(flow, at + n)
-    flow.runner.fold = fold
+    flow.runner.apply = apply
     return sum(stats.cache["users"][1] for report in before for stats in report.stats)
 
 
@@ -111,3 +111,23 @@ def test_a_flow_whose_log_goes_away_while_it_reloads_reloads_again(flow, monkeyp
     flow.recover(error.value)
     assert flow.runner.lanes != [lane]
     assert reads_of_users(flow, 20) == 10
+
+
+def test_a_batch_that_begins_past_the_position_is_folded_after_what_lies_between(flow):
+    """As an engine hands it over that reads on at a checkpoint, while Redis went back."""
+    lane = flow.runner.lanes[0]
+    at = lane.positions["product-views:0"]
+    append_views(flow.appending, at, 30)
+    skipped = flow.poll(1.0).after
+    append_views(flow.appending, at + 30, 5)
+    raw = flow.poll(1.0)
+    assert raw.before == skipped
+    flow.handle(raw)
+    flow.runner.drain()
+    assert lane.positions["product-views:0"] == at + 35
+    counted = flow.store.read([keys.lane_globals(lane.prefix)])[0]
+    flow.open()  # once more, in one piece
+    flow.store.write({key: None for found in flow.store.scan(lane.prefix) for key in found})
+    flow.open()
+    fold_all(flow, at + 35)
+    assert flow.store.read([keys.lane_globals(lane.prefix)])[0] == counted

@@ -29,9 +29,10 @@ def start(driver, log_path, redis_url, generation, **more):
         store.write({keys.GENERATION: None})  # the flow makes its generation the live one
     store.close()
     command = {
-        "loop": [sys.executable, "-m", "headrace", "flow"],
-        "bytewax": [sys.executable, "-m", "bytewax.run", "headrace.dataflow"],
-        "flow --driver bytewax": [sys.executable, "-m", "headrace", "flow", "--driver", "bytewax"],
+        "loop": [sys.executable, "-m", "headrace", "flow", "--driver", "loop"],
+        "bytewax.run -w 2": [sys.executable, "-m", "bytewax.run", "headrace.dataflow", "-w", "2"],
+        "bytewax.run": [sys.executable, "-m", "bytewax.run", "headrace.dataflow"],
+        "bytewax": [sys.executable, "-m", "headrace", "flow"],
     }[driver]
     environment = os.environ | {
         "HEADRACE_LOG_URL": f"sqlite:{log_path}", "HEADRACE_REDIS_URL": redis_url, "HEADRACE_GENERATION": generation,
@@ -59,9 +60,9 @@ def wait_until(true):
         time.sleep(0.02)
 
 
-def wait_for(store, generation, offset, process=None):
+def wait_for(store, generation, offset, process=None, lane=0):
     deadline = time.monotonic() + 240  # it may have kernels to compile
-    while position(store, generation) < offset:
+    while position(store, generation, lane) < offset:
         assert time.monotonic() < deadline, "the flow did not get there in time"
         assert process is None or process.poll() is None, process.stderr.read()
         time.sleep(0.02)

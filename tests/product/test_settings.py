@@ -242,6 +242,7 @@ ELSEWHERE = {
     "anchors_config": "state/test_artefacts.py", "kafka_config": "project/test_project.py",
     "schema_registry_url": "flows/test_shops_registry.py", "schema_registry_timeout_s": "flows/test_shops_registry.py",
     "schema_registry_config": "project/test_project.py", "lease_s": "flows/test_flow.py",
+    "flow_workers": "flows/test_flow.py",
     "max_cached_users": "helpers/flows.py", "max_cached_items": "helpers/flows.py",
     "als_alpha": "batch/test_tune.py", "als_threads": "batch/test_tune.py", "reuse_port": "e2e/test_outage.py",
     "allow_anonymous": "serving/test_api_keys.py",
