@@ -21,6 +21,7 @@ from schemathesis.specs.openapi.checks import (
 
 from schemas.json_events import FIELDS, LINE_FIELDS, TOPIC_OF_TYPE, InvalidEvent, event_from_json
 from serving.auth.access import HTTP
+from serving.http.description.statuses import EXAMPLES
 
 CHECKS = [
     not_a_server_error, status_code_conformance, content_type_conformance, response_headers_conformance,
@@ -143,3 +144,8 @@ def test_an_event_of_each_type_has_the_fields_that_the_door_takes_and_needs(docu
                 nullable = {"type": "null"} in schema["properties"][name].get("anyOf", ())
                 assert is_taken({**event, **other, name: None}) == nullable, (kind, name)
     assert set(schemas["OrderLine"]["properties"]) == set(LINE_FIELDS)
+
+
+def test_the_example_of_a_wrong_field_is_what_a_server_says(server):
+    error = server.client.post("/v1/recommend", json={"count": 300}).json()["error"]
+    assert (error["field"], error["message"]) == EXAMPLES[422]

@@ -8,7 +8,7 @@ class ErrorDetail(BaseModel):
 
     field: str = Field(description="The field that is wrong, empty where it is none", examples=["count"])
     message: str = Field(
-        description="What is wrong with it, in words", examples=["Input should be less than or equal to 200"]
+        description="What is wrong with it, in words", examples=["must be less than or equal to 200; got 300"]
     )
 
 

@@ -23,7 +23,7 @@ EXAMPLES = {
     404: ("", "the item is not known"),
     413: ("body", "is larger than 1048576 bytes"),
     415: ("Content-Type", "must be application/json; got 'text/plain' (curl: -H 'Content-Type: application/json')"),
-    422: ("count", "Input should be less than or equal to 200"),
+    422: ("count", "must be less than or equal to 200; got 300"),
     429: ("", "the API key shop-page may have 500 lists a second"),
     500: ("", "internal error; the server's log says more of request 60932f9c508137ed985142a30a3fea8c"),
     503: ("", "the store is out of reach"),
