@@ -68,6 +68,10 @@ class Input:
         return Measured(learned, asked, categories, source)
 
     def _from_log(self, settings: Settings) -> tuple[Columns, Categories, str]:
+        kind, _, path = settings.log_address.partition(":")
+        if kind == "sqlite" and not Path(path).exists():
+            raise WrongTable(f"there is no log at {path}: go to the folder of the running `headrace up`, or set "
+                             f"HEADRACE_DATA_DIR or HEADRACE_LOG_URL")  # fmt: skip
         with closing(open_log(settings.log_address, config=settings.kafka_config)) as log:
             start, end = log.start(), log.end()
             with reading_bar(sum(last - start.get(stream, 0) for stream, last in end.items())) as advance:

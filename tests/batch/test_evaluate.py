@@ -183,7 +183,8 @@ def test_the_log_of_the_running_shop_is_evaluated(shop_folder, capsys):
         ({"events": ONE_EVENT}, "nothing is left to predict"), ({}, "give --live, or --events FILE"),
         ({"events": ONE_EVENT, "train": ONE_EVENT}, "give --live, or --events FILE"),
         ({"train": ONE_EVENT}, "--train and --pairs need each other"),
-        ({"events": NO_EVENTS}, "holds no events"), ({"live": Settings(data_dir="nothing-here")}, "holds no events"),
+        ({"events": NO_EVENTS}, "holds no events"),
+        ({"live": Settings(data_dir="nothing-here")}, "there is no log at nothing-here/log.sqlite"),
         ({"live": Settings(), "mapped": Choices(kind="view")}, "say how to read the file of --events"),
     ],
 )  # fmt: skip
