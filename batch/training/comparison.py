@@ -13,6 +13,8 @@ STRATEGIES = ("hybrid", "collaborative")
 """Strategies of the API that an anchor changes."""
 METRICS = (f"HR@{K}", f"MRR@{K}", f"NDCG@{K}")
 DECIDES = f"HR@{K}"
+LEAST_JUDGED = 50
+"""Predictions that decide between two anchors."""
 
 Ids = npt.NDArray[np.uint64]
 
@@ -73,7 +75,10 @@ def why_worse(found: Mapping[str, Any], tolerance: float) -> str | None:
     """Return what is worse about a new anchor, None where nothing is.
 
     A strategy is worse that finds less than the live one by more than `tolerance` of it, and by more than chance.
+    Fewer than LEAST_JUDGED predictions decide nothing.
     """
+    if found["predictions"] < LEAST_JUDGED:
+        return None
     for strategy, (gain, half) in found.get("difference", {}).items():
         old = found["live"]["strategies"][strategy][DECIDES]
         if -gain > max(tolerance * old, half):

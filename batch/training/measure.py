@@ -7,7 +7,7 @@ import structlog
 
 from batch.settings import TrainingSettings
 from batch.training.als import fit, whiten
-from batch.training.comparison import Live, compare, figures_of, lists_of
+from batch.training.comparison import LEAST_JUDGED, Live, compare, figures_of, lists_of
 from batch.training.interactions import Interactions
 from batch.training.nightly import Before
 from batch.training.served_lists import Factors, HeldOut, Scoring
@@ -18,8 +18,6 @@ from state.anchor import Anchor, AnchorDamaged, load_anchor, load_metrics, read_
 from state.anchors.contract import AnchorStore, AnchorsUnavailable
 
 HELD_OUT = 0.1
-LEAST_JUDGED = 50
-"""Predictions that decide between two anchors."""
 log = structlog.get_logger()
 
 

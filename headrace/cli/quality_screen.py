@@ -7,6 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from batch.training.comparison import LEAST_JUDGED
+
 LEGEND = {
     "HR": "share of the predictions whose list of 20 holds the target",
     "MRR": "mean of 1 / place of the target, 0 where the list lacks it",
@@ -21,8 +23,6 @@ LEGEND = {
 }
 WITH_INTERVAL = ("HR@20", "MRR@20")
 """Figures that are printed with their 95 % interval."""
-ENOUGH = 50
-"""Predictions that a verdict needs."""
 Gain = tuple[float, float]
 """How much more predictions find, and half of the 95 % interval of that, as shares."""
 
@@ -43,7 +43,7 @@ def compared(gain: Gain, other: str) -> str:
 
 def too_few(n: int) -> str:
     """Return what a verdict on `n` predictions ends with: nothing where there are enough."""
-    return "" if n >= ENOUGH else f" ({n} predictions are too few to tell)"
+    return "" if n >= LEAST_JUDGED else f" ({n} predictions are too few to tell)"
 
 
 def _cell(model: Mapping[str, Any], name: str) -> str:

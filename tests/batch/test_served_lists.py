@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from batch.training.als import fold_in, largest
+from batch.training.comparison import why_worse
 from batch.training.interactions import Interactions
 from batch.training.served_lists import Factors, HeldOut, K
 from flows.fold.settings import LaneSettings
@@ -59,3 +60,18 @@ def test_a_list_holds_the_scorers_items_then_the_nearest_then_popular_ones():
     assert visits.hybrid(scored, near)[0, :9].tolist() == [120, 103, 100, 101, 121, 107, 108, 109, 0]
     assert visits.collaborative(near)[0, :6].tolist() == [100, 101, 120, 121, 107, 108]
     assert visits.popular()[0, :6].tolist() == [107, 108, 100, 101, 109, 0]  # no item that nobody has had
+
+
+@pytest.mark.parametrize(
+    ("gain", "half", "predictions", "is_worse"),
+    [
+        (-0.030, 0.02, 2000, True), (-0.030, 0.04, 2000, False), (-0.009, 0.001, 2000, False),
+        (-0.011, 0.001, 2000, True), (0.2, 0.001, 2000, False), (-0.5, 0.0, 49, False), (-0.5, 0.0, 50, True),
+    ],
+)  # fmt: skip
+def test_an_anchor_is_worse_by_more_than_the_tolerance_and_chance(gain, half, predictions, is_worse):
+    live = {"version": "a1", "strategies": {"hybrid": {"HR@20": 0.5}}}
+    found = {"predictions": predictions, "live": live, "difference": {"hybrid": (gain, half)}}
+    worse = why_worse(found, 0.02)
+    assert (worse is not None) == is_worse
+    assert worse is None or f"`hybrid` has HR@20 {0.5 + gain:.4f}, with the live anchor a1 0.5000" in worse
