@@ -1,6 +1,5 @@
 """`headrace bench catalogue`: the vector index of a catalogue of any size: build, bytes, recall, milliseconds."""
 
-import re
 import resource
 import tempfile
 import time
@@ -13,8 +12,9 @@ import numpy.typing as npt
 import typer
 
 from headrace.bench.up import machine, print_figures
-from headrace.console import OK, WRONG_USAGE, err, progress_bar
+from headrace.console import OK, err, progress_bar
 from headrace.options import Json
+from headrace.sizes import parse_size
 from serving.retrieval.build import RECALL_AT, build_index, exact_search, queries_near, recall_of
 from serving.retrieval.filter_bitmap import ItemFilter
 from serving.retrieval.vector_index import VectorIndex
@@ -29,18 +29,6 @@ TENTH = 10
 Floats = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
 Hashes = npt.NDArray[np.uint64]
-
-
-class BadSize(Exception):
-    """A number of items that cannot be read."""
-
-
-def size_of(text: str) -> int:
-    """Return a number of items like 200000, 200k or 10M."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmM]?)", text)
-    if not found or not float(found[1]):
-        raise BadSize(f"--items {text}: give a number such as 200k or 10M")
-    return int(float(found[1]) * {"": 1, "k": 1_000, "m": 1_000_000}[found[2].lower()])
 
 
 def write_factors(path: Path, n: int, d: int) -> Floats:
@@ -142,13 +130,8 @@ def measure(folder: Path, n: int, d: int, n_queries: int) -> dict[str, Any]:
     }
 
 
-def run(items: str, factors: int, queries: int, json: bool) -> int:
+def run(n: int, factors: int, queries: int, json: bool) -> int:
     """Measure and print; return the exit code."""
-    try:
-        n = size_of(items)
-    except BadSize as error:
-        err.print(str(error), markup=False)
-        return WRONG_USAGE
     with tempfile.TemporaryDirectory() as folder:
         figures = measure(Path(folder), n, factors, min(queries, n))
     figures |= {
@@ -162,10 +145,10 @@ def run(items: str, factors: int, queries: int, json: bool) -> int:
 
 
 def command(
-    items: Annotated[str, typer.Option(help="Items, e.g. 200k or 10M.")] = "1M",
+    items: Annotated[float, typer.Option(parser=parse_size, metavar="NUMBER", help="Items, e.g. 200k or 10M.")] = 1e6,
     factors: Annotated[int, typer.Option(min=2, help="Factors of an item; even.")] = 64,
     queries: Annotated[int, typer.Option(min=1, help="Searches.")] = 1_000,
     json: Json = False,
 ) -> None:
     """Build the vector index of a large catalogue: time, bytes an item, recall, milliseconds."""
-    raise typer.Exit(run(items, factors, queries, json))
+    raise typer.Exit(run(int(items), factors, queries, json))

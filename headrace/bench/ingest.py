@@ -21,9 +21,11 @@ from flows.log.open_log import open_log
 from flows.runner import Intake, Runner
 from flows.runtime_tuning import prepare_interpreter
 from headrace.bench.machine_memory import DiskFull, first_touch_us, full_page_cache
+from headrace.bench.processes import cpu_of_redis
 from headrace.bench.up import machine, median_run, print_figures
 from headrace.console import OK, UNAVAILABLE, err
-from headrace.options import Json, Repeats
+from headrace.options import Json, Repeats, WriteCosts
+from headrace.planning.costs import merge_costs
 from headrace.settings import Settings
 from schemas.avro_decoder import Limits
 from schemas.events import Kind
@@ -122,10 +124,11 @@ def _file_bytes(client: redis.Redis) -> int:
 
 def _rewrite(client: redis.Redis) -> None:
     """Have the append-only file hold the state and nothing else, as a server has it that ran for a while."""
-    client.bgrewriteaof()
-    time.sleep(0.1)
-    while any(client.info("persistence")[f"aof_rewrite_{state}"] for state in ("in_progress", "scheduled")):
+    for begin in (lambda: None, client.bgrewriteaof):  # one that Redis began by itself is waited for
+        begin()
         time.sleep(0.1)
+        while any(client.info("persistence")[f"aof_rewrite_{state}"] for state in ("in_progress", "scheduled")):
+            time.sleep(0.1)
 
 
 def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cached: int) -> dict[str, Any]:
@@ -159,7 +162,7 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
     size, positions = BatchSizer(most, Settings().lease_s / 2), warm.after
     client = redis.Redis.from_url(url)
     _rewrite(client)
-    cpu_before, rewrites_before = client.info("cpu"), client.info("stats")["total_forks"]
+    redis_before, rewrites_before = cpu_of_redis(client), client.info("stats")["total_forks"]
     file_before, done, n_rows, largest = _file_bytes(client), 0, 0, 0
     stages: dict[str, float] = defaultdict(float)
     started = at = time.perf_counter()
@@ -180,13 +183,12 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
     runner.drain()
     stages["vectors"] = time.perf_counter() - at
     seconds = time.perf_counter() - started
-    cpu, rewrites = client.info("cpu"), client.info("stats")["total_forks"] - rewrites_before
+    redis_s, rewrites = cpu_of_redis(client) - redis_before, client.info("stats")["total_forks"] - rewrites_before
     file_bytes = _file_bytes(client) - file_before if not rewrites else None
     users = [keys.user(lane.prefix, int(user)) for user in user_hash[:500]]
     items = [keys.item(lane.prefix, int(item)) for item in item_hash[:500]]
     per_row = [float(np.mean([client.memory_usage(key) or 0 for key in names])) for names in (users, items)]
     runner.close()
-    used = sum(float(cpu[name]) - float(cpu_before[name]) for name in ("used_cpu_user", "used_cpu_sys"))
     return {
         "events": done,
         "seconds": round(seconds, 3),
@@ -194,7 +196,7 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
         "us_per_event": {stage: round(total / done * 1e6, 3) for stage, total in stages.items()},
         "rows_per_event": round(n_rows / done, 2),
         "largest_batch": largest,
-        "redis_cpu_s": round(used, 2),
+        "redis_cpu_s": round(redis_s, 2),
         "file_bytes_per_event": file_bytes and round(file_bytes / done),
         "file_rewrites": rewrites,
         "bytes_per_user_row": round(per_row[0]),
@@ -230,8 +232,9 @@ def _run_once(
 
 
 def run(
-    log_kind: str, n_events: int, n_users: int, n_items: int, n_cached: int, page_cache: bool, repeats: int, json: bool
-) -> int:
+    log_kind: str, n_events: int, n_users: int, n_items: int, n_cached: int, page_cache: bool, repeats: int,
+    costs: Path | None, json: bool,
+) -> int:  # fmt: skip
     """Run the benchmark `repeats` times and print the median run; return the exit code."""
     runs, touch_us = [], first_touch_us()
     for n in range(repeats):
@@ -245,8 +248,21 @@ def run(
     figures |= {"page_cache": "full" if page_cache else "as it was", "first_touch_us_per_page": round(touch_us, 2)}
     if touch_us > SLOW_TOUCH_US and not page_cache:
         err.print(f"a page of fresh memory takes {touch_us:.1f} us here; --full-page-cache measures without that")
+    if costs is not None:
+        _write_costs(costs, figures)
     print_figures(figures, f"ingest, {log_kind} log", json)
     return OK
+
+
+def _write_costs(path: Path, figures: dict[str, Any]) -> None:
+    """Write what `headrace plan` multiplies: what every process pays for an event, and what its lane's pays."""
+    read_us = figures["us_per_event"]["read"] + figures["us_per_event"]["decode"]
+    merge_costs(path, "ingest", {
+        "read_us": round(read_us, 2), "fold_us": round(1e6 / figures["events_per_s"] - read_us, 2),
+        "redis_us": round(figures["redis_cpu_s"] / figures["events"] * 1e6, 2),
+        "data": f"headrace bench ingest, {figures['log']} log, {figures['data']}; {figures['machine']}",
+    })  # fmt: skip
+    merge_costs(path, "rows", {"user": figures["bytes_per_user_row"], "item": figures["bytes_per_item_row"]})
 
 
 def command(
@@ -259,7 +275,8 @@ def command(
         bool, typer.Option("--full-page-cache", help="First fill the page cache, as on a machine that ran for a day.")
     ] = False,
     repeats: Repeats = 3,
+    costs: WriteCosts = None,
     json: Json = False,
 ) -> None:
     """From log bytes to committed Redis rows: events a second and microseconds by stage."""
-    raise typer.Exit(run(log, events, users, items, cached, full_page_cache, repeats, json))
+    raise typer.Exit(run(log, events, users, items, cached, full_page_cache, repeats, costs, json))

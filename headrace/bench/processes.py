@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PROBE_S = 5.0
@@ -16,6 +17,12 @@ def cpu_s(pid: int) -> float:
     """Return the seconds of CPU a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def cpu_of_redis(client: Any) -> float:
+    """Return the seconds of CPU a Redis has used by its own account."""
+    used = client.info("cpu")
+    return float(used["used_cpu_user"]) + float(used["used_cpu_sys"])
 
 
 def _descendants(pid: int) -> list[int]:

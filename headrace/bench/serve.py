@@ -25,10 +25,11 @@ from flows.log.open_log import open_log
 from headrace.bench.grpc_load import GrpcLoad
 from headrace.bench.http_load import HttpLoad, Load
 from headrace.bench.ingest import append_products, append_views
-from headrace.bench.processes import cpu_s, listening, pauses, pin, share, wait_until_quiet
+from headrace.bench.processes import cpu_of_redis, cpu_s, listening, pauses, pin, share, wait_until_quiet
 from headrace.bench.up import HEADRACE, START_S, NotStarted, Running, everything_up, machine, median_run, print_figures
 from headrace.console import FAILED, OK, err
-from headrace.options import Json, Repeats
+from headrace.options import Json, Repeats, WriteCosts
+from headrace.planning.costs import merge_costs
 from schemas.events import BOOKS
 from schemas.registry import FolderRegistry
 from serving.engine.clock import now_ms
@@ -177,7 +178,8 @@ def _measured(where: dict[str, Any], way: Way, seconds: float, repeats: int, by:
 
 def _measured_once(where: dict[str, Any], way: Way, seconds: float) -> dict[str, Any]:
     url, pid = where["http"], where["pids"]["serve"]
-    cpu, stages = cpu_s(pid), _stages(url)
+    client: Any = redis.Redis.from_url(where["redis_url"])
+    cpu, stages, of_redis = cpu_s(pid), _stages(url), cpu_of_redis(client)
     load = asyncio.run(way(seconds))
     used, n = cpu_s(pid) - cpu, max(load.full, 1)
     by_stage = {stage: (s - stages[stage]) / n * 1e6 for stage, s in _stages(url).items()}
@@ -189,13 +191,15 @@ def _measured_once(where: dict[str, Any], way: Way, seconds: float) -> dict[str,
         "p99_ms": round(float(np.quantile(load.times_s, 0.99)) * 1000, 2),
         "server_us_per_answer": round(used / n * 1e6, 1),
         "answers_per_server_core_s": round(load.full / max(used, 1e-9)),
+        "redis_us_per_answer": round((cpu_of_redis(client) - of_redis) / n * 1e6, 1),
         "us_by_stage": {stage: round(us, 1) for stage, us in by_stage.items()},
     }
 
 
 def run(
-    clients: int, seconds: float, users: int, items: int, events: int, rate: float, repeats: int, json: bool
-) -> int:
+    clients: int, seconds: float, users: int, items: int, events: int, rate: float, repeats: int,
+    costs: Path | None, json: bool,
+) -> int:  # fmt: skip
     """Start everything, fold a past, train an anchor, load, print; return the exit code."""
     with tempfile.TemporaryDirectory() as name:
         address = f"sqlite:{name}/log.sqlite"
@@ -218,6 +222,7 @@ def run(
                     paused = pauses(cores[0])
                     said = pin(running.where["pids"]["serve"], cores)
                     figures = _measure(running.where, clients, seconds, users, rate, repeats)
+                    figures["answer_bytes"] = _answer_bytes(running.where["http"])
                     figures["processes"] = _by_processes(running, cores, clients, seconds, users)
         except NotStarted as error:
             err.print(str(error), markup=False)
@@ -232,8 +237,19 @@ def run(
         "pauses_of_the_machine": paused,
         "machine": machine(),
     }
+    if costs is not None:
+        values = {f"{way}_us": figures[way]["server_us_per_answer"] for way in ("http", "grpc", "stream", "batch")}
+        values |= {"redis_us": figures["http"]["redis_us_per_answer"], "answer_bytes": figures["answer_bytes"]}
+        merge_costs(costs, "serving", {**values, "data": f"headrace bench serve, {figures['data']}; {machine()}"})
     print_figures(figures, "answers over HTTP and gRPC", json)
     return OK
+
+
+def _answer_bytes(url: str) -> int:
+    """Return the size of an answer to one of the load's requests."""
+    request = urllib.request.Request(f"{url}/v1/recommend", _body(1), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request) as answer:
+        return len(answer.read())
 
 
 def train(running: Running) -> None:
@@ -253,7 +269,8 @@ def command(
     events: Annotated[int, typer.Option(help="Events folded before.")] = 3_000_000,
     rate: Annotated[float, typer.Option(help="Open load, requests a second; 0: half and 4/5 of what came.")] = 0,
     repeats: Repeats = 3,
+    costs: WriteCosts = None,
     json: Json = False,
 ) -> None:
     """Answers a second over HTTP, gRPC, a gRPC stream and batches; their times; the server's CPU for each."""
-    raise typer.Exit(run(clients, seconds, users, items, events, rate, repeats, json))
+    raise typer.Exit(run(clients, seconds, users, items, events, rate, repeats, costs, json))

@@ -40,6 +40,7 @@ COMMANDS = {
     "demo": "A year of real grocery shopping becomes live recommendations.",
     "evaluate": "Learn a part of the past with the real lane, predict the rest with the real scorer, and count.",
     "tune": "Search the anchor's settings on the log's own past. The study is kept, and gone on with.",
+    "plan": "Say what a shop of some size needs: processes, memory, disk, network, and what gives out first.",
     "torture": "Kill and starve the real parts, and compare the rows with an undisturbed run, byte for byte.",
     "version": "Print the version.",
 }

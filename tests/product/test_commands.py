@@ -46,6 +46,7 @@ RUN = {
     "experiments": ([], 0, lambda found: "lists" in json.dumps(found)),
     "rules": (["test", "{book}", "--user", "ann"], 0, lambda found: found["after"]["items"]),
     "keys": ([], 0, lambda found: found["keys"] == []),
+    "plan": (["--events-per-day", "1B"], 0, lambda found: found["fits"] and found["parts"]),
     "version": ([], 0, lambda found: found["version"]),
     "torture": (["--fault", "events_shuffled", "--fuzz", "2000"], 0, lambda found: found),
     "bench ingest": ([*BENCH_SIZE, "--cached", "300", "--repeats", "1"], 0, lambda found: found),

@@ -126,6 +126,7 @@ def test_every_block_of_a_page_does_what_the_page_says(page, tmp_path, monkeypat
 
 def test_each_block_that_is_not_run_is_there_and_has_a_reason():
     blocks = [block for page in PAGES for block in blocks_of(page)]
+    assert all(page.read_text().startswith("#") for page in PAGES)
     for one in NOT_RUN:
         assert one["why"]
         assert sum(b.page == one["page"] and b.text.startswith(one["begins"]) for b in blocks) == 1, one
