@@ -131,7 +131,7 @@ def _write_plots(study: optuna.Study, path: Path) -> None:
 
 
 def command(
-    trials: Annotated[int, typer.Option(min=0, help="Trials to add to the study.")] = 20,
+    trials: Annotated[int, typer.Option(min=1, help="Trials to add to the study.")] = 20,
     strategy: Annotated[Strategy, typer.Option(help="Strategy of the API whose lists are judged.")] = "hybrid",
     html: Annotated[Path | None, typer.Option(help="Write a page with plots.")] = None,
     json: Json = False,
