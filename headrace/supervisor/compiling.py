@@ -4,11 +4,13 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 from headrace.supervisor.output import Output
 from schemas.compiled.kept import is_compiled
 
 PROGRAMS = ("flow", "serve")
+TELL_EVERY_S = 30.0
 
 
 def compile_once(output: Output, stopping: threading.Event) -> None:
@@ -17,7 +19,8 @@ def compile_once(output: Output, stopping: threading.Event) -> None:
     if not missing:
         return
     kept = os.path.dirname(os.environ.get("NUMBA_CACHE_DIR", ""))
-    output.tell("compiling once for this version: about a minute on two cores", kept_in=kept)
+    output.tell("compiling once for this version: about a minute on two free cores", kept_in=kept)
+    began = told = time.monotonic()
     running = [
         subprocess.Popen(
             [sys.executable, "-m", "headrace", name, "--compile-only"],
@@ -31,7 +34,9 @@ def compile_once(output: Output, stopping: threading.Event) -> None:
     for reader in readers:
         reader.start()
     while any(one.poll() is None for one in running) and not stopping.wait(0.1):
-        pass
+        if time.monotonic() - told > TELL_EVERY_S:
+            told = time.monotonic()
+            output.tell("still compiling", seconds=round(told - began))
     for one in running:
         if one.poll() is None:
             one.kill()

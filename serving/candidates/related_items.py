@@ -15,6 +15,8 @@ from state.rows.item_rows import PAIR_UNIT
 
 CONTENT_CATEGORY, CONTENT_BRAND, CONTENT_PRICE = 1.0, 0.5, 0.3
 """What sharing a category or brand is worth, and being of the same price beside one of them."""
+CONTENT_SIBLING = 0.4
+"""What a category below the same one is worth, where too few items share the category or brand itself."""
 LEAST_COSINE = 0.25
 """Below it two items are not similar. In a shop of few items the factors are nearly orthogonal (cosines of .05 to .13
 among 60 items, at 64 factors); of 9 in 10 items of Online Retail and REES46 the twelve closest are above .38."""
@@ -82,7 +84,11 @@ def content(context: RequestContext) -> None:
     at = catalogue.rows_of(np.array(seeds, np.uint64)) if seeds else np.zeros(0, np.int64)
     known = at[at >= 0]
     texts = (catalogue.text("category"), catalogue.text("brand"))
-    rows = np.flatnonzero((_one_of(texts[0], known) | _one_of(texts[1], known)) & context.pool.selection.mask)
+    passing, same = context.pool.selection.mask, _one_of(texts[0], known) | _one_of(texts[1], known)
+    rows = np.flatnonzero(same & passing)
+    kin = {row: _siblings(context, row) for row in known.tolist()} if len(rows) < context.want + len(known) else {}
+    if kin:
+        rows = np.flatnonzero((same | np.isin(texts[0].codes, np.concatenate(list(kin.values())))) & passing)
     rows = rows[~np.isin(rows, known)]
     categories, brands = (text.codes[rows] for text in texts)
     price = catalogue.number("price")
@@ -96,6 +102,8 @@ def content(context: RequestContext) -> None:
             CONTENT_CATEGORY * ((categories == category) & (category != 0))
             + CONTENT_BRAND * ((brands == brand) & (brand != 0))
         )  # fmt: skip
+        if row in kin:
+            alike += CONTENT_SIBLING * (np.isin(categories, kin[row]) & (categories != category))
         alike = (alike + CONTENT_PRICE * near * (alike > 0)) * math.exp(-rank / 2)
         owed = np.where(alike > score, rank, owed)
         score = np.maximum(score, alike)
@@ -105,6 +113,13 @@ def content(context: RequestContext) -> None:
         uniform("content", lambda k: context.because("content", "similar_to", seeds[int(owed[best[k]])])),
         rows=rows[best],
     )  # fmt: skip
+
+
+def _siblings(context: RequestContext, row: int) -> npt.NDArray[np.int64]:
+    """Return the codes of the categories below the one that an item's category lies in."""
+    column = context.shop.catalogue.category
+    codes = np.array([column.code_of(path) for path in context.shop.siblings(column.get(row))], np.int64)
+    return codes[codes > 0]
 
 
 def _ln(price: Any) -> Any:

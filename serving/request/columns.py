@@ -90,6 +90,14 @@ class TextColumn:
         """Return the text of a row."""
         return self._words[int(self._codes[row])]
 
+    def code_of(self, word: str) -> int:
+        """Return the number that the rows with a text have; 0 where none has it.
+
+        >>> TextColumn.of(["a", "", "b"]).code_of("b"), TextColumn.of(["a"]).code_of("b")
+        (2, 0)
+        """
+        return self._code_of.get(word, 0)
+
     def codes(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
         """Return a number per row that is equal where the texts are, 0 where there is none."""
         return self._codes[rows]

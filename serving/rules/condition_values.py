@@ -12,6 +12,7 @@ from schemas.similar_names import allowed, did_you_mean
 from serving.catalogue.catalogue import Catalogue
 from serving.request.columns import Text
 from serving.request.condition_compiler import TEXT_TESTS
+from serving.request.conditions import RequestCondition
 from serving.rules.model import Book
 
 TEXT_FIELDS = ("brand", "category", "seller")
@@ -45,6 +46,40 @@ def texts_of(condition: str) -> Iterator[TextUse]:
             last = node.args[-1] if node.args else None
             if isinstance(last, ast.Constant) and isinstance(last.value, str):
                 yield TextUse(_field(node.args[0]), node.func.id, last.value)
+
+
+class _Moment(NamedTuple):
+    """Facts of an hour of a weekday."""
+
+    hour: float
+    weekday: float
+
+    def number(self, name: str) -> float:
+        return self.hour if name == "hour" else self.weekday
+
+    def text(self, name: str) -> str:
+        return ""
+
+    def likes(self, word: str) -> bool:
+        return False
+
+
+MOMENTS = [_Moment(hour, weekday) for hour in range(24) for weekday in range(7)]
+
+
+def never_in_a_week(condition: str) -> str:
+    """Return the first comparison of hours or weekdays that never holds; empty where there is none.
+
+    >>> never_in_a_week('hour > 24 and country == "DE"'), never_in_a_week("weekday in [5, 6]")
+    ('hour > 24 never holds', '')
+    """
+    for node in ast.walk(ast.parse(condition.strip(), mode="eval")):
+        if isinstance(node, ast.Compare):
+            names = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+            text = ast.unparse(node)
+            if names and names <= {"hour", "weekday"} and not any(map(RequestCondition(text).holds, MOMENTS)):
+                return f"{text} never holds"
+    return ""
 
 
 def _field(node: ast.AST) -> str:

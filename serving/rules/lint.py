@@ -11,7 +11,8 @@ from serving.catalogue.catalogue import Catalogue
 from serving.request.budget import UNBOUNDED, Budget
 from serving.request.columns import Mask
 from serving.rules.book_errors import BookError, bad_book
-from serving.rules.condition_values import texts_of, unknown_item_value, unknown_request_value
+from serving.rules.condition_values import never_in_a_week, texts_of, unknown_item_value, unknown_request_value
+from serving.rules.experiments import Experiment
 from serving.rules.item_filter import Part, hidden, rule_mask
 from serving.rules.model import Book, Boost, Exclude, Include, Limiting, Pin, Promote, Rule
 
@@ -73,8 +74,9 @@ def lint(
         values = _values(rule, catalogue, book)
         explained = any(finding.field == "where" for finding in values)
         found += values + _alone(rule, masks[rule.id], catalogue, now_ms, explained)
-    for n, rule in enumerate(rules):
-        for other in rules[n + 1 :]:
+    lasting = [rule for rule in rules if not _is_over(rule, now_ms)]
+    for n, rule in enumerate(lasting):
+        for other in lasting[n + 1 :]:
             budget.spend()
             if _meet(rule, other):
                 found += _together(rule, other, masks, catalogue)
@@ -98,7 +100,7 @@ def _experiments(book: Book, now_ms: int) -> list[Finding]:
     found = []
     running = [one for one in book.experiments if one.enabled]
     for n, one in enumerate(running):
-        if one.end is not None and one.end.timestamp() * 1000 <= now_ms:
+        if _is_over(one, now_ms):
             found.append(Finding(one.id, "warning", f"ended on {one.end:%Y-%m-%d %H:%M} UTC"))
         for other in running[:n]:
             apart = one.placements and other.placements and not set(one.placements) & set(other.placements)
@@ -112,8 +114,10 @@ def _experiments(book: Book, now_ms: int) -> list[Finding]:
 def _alone(rule: Rule, mask: Mask, catalogue: Catalogue, now_ms: int, explained: bool) -> list[Finding]:
     """Return faults of one rule; `explained`: why no item passes its `where` is said already."""
     found = []
-    if rule.end is not None and rule.end.timestamp() * 1000 <= now_ms:
+    if _is_over(rule, now_ms):
         found.append(Finding(rule.id, "warning", f"ended on {rule.end:%Y-%m-%d %H:%M} UTC"))
+    if rule.when and (never := never_in_a_week(rule.when)):
+        found.append(Finding(rule.id, "warning", f"{never}, at no hour (0 to 23) of any weekday (0 to 6)", "when"))
     if isinstance(rule, Include | Exclude | Boost | Promote):
         n = int(mask.sum())
         if n == 0 and not explained:
@@ -130,6 +134,10 @@ def _alone(rule: Rule, mask: Mask, catalogue: Catalogue, now_ms: int, explained:
             elif known.stock == 0:
                 found.append(Finding(rule.id, "warning", f"pins {item}, which is out of stock"))
     return found
+
+
+def _is_over(one: Rule | Experiment, now_ms: int) -> bool:
+    return one.end is not None and one.end.timestamp() * 1000 <= now_ms
 
 
 def _meet(rule: Rule, other: Rule) -> bool:

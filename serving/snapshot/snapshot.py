@@ -249,6 +249,11 @@ class ServingSnapshot:
             self._top_lists[key] = (now_ms, found)
         return found
 
+    def siblings(self, category: str) -> list[str]:
+        """Return the categories below the one that a category path lies in; none for a path of one level."""
+        parent = category.rpartition("/")[0]
+        return self._categories.under(parent) if parent else []
+
     def most_popular(self, selection: Selection, now_ms: int) -> MostPopular:
         """Return the items of a selection, the most popular of all time first; at most TOP_LIST_AGE_MS old."""
         found = selection.most_popular

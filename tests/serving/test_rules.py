@@ -232,6 +232,19 @@ def test_lint_finds_contradictions_and_rules_without_effect(shop):
     assert lint(to_book({"rules": [rule("boost", where="price > 5", factor=2)]}), shop.shop.catalogue, NOW) == []
 
 
+def test_lint_says_what_is_over_and_what_never_comes_and_nothing_that_follows_from_it(shop):
+    said = lint(to_book({"rules": [
+        rule("exclude", where="brand == 'Acme'", end="2001-01-01T00:00Z"),
+        {"id": "up", "action": "promote", "where": "brand == 'Acme'", "positions": [1]},
+        {"id": "night", "action": "boost", "where": "price > 5", "factor": 2, "when": "hour > 23 or weekday == 6"},
+        {"id": "day", "action": "boost", "where": "price > 5", "factor": 2, "when": "8 < hour < 20 or hour in [7]"},
+    ]}), shop.shop.catalogue, NOW)  # fmt: skip
+    assert [(one["rule"], one["message"]) for one in said] == [
+        ("r", "ended on 2001-01-01 00:00 UTC"),
+        ("night", "hour > 23 never holds, at no hour (0 to 23) of any weekday (0 to 6)"),
+    ]
+
+
 def test_rules_act_on_answers_from_memory_too():
     recommender, store = recommender_of(shop_events(), PRODUCTS)
     recommender.shop.rules = Compiled(to_book({"rules": [rule("exclude", where="brand == 'Acme'")]}), 1)

@@ -240,3 +240,16 @@ def test_a_shop_that_has_products_and_one_event_fills_lists_with_its_newest_and_
             shown = items(ask(shop, count=19, items=context, strategy=strategy))
             assert len(set(shown)) == 19
             assert not set(shown) & set(context)
+
+
+def test_content_goes_to_the_categories_beside_where_too_few_items_are_alike():
+    categories = {"herb": "drinks/tea/herbal", "mint": "drinks/tea/herbal", "green": "drinks/tea/green",
+                  "black": "drinks/tea", "beans": "drinks/coffee", "sugar": "food"}  # fmt: skip
+    products = [product(name, name, category=one, price=4.0) for name, one in categories.items()]
+    shop, _ = recommender_of([Event("nobody", "sugar", NOW - DAY)], products)
+    found = ask(shop, items=["herb"], strategy="content", count=4)
+    assert items(found)[0] == "mint"
+    assert set(items(found)[1:3]) == {"green", "black"}
+    assert [one.reason.code for one in found.items][:3] == ["similar_to"] * 3
+    assert [one.reason.code for one in found.items][3] != "similar_to"
+    assert items(ask(shop, items=["herb"], strategy="content", count=1)) == ["mint"]
