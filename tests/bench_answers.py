@@ -23,7 +23,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from headrace.bench.ingest import zipf
+from headrace.bench.histories import zipf
 from headrace.bench.serve import BOOK
 from headrace.settings import Settings
 from schemas.events import Kind

@@ -19,7 +19,8 @@ from flows.fold.event_effects import FoldState, ItemIndex
 from flows.fold.foldin import FOLD_ITEMS, vectors_for
 from flows.fold.settings import LaneSettings
 from flows.fold.user_history import fold_events
-from headrace.bench.ingest import START_MS, D, random_anchor, zipf
+from headrace.bench.histories import START_MS, zipf
+from headrace.bench.ingest import D, random_anchor
 from headrace.bench.up import machine
 from schemas.events import COLUMN_DTYPE, Kind
 from schemas.ids import MEASURING_KEY, use_key

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from batch.training.train_anchor import train_anchor
 from flows.log.sqlite_log import SqliteLog
-from headrace.bench.ingest import append_views
+from headrace.bench.histories import append_views
 from headrace.settings import Settings
 
 

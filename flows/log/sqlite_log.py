@@ -78,6 +78,8 @@ class SqliteLog:
         self._rows_of = f"seq IN (SELECT seq FROM spans WHERE topic IN ({ids})) AND" if rare else ""
         self._row: LogRow | None = None
         self._cursor: tuple[Positions, int] | None = None
+        self._nothing_at: tuple[Positions, int] | None = None
+        """Positions at which nothing lay, and the version of the file that was looked at."""
 
     def append(self, messages: Sequence[Message]) -> None:
         """Make the messages durable, in order. Raises LogUnavailable, and then nothing of them is there."""
@@ -105,9 +107,11 @@ class SqliteLog:
         deadline = time.monotonic() + timeout_s
         while True:
             version = self._data_version()
-            batch = self._read(positions, max_messages)
-            if batch is not None:
-                return batch
+            if self._nothing_at != (positions, version):  # who polls asks again and again
+                batch = self._read(positions, max_messages)
+                if batch is not None:
+                    return batch
+                self._nothing_at = (dict(positions), version)
             while self._data_version() == version:
                 left = deadline - time.monotonic()
                 if left <= 0:

@@ -15,99 +15,31 @@ import typer
 from flows.fold.lane import Lane
 from flows.fold.settings import LaneSettings
 from flows.log.batch_sizer import BatchSizer
-from flows.log.contract import Log, Message
+from flows.log.contract import Log
 from flows.log.dead_letters import DeadLetters
 from flows.log.open_log import open_log
 from flows.runner import Intake, Runner
 from flows.runtime_tuning import prepare_interpreter
+from headrace.bench.engines import FlowEnded, Size, compare, print_table
+from headrace.bench.histories import CHUNK, ITEM_SKEW, USER_SKEW, WARM_EVENTS, append_views, fill_histories
 from headrace.bench.machine_memory import DiskFull, first_touch_us, full_page_cache
 from headrace.bench.processes import cpu_of_redis
 from headrace.bench.up import machine, median_run, print_figures
-from headrace.console import OK, UNAVAILABLE, err
+from headrace.console import OK, UNAVAILABLE, err, print_json
 from headrace.options import Json, Repeats, WriteCosts
 from headrace.planning.costs import merge_costs
 from headrace.settings import Settings
 from schemas.avro_decoder import Limits
-from schemas.events import Kind
 from schemas.ids import hash_ids
-from schemas.json_events import encode
 from schemas.registry import FolderRegistry
 from state.anchor import Anchor
 from state.embedded_redis import EmbeddedRedis, RedisMissing
 from state.rows import keys
-from state.rows.item_rows import FLAG_LISTED, MAX_NEIGHBOURS, PAIR_UNIT, empty_items, pack_items
-from state.rows.user_rows import MAX_HISTORY, empty_users, pack_users
 from state.store.redis_store import RedisStore
-from state.store.row_block import RowBlock, RowSet
 
-CHUNK, D = 20_000, 64
-WARM_EVENTS = 60_000
-START_MS = 1_760_000_000_000
+D = 64
 SLOW_TOUCH_US = 2.0
 """Of a page of fresh memory; a machine of its own takes some 0.1 to 0.5."""
-USER_SKEW, ITEM_SKEW = 0.8, 1.05
-
-
-def zipf(rng: np.random.Generator, n: int, skew: float, size: int) -> np.ndarray[Any, Any]:
-    """Return `size` numbers below n, k as likely as 1 / (k + 1)^skew."""
-    share = 1.0 / np.arange(1, n + 1) ** skew
-    return np.searchsorted(np.cumsum(share) / share.sum(), rng.random(size))
-
-
-def _fill(store: RedisStore, prefix: bytes, user_hash: Any, item_hash: Any, rng: np.random.Generator) -> None:
-    """Write full histories for all users and full rows for all items, as if a past had been folded."""
-    for first in range(0, len(user_hash), CHUNK):
-        ids = user_hash[first : first + CHUNK]
-        users = empty_users(len(ids))
-        users["n"][:], users["seen"][:] = MAX_HISTORY, MAX_HISTORY
-        users["item"][:] = item_hash[zipf(rng, len(item_hash), ITEM_SKEW, len(ids) * MAX_HISTORY)].reshape(len(ids), -1)
-        users["gap_ms"][:], users["kind"][:] = 600_000, Kind.VIEW
-        users["last_ms"][:], users["first_ms"][:] = START_MS - 600_000, START_MS - 40_000_000
-        rows = RowSet()
-        rows.blocks.append(RowBlock(keys.user_prefix(prefix), ids, *pack_users(users, np.arange(len(ids)))))
-        store.write(rows)
-    for first in range(0, len(item_hash), CHUNK):
-        ids = item_hash[first : first + CHUNK]
-        items = empty_items(len(ids))
-        items["n"][:], items["flags"][:], items["first_ms"][:] = MAX_NEIGHBOURS, FLAG_LISTED, START_MS - 40_000_000
-        items["support"][:], items["count"][:], items["total"][:] = 100, 100, 100 * PAIR_UNIT
-        items["neighbour"][:] = np.sort(rng.choice(item_hash, (len(ids), MAX_NEIGHBOURS)), axis=1)
-        items["weight"][:] = rng.integers(1, 5 * PAIR_UNIT, items["weight"].shape)
-        rows = RowSet()
-        rows.blocks.append(RowBlock(keys.item_prefix(prefix), ids, *pack_items(items, np.arange(len(ids)))))
-        store.write(rows)
-
-
-def append_views(log: Log, n_events: int, n_users: int, n_items: int, rng: np.random.Generator) -> None:
-    """Append views, a millisecond apart, of Zipf users and items."""
-    registry = FolderRegistry()
-    users, items = zipf(rng, n_users, USER_SKEW, n_events), zipf(rng, n_items, ITEM_SKEW, n_events)
-    for first in range(0, n_events, CHUNK):
-        messages = []
-        for n in range(first, min(first + CHUNK, n_events)):
-            item = int(items[n])
-            record = {
-                "event_id": f"{n:032x}", "ts_ms": START_MS + n, "user": f"user-{users[n]}", "session": f"s{users[n]}",
-                "item": f"item-{item}", "price": 9.5, "category": f"department-{item % 20}/shelf-{item % 200}",
-                "brand": f"brand-{item % 500}", "country": "DE", "context": {"page": "home", "device": "phone"},
-            }  # fmt: skip
-            messages.append(Message("product-views", b"", encode("product-views", record, registry), START_MS + n))
-        log.append(messages)
-
-
-def append_products(log: Log, n_items: int) -> None:
-    """Append what the shop says of the items that are viewed."""
-    registry = FolderRegistry()
-    for first in range(0, n_items, CHUNK):
-        messages = []
-        for item in range(first, min(first + CHUNK, n_items)):
-            record = {
-                "item": f"item-{item}", "ts_ms": START_MS, "title": f"Thing number {item}", "price": 9.5, "stock": 10,
-                "category": f"department-{item % 20}/shelf-{item % 200}", "brand": f"brand-{item % 500}",
-            }  # fmt: skip
-            value = encode("products", record, registry)
-            messages.append(Message("products", str(record["item"]).encode(), value, START_MS))
-        log.append(messages)
 
 
 def random_anchor(item_hash: Any, rng: np.random.Generator) -> Anchor:
@@ -146,7 +78,7 @@ def measure(url: str, log: Log, n_events: int, n_users: int, n_items: int, n_cac
     sizes = LaneSettings(max_cached_users=n_cached + 3 * most, max_cached_items=n_items + 3 * most)
     lane = Lane(sizes, store, "bench")
     with err.status("writing full histories"):
-        _fill(store, lane.prefix, user_hash, item_hash, rng)
+        fill_histories(store, lane.prefix, user_hash, item_hash, rng)
     with err.status("writing the events"):
         append_views(log, WARM_EVENTS + n_events, n_users, n_items, rng)
     lane.use_anchors(random_anchor(item_hash, rng))
@@ -265,6 +197,20 @@ def _write_costs(path: Path, figures: dict[str, Any]) -> None:
     merge_costs(path, "rows", {"user": figures["bytes_per_user_row"], "item": figures["bytes_per_item_row"]})
 
 
+def run_engines(driver: str, log_kind: str, size: tuple[int, int, int], repeats: int, json: bool) -> int:
+    """Measure flows as processes, engine beside engine; return the exit code."""
+    try:
+        figures = compare(driver, log_kind, Size(*size), repeats)
+    except (RedisMissing, FlowEnded) as error:
+        err.print(str(error), markup=False)
+        return UNAVAILABLE
+    if json:
+        print_json(figures)
+    else:
+        print_table(figures)
+    return OK
+
+
 def command(
     log: Annotated[Literal["sqlite", "kafka"], typer.Option(help="kafka: a broker of its own")] = "sqlite",
     events: Annotated[int, typer.Option(help="Events measured.")] = 1_000_000,
@@ -274,9 +220,15 @@ def command(
     full_page_cache: Annotated[
         bool, typer.Option("--full-page-cache", help="First fill the page cache, as on a machine that ran for a day.")
     ] = False,
+    driver: Annotated[
+        Literal["none", "loop", "bytewax", "all"],
+        typer.Option(help="Measure flow processes on an engine; none: the fold in this process, stage by stage."),
+    ] = "none",
     repeats: Repeats = 3,
     costs: WriteCosts = None,
     json: Json = False,
 ) -> None:
     """From log bytes to committed Redis rows: events a second and microseconds by stage."""
+    if driver != "none":
+        raise typer.Exit(run_engines(driver, log, (events, users, items), repeats, json))
     raise typer.Exit(run(log, events, users, items, cached, full_page_cache, repeats, costs, json))

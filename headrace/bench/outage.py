@@ -14,7 +14,7 @@ import redis
 import typer
 
 from flows.log.open_log import open_log
-from headrace.bench.ingest import append_views
+from headrace.bench.histories import append_views
 from headrace.bench.serve import train
 from headrace.bench.up import NotStarted, everything_up, machine, print_figures
 from headrace.console import FAILED, OK, UNAVAILABLE, err

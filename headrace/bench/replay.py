@@ -17,7 +17,7 @@ import typer
 from flows.log.contract import Log
 from flows.log.open_log import open_log
 from headrace.bench.freshness import Client, steadily, until_visible
-from headrace.bench.ingest import append_views
+from headrace.bench.histories import append_views
 from headrace.bench.up import HEADRACE, START_S, NotStarted, Running, everything_up, machine, print_figures
 from headrace.console import FAILED, OK, err
 from headrace.options import Json

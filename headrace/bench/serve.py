@@ -23,8 +23,8 @@ import typer
 from flows.books import Books
 from flows.log.open_log import open_log
 from headrace.bench.grpc_load import GrpcLoad
+from headrace.bench.histories import append_products, append_views
 from headrace.bench.http_load import HttpLoad, Load
-from headrace.bench.ingest import append_products, append_views
 from headrace.bench.processes import cpu_of_redis, cpu_s, listening, pauses, pin, share, wait_until_quiet
 from headrace.bench.up import HEADRACE, START_S, NotStarted, Running, everything_up, machine, median_run, print_figures
 from headrace.console import FAILED, OK, err

@@ -95,8 +95,8 @@ def anchor_switch_killed(stage: Stage, outage_s: float) -> None:
     _wait(lambda: client.get(keys.ANCHOR_LIVE) == client.get(keys.ANCHOR_PUBLISHED), "the anchor never went live")
     version = client.get(keys.ANCHOR_LIVE) or b""
     stage.settle()
-    users = {key[-16:] for key in client.scan_iter(PREFIX + b"u:*")}
-    vectors = {key[-16:] for key in client.scan_iter(PREFIX + b"v:" + version + b":*")}
+    users = {key[-16:] for prefix in stage.prefixes for key in client.scan_iter(prefix + b"u:*")}
+    vectors = {key[-16:] for prefix in stage.prefixes for key in client.scan_iter(prefix + b"v:" + version + b":*")}
     if users != vectors:
         raise Unproven(f"{len(users ^ vectors)} users without a vector or vectors without a user")
 
@@ -194,7 +194,8 @@ def retention_passed_the_flow(stage: Stage, outage_s: float) -> None:
     code, said = stopped.wait(), "".join(stopped.said)
     if code != 1 or "retention removed" not in said or "headrace replay" not in said:
         raise Unproven(f"the flow ended with {code} and said: {said[-500:]}")
-    if {k: v for k, v in stage.rows().items() if k != keys.owner(PREFIX)} != before:
+    owners = {keys.owner(prefix) for prefix in stage.prefixes}
+    if {key: value for key, value in stage.rows().items() if key not in owners} != before:
         raise Unproven("the flow changed rows after its position was lost")
     stage.stream.clear()
 

@@ -23,7 +23,9 @@ from state.rows.user_rows import decode_users, empty_users
 from state.store.contract import MemoryStore
 
 GENERATION = "g1"
-PREFIX = keys.prefix(GENERATION, 0)
+PREFIXES = (keys.prefix(GENERATION, 0), keys.prefix(GENERATION, 1))
+"""Of the lanes there may be."""
+PREFIX = PREFIXES[0]
 BATCH = 5_000
 
 
@@ -41,14 +43,16 @@ def batch_of(messages: Sequence[tuple[str, bytes]], first: int) -> RawBatch:
 def fold_sent(sent: Sequence[Message], settings: LaneSettings) -> dict[bytes, bytes]:
     """Return the rows of messages in the order they were made, folded in one process into memory."""
     store, registry = MemoryStore(), FolderRegistry()
-    lane = Lane(settings, store, GENERATION)
-    lane.open()
+    lanes = [Lane(settings, store, GENERATION, lane) for lane in range(settings.n_lanes)]
+    for lane in lanes:
+        lane.open()
     for first in range(0, len(sent), BATCH):
         raw = batch_of([(one.topic, one.value or b"") for one in sent[first : first + BATCH]], first)
         decoded = decode(raw, registry, time.time_ns() // 1_000_000, Limits())
         assert not decoded.bad, "everything that is sent can be folded"
-        changes = lane.apply(decoded, raw)
-        store.commit(lane.prefix, changes.expected, changes.new, changes.rows)
+        for lane in lanes:
+            changes = lane.apply(decoded, raw)
+            store.commit(lane.prefix, changes.expected, changes.new, changes.rows)
     return store.rows
 
 
@@ -81,7 +85,8 @@ def differing_products(real: dict[bytes, bytes], sent: Sequence[Message]) -> int
     """Return how many products differ from what their changes make of them."""
     wrong = 0
     for item, known in known_products(sent).items():
-        row = orjson.loads(real.get(keys.product(PREFIX, hash_id(item)), b"{}"))
+        rows = (real.get(keys.product(prefix, hash_id(item))) for prefix in PREFIXES)
+        row = orjson.loads(next(filter(None, rows), b"{}"))
         found = {name: row[name] for name in (*PRODUCT_FIELDS[:-1], "gone") if row.get(name) is not None}
         found |= {ATTRIBUTE + name: text for name, text in (row.get("attributes") or {}).items()}
         wrong += found != {name: value for name, value in known.items() if value is not None}
@@ -95,32 +100,38 @@ def differing(real: dict[bytes, bytes], expected: dict[bytes, bytes]) -> tuple[i
     in the order it came, so they are compared as sets: the dedupe window and the item feed.
     Of duplicates there may be more than were sent: a producer repeats what the log has not confirmed.
     """
-    ordered = (PREFIX + b"d:", PREFIX + b"f:")
-    passing = (keys.owner(PREFIX), keys.positions(PREFIX), keys.redo(PREFIX), keys.anchor_ready(PREFIX))
-    skipped = (*ordered, PREFIX + b"v:", PREFIX + b"redo:")
+    found = [_differing_of(prefix, real, expected) for prefix in PREFIXES]
+    return sum(compared for compared, _ in found), sum(wrong for _, wrong in found)
+
+
+def _differing_of(prefix: bytes, real: dict[bytes, bytes], expected: dict[bytes, bytes]) -> tuple[int, int]:
+    ordered = (prefix + b"d:", prefix + b"f:")
+    passing = (keys.owner(prefix), keys.positions(prefix), keys.redo(prefix), keys.anchor_ready(prefix))
+    skipped = (*ordered, prefix + b"v:", prefix + b"redo:")
 
     def kept(rows: dict[bytes, bytes]) -> dict[bytes, bytes]:
-        return {key: value for key, value in rows.items() if key not in passing and not key.startswith(skipped)}
+        mine = {key: value for key, value in rows.items() if key.startswith(prefix)}
+        return {key: value for key, value in mine.items() if key not in passing and not key.startswith(skipped)}
 
     left, right = kept(real), kept(expected)
     names = set(left) | set(right)
-    wrong = int(_take_duplicates(left) < _take_duplicates(right))
+    wrong = int(_take_duplicates(prefix, left) < _take_duplicates(prefix, right))
     wrong += sum(left.get(key) != right.get(key) for key in names)
-    for prefix in ordered:
-        wrong += _contents(real, prefix) != _contents(expected, prefix)
+    for one in ordered:
+        wrong += _contents(real, one) != _contents(expected, one)
     return len(names) + len(ordered), wrong
 
 
-def _take_duplicates(rows: dict[bytes, bytes]) -> int:
+def _take_duplicates(prefix: bytes, rows: dict[bytes, bytes]) -> int:
     """Return how many duplicates the lane's globals count, and let them count none, nor entries of the feed.
 
     The feed names an item for its first event and each change of its product: once less where a product came first.
     """
-    totals = lane_rows.decode_globals(rows.get(keys.lane_globals(PREFIX)))
+    totals = lane_rows.decode_globals(rows.get(keys.lane_globals(prefix)))
     found = int(totals[lane_rows.DUPLICATES])
     totals[lane_rows.DUPLICATES] = totals[lane_rows.FEED] = 0
-    if keys.lane_globals(PREFIX) in rows:
-        rows[keys.lane_globals(PREFIX)] = lane_rows.encode_globals(totals)
+    if keys.lane_globals(prefix) in rows:
+        rows[keys.lane_globals(prefix)] = lane_rows.encode_globals(totals)
     return found
 
 
@@ -134,7 +145,7 @@ def _contents(rows: dict[bytes, bytes], prefix: bytes) -> set[Any]:
 
 def events_seen(rows: dict[bytes, bytes]) -> dict[bytes, int]:
     """Return the history events of every user."""
-    found = {key: value for key, value in rows.items() if key.startswith(PREFIX + b"u:")}
+    found = {key: value for key, value in rows.items() if key.startswith(tuple(prefix + b"u:" for prefix in PREFIXES))}
     users = empty_users(len(found))
     decode_users(list(found.values()), np.arange(len(found)), users)
     return dict(zip(found, users["seen"].tolist(), strict=True))

@@ -15,7 +15,7 @@ from flows.log.contract import Log, LogUnavailable, Message
 from flows.log.kafka_log import KafkaLog
 from headrace.settings import Settings
 from headrace.torture.local_kafka import LocalKafka
-from headrace.torture.reference import PREFIX
+from headrace.torture.reference import PREFIXES
 from schemas.ids import key_in_use
 from state.embedded_redis import EmbeddedRedis
 from state.rows import keys
@@ -26,13 +26,18 @@ PATIENCE_S = 90.0
 BATCH = 2_000
 """Enough for large commits, with a redo record; small ones come of themselves while the stream is sent."""
 FOLD = Settings(lateness_s=86_400, dedupe_window=32_768, max_cached_users=8_000, max_cached_items=8_000)
+DRIVERS: dict[str, tuple[int, tuple[str, ...]]] = {
+    "loop": (1, ("--driver", "loop")),
+    "bytewax": (2, ("--driver", "bytewax", "--workers", "2")),
+}
+"""By driver: how many lanes there are, and the arguments of `headrace flow`."""
 
 
 class FlowProcess:
     """One `headrace flow`; what it logs is kept."""
 
-    def __init__(self, environment: dict[str, str], name: str) -> None:
-        command = [sys.executable, "-m", "headrace", "flow", "--driver", "loop"]
+    def __init__(self, environment: dict[str, str], name: str, driver: str) -> None:
+        command = [sys.executable, "-m", "headrace", "flow", *DRIVERS[driver][1]]
         self._process = subprocess.Popen(
             command, env=environment | {"HEADRACE_FLOW_NAME": name}, stderr=subprocess.PIPE, text=True
         )
@@ -71,8 +76,11 @@ class Stage:
     """Fresh Redis and topics for one round; the broker is shared by all rounds."""
 
     def __init__(
-        self, broker: LocalKafka, folder: Path, stream: list[Message], seed: int, log: Log | None = None
-    ) -> None:
+        self, broker: LocalKafka, folder: Path, stream: list[Message], seed: int, log: Log | None = None,
+        driver: str = "loop",
+    ) -> None:  # fmt: skip
+        self.driver = driver
+        self.prefixes = PREFIXES[: DRIVERS[driver][0]]
         self.broker, self.stream, self.random = broker, stream, random.Random(seed)
         self.folder = folder
         self.redis = EmbeddedRedis(folder / "redis")
@@ -100,13 +108,13 @@ class Stage:
         return os.environ | fold | {
             "HEADRACE_LOG_URL": f"kafka:{self.broker.bootstrap}", "HEADRACE_REDIS_URL": self.redis.url,
             "HEADRACE_FLOW_METRICS_PORT": "0", "HEADRACE_BATCH_MAX_EVENTS": str(BATCH), "HEADRACE_LOG_FORMAT": "json",
-            "HEADRACE_ID_KEY": key_in_use().hex(),
+            "HEADRACE_N_LANES": str(len(self.prefixes)), "HEADRACE_ID_KEY": key_in_use().hex(),
             "HEADRACE_DATA_DIR": str(self.folder), "HEADRACE_LEASE_S": "1", "HEADRACE_CONNECT_TIMEOUT_S": "60",
         }  # fmt: skip
 
     def start_flow(self, name: str = "a") -> FlowProcess:
         """Start a flow; it ends with the stage at the latest."""
-        flow = FlowProcess(self.environment, name)
+        flow = FlowProcess(self.environment, name, self.driver)
         self.flows.append(flow)
         return flow
 
@@ -133,7 +141,7 @@ class Stage:
             self._sender.join(PATIENCE_S)
         end = self.log.end()
         deadline = time.monotonic() + PATIENCE_S
-        while self.positions() != {**self.positions(), **end} or self.owes_vectors():
+        while any(at != {**at, **end} for at in self.positions()) or self.owes_vectors():
             if time.monotonic() > deadline:
                 said = "".join(self.flows[-1].said[-5:]) if self.flows else ""
                 raise TimeoutError(f"the flow did not reach the end of the log: {said}")
@@ -143,13 +151,13 @@ class Stage:
         for flow in self.flows:
             flow.end(signal.SIGTERM)
 
-    def positions(self) -> dict[str, int]:
-        """Look at the committed positions, without taking the lane over; {} while Redis is away."""
-        return decode_positions(self._look(keys.positions(PREFIX)))
+    def positions(self) -> list[dict[str, int]]:
+        """Look at the committed positions of each lane, without taking it over; {} while Redis is away."""
+        return [decode_positions(self._look(keys.positions(prefix))) for prefix in self.prefixes]
 
     def owes_vectors(self) -> bool:
         """Return whether some vectors are still behind their rows."""
-        return self._look(keys.owes_vectors(PREFIX)) is not None
+        return any(self._look(keys.owes_vectors(prefix)) is not None for prefix in self.prefixes)
 
     def _look(self, key: bytes) -> bytes | None:
         try:
@@ -161,17 +169,17 @@ class Stage:
             return None
 
     def wait_for_share(self, share: float) -> None:
-        """Wait until this share of the stream was folded."""
+        """Wait until every lane has folded this share of the stream."""
         deadline = time.monotonic() + PATIENCE_S
-        while sum(self.positions().values()) < share * len(self.stream):
+        while min(sum(at.values()) for at in self.positions()) < share * len(self.stream):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the flow never folded {share:.0%} of the stream")
             time.sleep(0.02)
 
     def rows(self) -> dict[bytes, bytes]:
-        """Return everything that rests in Redis of the lane."""
+        """Return everything that rests in Redis of the lanes."""
         store = RedisStore(self.redis.url)
-        found = [key for chunk in store.scan(PREFIX) for key in chunk]
+        found = [key for prefix in self.prefixes for chunk in store.scan(prefix) for key in chunk]
         rows = {key: value for key, value in zip(found, store.read(found), strict=True) if value is not None}
         store.close()
         return rows
