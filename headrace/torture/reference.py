@@ -81,12 +81,12 @@ def known_products(sent: Sequence[Message]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def differing_products(real: dict[bytes, bytes], sent: Sequence[Message]) -> int:
-    """Return how many products differ from what their changes make of them."""
+def differing_products(real: dict[bytes, bytes], sent: Sequence[Message], n_lanes: int = 1) -> int:
+    """Return how many products differ, in the lanes that own them, from what their changes make of them."""
     wrong = 0
     for item, known in known_products(sent).items():
-        rows = (real.get(keys.product(prefix, hash_id(item))) for prefix in PREFIXES)
-        row = orjson.loads(next(filter(None, rows), b"{}"))
+        number = hash_id(item)
+        row = orjson.loads(real.get(keys.product(PREFIXES[number % n_lanes], number), b"{}"))
         found = {name: row[name] for name in (*PRODUCT_FIELDS[:-1], "gone") if row.get(name) is not None}
         found |= {ATTRIBUTE + name: text for name, text in (row.get("attributes") or {}).items()}
         wrong += found != {name: value for name, value in known.items() if value is not None}

@@ -46,7 +46,7 @@ def play(fault: str, driver: str, seed: int, outage_s: float, broker: LocalKafka
     gaps = [seen.get(user, 0) - wanted.get(user, 0) for user in set(seen) | set(wanted)]
     return {
         "rows_compared": compared,
-        "rows_different": wrong + differing_products(real, sent),
+        "rows_different": wrong + differing_products(real, sent, DRIVERS[driver][0]),
         "events_lost": -sum(gap for gap in gaps if gap < 0),
         "events_doubled": sum(gap for gap in gaps if gap > 0),
     }

@@ -4,14 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
-from helpers.flows import REGISTRY, T0, position, start, stop, view, wait_for, wait_until
+from helpers.flows import REGISTRY, T0, position, rows_of, start, stop, view, wait_for, wait_until
+from helpers.rich_streams import PLAIN, rich_stream
 
 from flows.log.contract import Message
 from flows.log.open_log import open_log
 from schemas.json_events import encode
 from state.embedded_redis import EmbeddedRedis
+from state.rows import keys
+from state.store.contract import decode_positions
 from state.store.redis_store import RedisStore
 
 pytestmark = [pytest.mark.kafka, pytest.mark.redis, pytest.mark.e2e, pytest.mark.timeout(400)]
@@ -76,9 +80,6 @@ def test_transactions_leave_no_lag_and_every_command_reads_to_the_end(shop):
 
 
 def position_of(shop, generation):
-    from state.rows import keys
-    from state.store.contract import decode_positions
-
     store = RedisStore(shop[1].url)
     found = decode_positions(store.read([keys.positions(keys.prefix(generation, 0))])[0])
     store.close()
@@ -112,3 +113,37 @@ def test_a_flow_stops_at_a_topic_made_anew_and_so_does_the_next_until_a_replay_m
     log.append([view(n, f"last{n}") for n in range(2)])
     wait_for(RedisStore(redis.url), "fresh", 35, mended)
     stop(mended)
+
+
+@pytest.mark.bytewax
+@pytest.mark.law(n=2)
+def test_bytewax_folds_a_backlog_of_several_topics_and_partitions_into_the_rows_of_the_loop(shop):
+    url, redis, log, folder = shop
+    store = RedisStore(redis.url)
+    log.delete_topics()
+    log.create_topics(partitions=2)
+    messages = [  # each at a time of its own, so that there is one order of them all
+        Message(topic, str(record.get("user")).encode(), encode(topic, record, REGISTRY), T0 + n)
+        for n, (topic, record) in enumerate(rich_stream(5, replace(PLAIN, n_events=1500)))
+    ]
+    log.append(messages)
+    end, kinds = log.end(), {"loop": "1", "bytewax": "1", "bytewax.run -w 2": "2"}
+    found = {}
+    for lanes in ("1", "2"):
+        for driver in [kind for kind, most in kinds.items() if most <= lanes]:
+            generation = f"rich-{lanes}-{len(found)}"
+            process = start(driver, "", redis.url, generation, HEADRACE_LOG_URL=url, HEADRACE_DATA_DIR=str(folder),
+                            HEADRACE_N_LANES=lanes)  # fmt: skip
+            of = [keys.positions(keys.prefix(generation, lane)) for lane in range(int(lanes))]
+
+            def done(of=of, process=process):
+                at = [decode_positions(value) for value in store.read(of)]
+                return process.poll() is not None or all({**one, **end} == one for one in at)
+
+            wait_until(done)
+            stop(process)
+            found[lanes, driver] = [rows_of(store, generation, lane) for lane in range(int(lanes))]
+    store.close()
+    for (lanes, driver), rows in found.items():
+        assert rows == found[lanes, "loop"], driver
+    assert len(found["1", "loop"][0]) > 200
