@@ -7,7 +7,7 @@ import contextlib
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -46,15 +46,25 @@ def remove_run_file(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Hold the folder for the time of the block, as `headrace up` does. Raises AlreadyRunning."""
+def held(folder: Path) -> Iterator[Callable[[], bool]]:
+    """Hold the folder for the time of the block, as `headrace up` does; yield whether it is still there.
+
+    Raises AlreadyRunning.
+    """
     with (folder / LOCK).open("w") as lock:
         deadline = time.monotonic() + LOCK_WAIT_S
         while not _taken(lock, fcntl.LOCK_EX):
             if time.monotonic() > deadline:
                 raise AlreadyRunning(f"another `headrace up` already runs on {folder}")
             time.sleep(0.05)
-        yield
+        yield lambda: _is_at(lock, folder / LOCK)
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:
+        return False
 
 
 def is_running(folder: Path) -> bool:

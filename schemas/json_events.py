@@ -158,7 +158,8 @@ def _time(event: Mapping[str, Any], now_ms: int, max_future_ms: int | None) -> i
     else:
         name, ts_ms = "ts_ms", event.get("ts_ms", now_ms)
     if isinstance(ts_ms, bool) or not isinstance(ts_ms, int) or not EARLIEST_MS <= ts_ms < 2**53:
-        raise InvalidEvent(name, f"must be milliseconds since 1970, after 2000; got {event[name]!r:.60}")
+        what = "after the year 2000" if name == "ts" else "milliseconds since 1970, after the year 2000"
+        raise InvalidEvent(name, f"must be {what}; got {event[name]!r:.60}")
     if max_future_ms is not None and ts_ms > now_ms + max_future_ms:
         ahead = f"{(ts_ms - now_ms) / 1000:,.0f} s ahead of the clock"
         raise InvalidEvent(name, f"is {ahead}; at most {max_future_ms / 1000:,.0f} s are taken (max_future_s)")

@@ -9,6 +9,7 @@ from rich.table import Table
 from headrace.console import OK, WRONG_USAGE, err, print_json, read_settings
 from headrace.options import Json
 from headrace.settings import Settings
+from schemas.similar_names import allowed
 from serving.auth.access import PRESETS, SCOPES
 from serving.auth.api_keys import BadKeys, make_key, read_keys, write_keys
 
@@ -20,7 +21,9 @@ USAGE = f"""use `keys list`, `keys remove NAME`, or `keys add NAME` with
 def run(settings: Settings, action: str, name: str, preset: str, scopes: list[Any], per_second: int, json: bool) -> int:
     """List, add or remove keys; return the exit code."""
     path = settings.keys_path
-    wrong = [scope for scope in scopes if scope not in SCOPES] or (preset and preset not in PRESETS)
+    wrong = [f"there is no scope {one!r}{allowed(one, SCOPES)}" for one in scopes if one not in SCOPES]
+    if preset and preset not in PRESETS:
+        wrong.append(f"there is no preset {preset!r}{allowed(preset, PRESETS)}")
     try:
         keys = read_keys(path)
     except BadKeys as error:
@@ -29,7 +32,7 @@ def run(settings: Settings, action: str, name: str, preset: str, scopes: list[An
     if action == "list":
         return _list([key.model_dump(exclude={"sha256"}) for key in keys], json)
     if action not in ("add", "remove") or not name or wrong:
-        err.print(USAGE, markup=False, highlight=False)
+        err.print("\n".join(wrong) or USAGE, markup=False, highlight=False)
         return WRONG_USAGE
     there = [key for key in keys if key.name == name]
     if action == "remove":

@@ -5,6 +5,7 @@ import ssl
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import NamedTuple
@@ -51,13 +52,13 @@ def run(settings: Settings) -> int:
     stopping = threading.Event()
     stop_on_signals(stopping)
     try:
-        with held(folder):
+        with held(folder) as is_there:
             remove_run_file(folder)  # of one that was killed
             use_id_key(settings)  # what is wrong with key, keys or ports is said once, before anything starts
             open_guard(settings)
             refuse_taken(settings)
             try:
-                return _run(settings, folder, output, stopping)
+                return _run(settings, _Place(folder, is_there), output, stopping)
             finally:
                 remove_run_file(folder)
     except AlreadyRunning as error:
@@ -66,6 +67,9 @@ def run(settings: Settings) -> int:
     except CannotRun as error:
         output.warn(str(error))
         return error.code
+    except _FolderGone as error:
+        output.warn(str(error))
+        return FAILED
     except BadKeys as error:
         output.warn(str(error))
         return WRONG_USAGE
@@ -74,7 +78,19 @@ def run(settings: Settings) -> int:
         return UNAVAILABLE
 
 
-def _run(settings: Settings, folder: Path, output: Output, stopping: threading.Event) -> int:
+class _FolderGone(Exception):
+    """The data folder was removed, moved or replaced under what writes into it."""
+
+
+class _Place(NamedTuple):
+    """The data folder, and whether it is still where it was."""
+
+    folder: Path
+    is_there: Callable[[], bool]
+
+
+def _run(settings: Settings, place: _Place, output: Output, stopping: threading.Event) -> int:
+    folder = place.folder
     redis = None if settings.redis_url else EmbeddedRedis(folder / "redis", ends_with_parent=True)
     output.tell(f"headrace {installed('headrace')} starts {'' if redis is None else 'Redis, '}flow and server",
                 data=str(folder))  # fmt: skip
@@ -93,7 +109,7 @@ def _run(settings: Settings, folder: Path, output: Output, stopping: threading.E
         watched = None if redis is None else WatchedRedis(redis, output)
         night = threading.Thread(target=Night(load_settings(), output.tell).run, args=(stopping,), name="night")
         night.start()
-        _watch(_Parts(folder, where, shared, children, watched, output, settings), stopping)
+        _watch(_Parts(place, where, shared, children, watched, output, settings), stopping)
     finally:
         stopping.set()
         if night is not None:
@@ -107,7 +123,7 @@ def _run(settings: Settings, folder: Path, output: Output, stopping: threading.E
 
 
 class _Parts(NamedTuple):
-    folder: Path
+    place: _Place
     where: Addresses
     shared: dict[str, object]
     children: list[Child]
@@ -122,6 +138,11 @@ def _watch(parts: _Parts, stopping: threading.Event) -> None:
     store, began = RedisStore(parts.where.redis_url), time.monotonic()
     try:
         while not stopping.wait(LOOK_S):
+            if not parts.place.is_there():
+                raise _FolderGone(
+                    f"the data folder {parts.place.folder} was removed or replaced: everything stops, so that no more "
+                    "events are taken into files that are gone"
+                )
             for child in parts.children:
                 child.watch()
             if parts.redis is not None:
@@ -133,7 +154,7 @@ def _watch(parts: _Parts, stopping: threading.Event) -> None:
             if ready and pids != told and all(pids.values()):
                 told = pids
                 body = {**parts.where._asdict(), "pids": pids, "settings": parts.shared}
-                write_run_file(parts.folder, body)
+                write_run_file(parts.place.folder, body)
     finally:
         store.close()
 
@@ -147,10 +168,10 @@ def _tell_ready(parts: _Parts, seconds: float) -> None:
         f"\n[b]ready[/b] after {seconds:.0f} s; Ctrl-C stops everything, the next start goes on with the same data\n"
         f"  page     {where.http}\n"
         f"  API      {where.http}/docs   gRPC {where.grpc}\n"
-        f"  data     {parts.folder}\n"
+        f"  data     {parts.place.folder}\n"
         f"  night    {night}\n"
         "  next     in a second terminal, same folder: `headrace status`, `headrace load FILE`; docs/start.md\n",
-        "ready", http=where.http, grpc=where.grpc, data=str(parts.folder), night=settings.night_at,
+        "ready", http=where.http, grpc=where.grpc, data=str(parts.place.folder), night=settings.night_at,
         seconds=round(seconds, 1),
     )  # fmt: skip
 

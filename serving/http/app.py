@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import orjson
 import structlog
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.middleware.cors import CORSMiddleware
@@ -33,6 +33,7 @@ from serving.http.exposition import exposition
 from serving.http.fast_protocol import FastProtocol
 from serving.http.handlers import BATCH, RECOMMEND, make_handlers
 from serving.http.middleware import CheckKey, add_error_handlers
+from serving.http.parameters import refuse_unknown_parameters
 from serving.http.routes import PathId, Routes
 from serving.http.rules_api import rules_router
 from serving.rendering.answer_bytes import answer_json, json_default
@@ -69,7 +70,8 @@ def make_app(
 
     `origins`: of sites whose pages may call it.
     """
-    app = FastAPI(title="headrace", version="1", docs_url=None, redoc_url=None)
+    strict = [Depends(refuse_unknown_parameters)]
+    app = FastAPI(title="headrace", version="1", docs_url=None, redoc_url=None, dependencies=strict)
     add_error_handlers(app)
     _add_middleware(app, guard, origins)
     explorer = Explorer(recommender)

@@ -5,6 +5,7 @@ they are) that takes plain requests for a few paths itself and hands all others 
 names where anything about a request is special, so both answer alike. Every request is parsed by uvicorn's parser.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -23,6 +24,8 @@ CLOSE = b"connection: close\r\n"
 PLAIN = b"application/json"
 LEFT = (b"transfer-encoding", b"content-encoding")
 """Headers of bodies that the framework reads."""
+READ_S = 20.0
+"""A request that is not whole after so long ends its connection, as does a connection without a first one."""
 OF_UPGRADES = (b"upgrade", b"http2-settings")
 
 Reply = Callable[[bytes | Response], None]
@@ -79,11 +82,13 @@ class FastProtocol(HttpToolsProtocol):
     """uvicorn's protocol with a short way for some paths."""
 
     _lines: tuple[Any, bytes] = ([], b"")
+    _giving_up: asyncio.TimerHandle | None
 
     def __init__(self, handlers: Mapping[bytes, Handler], guard: Guard, pages: bool, **of_uvicorn: Any) -> None:
         """`handlers`: by path, for those who have the scope `recommend`; `pages`: whether sites' pages may call."""
         super().__init__(**of_uvicorn)
         self._handlers, self._guard, self._pages = handlers, guard, pages
+        self._is_whole, self._giving_up = True, None
 
     def default_headers(self) -> bytes:
         """Return the lines all responses have; uvicorn makes them anew every second."""
@@ -92,8 +97,34 @@ class FastProtocol(HttpToolsProtocol):
             FastProtocol._lines = headers, b"".join(b"%b: %b\r\n" % line for line in headers)
         return FastProtocol._lines[1]
 
+    def connection_made(self, transport: Any) -> None:
+        """Give the client READ_S for its first request."""
+        super().connection_made(transport)
+        self._await_rest()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        self._rest_came()
+        super().connection_lost(exc)
+
+    def _await_rest(self) -> None:
+        if self._giving_up is None:
+            self._giving_up = self.loop.call_later(READ_S, self.transport.close)
+
+    def _rest_came(self) -> None:
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+            self._giving_up = None
+
     def data_received(self, data: bytes) -> None:
         """Read requests; one that offers to upgrade is read as if it did not (RFC 9110, section 7.8)."""
+        self._read(data)
+        if self._is_whole:
+            self._rest_came()
+        else:
+            self._await_rest()
+
+    def _read(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         while data:
             try:
@@ -115,8 +146,14 @@ class FastProtocol(HttpToolsProtocol):
         lines = [b"%b: %b\r\n" % (name, value) for name, value in self.headers if name not in OF_UPGRADES]
         return b"".join((self.parser.get_method(), b" ", self.url, b" HTTP/", version, b"\r\n", *lines, b"\r\n"))
 
+    def on_message_begin(self) -> None:
+        """Note that a request is under way."""
+        self._is_whole = False
+        super().on_message_begin()
+
     def on_message_complete(self) -> None:
         """Leave a message whose head is read once more to that reading."""
+        self._is_whole = True
         if not self.parser.should_upgrade():
             super().on_message_complete()
 

@@ -21,6 +21,7 @@ from serving.engine.calls import failed
 from serving.engine.micro_batcher import Overloaded
 from serving.engine.recommender import BadRequest
 from serving.http.errors import BUSY, error, json, readable, refused
+from serving.request.requests import message_of
 from serving.rules.book_errors import BadBook
 from serving.settings import is_loopback
 from state.store.contract import Fenced, StoreUnavailable
@@ -91,7 +92,7 @@ def add_error_handlers(app: FastAPI) -> None:
     async def refuse(request: Request, wrong: RequestValidationError) -> JSONResponse:
         first = wrong.errors()[0]
         field = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
-        return error(422, field or "body", first["msg"])
+        return error(422, field or "body", message_of(first))
 
     @app.exception_handler(HTTPException)
     async def plain(request: Request, wrong: HTTPException) -> JSONResponse:

@@ -31,10 +31,11 @@ SHOULD, QUOTED = re.compile(r"^\w+ should "), re.compile(r"'([^']+)'")
 def first_error(error: ValidationError) -> tuple[str, str]:
     """Return (field, message) of the first thing that is wrong with a request."""
     first = error.errors(include_url=False)[0]
-    return ".".join(str(part) for part in first["loc"]) or "body", _message(first)
+    return ".".join(str(part) for part in first["loc"]) or "body", message_of(first)
 
 
-def _message(wrong: ErrorDetails) -> str:
+def message_of(wrong: ErrorDetails) -> str:
+    """Return what is wrong in our words: what is allowed, what was given, what may be meant."""
     kind, given, path = wrong["type"], wrong["input"], wrong["loc"]
     if kind == "extra_forbidden":
         model = Filters if "filters" in path[:-1] else RecommendRequest

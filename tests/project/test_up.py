@@ -104,6 +104,20 @@ def test_a_redis_that_is_killed_is_started_again_and_flow_and_server_go_on_by_th
 
 @pytest.mark.redis
 @pytest.mark.timeout(300)
+def test_an_up_whose_folder_is_moved_away_stops_and_takes_no_more_events(tmp_path):
+    folder = tmp_path / "data"
+    with Up(folder) as up:
+        up.events(*views(10))
+        folder.rename(tmp_path / "elsewhere")
+        assert up.process.wait(60) == 1
+        up.kill()  # nothing is left to be stopped
+    assert any("was removed or replaced" in line for line in up.said)
+    with pytest.raises(urllib.error.URLError):
+        up.events(*views(1))
+
+
+@pytest.mark.redis
+@pytest.mark.timeout(300)
 def test_a_sample_shop_answers_at_once_and_every_line_that_up_prints_is_json(tmp_path):
     with Up(tmp_path, "--sample") as up:
         wait_for(lambda: up.recommend(count=5)["items"])

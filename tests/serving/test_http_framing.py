@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import re
 import socket
+import time
 
 import orjson
 import pytest
@@ -185,3 +186,26 @@ def test_a_body_longer_than_uvicorn_reads_at_once_is_answered(server, path):
     assert len(body) > 200_000
     got = send(server, head(path, b"Content-Length: %d" % len(body)) + body)
     assert statuses(got) == [b"200"]
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /heal", head(HOT, b"Content-Length: 27") + b'{"user"',
+                                   head(COLD, b"Content-Length: 99") + b"{", ALIVE + b"POST "])  # fmt: skip
+def test_a_request_that_does_not_become_whole_ends_its_connection(server, monkeypatch, begun):
+    monkeypatch.setattr("serving.http.fast_protocol.READ_S", 0.3)
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=10) as client:
+        client.sendall(begun)
+        while got := client.recv(65536):
+            assert begun.startswith(ALIVE)
+            assert b"200 OK" in got
+
+
+def test_who_sends_whole_requests_is_not_hurried(server, monkeypatch):
+    monkeypatch.setattr("serving.http.fast_protocol.READ_S", 0.3)
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=10) as client:
+        for _ in range(4):
+            whole = head(HOT, b"Content-Length: %d" % len(HOT_BODY)) + HOT_BODY
+            client.sendall(whole[:40])
+            time.sleep(0.15)
+            client.sendall(whole[40:])
+            assert b"200 OK" in client.recv(65536)
+            time.sleep(0.4)  # between requests a connection may wait for longer

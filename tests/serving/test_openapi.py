@@ -96,9 +96,10 @@ def test_every_example_of_a_body_is_taken_as_described(server, document):
     bodies = [(method, path, of) for method, path, of in operations(document) if "requestBody" in of]
     assert len(bodies) == 8
     for method, path, of in bodies:
+        params = {"author": "eva"} if (method.upper(), path) == ("PUT", "/v1/rules") else {}
         for kind, content in of["requestBody"]["content"].items():
             answer = server.client.request(
-                method, path, json=content["example"], params={"author": "eva"}, headers={"Content-Type": kind}
+                method, path, json=content["example"], params=params, headers={"Content-Type": kind}
             )
             assert str(answer.status_code) in of["responses"], answer.text
             assert answer.is_success, answer.text

@@ -95,7 +95,7 @@ def test_a_frozen_view_stays_as_it_was_while_the_shop_goes_on(shop):
     catalogue.take(list(catalogue.ids), hashes, [{"gone": True, "brand": "New"}] * len(hashes))
     ids = [f"late{n}" for n in range(5000)]
     catalogue.take(ids, hash_ids(ids), [{}] * len(ids))
-    assert not items(shop.recommend([RecommendRequest(user="ann", count=13)], NOW)[0])
+    assert set(items(shop.recommend([RecommendRequest(user="ann", count=13)], NOW)[0])) <= set(ids)
     after = frozen.recommend([RecommendRequest(user="ann", count=13)], NOW)[0]
     assert items(after) == items(before)
     assert len(frozen.shop.catalogue) == len(hashes)
