@@ -32,7 +32,7 @@ def run(settings: Settings, action: str, name: str, preset: str, scopes: list[An
     if action == "list":
         return _list([key.model_dump(exclude={"sha256"}) for key in keys], json)
     if action not in ("add", "remove") or not name or wrong:
-        err.print("\n".join(wrong) or USAGE, markup=False, highlight=False)
+        err.print("\n".join([*wrong, USAGE]), markup=False, highlight=False)
         return WRONG_USAGE
     there = [key for key in keys if key.name == name]
     if action == "remove":
