@@ -137,13 +137,23 @@ class Runner:
         return Block(raw, behind, decoded, decoded.bad, {"decode": time.perf_counter() - started})
 
     def write_letters(self, block: Block) -> None:
-        """Make the letters of what the decoder refused durable, if they are not yet."""
+        """Make the letters of what the decoder refused durable, if they are not yet.
+
+        Every lane reads every message; whoever has lane 0 writes the letters, before that lane passes the messages.
+        """
         if not block.bad:
             return
         started = time.perf_counter()
-        self._refuse(block.raw, block.bad, block.refused)
+        if self._writes_letters:
+            self._refuse(block.raw, block.bad, block.refused)
+        else:
+            block.refused += block.bad
         block.bad = []
         block.seconds["decode"] += time.perf_counter() - started
+
+    @property
+    def _writes_letters(self) -> bool:
+        return any(lane.lane == 0 for lane in self.lanes)
 
     def apply(self, block: Block) -> Report:
         """Fold a block, whose letters are written, into every lane; the commit before this one is done then.
@@ -161,7 +171,8 @@ class Runner:
         self._committed_ts = []
         lanes = [lane.lane for lane in self.lanes]
         report = Report(len(raw), {}, lanes, [stats for _, _, stats in applied], raw.after, ages_s=ages_s)
-        for bad in refused:
+        lettered = refused if self._writes_letters else [bad for bad in refused if bad.reason == "fold_failed"]
+        for bad in lettered:
             report.bad[bad.reason] = report.bad.get(bad.reason, 0) + 1
         report.seconds = {
             **block.seconds,
