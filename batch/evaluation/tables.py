@@ -15,6 +15,7 @@ KINDS = {"view": Kind.VIEW, "click": Kind.CLICK, "add_to_cart": Kind.ADD_TO_CART
          "purchase": Kind.PURCHASE, "buy": Kind.PURCHASE, "wishlist": Kind.WISHLIST}  # fmt: skip
 
 Ids = np.ndarray[Any, np.dtype[np.uint64]]
+EVENT_COLUMNS = ("user", "item", "ts_ms")
 
 
 class WrongTable(Exception):
@@ -32,6 +33,15 @@ def _read(path: Path, needed: tuple[str, ...]) -> pl.DataFrame:
     return table
 
 
+def has_columns(path: Path) -> bool:
+    """Return whether a file is a table with the columns that `read_events` needs."""
+    try:
+        names = (pl.scan_csv(path) if path.suffix == ".csv" else pl.scan_parquet(path)).collect_schema().names()
+    except (OSError, pl.exceptions.PolarsError):
+        return False
+    return set(EVENT_COLUMNS) <= set(names)
+
+
 def _hashes(values: pl.Series) -> Ids:
     texts = values.cast(pl.String)
     known = {text: hash_id(text) for text in texts.unique().to_list() if text is not None}
@@ -44,7 +54,7 @@ def read_events(path: Path, by_session: bool = True) -> tuple[Columns, Categorie
     Columns `user`, `item`, `ts_ms`, perhaps `kind`, `category` (a path like `toys/outdoor`) and `session`,
     which is taken for the user with `by_session`.
     """
-    table = _read(path, ("user", "item", "ts_ms")).sort("ts_ms", maintain_order=True)
+    table = _read(path, EVENT_COLUMNS).sort("ts_ms", maintain_order=True)
     kind = None
     if "kind" in table.columns:
         names = table["kind"].cast(pl.String).to_list()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from batch.evaluation.groups import Categories
-from batch.evaluation.tables import WrongTable, read_events, read_pairs, split_baskets, split_by_time
+from batch.evaluation.tables import WrongTable, has_columns, read_events, read_pairs, split_baskets, split_by_time
 from batch.training.log_events import Reader, read_log_events
 from batch.training.simulated_shop import Pairs
 from flows.log.open_log import open_log
@@ -45,7 +45,7 @@ class Input:
     """Of the sessions, learned; where one table is split."""
     what: Literal["item", "basket"] = "item"
     mapped: Choices | None = None
-    """How to read `events`, where it is a file as a shop has it."""
+    """How to read `events`; None: by its columns, or as `headrace load` guesses them."""
 
     def read(self, session_gap_ms: int) -> Measured:
         """Return events to fold and predictions to make. Raises WrongTable, LogUnavailable, PositionLost."""
@@ -88,12 +88,12 @@ class Input:
     def _from_file(self, file: Path | None) -> tuple[Columns, Categories, str]:
         assert file is not None
         by_session = self.what == "item"
-        if self.mapped is None:
+        if self.mapped is None and has_columns(file):
             return *read_events(file, by_session), str(file)
         with tempfile.TemporaryDirectory() as folder:
             table = Path(folder) / "events.parquet"
             try:
-                write_table(file, self.mapped, table)
+                write_table(file, self.mapped or Choices(), table)
             except BadFile as error:
                 raise WrongTable(str(error)) from None
             return *read_events(table, by_session), str(file)

@@ -52,9 +52,10 @@ def _columns(findings: Findings) -> Table:
 
 def _print_counts(findings: Findings, out: Console) -> None:
     lines = [f"{_n(findings.n_rows, 'row')}: {_counts(dict(findings.kinds)) or 'none can be read'}"]
-    n_lines = sum(findings.kinds.values()) + findings.n_about
-    if findings.n_events < n_lines:
-        lines.append(f"{n_lines:,} of them make {_n(findings.n_events, 'event')}: rows of one order are one purchase")
+    n_lines = sum(findings.kinds.values())
+    if findings.n_events - findings.n_about < n_lines:
+        made = _n(findings.n_events - findings.n_about, "event")
+        lines.append(f"{n_lines:,} of them make {made}: rows of one order are one purchase")
     if findings.n_about:
         lines.append(
             f"{_n(findings.n_about, 'product')} with the titles that the rows name (--no-products: without them)"

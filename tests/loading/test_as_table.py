@@ -1,9 +1,10 @@
 """`evaluate` reads the files that `load` reads, with the same options."""
 
 import numpy as np
+import pytest
 
 from batch.evaluation.tables import read_events
-from headrace.cli.evaluate import Tables
+from headrace.cli.evaluate_input import Input
 from headrace.loading.as_table import write_table
 from headrace.loading.plan import Choices
 from schemas.events import Kind
@@ -23,9 +24,10 @@ def test_an_export_becomes_the_events_of_an_evaluation(tmp_path):
     assert np.all(np.diff(events["ts_ms"]) >= 0)
 
 
-def test_the_command_reads_a_table_of_any_columns_with_the_options_of_load(tmp_path):
-    file = tmp_path / "e.csv"
-    file.write_text("who,thing,when\n" + "".join(f"u{n % 5},i{n % 7},{1_700_000_000 + 7200 * n}\n" for n in range(60)))
-    tables = Tables(None, None, file, 0.8, "item", Choices(map="user=who,item=thing,ts=when"))
-    learned, _, _ = tables.read(1_800_000)
-    assert 40 < len(learned) < 60
+@pytest.mark.parametrize("choices", [Choices(map="user=who,item=thing,ts=when"), None])
+def test_the_command_reads_a_table_of_any_columns_with_the_options_of_load_and_without(tmp_path, choices):
+    file, who = tmp_path / "e.csv", "who" if choices else "visitor_id"
+    rows = "".join(f"u{n % 5};i{n % 7};{1_700_000_000 + 7200 * (n // 15) + 60 * n}\n" for n in range(90))
+    file.write_text(f"{who};{'thing' if choices else 'product_id'};{'when' if choices else 'timestamp'}\n" + rows)
+    learned = Input(events=file, mapped=choices).read(1_800_000).learned
+    assert 60 < len(learned) < 90
