@@ -109,8 +109,8 @@ class StoreSettings(BaseModel):
         """Return the address of Redis; raises BadSettings where there is none."""
         if not self.redis_url:
             raise BadSettings(
-                f"{PREFIX}REDIS_URL is not set and no `headrace up` runs on the folder {self.data_dir}: start "
-                f"`headrace up` in another terminal, or set {PREFIX}REDIS_URL"
+                f"{PREFIX}REDIS_URL is not set and no `headrace up` is ready on the folder {self.data_dir}: start "
+                f"`headrace up` in another terminal and wait for its `ready`, or set {PREFIX}REDIS_URL"
             )
         return self.redis_url
 

@@ -1,6 +1,7 @@
 """`headrace rules`: begin, try, check, put and look back at the book of business rules."""
 
 import getpass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -42,7 +43,7 @@ from serving.rules.book_store import (
     to_book,
     without_text,
 )
-from serving.rules.lint import lint, refuse_errors, refuse_failing
+from serving.rules.lint import lint, refuse_errors, refuse_failing, unmeasured
 from serving.rules.model import Book
 from state.anchor import AnchorDamaged
 from state.anchors.contract import AnchorsUnavailable
@@ -197,10 +198,11 @@ def _history(store: RedisStore, json: bool) -> int:
     if json:
         print_json({"versions": records})
         return OK
-    table = Table("version", "put by", "at (ms)", "rules", "note")
+    table = Table("version", "put by", "at (UTC)", "rules", "note")
     for record in records:
         n_rules = len(record["book"].get("rules", ()))
-        table.add_row(str(record["version"]), record["author"], str(record["at_ms"]), str(n_rules), record["note"])
+        at = f"{datetime.fromtimestamp(record['at_ms'] / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+        table.add_row(str(record["version"]), record["author"], at, str(n_rules), record["note"])
     Console().print(table)
     return OK
 
@@ -210,7 +212,7 @@ def _check_and_put(settings: Settings, store: RedisStore, text: bytes, how: PutO
     if not how.empty:
         refuse_empty(book)
     refuse_failing(book, catalogue)
-    findings = lint(book, catalogue, now_ms(), lines=lines_of(text))
+    findings = lint(book, catalogue, now_ms(), lines=lines_of(text)) + unmeasured(book, settings.impressions_share)
     if not how.force:
         refuse_errors(findings)
     if not json:

@@ -38,7 +38,7 @@ from serving.rules.book_store import (
     to_book,
     without_text,
 )
-from serving.rules.lint import lint, refuse_errors, refuse_failing
+from serving.rules.lint import lint, refuse_errors, refuse_failing, unmeasured
 from serving.rules.model import Book
 from state.store.contract import StoreUnavailable
 
@@ -145,7 +145,8 @@ def rules_router(recommender: Recommender, books: Books) -> APIRouter:
         if recommender.book_missing and made_from == recommender.shop.rules.version:
             made_from = 0  # the one in use is in no store any more
         work = partial(put_book, books, checked.book, author, now_ms(), note[:500], made_from, kept_text(body))
-        return json({"version": await _putting(work), "warnings": checked.findings}, 201)
+        warnings = checked.findings + unmeasured(checked.book, recommender.shop.settings.impressions_share)
+        return json({"version": await _putting(work), "warnings": warnings}, 201)
 
     @router.post("/v1/rules/preview")
     async def before_and_after(request: Request) -> Response:

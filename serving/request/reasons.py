@@ -77,7 +77,7 @@ REASONS: dict[str, ReasonCode] = {
         {"en": "popular in {scope}", "de": "beliebt in {scope}"},
     ),
     "trending_in": ReasonCode(
-        "popularity of the last day is 1.5 times that of the last week, from an event weight of 4.5 (five views)",
+        "popularity of the last day is 1.5 times that of the last week, from a weight of 5.5 (6 views, 2 purchases)",
         ("scope",), {"en": "trending in {scope}", "de": "im Kommen in {scope}"},
     ),
     "available": ReasonCode(

@@ -17,6 +17,8 @@ from serving.rules.item_filter import Part, hidden, rule_mask
 from serving.rules.model import Book, Boost, Exclude, Include, Limiting, Pin, Promote, Rule
 
 NO_LINES: Mapping[str, int] = {}
+MOST_HIDDEN = 0.8
+"""Share of the catalogue; a rule that leaves out as much is pointed out."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,13 @@ def lint(
     return [{**asdict(finding), "line": lines.get(finding.rule, 0)} for finding in found]
 
 
+def unmeasured(book: Book, impressions_share: float) -> list[dict[str, Any]]:
+    """Return warnings about experiments that no report can be made of, as no impressions are written."""
+    message = "nothing is measured: HEADRACE_IMPRESSIONS_SHARE is 0, so that no impressions are written"
+    running = [] if impressions_share else [one for one in book.experiments if one.enabled]
+    return [asdict(Finding(one.id, "warning", message)) for one in running]
+
+
 def _values(rule: Rule, catalogue: Catalogue, book: Book) -> list[Finding]:
     """Return warnings about values that nothing has; none over an empty catalogue, which has no value at all."""
     if not len(catalogue):
@@ -124,6 +133,10 @@ def _alone(rule: Rule, mask: Mask, catalogue: Catalogue, now_ms: int, explained:
             found.append(Finding(rule.id, "warning", f"no item passes {rule.where!r}"))
         elif n and n == len(catalogue) and isinstance(rule, Exclude):
             found.append(Finding(rule.id, "error", "leaves out every item"))
+    if isinstance(rule, Limiting) and not (rule.when or rule.placements) and len(catalogue):
+        n = int(hidden(rule, mask).sum())
+        if MOST_HIDDEN * len(catalogue) <= n < len(catalogue):
+            found.append(Finding(rule.id, "warning", f"leaves out {n:,} of {len(catalogue):,} items, everywhere"))
     if isinstance(rule, Pin):
         for item in rule.items:
             known = catalogue.get(hash_id(item))
@@ -171,13 +184,20 @@ def _together(rule: Rule, other: Rule, masks: dict[str, Mask], catalogue: Catalo
     return found
 
 
+def _holds_wherever(by: Rule, rule: Rule) -> bool:
+    """Return whether one rule acts on every request that another acts on, judging by places and conditions."""
+    everywhere = not by.placements or (bool(rule.placements) and set(rule.placements) <= set(by.placements))
+    return everywhere and by.when in ("", rule.when)
+
+
 def _hidden(rule: Rule, mask: Mask, by: Rule, out: Mask, catalogue: Catalogue) -> list[Finding]:
     """Return what is left of a rule when the items in `out` are left out by another one."""
     if isinstance(rule, Pin):
         rows = [catalogue.row_of(hash_id(item)) for item in rule.items]
         gone = [catalogue.ids[row] for row in rows if row >= 0 and out[row]]
-        return [Finding(rule.id, "error", f"pins {item}, which {by.id} leaves out") for item in gone]
+        level = "error" if _holds_wherever(by, rule) else "warning"
+        return [Finding(rule.id, level, f"pins {item}, which {by.id} leaves out") for item in gone]
     if isinstance(rule, Include | Boost | Promote) and mask.any() and out[mask].all():
-        level = "warning" if isinstance(rule, Boost) else "error"
+        level = "error" if not isinstance(rule, Boost) and _holds_wherever(by, rule) else "warning"
         return [Finding(rule.id, level, f"every item it is about is left out by {by.id}")]
     return []

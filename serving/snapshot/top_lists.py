@@ -13,8 +13,9 @@ from state.rows.decay import NO_SCORE, REFERENCE_MS
 
 TRENDING = 1.5
 """An item trends when its popularity at the short half-life is this many times that at the long one."""
-LEAST_RECENT = 4.5
-"""Event weight of the short half-life below which nothing is called a trend: five views of the last hours."""
+LEAST_RECENT = 5.5
+"""Event weight of the short half-life below which nothing is called a trend: six views of the last hours, or two
+purchases. One order alone is none."""
 LEAST_SHARE = 1e-12
 
 Hashes = npt.NDArray[np.uint64]

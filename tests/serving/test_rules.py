@@ -12,7 +12,7 @@ from serving.request.requests import RecommendRequest
 from serving.rules.acting import Compiled
 from serving.rules.book_errors import BadBook
 from serving.rules.book_store import history, live_version, parse_book, read_book, to_book
-from serving.rules.lint import lint
+from serving.rules.lint import lint, unmeasured
 from serving.rules.model import Book
 from state.store.contract import MemoryStore
 
@@ -243,6 +243,32 @@ def test_lint_says_what_is_over_and_what_never_comes_and_nothing_that_follows_fr
         ("r", "ended on 2001-01-01 00:00 UTC"),
         ("night", "hour > 23 never holds, at no hour (0 to 23) of any weekday (0 to 6)"),
     ]
+
+
+def test_lint_tells_what_contradicts_everywhere_from_what_does_so_in_some_places(shop):
+    pin = {"id": "pin", "action": "pin", "items": ["cup"]}
+    include = {"id": "only", "action": "include", "where": "category == 'misc'"}
+
+    def levels(**of_include):
+        book = to_book({"rules": [pin, {**include, **of_include}]})
+        return [(one["rule"], one["level"]) for one in lint(book, shop.shop.catalogue, NOW)]
+
+    assert levels() == [("pin", "error")]
+    assert levels(placements=["search"]) == [("pin", "warning")]
+    assert levels(when="hour < 9") == [("pin", "warning")]
+
+
+def test_lint_points_out_a_rule_that_leaves_hardly_anything(shop):
+    most = rule("exclude", where="price < 9")
+    (found,) = lint(to_book({"rules": [most]}), shop.shop.catalogue, NOW)
+    assert found["message"].startswith("leaves out 1")
+    assert lint(to_book({"rules": [{**most, "placements": ["search"]}]}), shop.shop.catalogue, NOW) == []
+
+
+def test_an_experiment_that_nothing_is_written_of_is_pointed_out():
+    book = to_book({"experiments": [{"id": "e", "arms": [{"name": "a"}, {"name": "b", "diversity": 0.4}]}]})
+    assert [one["rule"] for one in unmeasured(book, 0.0)] == ["e"]
+    assert unmeasured(book, 0.1) == []
 
 
 def test_rules_act_on_answers_from_memory_too():
