@@ -16,7 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving.auth.api_keys import Guard, Refused, secret_of
 from serving.http.bodies import MAX_BODY, is_json
-from serving.http.errors import refused
+from serving.http.errors import error, refused
 from serving.http.routes import requests_of
 
 OK = b"HTTP/1.1 200 OK\r\n%bcontent-type: application/json\r\ncontent-length: %d\r\n%b\r\n%b"
@@ -24,6 +24,8 @@ CLOSE = b"connection: close\r\n"
 PLAIN = b"application/json"
 LEFT = (b"transfer-encoding", b"content-encoding")
 """Headers of bodies that the framework reads."""
+MOST_HEAD, MOST_BYTES = 1 << 16, 8 * MAX_BODY
+"""Of a request that comes in pieces; a body in small chunks takes more bytes than it has."""
 READ_S = 20.0
 """A request that is not whole after so long ends its connection, as does a connection without a first one."""
 OF_UPGRADES = (b"upgrade", b"http2-settings")
@@ -88,7 +90,7 @@ class FastProtocol(HttpToolsProtocol):
         """`handlers`: by path, for those who have the scope `recommend`; `pages`: whether sites' pages may call."""
         super().__init__(**of_uvicorn)
         self._handlers, self._guard, self._pages = handlers, guard, pages
-        self._is_whole, self._giving_up = True, None
+        self._is_whole, self._has_head, self._n_bytes, self._giving_up = True, False, 0, None
 
     def default_headers(self) -> bytes:
         """Return the lines all responses have; uvicorn makes them anew every second."""
@@ -121,8 +123,11 @@ class FastProtocol(HttpToolsProtocol):
         self._read(data)
         if self._is_whole:
             self._rest_came()
-        else:
-            self._await_rest()
+            return
+        self._await_rest()
+        self._n_bytes += len(data)
+        if self._n_bytes > (MOST_BYTES if self._has_head else MOST_HEAD) and not self.transport.is_closing():
+            self._refuse_head() if not self._has_head else self.transport.close()
 
     def _read(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
@@ -140,6 +145,12 @@ class FastProtocol(HttpToolsProtocol):
                 self.send_400_response("Invalid HTTP request received.")
                 break
 
+    def _refuse_head(self) -> None:
+        answer = error(431, "", f"the head of a request has at most {MOST_HEAD} bytes", Connection="close")
+        lines = b"".join(b"%b: %b\r\n" % line for line in answer.raw_headers)
+        self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\n" + lines + b"\r\n" + bytes(answer.body))
+        self.transport.close()
+
     def _head_without_upgrade(self) -> bytes:
         """Return the head that the parser has just read, as a request that offers nothing."""
         version = self.parser.get_http_version().encode()
@@ -148,7 +159,8 @@ class FastProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Note that a request is under way."""
-        self._is_whole = False
+        self._is_whole = self._has_head = False
+        self._n_bytes = 0
         super().on_message_begin()
 
     def on_message_complete(self) -> None:
@@ -159,6 +171,7 @@ class FastProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Take a plain request; leave the others to the framework."""
+        self._has_head = True
         if self.parser.should_upgrade():  # it comes again without
             return
         handle = self._handlers.get(self.url)

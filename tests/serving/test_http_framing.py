@@ -209,3 +209,31 @@ def test_who_sends_whole_requests_is_not_hurried(server, monkeypatch):
             client.sendall(whole[40:])
             assert b"200 OK" in client.recv(65536)
             time.sleep(0.4)  # between requests a connection may wait for longer
+
+
+def megabytes_taken(client):
+    """Return how many megabytes go into a connection before the server ends it, 400 at most."""
+    for n in range(400):
+        try:
+            client.sendall(b"x" * 1_000_000)
+        except OSError:
+            return n
+    return 400
+
+
+@pytest.mark.parametrize("begun", [b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nA: ", b"GET /",
+                                   head(COLD, b"Transfer-Encoding: chunked") + b"2\r\n{}\r\n0\r\nA: "])  # fmt: skip
+def test_a_head_and_trailers_have_an_end(server, begun):
+    """Without a bound a line of 300 MB took as much memory, and everybody's time."""
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=10) as client:
+        client.sendall(begun)
+        assert megabytes_taken(client) < 50
+
+
+def test_who_sends_a_long_head_slowly_is_told(server):
+    with socket.create_connection(("127.0.0.1", server.http_port), timeout=10) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nA: ")
+        for _ in range(66):
+            client.sendall(b"x" * 1000)
+            time.sleep(0.002)
+        assert b"431" in client.recv(65536)
