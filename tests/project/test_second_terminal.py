@@ -36,7 +36,7 @@ BESIDE = {
 }
 """Commands and their arguments; those of IN_ORDER need each other."""
 IN_ORDER = ("replay", "diff", "switch", "rollback", "drop")
-ALONE = {"up", "flow", "serve", "night", "demo", "restore", "evaluate", "tune", "torture"}
+ALONE = {"up", "flow", "serve", "night", "demo", "restore", "evaluate", "tune", "torture", "plan"}
 """Programs that run until they are stopped, start parts of their own, or have a test of their own."""
 
 
