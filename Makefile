@@ -54,7 +54,7 @@ nightly: SEED := $(or $(SEED),$(shell date +%s))
 nightly: dev packages kernels
 	@echo "seed $(SEED): \`make nightly SEED=$(SEED)\` plays this night again"
 	HYPOTHESIS_PROFILE=nightly .venv/bin/pytest -m "not process" --timeout 3600 --hypothesis-seed=$(SEED)
-	.venv/bin/headrace torture --rounds 3 --seed $(SEED) --fuzz 1000000
+	.venv/bin/headrace torture --driver both --rounds 3 --seed $(SEED) --fuzz 1000000
 
 # MUTANTS="serving/rules --sample 100 --minutes 30": which rooms or files, and how long; all rooms without.
 mutants: dev packages kernels

@@ -13,7 +13,7 @@ from headrace.console import read_settings
 def command(
     driver: Annotated[
         Literal["loop", "bytewax"], typer.Option(help="What runs the fold; loop: nothing but this program.")
-    ] = "bytewax",
+    ] = "loop",
     workers: Annotated[
         int | None,
         typer.Option("--workers", "-w", min=1, help="Bytewax's worker threads; default: HEADRACE_FLOW_WORKERS"),

@@ -15,7 +15,7 @@ def command(
     driver: Annotated[
         Literal["loop", "bytewax", "both"],
         typer.Option(help="What folds: loop, bytewax with two workers, or each in turn."),
-    ] = "both",
+    ] = "loop",
     seed: Annotated[int, typer.Option(help="Seed of the first round; the next ones count up.")] = 1,
     outage: Annotated[float, typer.Option(help="How long outages last, in seconds.")] = 10,
     fuzz: Annotated[int, typer.Option(help="Damaged messages put through decoder and lane first.")] = 0,

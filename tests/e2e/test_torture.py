@@ -10,21 +10,17 @@ SHORT = [
     "flow_killed", "commit_killed", "anchor_switch_killed", "redis_hung", "broker_killed", "retention_passed_the_flow",
     "two_owners", "zombie", "everything_at_once", "disk_full",
 ]  # fmt: skip
-ON_BYTEWAX = ["flow_killed", "redis_killed", "retention_passed_the_flow", "everything_at_once"]
-"""Those in which other code of the driver acts than the loop's: start, recovery, end."""
 
 
 @pytest.mark.e2e
 @pytest.mark.redis
 @pytest.mark.kafka
-@pytest.mark.bytewax
 @pytest.mark.law(n=1)
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("driver", "faults"), [("loop", SHORT), ("bytewax", ON_BYTEWAX)])
-def test_the_rows_after_a_fault_are_those_of_an_undisturbed_run(driver, faults):
-    assert set(faults) <= {*FAULTS, "disk_full"}
-    found = torture(faults, rounds=1, seed=1, outage_s=3.0, drivers=[driver])
-    assert [fault["fault"] for fault in found] == faults
+def test_the_rows_after_a_fault_are_those_of_an_undisturbed_run():
+    assert set(SHORT) <= {*FAULTS, "disk_full"}
+    found = torture(SHORT, rounds=1, seed=1, outage_s=3.0, drivers=["loop"])
+    assert [fault["fault"] for fault in found] == SHORT
     for fault in found:
         counts = [fault[name] for name in ("rows_different", "events_lost", "events_doubled")]
         assert counts == [0, 0, 0], fault

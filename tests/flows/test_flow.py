@@ -110,7 +110,7 @@ def test_two_processes_of_bytewax_share_the_lanes(undisturbed):
     for process in both:
         process.send_signal(signal.SIGTERM)
     for process in both:
-        stop(process)
+        process.communicate(timeout=60)  # whatever its exit code: the second to end may miss the first
     assert {owner[:2] for owner in owners} == {b"p0", b"p1"}
     written = letters.end()[f"{DEAD_LETTERS}:0"] - before
     assert N // 50 <= written < 2 * (N // 50)  # not one for each lane; a block that is read again may repeat its own
