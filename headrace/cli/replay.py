@@ -105,7 +105,8 @@ class ReplayFlow(Flow):
             return None
         if self._max_rate:
             ahead = self.n_read / self._max_rate - (time.monotonic() - self._began)
-            if ahead > 0 and self.stopping.wait(min(ahead, 10 * wait_s)):
+            most_s = 10 * wait_s
+            if ahead > 0 and (self.stopping.wait(min(ahead, most_s)) or ahead > most_s):
                 return None
         raw = super().poll(wait_s)
         if raw is not None and self.closed:

@@ -118,6 +118,14 @@ def test_a_replay_of_a_range_folds_only_that_and_goes_on_after_a_stop(shop):
     assert positions["product-views:0"] == 600
 
 
+@pytest.mark.parametrize("driver", ["loop", "bytewax"])
+def test_a_replay_is_no_faster_than_its_rate_on_either_driver(shop, driver):
+    options = ("--offsets", "product-views:0:100-600", "--max-rate", "200", "--driver", driver)
+    done = run(shop, "replay", f"slow-{driver}", *options)
+    assert (done["messages"], done["finished"]) == (500, True)
+    assert done["seconds"] > 1.9
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
